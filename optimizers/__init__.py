@@ -1,1 +1,2 @@
-"""x"""
+"""a"""
+from .adaptive import *

@@ -1,0 +1,2 @@
+"""a"""
+from .adam import adam, scale_by_adam
