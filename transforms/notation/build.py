@@ -156,6 +156,7 @@ class Flow(optax.GradientTransformationExtraArgs):
 
     Attributes:
       graph: its signals.
+      runner: walks them.
       label: the method's name.
       arguments: its hyper-parameters.
       state_name: the name that its state gets inside another flow.
@@ -163,6 +164,7 @@ class Flow(optax.GradientTransformationExtraArgs):
     """
 
     graph: Graph
+    runner: Any
     label: str
     arguments: dict[str, Any]
     state_name: str | None
@@ -180,6 +182,7 @@ class Flow(optax.GradientTransformationExtraArgs):
 
         runner = Runner(graph, label, is_chain=bool(parts))
         self = super().__new__(cls, runner.init, runner.update)
+        self.runner = runner
         self.graph, self.label, self.parts = graph, label, parts
         self.arguments, self.state_name = dict(arguments or {}), state_name
         return self
@@ -285,10 +288,20 @@ def _check_delays(builder: Builder) -> None:
             )
 
 
-def send(signal: Signal, target: Any) -> Signal:
-    """`signal >> target`: the signal after a transformation, or after a lifted function."""
+Reader = Callable[[Delay, Signal], Signal]
+
+
+def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
+    """`signal >> target`: the signal after a transformation, or after a lifted function.
+
+    Args:
+      signal: what is sent.
+      target: a transformation, or a function made by `lift`.
+      reader: what the inner nodes read in place of each delay of the target, given the original
+        and its copy.
+    """
     if isinstance(target, Flow):
-        return _splice(signal, target)
+        return _splice(signal, target, reader)
     if isinstance(target, optax.GradientTransformation):
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
@@ -300,11 +313,12 @@ def send(signal: Signal, target: Any) -> Signal:
     )
 
 
-def _splice(signal: Signal, inner: Flow) -> Signal:
+def _splice(signal: Signal, inner: Flow, reader: Reader | None) -> Signal:
     """Copies the inner flow's nodes into the flow that is being built, under a scope of its own."""
     builder = current_builder(inner.label)
     scopes = _Scopes(inner, builder)
     copies: dict[int, Any] = {}
+    delays: list[tuple[Delay, Any]] = []
 
     def copied(value: Any) -> Any:
         return copies.get(value.index, value) if isinstance(value, Signal) else value
@@ -316,11 +330,14 @@ def _splice(signal: Signal, inner: Flow) -> Signal:
         elif isinstance(node, Clock):
             copies[node.index] = builder.tick()
         else:
-            copies[node.index] = copy = node.rewired(tuple(map(copied, node.args)))
+            copy = node.rewired(tuple(map(copied, node.args)))
             copy.scope, copy.site = scopes[node.scope], node.site
-    for node in inner.graph.nodes:
-        if isinstance(node, Delay):
-            copies[node.index].written = copied(node.written)
+            copies[node.index] = copy
+            if isinstance(node, Delay):
+                delays.append((node, copy))
+                copies[node.index] = reader(node, copy) if reader else copy
+    for original, copy in delays:
+        copy.written = copied(original.written)
     for name, tapped in inner.graph.taps.items():
         builder.tap(name, copied(tapped))
     for name, seen in inner.graph.observed.items():
@@ -500,4 +517,8 @@ def _brief(value: Any) -> str:
         return getattr(value, "__name__", type(value).__name__)
     if isinstance(value, float | int | str | bool | None):
         return repr(value)
-    return type(value).__name__ if getattr(value, "ndim", 0) or not hasattr(value, "dtype") else str(value)
+    return (
+        type(value).__name__
+        if getattr(value, "ndim", 0) or not hasattr(value, "dtype")
+        else str(value)
+    )

@@ -30,7 +30,7 @@ class Interval:
         return above and below and not (self.integer and int(value) != value)
 
     def __str__(self) -> str:
-        left, right = "([" [not self.low_open], ")]"[not self.high_open]
+        left, right = "(["[not self.low_open], ")]"[not self.high_open]
         kind = "an integer in " if self.integer else "in "
         return f"{kind}{left}{self.low:g}, {self.high:g}{right}"
 
@@ -78,9 +78,7 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
     def decorate(factory: Factory) -> Factory:
         signature = inspect.signature(factory)
-        allowed = {
-            name: ranges.get(name, RANGES.get(name)) for name in signature.parameters
-        }
+        allowed = {name: ranges.get(name, RANGES.get(name)) for name in signature.parameters}
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:

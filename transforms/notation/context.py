@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from .signal import Function
 from .values import Leaves, fit_scalar, is_missing, is_strong_scalar
 
+OUTER_STEP = "outer_step"
+
 
 @dataclass
 class Context:
@@ -21,6 +23,7 @@ class Context:
       extra: the further inputs by name, `value` and so on.
       count: number of this step, None in `init`.
       scalar_dtype: dtype of scalars that accompany the leaves.
+      given: the params in their own dtype, for closures.
     """
 
     label: str
@@ -29,12 +32,28 @@ class Context:
     extra: Mapping[str, Any]
     count: Any
     scalar_dtype: Any
+    given: Leaves | None = None
+
+    @property
+    def step(self) -> Any:
+        """The number of the outermost flow's step: that of a held node runs on while it rests."""
+        return self.extra.get(OUTER_STEP, self.count)
+
+    def inner_extra(self) -> dict[str, Any]:
+        """The extra inputs for a transformation that runs inside this one."""
+        return {OUTER_STEP: self.step, **self.extra}
 
     def params_like(self, value: Leaves) -> Any:
-        """The tree of params for the leaves that `value` has; None if it has other leaves."""
-        if self.params is None or value.treedef != self.treedef:
+        """The params at the leaves that `value` has; None if they are not shaped like it."""
+        if self.given is None or value.treedef != self.treedef:
             return None
-        return value.map(lambda _, p: p, self.params).tree()
+        params = value.map(lambda _, p: p, self.given)
+        fits = (
+            jnp.shape(x) == jnp.shape(p)
+            for x, p in zip(value.values, params.values, strict=True)
+            if not is_missing(x)
+        )
+        return params if all(fits) else None
 
     def bound(self, node: Function) -> Callable[..., Any]:
         """The function of a whole-tree node, with the context if it wants it."""

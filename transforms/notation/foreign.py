@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import optax
 
-from .values import Leaves
+from .values import Leaves, working
 
 if TYPE_CHECKING:
     from .run import Context
@@ -48,7 +48,8 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
 
     def run(context: "Context", state: Any, value: Leaves) -> tuple[Leaves, Any]:
         params = context.params_like(value)
-        updates, state = update(value.tree(), state, params, **context.extra)
+        tree = None if params is None else params.map(working).tree()
+        updates, state = update(value.tree(), state, tree, **context.inner_extra())
         return Leaves.up_to(value.treedef, updates), state
 
     return Kernel(
@@ -59,6 +60,31 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
         arguments=closed_over(transformation.update),
         stateless=_is_stateless(transformation),
     )
+
+
+def flow_kernel(inner: Any) -> Kernel:
+    """The node for a flow that runs as a whole: held, stacked or projected."""
+    runner = inner.runner
+
+    def run(context: "Context", state: Any, value: Leaves) -> tuple[Any, Any]:
+        given = context.params_like(value)
+        return runner.run(value, state, given, context.inner_extra())  # type: ignore[no-any-return]
+
+    return Kernel(
+        inner.state_name or inner.label,
+        lambda context, example: runner.init_on(example, context.params_like(example)),
+        run,
+        out=lambda context, shape: runner.output_shape(shape),
+        needs=inner.needs,
+        arguments=inner.arguments,
+        children=(inner,),
+    )
+
+
+def kernel_of(transformation: optax.GradientTransformation) -> Kernel:
+    """Any transformation as a node that can be run as a whole."""
+    is_flow = hasattr(transformation, "runner")
+    return flow_kernel(transformation) if is_flow else foreign_kernel(transformation)
 
 
 def _foreign_name(transformation: optax.GradientTransformation) -> str:

@@ -43,7 +43,11 @@ def lift(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signa
 
 
 def lift_tree(
-    fn: Callable[..., Any], name: str | None = None, out: Any = None, context: bool = False
+    fn: Callable[..., Any],
+    name: str | None = None,
+    out: Any = None,
+    context: bool = False,
+    needs: tuple[str, ...] = (),
 ) -> Callable[..., Signal]:
     """Makes a function of whole trees one of signals.
 
@@ -56,13 +60,14 @@ def lift_tree(
       out: what its result is shaped like, where that cannot be found by abstract evaluation:
         "scalar", the index of an argument, or `(context, *abstract arguments) -> abstract`.
       context: pass the running `Context` as the first argument.
+      needs: inputs that the transformation reports as needed although they have the default None.
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
 
     @functools.wraps(fn)
     def lifted(*signals: Any, **constants: Any) -> Signal:
         bound = functools.partial(fn, **constants) if constants else fn
-        return Function(bound, signals, label, "whole", out, context)
+        return Function(bound, signals, label, "whole", out, context, needs)
 
     lifted.is_lifted = True  # type: ignore[attr-defined]
     return lifted
@@ -93,7 +98,7 @@ maximum = lift(jnp.maximum, "maximum")
 minimum = lift(jnp.minimum, "minimum")
 where = lift(jnp.where, "where")
 clip = lift(jnp.clip, "clip")
-equal = lift(operator.eq, "equal")
+
 isfinite = lift(jnp.isfinite, "isfinite")
 zeros_like = lift(jnp.zeros_like, "zeros_like")
 ones_like = lift(jnp.ones_like, "ones_like")

@@ -3,7 +3,7 @@
 from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import optax
@@ -15,10 +15,10 @@ COUNT = "count"
 OBSERVED = "observed"
 
 
-@lru_cache(maxsize=None)
+@cache
 def state_class(name: str, fields: tuple[str, ...]) -> Any:
     """The NamedTuple of that name and fields: always the same class, so that states compare."""
-    base = namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+    base = namedtuple(name, fields)  # type: ignore[misc]
     return type(name, (base,), {"__slots__": (), "__reduce__": _reduce, "__module__": __name__})
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .signal import Machine
+from .signal import Function, Machine
 
 HOW_TO_PASS = {
     "params": "the parameters at which the gradient was taken",
@@ -30,6 +30,8 @@ def needs(transformation: Any) -> tuple[str, ...]:
     for node in graph.live:
         if isinstance(node, Machine):
             found.update(node.kernel.needs)
+        if isinstance(node, Function):
+            found.update(node.needs)
     return tuple(sorted(found, key=lambda name: (name != "params", name)))
 
 

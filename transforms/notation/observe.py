@@ -57,10 +57,7 @@ def observed(state: Any) -> dict[str, Any]:
 
 
 def _observable(opt: Flow) -> Iterator[tuple[str, Any]]:
-    from .run import Runner
-
-    paths = Runner(opt.graph, opt.label, bool(opt.parts)).layout.slots()
-    for path, slot in paths.items():
+    for path, slot in opt.runner.layout.slots().items():
         newest = _newest(slot)
         yield path.rsplit(".", 1)[-1], newest
         yield path, newest

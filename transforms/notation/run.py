@@ -36,14 +36,25 @@ class Runner:
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
             return jax.eval_shape(self.init, params)
         leaves = checked(Leaves.of(params), "params", self.label)
-        dtype = scalar_dtype(leaves.values)
-        context = Context(self.label, leaves.treedef, leaves.map(working), {}, None, dtype)
+        return self.init_on(leaves.map(working), leaves)
+
+    def init_on(self, examples: Leaves, given: Leaves | None = None) -> Any:
+        """The state for a signal like `examples`: the params, or zeros of other shapes."""
+        context = self._starting(examples, given)
         shapes = Shapes(context)
         values = {}
         for node in self.graph.slots:
             with located(self.label, node):
                 values[node.index] = _initial(node, context, shapes)
         return self._packed(values, self._nothing_observed(shapes), jnp.zeros((), jnp.int32))
+
+    def output_shape(self, examples: Leaves) -> Any:
+        """Abstract value of what comes out for a signal like `examples`."""
+        return Shapes(self._starting(examples, None)).require(self.graph.output, self.label)
+
+    def _starting(self, examples: Leaves, given: Leaves | None) -> Context:
+        dtype = scalar_dtype(examples.present())
+        return Context(self.label, examples.treedef, examples, {}, None, dtype, given)
 
     def _nothing_observed(self, shapes: Shapes) -> dict[str, Any]:
         zeros = {}
@@ -53,20 +64,24 @@ class Runner:
             zeros[name] = jax.tree.map(lambda leaf: filled(leaf, None), tree)
         return zeros
 
-    def update(
-        self, updates: Any, state: Any, params: Any = None, **extra: Any
-    ) -> tuple[Any, Any]:
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         """One step: the outgoing update, in the dtype of the params, and the new state."""
         incoming = checked(Leaves.of(updates), "updates", self.label)
         given = None if params is None else matching(incoming, params, self.label)
+        value, state = self.run(incoming, state, given, extra)
+        return outgoing(value, incoming, given or incoming, self.label), state
+
+    def run(
+        self, incoming: Leaves, state: Any, given: Leaves | None, extra: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """One step on flattened trees; what comes out may have any shape."""
         self._demand_inputs(given, extra)
         context = self._context(incoming, given, extra, state)
         stored: dict[int, Any] = {}
         self.layout.unpack(state, stored)
         env = self._walk(incoming, stored, context)
         observed = {name: _exposed(env[s.index]) for name, s in self.graph.observed.items()}
-        out = outgoing(env[self.graph.output.index], incoming, given or incoming, self.label)
-        return out, self._packed(stored, observed, context.count)
+        return env[self.graph.output.index], self._packed(stored, observed, context.count)
 
     def _demand_inputs(self, given: Leaves | None, extra: dict[str, Any]) -> None:
         for name, node in self.graph.inputs.items():
@@ -77,8 +92,8 @@ class Runner:
     def _context(self, incoming: Leaves, given: Leaves | None, extra: Any, state: Any) -> Context:
         count = optax.safe_increment(state.count) if self.graph.uses_clock else None
         params = None if given is None else given.map(working)
-        dtype = scalar_dtype((given or incoming).values)
-        return Context(self.label, incoming.treedef, params, extra, count, dtype)
+        dtype = scalar_dtype((given or incoming).present())
+        return Context(self.label, incoming.treedef, params, extra, count, dtype, given)
 
     def _walk(self, incoming: Leaves, stored: dict[int, Any], context: Context) -> dict[int, Any]:
         """Evaluates the nodes in order, and replaces what the delays and machines keep."""

@@ -122,6 +122,14 @@ class Signal:
     def __ge__(self, other: Any) -> "Signal":
         return leafwise(operator.ge, ">=", self, other)
 
+    def __eq__(self, other: Any) -> "Signal":  # type: ignore[override]
+        return leafwise(operator.eq, "==", self, other)
+
+    def __ne__(self, other: Any) -> "Signal":  # type: ignore[override]
+        return leafwise(operator.ne, "!=", self, other)
+
+    __hash__ = object.__hash__
+
     def __and__(self, other: Any) -> "Signal":
         return leafwise(operator.and_, "and", self, other)
 
@@ -161,6 +169,7 @@ class Function(Signal):
       out: for mode "whole", how the shapes of the result are known: None (evaluate abstractly),
         "scalar", the index of the argument that it resembles, or a function of abstract values.
       context: pass the running `Context` as first argument.
+      needs: inputs that must be given although the step may do without them.
     """
 
     def __init__(
@@ -171,16 +180,18 @@ class Function(Signal):
         mode: str = "leaf",
         out: Any = None,
         context: bool = False,
+        needs: tuple[str, ...] = (),
     ) -> None:
         super().__init__(args, label)
         self.fn = fn
         self.mode = mode
         self.out = out
         self.context = context
+        self.needs = needs
 
     def rewired(self, args: tuple[Any, ...]) -> "Function":
         """The same function of other arguments."""
-        return Function(self.fn, args, self.label, self.mode, self.out, self.context)
+        return Function(self.fn, args, self.label, self.mode, self.out, self.context, self.needs)
 
 
 class Slot(Signal):
@@ -232,9 +243,7 @@ class Delay(Slot):
 
     def rewired(self, args: tuple[Any, ...]) -> "Delay":
         """A delay of the same kind; what is written to it is connected by the caller."""
-        return Delay(
-            args[0], self.start, self.dtype, self.hint, self.explicit, self.evaluation
-        )
+        return Delay(args[0], self.start, self.dtype, self.hint, self.explicit, self.evaluation)
 
     def __lshift__(self, value: Any) -> Any:
         if self.written is not None:

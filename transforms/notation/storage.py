@@ -9,7 +9,7 @@ from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
 from .signal import Delay, Input, Signal
-from .values import Leaves, is_missing, working
+from .values import Leaves, working
 
 
 def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
@@ -51,9 +51,13 @@ def written(node: Delay, value: Any, stored: Any) -> Any:
 
 def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     if not isinstance(value, Leaves):
-        return jax.tree.map(lambda old: _like(node, jnp.broadcast_to(value, old.shape), old), stored)
+        return jax.tree.map(
+            lambda old: _like(node, jnp.broadcast_to(value, old.shape), old), stored
+        )
     olds = Leaves.up_to(value.treedef, stored)
-    return olds.map(lambda old, new: jax.tree.map(lambda o, n: _like(node, n, o), old, new), value).tree()
+    return olds.map(
+        lambda old, new: jax.tree.map(lambda o, n: _like(node, n, o), old, new), value
+    ).tree()
 
 
 def _like(node: Delay, new: Any, old: Any) -> Any:
@@ -79,6 +83,11 @@ def _param_or_zeros(shape: Any, param: Any) -> Any:
 
 def _zeros(shape: Any) -> Any:
     return jax.tree.map(lambda leaf: filled(leaf, None), shape)
+
+
+def zeros(shape: Leaves) -> Leaves:
+    """Zeros in these shapes and dtypes."""
+    return shape.map(_zeros)
 
 
 def filled(leaf: Any, start: Any) -> Any:
