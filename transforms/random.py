@@ -20,7 +20,7 @@ def as_key(key: Any) -> jax.Array:
     """Raw key data, as it is kept in states, from a seed, raw data or a typed key."""
     if isinstance(key, int):
         return jax.random.key_data(jax.random.key(key))
-    if jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(key)
     return jnp.asarray(key, jnp.uint32)
 

@@ -511,14 +511,8 @@ def _factory_name(step: Callable[..., Any]) -> str:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, Flow):
+    if value is None or isinstance(value, Flow | float | int | str | bool):
         return repr(value)
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
-    if isinstance(value, float | int | str | bool | None):
-        return repr(value)
-    return (
-        type(value).__name__
-        if getattr(value, "ndim", 0) or not hasattr(value, "dtype")
-        else str(value)
-    )
+    return str(value) if getattr(value, "shape", None) == () else type(value).__name__

@@ -47,13 +47,9 @@ class Context:
         """The params at the leaves that `value` has; None if they are not shaped like it."""
         if self.given is None or value.treedef != self.treedef:
             return None
-        params = value.map(lambda _, p: p, self.given)
-        fits = (
-            jnp.shape(x) == jnp.shape(p)
-            for x, p in zip(value.values, params.values, strict=True)
-            if not is_missing(x)
-        )
-        return params if all(fits) else None
+        params = value.map(lambda _, param: param, self.given)
+        pairs = zip(value.present(), params.present(), strict=True)
+        return params if all(jnp.shape(x) == jnp.shape(p) for x, p in pairs) else None
 
     def bound(self, node: Function) -> Callable[..., Any]:
         """The function of a whole-tree node, with the context if it wants it."""

@@ -255,7 +255,7 @@ def _flags(mask: Any, tree: Leaves) -> list[bool]:
 
 
 def leaf_where(predicate: Callable[[Any], bool]) -> Selector:
-    """A selector of leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`."""
+    """Selects leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`."""
 
     def select(leaf: Any) -> bool:
         return predicate(leaf)

@@ -1,4 +1,4 @@
-"""How the states of a flow's nodes are arranged: named tuples that mirror the hierarchy of names."""
+"""How the states of a flow's nodes are arranged: named tuples that mirror the scopes."""
 
 from collections import namedtuple
 from collections.abc import Mapping
@@ -56,9 +56,10 @@ class Group:
         """Enters the value of each slot by node index."""
         for name, child in self.fields.items():
             if not hasattr(state, name):
+                has = getattr(state, "_fields", type(state).__name__)
                 raise FlowError(
-                    f"the state has no field `{name}`; it has {getattr(state, '_fields', type(state))}."
-                    " Was it made by another transformation's init?"
+                    f"the state has no field `{name}`; it has {has}. "
+                    "Was it made by another transformation's init?"
                 )
             if isinstance(child, Group):
                 child.unpack(getattr(state, name), values)

@@ -51,13 +51,17 @@ def written(node: Delay, value: Any, stored: Any) -> Any:
 
 def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     if not isinstance(value, Leaves):
-        return jax.tree.map(
-            lambda old: _like(node, jnp.broadcast_to(value, old.shape), old), stored
-        )
+        return jax.tree.map(lambda old: _like(node, _spread(value, old), old), stored)
     olds = Leaves.up_to(value.treedef, stored)
-    return olds.map(
-        lambda old, new: jax.tree.map(lambda o, n: _like(node, n, o), old, new), value
-    ).tree()
+
+    def replace(old: Any, new: Any) -> Any:
+        return jax.tree.map(lambda o, n: _like(node, n, o), old, new)
+
+    return olds.map(replace, value).tree()
+
+
+def _spread(value: Any, old: Any) -> Any:
+    return jnp.broadcast_to(value, old.shape)
 
 
 def _like(node: Delay, new: Any, old: Any) -> Any:
