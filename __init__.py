@@ -2,7 +2,17 @@
 
 from . import catalogue, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
-from .transforms import chain, eval_params, flow, named, needs, observe, observed, tap
+from .transforms import (
+    chain,
+    eval_params,
+    flow,
+    inject_hyperparams,
+    named,
+    needs,
+    observe,
+    observed,
+    tap,
+)
 
 __all__ = [
     "catalogue",
@@ -12,6 +22,7 @@ __all__ = [
     "flow",
     "get_method",
     "get_schedule",
+    "inject_hyperparams",
     "named",
     "needs",
     "observe",

@@ -3,6 +3,7 @@
 from .control import every, reset_every, reset_when, when
 from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
+from .inject import inject_hyperparams
 from .low_rank import project, svd_basis, unproject
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
@@ -102,6 +103,7 @@ __all__ = [
     "global_sum",
     "hessian_vector_product",
     "hutchinson",
+    "inject_hyperparams",
     "isfinite",
     "leaf_dot",
     "leaf_max",

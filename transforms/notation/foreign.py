@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from .values import Leaves, working
 
 if TYPE_CHECKING:
-    from .run import Context
+    from .context import Context
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,9 @@ def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_stateless(transformation: optax.GradientTransformation) -> bool:
+    probe = {"matrix": jnp.zeros((2, 2)), "scalar": jnp.zeros(())}
     try:
-        state = transformation.init({})
+        state = jax.eval_shape(transformation.init, probe)
     except Exception:  # whatever it needs of real params, it is safer to call it stateful
         return False
-    empty = (optax.EmptyState, optax.MaskedState)
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, empty))
-    return len(nodes) > 0 and all(isinstance(node, optax.EmptyState) for node in nodes)
+    return not jax.tree.leaves(state)

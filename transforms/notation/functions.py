@@ -248,7 +248,7 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
 def _flags(mask: Any, tree: Leaves) -> list[bool]:
     if isinstance(mask, bool):
         return [mask] * len(tree)
-    flags = tree.treedef.flatten_up_to(mask)
+    flags: list[Any] = tree.treedef.flatten_up_to(mask)
     if not all(isinstance(flag, bool) for flag in flags):
         raise ValueError("a mask must be a tree of Python booleans shaped like the params")
     return flags
