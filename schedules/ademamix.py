@@ -8,7 +8,7 @@ import optax
 
 from ..catalogue import schedule
 from .arguments import check, check_steps
-from .steps import Numeric, between, fractions, reached
+from .steps import Numeric, between, fractions
 
 PAPER = "Pagliardini, Ablin & Grangier 2024, The AdEMAMix Optimizer: Better, Faster, Older"
 ARXIV = "2409.03137"
@@ -137,8 +137,7 @@ def half_life_interpolation(
         inside = left > 0
         slope = between(_memory(init_value), _memory(end_value), jnp.where(inside, left, 0.5))
         value = jnp.where(slope < 0, jnp.exp(1 / jnp.where(slope < 0, slope, -1)), 0)
-        start = ~reached(count, 1 - offset)
-        return jnp.where(start, init_value, jnp.where(inside, value, end_value))
+        return jnp.where(left >= 1, init_value, jnp.where(inside, value, end_value))
 
     return decay
 

@@ -90,7 +90,7 @@ def step_decay(
 
 
 def _short_stage_decay(peak_value: float, total_steps: int) -> optax.Schedule:
-    return stage_decay(peak_value, total_steps, 5)
+    return stage_decay(peak_value, total_steps, min(5, total_steps))
 
 
 @schedule(
@@ -134,7 +134,7 @@ def stage_decay(
     num_stages = check_steps("num_stages", num_stages, 1, total_steps)
 
     def rate(count: Numeric) -> jax.Array:
-        stage = as_float(times(count, total_steps // num_stages)).clip(0, num_stages - 1)
+        stage = as_float(times(count, total_steps // num_stages)).clip(0, float(num_stages - 1))
         return init_value / jnp.asarray(factor) ** stage
 
     return rate
@@ -184,7 +184,7 @@ def exponential_to(
     length = check_steps("transition_steps", transition_steps, 1)
 
     def rate(count: Numeric) -> jax.Array:
-        return init_value * jnp.asarray(end_factor) ** (elapsed(count) / length)
+        return init_value * jnp.asarray(end_factor) ** (elapsed(count) / float(length))
 
     return rate
 

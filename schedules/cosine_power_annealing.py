@@ -79,7 +79,7 @@ def cosine_power_annealing(
         # a single step has no range; its value is that of the warm-up in any case
         highest = jnp.where(highest > 0, highest, 1)
         decay = _power_curve(proportion(count), power) / _power_curve(highest, power)
-        start = elapsed(count, -1, warmup + 1) / (warmup + 1)
+        start = elapsed(count, -1, warmup + 1) / float(warmup + 1)
         weight = jnp.where(reached(count, warmup + 1), decay, start)
         return between(peak_value, end_value, jnp.where(reached(count, total_steps), 0, weight))
 

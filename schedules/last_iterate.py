@@ -9,7 +9,7 @@ import optax
 
 from ..catalogue import schedule
 from .arguments import check, check_choice, check_steps
-from .steps import Numeric, as_count, elapsed, reached, remaining
+from .steps import Numeric, elapsed, reached, remaining
 
 NEEDS_TOTAL_STEPS = ("constant", "linear", "strong_known")
 
@@ -93,7 +93,7 @@ def _sqrt(count: Numeric, total: int) -> jax.Array:
 
 
 def _constant(count: Numeric, total: int) -> jax.Array:
-    return jnp.full(as_count(count).shape, 1 / math.sqrt(total))
+    return elapsed(count, 0, 0) + 1 / math.sqrt(total)
 
 
 def _linear(count: Numeric, total: int) -> jax.Array:

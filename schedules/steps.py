@@ -77,7 +77,7 @@ def elapsed(count: Numeric | Count, start: float = 0, length: float = math.inf) 
     first = within(steps, max(math.floor(start), 0))
     last = None if math.isinf(length) else within(steps, max(math.ceil(start + length), 0))
     whole = as_float(steps.clip(first, last) - first)
-    return jnp.clip(whole + (first - start), 0, length)
+    return jnp.clip(whole + float(first - start), 0, float(length))
 
 
 def remaining(count: Numeric | Count, start: float, length: float) -> jax.Array:
@@ -86,19 +86,26 @@ def remaining(count: Numeric | Count, start: float, length: float) -> jax.Array:
     first = within(steps, max(math.floor(start), 0))
     last = within(steps, max(math.ceil(start + length), 0))
     whole = as_float(last - steps.clip(first, last))
-    return jnp.clip(whole + (start + length - last), 0, length)
+    return jnp.clip(whole + float(start + length - last), 0, float(length))
 
 
 def fractions(count: Numeric | Count, start: float, length: float) -> tuple[jax.Array, jax.Array]:
     """The fractions of a segment that are done and left: (0, 1) at its start, (1, 0) at its end.
 
     Each is counted from its own end, since `1 - done` would have lost the last steps of a long
-    segment. A segment without length is done.
+    segment. A segment without length is done as soon as it starts.
     """
     if length <= 0:
-        nothing = as_float(as_count(count)) * 0
-        return nothing + 1, nothing
-    return elapsed(count, start, length) / length, remaining(count, start, length) / length
+        done = as_float(reached(count, max(math.ceil(start), 0)))
+        return done, 1 - done
+    return _share(elapsed(count, start, length), length), _share(
+        remaining(count, start, length), length
+    )
+
+
+def _share(steps: jax.Array, length: float) -> jax.Array:
+    # a compiler may multiply by the inverse, and length * (1 / length) is not always 1
+    return jnp.where(steps >= float(length), 1, steps / float(length))
 
 
 def between(start: Numeric, end: Numeric, left: jax.Array) -> jax.Array:
