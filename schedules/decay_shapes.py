@@ -1,6 +1,5 @@
 """Shapes of a decay, from 1 at its start to 0 at its end, and the cooldown that uses them."""
 
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -10,7 +9,7 @@ import optax
 
 from ..catalogue import schedule
 from .arguments import check, check_choice, check_steps
-from .steps import Numeric, as_count, between, elapsed, fractions
+from .steps import Numeric, between, elapsed, fractions
 
 DecayShape: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -172,7 +171,7 @@ def _half_life(
     check("half_life", half_life, open_low=True)
 
     def value(count: Numeric) -> jax.Array:
-        halvings = elapsed(as_count(count), start, math.inf) / half_life
+        halvings = elapsed(count, start) / half_life
         return jnp.maximum(init_value * 0.5**halvings, end_value)
 
     return value

@@ -97,7 +97,7 @@ def _constant(count: Numeric, total: int) -> jax.Array:
 
 
 def _linear(count: Numeric, total: int) -> jax.Array:
-    return remaining(count, 0, total) / float(total) ** 1.5
+    return remaining(count, 0, total) / (total * math.sqrt(total))
 
 
 def _strong(count: Numeric, total: int, condition: Numeric) -> jax.Array:
