@@ -38,8 +38,8 @@ import schedulefree
 import torch
 import torch_optimizer
 
-# galore-torch asks transformers for a version check and bitsandbytes for 8-bit states; the runs here
-# need neither, and both are large.
+# galore-torch asks transformers for a version check and bitsandbytes for 8-bit states; the runs
+# here need neither, and both are large.
 for absent in ("transformers", "transformers.utils", "transformers.utils.versions"):
     sys.modules[absent] = types.ModuleType(absent)
 sys.modules["transformers.utils.versions"].require_version = lambda *_: None
@@ -751,7 +751,7 @@ def mars(method, name, shapes, theirs, ours, notes=""):
     )
 
 
-TINY = "eps is tiny so that its place under amsgrad does not matter"
+TINY = "eps is tiny so that its place does not matter"
 mars(
     "mars_adamw",
     "decay_1d",
@@ -762,7 +762,7 @@ mars(
         "weight_decay": 0.3,
         "betas_1d": (0.7, 0.8),
         "weight_decay_1d": 0.2,
-        "eps": 1e-3,
+        "eps": 1e-14,
     },
     {
         "learning_rate": 0.03,
@@ -774,8 +774,9 @@ mars(
         "b1_1d": 0.7,
         "b2_1d": 0.8,
         "weight_decay_1d": 0.2,
-        "eps": 1e-3,
+        "eps": 1e-14,
     },
+    TINY,
 )
 mars(
     "mars_adamw",
