@@ -281,7 +281,7 @@ def test_injected_hyperparameters_equal_plain_ones(name):
     )(plain.init(params))
     chex.assert_trees_all_close(updates, expected, rtol=2e-3, atol=1e-6)
     if "learning_rate" in state.hyperparams:
-        state.hyperparams["learning_rate"] = jnp.asarray(0.5 * rate)
+        state.hyperparams["learning_rate"] = jnp.asarray(0.5 * rate, jnp.float32)
         step(state, params)
         assert step._cache_size() == 1
     low = opt.init(small_tree(jnp.bfloat16))
