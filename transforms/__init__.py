@@ -2,9 +2,16 @@
 
 from .control import every, reset_every, reset_when, when
 from .curvature import hessian_vector_product, hutchinson
-from .ema import debias, ema, one_minus_power, trace
+from .difference import difference
+from .ema import debias, ema, interpolated_momentum, one_minus_power, trace
+from .extrapolation import extrapolate
+from .freeze import freeze_first
 from .inject import inject_hyperparams
 from .low_rank import project, svd_basis, unproject
+from .masked import masked
+from .maxima import decayed_max
+from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
+from .normalize import normalize
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
@@ -52,8 +59,10 @@ from .notation.functions import (
     minimum,
     ones_like,
     reduce_leaves,
+    safe_sqrt,
     sigmoid,
     sign,
+    signs_agree,
     split,
     sqrt,
     square,
@@ -65,10 +74,20 @@ from .notation.functions import (
 from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
-from .random import draw_like, random_key
-from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
+from .objectives import combine, stacked_gradients
+from .orthogonalize import polar_factor
+from .per_leaf import per_leaf
+from .priority_buffer import mean_of_buffer
+from .random import draw_like, drawn_start, random_key
+from .scaling import add_decayed_weights, decay_weights, relative_rate, scale_by_learning_rate
+from .subgradients import SUBGRADIENTS, subgradient
+from .trust_ratio import scale_by_trust_ratio
+from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
+from .window import window
 
 __all__ = [
+    "MOMENTUM_FORMS",
+    "SUBGRADIENTS",
     "Flow",
     "FlowError",
     "Interval",
@@ -80,20 +99,27 @@ __all__ = [
     "chain",
     "check_choice",
     "clip",
+    "combine",
     "count_from_0",
     "count_from_1",
     "debias",
+    "debiased_root",
     "decay_rate",
     "decay_weights",
+    "decayed_max",
     "delay",
+    "difference",
     "divide_or_zero",
     "draw_like",
+    "drawn_start",
     "ema",
     "eval_params",
     "every",
     "exp",
+    "extrapolate",
     "flow",
     "fraction",
+    "freeze_first",
     "global_dot",
     "global_max",
     "global_mean",
@@ -104,6 +130,7 @@ __all__ = [
     "hessian_vector_product",
     "hutchinson",
     "inject_hyperparams",
+    "interpolated_momentum",
     "isfinite",
     "leaf_dot",
     "leaf_max",
@@ -116,33 +143,49 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "masked",
     "matmul",
     "matrices",
     "maximum",
+    "mean_of_buffer",
     "merge",
     "minimum",
+    "momentum",
+    "mup_init_scale",
+    "mup_readout_multiplier",
+    "mup_width_multipliers",
     "named",
     "needs",
     "nonnegative",
+    "normalize",
     "observe",
     "observed",
     "one_minus_power",
     "ones_like",
+    "per_leaf",
+    "polar_factor",
     "positive",
     "project",
     "random_key",
     "reduce_leaves",
+    "relative_rate",
     "reset_every",
     "reset_when",
+    "running_max",
+    "safe_sqrt",
     "scale_by_learning_rate",
+    "scale_by_trust_ratio",
     "scheduled",
     "sigmoid",
     "sign",
+    "signs_agree",
     "split",
     "sqrt",
     "square",
+    "stacked_gradients",
     "stateful",
     "step_count",
+    "subgradient",
     "svd_basis",
     "tanh",
     "tap",
@@ -152,5 +195,6 @@ __all__ = [
     "unproject",
     "when",
     "where",
+    "window",
     "zeros_like",
 ]
