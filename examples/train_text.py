@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from text import report
 from text.checkpoint import Checkpoints
-from text.contender import contenders
+from text.contender import CONSTANT, contenders
 from text.data import Text, load
 from text.display import Display
 from text.model import generate
@@ -239,6 +239,7 @@ def listing(console: Console) -> None:
         optimizers.add_row(name, rate, method.paper)
     console.print(optimizers)
     schedules = Table("schedule", "paper", title="schedules")
+    schedules.add_row(CONSTANT, "none: the rate stays as it is")
     for name in sorted(SCHEDULES):
         if SCHEDULES[name].build is not None:
             schedules.add_row(name, SCHEDULES[name].paper)

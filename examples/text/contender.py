@@ -14,6 +14,9 @@ from gradchain.training import nnx_logits_fn, nnx_value_fn
 
 from .model import Transformer, cross_entropy
 
+# In place of a schedule's name: for methods that are made to go without, as schedule-free ones.
+CONSTANT = "constant"
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -22,7 +25,7 @@ class Contender:
     Attributes:
       label: its name in tables and plots.
       learning_rate: the schedule's peak; None where the method takes none.
-      schedule: the name of its schedule; None for a constant rate.
+      schedule: the name of its schedule; None where there is no rate.
       rate: step -> learning rate.
       optimizer: the transformation.
     """
@@ -54,6 +57,8 @@ def contenders(specs: list[str], schedule: str, total_steps: int) -> list[Conten
     twice = next((spec for spec in specs if specs.count(spec) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is given twice")
+    # A misspelt default is an error even where every optimizer names a schedule of its own.
+    _rate(schedule, 1.0, total_steps)
     names = [spec.partition(":")[0] for spec in specs]
     return [
         _contender(spec, name if names.count(name) == 1 else spec, schedule, total_steps)
@@ -66,8 +71,6 @@ def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -
     if len(rest) > 2 or not all([name, *rest]):
         raise ValueError(f"{spec!r} is not of the form name[:rate[:schedule]], as in adamw:3e-4")
     method = get_method(name)
-    # A misspelt schedule is an error even where no optimizer of this run would use it.
-    get_schedule(default_schedule)
     peak = method.learning_rate
     if rest:
         try:
@@ -79,11 +82,18 @@ def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -
     if peak is None:
         return Contender(label, None, None, lambda step: math.nan, method.build())
     schedule = rest[1] if len(rest) == 2 else default_schedule
+    rate = _rate(schedule, peak, total_steps)
+    shown = rate if callable(rate) else lambda step: peak
+    return Contender(label, peak, schedule, lambda step: float(shown(step)), method.build(rate))
+
+
+def _rate(schedule: str, peak: float, total_steps: int) -> optax.ScalarOrSchedule:
+    if schedule == CONSTANT:
+        return peak
     build = get_schedule(schedule).build
     if build is None:
         raise ValueError(f"schedule {schedule!r} needs more than a peak and a number of steps")
-    rate = build(peak, total_steps)
-    return Contender(label, peak, schedule, lambda step: float(rate(step)), method.build(rate))
+    return build(peak, total_steps)
 
 
 # What a method may ask `update` for, and how this loop makes it. `at` is the point of the step.

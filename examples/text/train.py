@@ -28,16 +28,16 @@ class Settings:
     """Everything that decides the numbers of a run; `--resume` reads it back from the folder."""
 
     optimizers: tuple[str, ...] = (
-        "adamw:3e-3",
-        "lion:1e-3",
+        "adamw:4e-3",
+        "lion:2e-3",
         "sophia_h:1e-3",
-        "schedule_free_adamw:1e-2",
+        "schedule_free_adamw:1e-2:constant",
     )
     schedule: str = "wsd"
-    steps: int = 500
+    steps: int = 600
     batch_size: int = 16
     context: int = 64
-    width: int = 96
+    width: int = 64
     layers: int = 2
     heads: int = 4
     seed: int = 0
@@ -89,14 +89,8 @@ class Run:
         self.settings, self.text, self.contenders = settings, text, contenders
         self.step = 0
         self.history = History()
-        model = Transformer(
-            len(text.characters),
-            settings.context,
-            settings.width,
-            settings.layers,
-            settings.heads,
-            nnx.Rngs(settings.seed),
-        )
+        # One compilation makes all the weights; eagerly each shape would take its own.
+        model = nnx.jit(lambda: _model(settings, len(text.characters)))()
         self.graph, params = nnx.split(model)
         self.params = nnx.as_pure(params)
         self.states: dict[str, Training] = {}
@@ -166,6 +160,16 @@ class Run:
     def saved(self) -> dict[str, Training]:
         """The part of the state a checkpoint holds."""
         return {contender.label: self.states[contender.label] for contender in self.contenders}
+
+
+def _model(settings: Settings, vocabulary: int) -> Transformer:
+    return Transformer(
+        vocabulary,
+        settings.width,
+        settings.layers,
+        settings.heads,
+        nnx.Rngs(settings.seed),
+    )
 
 
 @partial(jax.jit, static_argnums=0)
