@@ -1,1 +1,34 @@
-"""gradchain."""
+"""gradchain: the optimizers of the literature as compositions that read like their papers."""
+
+from . import catalogue, optimizers, schedules, transforms
+from .catalogue import find, get_method, get_schedule
+from .transforms import (
+    chain,
+    eval_params,
+    flow,
+    inject_hyperparams,
+    named,
+    needs,
+    observe,
+    observed,
+    tap,
+)
+
+__all__ = [
+    "catalogue",
+    "chain",
+    "eval_params",
+    "find",
+    "flow",
+    "get_method",
+    "get_schedule",
+    "inject_hyperparams",
+    "named",
+    "needs",
+    "observe",
+    "observed",
+    "optimizers",
+    "schedules",
+    "tap",
+    "transforms",
+]

@@ -55,7 +55,7 @@ class Method:
           learning_rate: rate or schedule; default the method's `learning_rate`.
           **overrides: arguments of the factory.
         """
-        rate = self.learning_rate if learning_rate is None else learning_rate
+        rate: Any = self.learning_rate if learning_rate is None else learning_rate
         arguments = {**self.sample, **overrides}
         if self.wraps:
             from .optimizers import adam

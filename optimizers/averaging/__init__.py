@@ -1,0 +1,1 @@
+"""Averaging methods: evaluation weights are averages of the iterates."""

@@ -1,0 +1,1 @@
+"""Step-size rules: the learning rate comes from the loss or the path."""

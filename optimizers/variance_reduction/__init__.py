@@ -1,0 +1,1 @@
+"""Variance-reduced methods."""

@@ -1,0 +1,164 @@
+"""Running a transformation only at some steps, and starting it anew at others."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .notation.build import Flow, flow, send, stateful, step_count
+from .notation.checks import count_from_0, count_from_1, transformation
+from .notation.context import Context
+from .notation.foreign import Kernel, kernel_of
+from .notation.functions import lift
+from .notation.layout import make_state
+from .notation.signal import Delay, Signal
+from .notation.storage import zeros
+from .notation.values import Leaves
+
+
+@transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
+def every(k: int, inner: optax.GradientTransformation, *, phase: int = 1, start: int = 1) -> Flow:
+    """Runs a transformation each k-th step and holds its last output in between.
+
+    It runs at the steps t >= start with t = phase (mod k). In between its state is frozen, and it
+    costs nothing: the two cases are branches of a `lax.cond`. Before the first run it gives zeros.
+    An output that the inner state holds anyway, as that of an `ema`, is not stored twice.
+
+    Args:
+      k: period in steps.
+      inner: any transformation.
+      phase: 1 runs at t = 1, k + 1, ...; 0 at t = k, 2k, ...
+      start: first step at which it may run.
+    """
+    if isinstance(k, int) and k == 1 and start == 1:
+        return flow(lambda g: g >> inner)
+
+    def step(g: Signal) -> Signal:
+        due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
+        return when(due, inner, g)
+
+    return flow(step)
+
+
+def when(condition: Signal, inner: optax.GradientTransformation, g: Signal) -> Signal:
+    """Runs a transformation on `g` at the steps where a scalar condition holds; see `every`.
+
+    Args:
+      condition: a boolean scalar signal.
+      inner: any transformation; its output is held while the condition does not hold.
+      g: its input.
+    """
+    return stateful(_holding(inner), g, condition)
+
+
+def _holding(inner: optax.GradientTransformation) -> Kernel:
+    kernel = kernel_of(inner)
+    memory = _memory_of(inner, kernel)
+
+    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+        def due() -> Any:
+            out, new = kernel.update(context, memory.inner(state), value)
+            return memory.join(out, new, state)
+
+        state = jax.lax.cond(condition, due, lambda: state)
+        return memory.output(state, value), state
+
+    def init(context: Context, value: Any, condition: Any) -> Any:
+        return memory.init(context, value)
+
+    def out(context: Context, value: Any, condition: Any) -> Any:
+        return kernel.out(context, value) if kernel.out else value
+
+    return Kernel(kernel.name, init, run, out, kernel.needs, children=(inner,))
+
+
+def _memory_of(inner: Any, kernel: Kernel) -> Any:
+    """How the held output is kept: by a delay of the inner flow that holds just that, or beside."""
+    for node in inner.graph.slots if isinstance(inner, Flow) else ():
+        if isinstance(node, Delay) and node.written is inner.graph.output and node.dtype is None:
+            return _InState(inner, kernel, node)
+    return _Beside(kernel)
+
+
+class _InState:
+    """The held output is part of the inner state."""
+
+    def __init__(self, inner: Flow, kernel: Kernel, node: Delay) -> None:
+        self.layout, self.kernel, self.node = inner.runner.layout, kernel, node
+
+    def init(self, context: Context, value: Any) -> Any:
+        return self.kernel.init(context, value)
+
+    def inner(self, state: Any) -> Any:
+        return state
+
+    def join(self, out: Any, new: Any, state: Any) -> Any:
+        return new
+
+    def output(self, state: Any, value: Leaves) -> Leaves:
+        found: dict[int, Any] = {}
+        self.layout.unpack(state, found)
+        return Leaves.up_to(value.treedef, found[self.node.index])
+
+
+class _Beside:
+    """The held output is kept next to the inner state."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def init(self, context: Context, value: Any) -> Any:
+        shape = self.kernel.out(context, value) if self.kernel.out else value
+        held = zeros(shape).tree()
+        inner = self.kernel.init(context, value)
+        if self.kernel.stateless or not jax.tree.leaves(inner):
+            return make_state("HeldState", {"output": held})
+        return make_state("HeldState", {"output": held, "inner": inner})
+
+    def inner(self, state: Any) -> Any:
+        return getattr(state, "inner", optax.EmptyState())
+
+    def join(self, out: Any, new: Any, state: Any) -> Any:
+        held = jax.tree.map(lambda x, old: x.astype(old.dtype), out.tree(), state.output)
+        fields = {"output": held, "inner": new}
+        return state._replace(**{name: fields[name] for name in state._fields})
+
+    def output(self, state: Any, value: Leaves) -> Leaves:
+        return Leaves.up_to(value.treedef, state.output)
+
+
+@transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
+def reset_every(k: int, inner: Flow, *, phase: int = 1, start: int = 2) -> Flow:
+    """Runs a flow whose delays start anew each k-th step, before that step is computed.
+
+    The step count goes on. A reset happens at the steps t >= start with t = phase (mod k).
+
+    Args:
+      k: period in steps.
+      inner: a flow.
+      phase: 1 resets before the steps k + 1, 2k + 1, ...
+      start: first step at which it may happen.
+    """
+
+    def step(g: Signal) -> Signal:
+        due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
+        return reset_when(due, inner, g)
+
+    return flow(step)
+
+
+def reset_when(condition: Signal, inner: Flow, g: Signal) -> Signal:
+    """Sends `g` through a flow whose delays read as at the start wherever `condition` holds.
+
+    Args:
+      condition: a boolean scalar signal.
+      inner: a flow; transformations inside that are not flows keep their state.
+      g: its input.
+    """
+
+    def restarted(past: Delay, copy: Any) -> Signal:
+        fresh = 0 if past.start is None else past.start
+        return lift(lambda due, x: jnp.where(due, fresh, x), "reset")(condition, copy)
+
+    return send(g, inner, restarted)

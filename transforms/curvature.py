@@ -1,0 +1,119 @@
+"""Second-order information from a closure: Hessian-vector products and diagonals."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .notation.build import Flow, flow
+from .notation.checks import check_choice, transformation
+from .notation.context import Context
+from .notation.errors import FlowError
+from .notation.functions import lift_tree
+from .notation.needs import missing_input
+from .notation.signal import Signal
+from .notation.values import Leaves, working
+from .random import DISTRIBUTIONS, Sampler, draw_like
+
+
+def hessian_vector_product(value_fn: Signal, params: Signal, vector: Signal) -> Signal:
+    """H(params) vector, by forward-over-reverse differentiation of `value_fn`.
+
+    Args:
+      value_fn: the input of that name: params -> scalar loss.
+      params: the input `params`.
+      vector: a tree signal like the params.
+    """
+    return _hvp(value_fn, params, vector)
+
+
+def _hvp_of(context: Context, value_fn: Any, params: Leaves, vector: Leaves) -> Leaves:
+    at = context.given
+    assert at is not None
+    value_fn = scalar_closure(value_fn, at.tree(), context.label)
+    tangent = vector.map(lambda v, p: v.astype(p.dtype), at)
+    product = jax.jvp(jax.grad(value_fn), (at.tree(),), (tangent.tree(),))[1]
+    return Leaves.up_to(at.treedef, product).map(working)
+
+
+_hvp = lift_tree(_hvp_of, "hessian_vector_product", context=True, out=lambda c, f, p, v: v)
+
+
+def scalar_closure(value_fn: Any, params: Any, label: str) -> Any:
+    """`value_fn` itself, if it can be called and returns a scalar; FlowError otherwise."""
+    if not callable(value_fn):
+        raise FlowError(f"{label}: value_fn must be a function params -> loss, not {value_fn!r}")
+    out = jax.eval_shape(value_fn, params)
+    if not hasattr(out, "shape") or out.shape != ():
+        got = getattr(out, "shape", type(out).__name__)
+        raise FlowError(f"{label}: value_fn must return a scalar loss, it returned {got}")
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise FlowError(f"{label}: value_fn must return a real loss, it returned {out.dtype}")
+    return value_fn
+
+
+@transformation()
+def hutchinson(
+    key: Any = 0,
+    num_samples: int = 1,
+    probe: str = "rademacher",
+    sampler: Sampler | None = None,
+) -> Flow:
+    """Hutchinson's estimate of the Hessian diagonal at the params, whatever comes in.
+
+        h = mean over samples of u * (H u)
+
+    Needs `value_fn`, or a ready `hessian_diag`, which is then passed on.
+
+    Args:
+      key: seed or key of the probes.
+      num_samples: probes per estimate.
+      probe: "rademacher" (lower variance, exact for diagonal Hessians) or "gaussian".
+      sampler: `(key, count, params) -> tree` of probes, in place of `probe`.
+
+    References:
+      Bekas, Kokiopoulou & Saad 2007, An estimator for the diagonal of a matrix.
+    """
+    check_choice("hutchinson", "probe", probe, DISTRIBUTIONS)
+
+    def step(
+        g: Signal,
+        params: Signal,
+        value_fn: Signal | None = None,
+        hessian_diag: Signal | None = None,
+    ) -> Signal:
+        probes = [draw_like(params, _fold(key, i), probe, sampler) for i in range(num_samples)]
+        return _diagonal(value_fn, hessian_diag, params, *probes)
+
+    return flow(step)
+
+
+def _fold(key: Any, index: int) -> Any:
+    return key if index == 0 else jax.random.fold_in(_typed(key), index)
+
+
+def _typed(key: Any) -> Any:
+    return jax.random.key(key) if isinstance(key, int) else key
+
+
+def _diagonal_of(
+    context: Context, value_fn: Any, ready: Any, params: Leaves, *probes: Leaves
+) -> Leaves:
+    if ready is not None:
+        return ready
+    if value_fn is None:
+        raise FlowError(missing_input(context.label, "value_fn"))
+    estimates = [u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u)) for u in probes]
+    total = estimates[0]
+    for estimate in estimates[1:]:
+        total = total.map(lambda a, b: a + b, estimate)
+    return total.map(lambda x: x / len(probes))
+
+
+_diagonal = lift_tree(
+    _diagonal_of,
+    "hutchinson",
+    context=True,
+    out=lambda c, f, d, params, *_: params,
+    needs=("value_fn",),
+)

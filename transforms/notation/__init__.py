@@ -1,0 +1,1 @@
+"""The flow notation: transformations written as functions of signals."""

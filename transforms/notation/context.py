@@ -1,0 +1,96 @@
+"""What is known while a graph runs, and how one node is applied leaf by leaf."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from .signal import Function
+from .values import Leaves, fit_scalar, is_missing, is_strong_scalar
+
+OUTER_STEP = "outer_step"
+
+
+@dataclass
+class Context:
+    """What is known while a graph runs.
+
+    Attributes:
+      label: the method's name.
+      treedef: structure of the gradient.
+      params: the params in working precision, None if `update` was not given them.
+      extra: the further inputs by name, `value` and so on.
+      count: number of this step, None in `init`.
+      scalar_dtype: dtype of scalars that accompany the leaves.
+      given: the params in their own dtype, for closures.
+    """
+
+    label: str
+    treedef: Any
+    params: Leaves | None
+    extra: Mapping[str, Any]
+    count: Any
+    scalar_dtype: Any
+    given: Leaves | None = None
+
+    @property
+    def step(self) -> Any:
+        """The number of the outermost flow's step: that of a held node runs on while it rests."""
+        return self.extra.get(OUTER_STEP, self.count)
+
+    def inner_extra(self) -> dict[str, Any]:
+        """The extra inputs for a transformation that runs inside this one."""
+        return {OUTER_STEP: self.step, **self.extra}
+
+    def params_like(self, value: Leaves) -> Any:
+        """The params at the leaves that `value` has; None if they are not shaped like it."""
+        if self.given is None or value.treedef != self.treedef:
+            return None
+        params = value.map(lambda _, param: param, self.given)
+        pairs = zip(value.present(), params.present(), strict=True)
+        return params if all(jnp.shape(x) == jnp.shape(p) for x, p in pairs) else None
+
+    def bound(self, node: Function) -> Callable[..., Any]:
+        """The function of a whole-tree node, with the context if it wants it."""
+        return (lambda *args: node.fn(self, *args)) if node.context else node.fn
+
+    def fitting(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` on one row of leaves and scalars, whose scalars never widen the leaves."""
+        return lambda *row: fn(*fitted(row))
+
+
+def fitted(row: tuple[Any, ...]) -> list[Any]:
+    """The row with its scalars in the precision of its arrays."""
+    dtypes = [x.dtype for x in row if hasattr(x, "dtype") and getattr(x, "ndim", 0) > 0]
+    if not dtypes or not any(map(_is_loose, row)):
+        return list(row)
+    dtype = jnp.result_type(*dtypes)
+    return [fit_scalar(x, dtype) if _is_loose(x) else x for x in row]
+
+
+def _is_loose(value: Any) -> bool:
+    return is_strong_scalar(value) and value.ndim == 0
+
+
+def leaf_by_leaf(fn: Callable[..., Any], args: list[Any]) -> Any:
+    """Applies `fn` to every leaf of the tree arguments; scalars go to each."""
+    trees = [arg for arg in args if isinstance(arg, Leaves)]
+    if not trees:
+        return fn(*args)
+    first = trees[0]
+    if any(tree.treedef != first.treedef for tree in trees):
+        raise ValueError("its arguments have leaves of different structure")
+    columns = [arg.values if isinstance(arg, Leaves) else (arg,) * len(first) for arg in args]
+    rows = zip(*columns, strict=True)
+    return Leaves((_apply(fn, row, first, i) for i, row in enumerate(rows)), first.treedef)
+
+
+def _apply(fn: Callable[..., Any], row: tuple[Any, ...], tree: Leaves, index: int) -> Any:
+    for value in row:
+        if is_missing(value):
+            return value
+    try:
+        return fn(*fitted(row))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"leaf {tree.path(index)}: {error}") from error

@@ -1,0 +1,269 @@
+"""Functions of signals: leaf by leaf, over whole leaves, over whole trees."""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .signal import Function, Signal, leafwise
+from .values import MISSING, Leaves, is_missing
+
+
+def lift(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signal]:
+    """Makes a function of arrays one of signals, applied leaf by leaf.
+
+    Scalars among the arguments go to every leaf; keyword arguments are constants.
+
+    Args:
+      fn: function of arrays, one per signal.
+      name: what the node is called; default the function's name.
+
+    Returns:
+      A function of signals that returns a signal. `signal >> lifted` works, too.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.transforms import flow, lift
+      >>> softsign = lift(lambda x: x / (1 + abs(x)), name="softsign")
+      >>> opt = flow(lambda g: softsign(g))
+      >>> opt.update(jnp.array([1.0]), opt.init(jnp.zeros(1)))[0].tolist()
+      [0.5]
+    """
+    label = name or getattr(fn, "__name__", "function").strip("<>")
+
+    @functools.wraps(fn)
+    def lifted(*signals: Any, **constants: Any) -> Signal:
+        return leafwise(functools.partial(fn, **constants) if constants else fn, label, *signals)
+
+    lifted.is_lifted = True  # type: ignore[attr-defined]
+    return lifted
+
+
+def lift_tree(
+    fn: Callable[..., Any],
+    name: str | None = None,
+    out: Any = None,
+    context: bool = False,
+    needs: tuple[str, ...] = (),
+) -> Callable[..., Signal]:
+    """Makes a function of whole trees one of signals.
+
+    Tree signals arrive as `Leaves` (`.values`, `.map`, `.present()`), scalars as arrays, closures
+    as they are.
+
+    Args:
+      fn: the function; returns `Leaves` or a scalar.
+      name: what the node is called; default the function's name.
+      out: what its result is shaped like, where that cannot be found by abstract evaluation:
+        "scalar", the index of an argument, or `(context, *abstract arguments) -> abstract`.
+      context: pass the running `Context` as the first argument.
+      needs: inputs that the transformation reports as needed although they have the default None.
+    """
+    label = name or getattr(fn, "__name__", "function").strip("<>")
+
+    @functools.wraps(fn)
+    def lifted(*signals: Any, **constants: Any) -> Signal:
+        bound = functools.partial(fn, **constants) if constants else fn
+        return Function(bound, signals, label, "whole", out, context, needs)
+
+    lifted.is_lifted = True  # type: ignore[attr-defined]
+    return lifted
+
+
+def _square(x: Any) -> Any:
+    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
+
+
+def _sign(x: Any) -> Any:
+    return jnp.sign(x)
+
+
+def _zero_safe(numerator: Any, denominator: Any) -> Any:
+    empty = denominator == 0
+    return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
+
+
+square = lift(_square, "square")
+sqrt = lift(jnp.sqrt, "sqrt")
+sign = lift(_sign, "sign")
+exp = lift(jnp.exp, "exp")
+log = lift(jnp.log, "log")
+tanh = lift(jnp.tanh, "tanh")
+sigmoid = lift(jax.nn.sigmoid, "sigmoid")
+absolute = lift(operator.abs, "abs")
+maximum = lift(jnp.maximum, "maximum")
+minimum = lift(jnp.minimum, "minimum")
+where = lift(jnp.where, "where")
+clip = lift(jnp.clip, "clip")
+
+isfinite = lift(jnp.isfinite, "isfinite")
+zeros_like = lift(jnp.zeros_like, "zeros_like")
+ones_like = lift(jnp.ones_like, "ones_like")
+transpose = lift(lambda x: jnp.swapaxes(x, -1, -2), "transpose")
+matmul = lift(jnp.matmul, "matmul")
+divide_or_zero = lift(_zero_safe, "divide_or_zero")
+"""`a / b`, and 0 where b is 0."""
+
+
+def _sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return jnp.sum(x, axis=axis, keepdims=keepdims)
+
+
+def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    if jnp.size(x) == 0 and axis is None:
+        return jnp.zeros((), _float_of(x))
+    return jnp.mean(x, axis=axis, keepdims=keepdims, dtype=_float_of(x))
+
+
+def _float_of(x: Any) -> Any:
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.float32
+
+
+def _norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return jnp.sqrt(jnp.sum(_square(x), axis=axis, keepdims=keepdims))
+
+
+def _dot(x: Any, y: Any) -> Any:
+    return jnp.real(jnp.vdot(x, y))
+
+
+def _max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    return jnp.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else -jnp.inf)
+
+
+leaf_sum = lift(_sum, "leaf_sum")
+leaf_mean = lift(_mean, "leaf_mean")
+leaf_norm = lift(_norm, "leaf_norm")
+"""Euclidean norm of each leaf, or along `axis=`."""
+leaf_rms = lift(lambda x: jnp.sqrt(_mean(_square(x))), "leaf_rms")
+leaf_dot = lift(_dot, "leaf_dot")
+leaf_max = lift(_max, "leaf_max")
+leaf_size = lift(lambda x: jnp.asarray(x.size, _float_of(x)), "leaf_size")
+
+
+def _total(parts: list[Any]) -> Any:
+    """The sum of scalars as a balanced tree: short dependencies, small rounding."""
+    if not parts:
+        return jnp.zeros((), jnp.float32)
+    while len(parts) > 1:
+        pairs = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[len(parts) - len(parts) % 2 :]
+    return parts[0]
+
+
+def reduce_leaves(per_leaf: Callable[..., Any], name: str) -> Callable[..., Signal]:
+    """A scalar that sums a function of every leaf over the whole tree.
+
+    Args:
+      per_leaf: function of the leaves of its signals that returns a scalar.
+      name: what the node is called.
+    """
+
+    def reduced(*trees: Leaves) -> Any:
+        return _total(trees[0].map(per_leaf, *trees[1:]).present())
+
+    return lift_tree(reduced, name, out="scalar")
+
+
+global_sum = reduce_leaves(jnp.sum, "global_sum")
+global_dot = reduce_leaves(_dot, "global_dot")
+global_squared_norm = reduce_leaves(lambda x: jnp.sum(_square(x)), "global_squared_norm")
+global_size = reduce_leaves(lambda x: jnp.asarray(float(x.size), _float_of(x)), "global_size")
+
+
+def global_norm(signal: Signal) -> Signal:
+    """Euclidean norm of a whole tree, as a scalar signal."""
+    return sqrt(global_squared_norm(signal))
+
+
+def global_mean(signal: Signal) -> Signal:
+    """Mean over all entries of a tree, as a scalar signal."""
+    return global_sum(signal) / global_size(signal)
+
+
+def _global_max(tree: Leaves) -> Any:
+    leaves = [jnp.max(leaf) for leaf in tree.present() if leaf.size]
+    return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros((), jnp.float32)
+
+
+global_max = lift_tree(_global_max, "global_max", out="scalar")
+
+
+Selector = Any
+"""Which leaves: a predicate of a leaf, a tree of booleans, or a function params -> such a tree."""
+
+
+def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
+    """Parts a tree in the leaves that are selected and the others.
+
+    Each part can be sent its own way; states are kept for the leaves of the part alone.
+    `merge(a, b)` joins the parts again.
+
+    Args:
+      signal: a tree signal.
+      select: predicate of a leaf (`lambda leaf: leaf.ndim == 2`), a tree of booleans, or a
+        function from the params to such a tree.
+
+    Returns:
+      The signal at the selected leaves, and at all others.
+    """
+
+    def part(context: Any, tree: Leaves, wanted: bool) -> Leaves:
+        flags = selected(select, tree, context)
+        pairs = zip(tree.values, flags, strict=True)
+        return Leaves((x if flag is wanted else MISSING for x, flag in pairs), tree.treedef)
+
+    lifted = lift_tree(part, "split", context=True, out=lambda c, t, wanted: part(c, t, wanted))
+    return lifted(signal, True), lifted(signal, False)
+
+
+def merge(*parts: Signal) -> Signal:
+    """Joins the parts of a split: at each leaf the value of the part that has one."""
+
+    def merged(*trees: Leaves) -> Leaves:
+        columns = zip(*(tree.values for tree in trees), strict=True)
+        present = (next((x for x in c if not is_missing(x)), MISSING) for c in columns)
+        return Leaves(present, trees[0].treedef)
+
+    return lift_tree(merged, "merge", out=lambda _, *trees: merged(*trees))(*parts)
+
+
+def selected(select: Selector, tree: Leaves, context: Any) -> list[bool]:
+    """One boolean per leaf, from a selector; raises ValueError for one that does not fit."""
+    if callable(select):
+        return _by_function(select, tree, context)
+    return _flags(select, tree)
+
+
+def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list[bool]:
+    if getattr(select, "of_leaf", False):
+        return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
+    source = context.params if context.params is not None else tree
+    return _flags(select(source.tree()), tree)
+
+
+def _flags(mask: Any, tree: Leaves) -> list[bool]:
+    if isinstance(mask, bool):
+        return [mask] * len(tree)
+    flags: list[Any] = tree.treedef.flatten_up_to(mask)
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise ValueError("a mask must be a tree of Python booleans shaped like the params")
+    return flags
+
+
+def leaf_where(predicate: Callable[[Any], bool]) -> Selector:
+    """Selects leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`."""
+
+    def select(leaf: Any) -> bool:
+        return predicate(leaf)
+
+    select.of_leaf = True  # type: ignore[attr-defined]
+    select.__name__ = getattr(predicate, "__name__", "select").strip("<>")
+    return select
+
+
+matrices = leaf_where(lambda leaf: leaf.ndim == 2)
+"""Selects the two-dimensional leaves."""

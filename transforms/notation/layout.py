@@ -1,0 +1,131 @@
+"""How the states of a flow's nodes are arranged: named tuples that mirror the scopes."""
+
+from collections import namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import optax
+
+from .errors import FlowError
+from .signal import Slot
+
+COUNT = "count"
+OBSERVED = "observed"
+
+
+@cache
+def state_class(name: str, fields: tuple[str, ...]) -> Any:
+    """The NamedTuple of that name and fields: always the same class, so that states compare."""
+    base = namedtuple(name, fields)  # type: ignore[misc]
+    return type(name, (base,), {"__slots__": (), "__reduce__": _reduce, "__module__": __name__})
+
+
+def make_state(name: str, values: Mapping[str, Any]) -> Any:
+    """A state with these fields; used when unpickling, too."""
+    return state_class(name, tuple(values))(**values)
+
+
+def _reduce(self: Any) -> Any:
+    return make_state, (type(self).__name__, self._asdict())
+
+
+@dataclass
+class Group:
+    """The named states within one scope.
+
+    Attributes:
+      title: name of the NamedTuple.
+      fields: field name -> slot or inner group, in order.
+    """
+
+    title: str
+    fields: dict[str, "Slot | Group"]
+
+    def pack(self, values: Mapping[int, Any], **extra: Any) -> Any:
+        """The state, from the values of the slots by node index."""
+        packed = {
+            name: child.pack(values) if isinstance(child, Group) else values[child.index]
+            for name, child in self.fields.items()
+        }
+        fields = {**extra, **packed}
+        return state_class(self.title, tuple(fields))(**fields) if fields else optax.EmptyState()
+
+    def unpack(self, state: Any, values: dict[int, Any]) -> None:
+        """Enters the value of each slot by node index."""
+        for name, child in self.fields.items():
+            if not hasattr(state, name):
+                has = getattr(state, "_fields", type(state).__name__)
+                raise FlowError(
+                    f"the state has no field `{name}`; it has {has}. "
+                    "Was it made by another transformation's init?"
+                )
+            if isinstance(child, Group):
+                child.unpack(getattr(state, name), values)
+            else:
+                values[child.index] = getattr(state, name)
+
+    def slots(self, prefix: str = "") -> dict[str, Slot]:
+        """Dotted path -> slot."""
+        found: dict[str, Slot] = {}
+        for name, child in self.fields.items():
+            path = f"{prefix}.{name}" if prefix else name
+            found.update(child.slots(path) if isinstance(child, Group) else {path: child})
+        return found
+
+
+def arrange(slots: tuple[Slot, ...], root: Any, title: str) -> Group:
+    """Groups the slots by scope and gives each a name that is unique in its scope."""
+    tree: dict[int, list[Any]] = {}
+    for slot in slots:
+        if not (hasattr(slot, "kernel") and slot.kernel.stateless):
+            _enter(tree, root, slot, slot.scope)
+    group = _group(tree, root, title)
+    clash = {COUNT, OBSERVED} & set(group.fields)
+    if clash:
+        raise FlowError(f"the state name {clash.pop()!r} is reserved")
+    return group
+
+
+def _enter(tree: dict[int, list[Any]], root: Any, child: Any, scope: Any) -> None:
+    siblings = tree.setdefault(id(scope), [])
+    if not any(child is sibling for sibling in siblings):
+        siblings.append(child)
+    if scope is not root:
+        _enter(tree, root, scope, scope.parent)
+
+
+def _group(tree: dict[int, list[Any]], scope: Any, title: str) -> Group:
+    group = Group(title, {})
+    for child in tree.get(id(scope), []):
+        if isinstance(child, Slot):
+            hint = child.hint if child.explicit or child.hint != "delay" else scope.hint
+            group.fields[_free(hint, child.explicit, group.fields)] = child
+        else:
+            inner = _group(tree, child, title_of(child.label))
+            name = _free(child.hint, child.explicit, group.fields)
+            group.fields[name] = _collapsed(inner, tree[id(child)])
+    return group
+
+
+def _collapsed(inner: Group, children: list[Any]) -> Slot | Group:
+    """A scope whose only state has no name of its own gives it its name."""
+    only = children[0] if len(children) == 1 else None
+    return only if isinstance(only, Slot) and not only.explicit else inner
+
+
+def _free(hint: str, explicit: bool, taken: Mapping[str, Any]) -> str:
+    if hint not in taken:
+        return hint
+    if explicit:
+        raise FlowError(f"two states are named {hint!r}; names must differ within a flow")
+    number = 2
+    while f"{hint}_{number}" in taken:
+        number += 1
+    return f"{hint}_{number}"
+
+
+def title_of(label: str) -> str:
+    """Name of the NamedTuple for the states within a transformation."""
+    return "".join(word[:1].upper() + word[1:] for word in label.split("_")) + "State"

@@ -1,0 +1,44 @@
+"""Which inputs a transformation needs beside the gradients."""
+
+from typing import Any
+
+from .signal import Function, Machine
+
+HOW_TO_PASS = {
+    "params": "the parameters at which the gradient was taken",
+    "value": "the loss at params",
+    "value_fn": "a function params -> loss on this batch",
+    "logits_fn": "a function params -> logits of this batch",
+    "previous_grads": "the gradient of this batch at the previous params",
+    "hessian_diag": "the diagonal of the Hessian at params",
+}
+
+
+def needs(transformation: Any) -> tuple[str, ...]:
+    """Names of the inputs that `transformation.update` must be given beside the gradients.
+
+    Args:
+      transformation: any Optax transformation; of foreign ones nothing is known.
+
+    Returns:
+      Names such as ("params", "value_fn"), `params` first.
+    """
+    graph = getattr(transformation, "graph", None)
+    if graph is None:
+        return tuple(getattr(transformation, "needs", ()))
+    found = {name for name, node in graph.inputs.items() if not node.optional}
+    for node in graph.live:
+        if isinstance(node, Machine):
+            found.update(node.kernel.needs)
+        if isinstance(node, Function):
+            found.update(node.needs)
+    return tuple(sorted(found, key=lambda name: (name != "params", name)))
+
+
+def missing_input(label: str, name: str) -> str:
+    """The message for an input that was not given."""
+    what = HOW_TO_PASS.get(name)
+    call = "update(grads, state, params)"
+    if name != "params":
+        call = f"update(grads, state, params, {name}=...)"
+    return f"{label} needs `{name}`{f' ({what})' if what else ''}: call {call}"

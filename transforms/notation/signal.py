@@ -1,0 +1,281 @@
+"""Symbolic signals: what the `step` of a flow computes with."""
+
+import itertools
+import operator
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import FlowError
+
+if TYPE_CHECKING:
+    from .build import Builder, Scope
+
+_HERE = str(Path(__file__).parent)
+_order = itertools.count()
+
+
+class Signal:
+    """A value that flows through a transformation at every step.
+
+    A signal is a tree with the structure of the gradient, or a scalar, which broadcasts. It is
+    symbolic: nothing is computed until the transformation runs. Arithmetic works leaf by leaf,
+    `signal >> transformation` sends it through anything that Optax understands.
+
+    Attributes:
+      args: the signals and constants it is computed from.
+      label: what the node is called in messages and drawings.
+      site: file and line of the code that made it.
+    """
+
+    __array_ufunc__ = None  # numpy scalars and arrays defer to our reflected operators
+
+    def __init__(self, args: tuple[Any, ...], label: str) -> None:
+        from .build import current_builder
+
+        self.args = args
+        self.label = label
+        self.builder: Builder = current_builder(label)
+        self.scope: Scope = self.builder.scope
+        self.index = next(_order)
+        self.site = _user_site()
+
+    def rewired(self, args: tuple[Any, ...]) -> "Signal":
+        """The same node with other arguments, in the flow that is being built."""
+        raise TypeError(f"{type(self).__name__} is not copied")
+
+    def __rshift__(self, target: Any) -> "Signal":
+        from .build import send
+
+        return send(self, target)
+
+    def __lshift__(self, value: Any) -> NoReturn:
+        raise FlowError(
+            f"`<<` closes a delay, but its left side is `{self.label}`; "
+            "write `past = delay(...)` and `past << value`"
+        )
+
+    def __bool__(self) -> bool:
+        raise FlowError(
+            f"`{self.label}` has no truth value while the flow is built: "
+            "use where(condition, a, b) instead of `if`, `and` or `or`"
+        )
+
+    def __iter__(self) -> NoReturn:
+        raise FlowError(f"`{self.label}` is a signal and cannot be iterated; take items by index")
+
+    def __getitem__(self, item: Any) -> "Signal":
+        return leafwise(lambda leaf: leaf[item], f"[{item}]", self)
+
+    def __add__(self, other: Any) -> "Signal":
+        return leafwise(operator.add, "+", self, other)
+
+    def __radd__(self, other: Any) -> "Signal":
+        return leafwise(operator.add, "+", other, self)
+
+    def __sub__(self, other: Any) -> "Signal":
+        return leafwise(operator.sub, "-", self, other)
+
+    def __rsub__(self, other: Any) -> "Signal":
+        return leafwise(operator.sub, "-", other, self)
+
+    def __mul__(self, other: Any) -> "Signal":
+        return leafwise(operator.mul, "*", self, other)
+
+    def __rmul__(self, other: Any) -> "Signal":
+        return leafwise(operator.mul, "*", other, self)
+
+    def __truediv__(self, other: Any) -> "Signal":
+        return leafwise(operator.truediv, "/", self, other)
+
+    def __rtruediv__(self, other: Any) -> "Signal":
+        return leafwise(operator.truediv, "/", other, self)
+
+    def __floordiv__(self, other: Any) -> "Signal":
+        return leafwise(operator.floordiv, "//", self, other)
+
+    def __mod__(self, other: Any) -> "Signal":
+        return leafwise(operator.mod, "%", self, other)
+
+    def __pow__(self, other: Any) -> "Signal":
+        return leafwise(operator.pow, "**", self, other)
+
+    def __rpow__(self, other: Any) -> "Signal":
+        return leafwise(operator.pow, "**", other, self)
+
+    def __neg__(self) -> "Signal":
+        return leafwise(operator.neg, "negate", self)
+
+    def __abs__(self) -> "Signal":
+        return leafwise(operator.abs, "abs", self)
+
+    def __lt__(self, other: Any) -> "Signal":
+        return leafwise(operator.lt, "<", self, other)
+
+    def __le__(self, other: Any) -> "Signal":
+        return leafwise(operator.le, "<=", self, other)
+
+    def __gt__(self, other: Any) -> "Signal":
+        return leafwise(operator.gt, ">", self, other)
+
+    def __ge__(self, other: Any) -> "Signal":
+        return leafwise(operator.ge, ">=", self, other)
+
+    def __eq__(self, other: Any) -> "Signal":  # type: ignore[override]
+        return leafwise(operator.eq, "==", self, other)
+
+    def __ne__(self, other: Any) -> "Signal":  # type: ignore[override]
+        return leafwise(operator.ne, "!=", self, other)
+
+    __hash__ = object.__hash__
+
+    def __and__(self, other: Any) -> "Signal":
+        return leafwise(operator.and_, "and", self, other)
+
+    def __or__(self, other: Any) -> "Signal":
+        return leafwise(operator.or_, "or", self, other)
+
+    def __invert__(self) -> "Signal":
+        return leafwise(operator.invert, "not", self)
+
+    def __repr__(self) -> str:
+        return f"<signal {self.label} at {self.site}>"
+
+
+class Input(Signal):
+    """What `update` is given: the incoming updates, or an input by name."""
+
+    def __init__(self, name: str, optional: bool = False) -> None:
+        super().__init__((), name)
+        self.name = name
+        self.optional = optional
+
+
+class Clock(Signal):
+    """The number of this step: 1 at the first update."""
+
+    def __init__(self) -> None:
+        super().__init__((), "t")
+
+
+class Function(Signal):
+    """A stateless node.
+
+    Attributes:
+      fn: the function.
+      mode: "leaf" (called leaf by leaf, scalars broadcast) or "whole" (called once, tree
+        signals arrive as `Leaves`).
+      out: for mode "whole", how the shapes of the result are known: None (evaluate abstractly),
+        "scalar", the index of the argument that it resembles, or a function of abstract values.
+      context: pass the running `Context` as first argument.
+      needs: inputs that must be given although the step may do without them.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        label: str,
+        mode: str = "leaf",
+        out: Any = None,
+        context: bool = False,
+        needs: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(args, label)
+        self.fn = fn
+        self.mode = mode
+        self.out = out
+        self.context = context
+        self.needs = needs
+
+    def rewired(self, args: tuple[Any, ...]) -> "Function":
+        """The same function of other arguments."""
+        return Function(self.fn, args, self.label, self.mode, self.out, self.context, self.needs)
+
+
+class Slot(Signal):
+    """A node that keeps state.
+
+    Attributes:
+      hint: the name of its state, made unique within its scope.
+      explicit: True where the user chose the name.
+    """
+
+    def __init__(self, args: tuple[Any, ...], label: str, hint: str, explicit: bool) -> None:
+        super().__init__(args, label)
+        self.hint = hint
+        self.explicit = explicit
+
+
+class Delay(Slot):
+    """A unit delay: its value is what was written at the previous step.
+
+    Attributes:
+      start: a scalar with which every leaf starts; None means zeros, or the params themselves
+        when the delay is of `params`.
+      dtype: storage dtype; None means the signal's own, at least float32.
+      evaluation: None, or `(weight, params_weight)`: the evaluation weights of the method are
+        `weight * stored + params_weight * params`.
+      written: the signal that becomes the value at the next step.
+    """
+
+    def __init__(
+        self,
+        like: Any,
+        start: Any,
+        dtype: Any,
+        hint: str,
+        explicit: bool,
+        evaluation: tuple[Any, Any] | None,
+    ) -> None:
+        super().__init__((like,), "delay" if not explicit else hint, hint, explicit)
+        self.start = start
+        self.dtype = dtype
+        self.evaluation = evaluation
+        self.written: Any = None
+        self.builder.delays.append(self)
+
+    @property
+    def like(self) -> Any:
+        """The signal whose shapes the delay has."""
+        return self.args[0]
+
+    def rewired(self, args: tuple[Any, ...]) -> "Delay":
+        """A delay of the same kind; what is written to it is connected by the caller."""
+        return Delay(args[0], self.start, self.dtype, self.hint, self.explicit, self.evaluation)
+
+    def __lshift__(self, value: Any) -> Any:
+        if self.written is not None:
+            raise FlowError(f"delay `{self.hint}` ({self.site}) is closed twice")
+        self.written = value
+        return value
+
+
+class Machine(Slot):
+    """A node with a hand-written state: a foreign transformation, or a primitive's inner loop.
+
+    Attributes:
+      kernel: see `Kernel`.
+    """
+
+    def __init__(self, kernel: Any, args: tuple[Any, ...], hint: str, explicit: bool) -> None:
+        super().__init__(args, kernel.name, hint, explicit)
+        self.kernel = kernel
+
+    def rewired(self, args: tuple[Any, ...]) -> "Machine":
+        """The same machine on other arguments."""
+        return Machine(self.kernel, args, self.hint, self.explicit)
+
+
+def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
+    """A node that applies `fn` leaf by leaf."""
+    return Function(fn, args, label)
+
+
+def _user_site() -> str:
+    """File and line of the nearest caller outside this package's notation."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

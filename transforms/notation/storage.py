@@ -1,0 +1,116 @@
+"""What a delay keeps between steps: how it starts, is read and is written."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .context import Context
+from .evaluation import EvaluationWeights
+from .shapes import Shapes, scalar_start
+from .signal import Delay, Input, Signal
+from .values import Leaves, working
+
+
+def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
+    """What the delay holds before the first step."""
+    if not isinstance(node.like, Signal):
+        return scalar_start(node.like, context.scalar_dtype)
+    shape = shapes.require(node, f"delay `{node.hint}`")
+    if not isinstance(shape, Leaves):
+        return filled(shape, node.start)
+    if node.start is None and _is_params(node.like):
+        assert context.params is not None
+        leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
+    else:
+        examples = example(shape, context)
+        leaves = examples.map(lambda leaf: jax.tree.map(lambda x: filled(x, node.start), leaf))
+    if node.dtype is not None:
+        leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
+    return _marked(node, leaves.tree(), context)
+
+
+def read(node: Delay, stored: Any, like: Any) -> Any:
+    """The stored value as a signal; `like` is the running value of the signal it resembles."""
+    if not isinstance(like, Leaves):
+        return stored
+    tree = stored.weights if isinstance(stored, EvaluationWeights) else stored
+    try:
+        leaves = Leaves.up_to(like.treedef, tree)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"its state belongs to another tree: {error}") from error
+    return leaves.map(lambda leaf: jax.tree.map(_computable, leaf))
+
+
+def written(node: Delay, value: Any, stored: Any) -> Any:
+    """What replaces `stored`, in its dtypes and shapes."""
+    if isinstance(stored, EvaluationWeights):
+        return stored._replace(weights=_replaced(node, value, stored.weights))
+    return _replaced(node, value, stored)
+
+
+def _replaced(node: Delay, value: Any, stored: Any) -> Any:
+    if not isinstance(value, Leaves):
+        return jax.tree.map(lambda old: _like(node, _spread(value, old), old), stored)
+    olds = Leaves.up_to(value.treedef, stored)
+
+    def replace(old: Any, new: Any) -> Any:
+        return jax.tree.map(lambda o, n: _like(node, n, o), old, new)
+
+    return olds.map(replace, value).tree()
+
+
+def _spread(value: Any, old: Any) -> Any:
+    return jnp.broadcast_to(value, old.shape)
+
+
+def _like(node: Delay, new: Any, old: Any) -> Any:
+    if jnp.shape(new) != old.shape:
+        raise ValueError(f"delay `{node.hint}` holds shape {old.shape}, written {jnp.shape(new)}")
+    return jnp.asarray(new, old.dtype)
+
+
+def example(shape: Any, context: Context) -> Any:
+    """What a node is initialised on: the params where it is shaped like them, else zeros."""
+    if not isinstance(shape, Leaves):
+        return filled(shape, None) if isinstance(shape, jax.ShapeDtypeStruct) else shape
+    if shape.treedef != context.treedef or context.params is None:
+        return shape.map(_zeros)
+    return shape.map(_param_or_zeros, context.params)
+
+
+def _param_or_zeros(shape: Any, param: Any) -> Any:
+    if isinstance(shape, jax.ShapeDtypeStruct) and shape.shape == param.shape:
+        return param if shape.dtype == param.dtype else jnp.zeros_like(param, dtype=shape.dtype)
+    return _zeros(shape)
+
+
+def _zeros(shape: Any) -> Any:
+    return jax.tree.map(lambda leaf: filled(leaf, None), shape)
+
+
+def zeros(shape: Leaves) -> Leaves:
+    """Zeros in these shapes and dtypes."""
+    return shape.map(_zeros)
+
+
+def filled(leaf: Any, start: Any) -> Any:
+    """An array like `leaf`, abstract or not, with every entry `start` (None: zero)."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jnp.full(leaf.shape, 0 if start is None else start, leaf.dtype, device=leaf.sharding)
+    return jnp.zeros_like(leaf) if start is None else jnp.full_like(leaf, start)
+
+
+def _computable(leaf: Any) -> Any:
+    return working(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+
+def _is_params(signal: Any) -> bool:
+    return isinstance(signal, Input) and signal.name == "params"
+
+
+def _marked(node: Delay, tree: Any, context: Context) -> Any:
+    if node.evaluation is None:
+        return tree
+    weight, params_weight = (scalar_start(w * 1.0, context.scalar_dtype) for w in node.evaluation)
+    return EvaluationWeights(tree, weight, params_weight)

@@ -1,0 +1,114 @@
+"""What a signal carries at run time: the leaves of a tree, or a scalar."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+MISSING = optax.MaskedNode()
+"""Stands where a signal has no value for a leaf: the other side of a `split`."""
+
+
+def is_missing(value: Any) -> bool:
+    """True for a leaf that the signal leaves out."""
+    return isinstance(value, optax.MaskedNode)
+
+
+@jax.tree_util.register_pytree_node_class
+class Leaves:
+    """The leaves of one tree signal, flattened up to the structure of the gradient.
+
+    A leaf may itself be a tuple of arrays (Kronecker factors), or `MISSING`.
+    """
+
+    __slots__ = ("treedef", "values")
+
+    def __init__(self, values: Iterable[Any], treedef: Any) -> None:
+        self.values = tuple(values)
+        self.treedef = treedef
+
+    @classmethod
+    def of(cls, tree: Any) -> "Leaves":
+        """Flattens a tree by its own structure."""
+        values, treedef = jax.tree.flatten(tree)
+        return cls(values, treedef)
+
+    @classmethod
+    def up_to(cls, treedef: Any, tree: Any) -> "Leaves":
+        """Flattens a tree by a given structure; raises ValueError where it does not fit."""
+        return cls(treedef.flatten_up_to(tree), treedef)
+
+    def tree(self) -> Any:
+        """The leaves in their tree again."""
+        return self.treedef.unflatten(self.values)
+
+    def present(self) -> list[Any]:
+        """The leaves that are there."""
+        return [value for value in self.values if not is_missing(value)]
+
+    def map(self, fn: Callable[..., Any], *others: "Leaves") -> "Leaves":
+        """Applies `fn` leaf by leaf; a leaf that is missing in one is missing in the result."""
+        rows = zip(self.values, *(other.values for other in others), strict=True)
+        return Leaves((_unless_missing(fn, row) for row in rows), self.treedef)
+
+    def path(self, index: int) -> str:
+        """How the leaf of that index is reached in the tree, for messages."""
+        numbered = self.treedef.unflatten(range(len(self.values)))
+        path, _ = jax.tree_util.tree_flatten_with_path(numbered)[0][index]
+        return jax.tree_util.keystr(path) or "(the only leaf)"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        """For jax: the leaves are the children, the structure is static."""
+        return self.values, self.treedef
+
+    @classmethod
+    def tree_unflatten(cls, treedef: Any, values: Sequence[Any]) -> "Leaves":
+        """For jax."""
+        return cls(values, treedef)
+
+
+def _unless_missing(fn: Callable[..., Any], row: Sequence[Any]) -> Any:
+    return MISSING if any(map(is_missing, row)) else fn(*row)
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The dtype in which leaves of `dtype` are computed and accumulated."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def working(leaf: Any) -> Any:
+    """The leaf, array or abstract, in the precision in which it is computed."""
+    dtype = at_least_float32(leaf.dtype)
+    if dtype == leaf.dtype:
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.update(dtype=dtype)
+    return leaf.astype(dtype)
+
+
+def scalar_dtype(leaves: Iterable[Any]) -> Any:
+    """The real dtype of scalars that accompany these leaves: the widest, at least float32."""
+    real = [jnp.finfo(leaf.dtype).dtype for leaf in leaves if hasattr(leaf, "dtype")]
+    return jnp.result_type(jnp.float32, *real)
+
+
+def is_strong_scalar(value: Any) -> bool:
+    """True for scalars whose dtype would otherwise decide the dtype of a result."""
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return bool(jnp.issubdtype(value.dtype, jnp.inexact))
+    return False
+
+
+def fit_scalar(scalar: Any, leaf_dtype: Any) -> Any:
+    """A scalar in the precision of the leaf that it meets, so that it never widens the leaf."""
+    if not jnp.issubdtype(leaf_dtype, jnp.inexact):
+        return scalar
+    if jnp.issubdtype(scalar.dtype, jnp.complexfloating):
+        return scalar
+    return jnp.asarray(scalar, jnp.finfo(leaf_dtype).dtype)

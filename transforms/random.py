@@ -1,0 +1,78 @@
+"""Random draws, whose key is part of the state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .notation.build import delay, step_count
+from .notation.context import Context
+from .notation.functions import lift_tree
+from .notation.signal import Signal
+from .notation.values import Leaves
+
+Sampler = Callable[[Any, Any, Any], Any]
+"""`(key, count, params) -> draws`: count is the number of updates made before."""
+
+
+def as_key(key: Any) -> jax.Array:
+    """Raw key data, as it is kept in states, from a seed, raw data or a typed key."""
+    if isinstance(key, int):
+        return jax.random.key_data(jax.random.key(key))
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(key)
+    return jnp.asarray(key, jnp.uint32)
+
+
+def random_key(key: Any) -> Signal:
+    """A signal that is a fresh key at every step; the key it is derived from is in the state."""
+    root = delay(as_key(key), name="key")
+    root << root
+    return lift_tree(_fold_in, "fold_in", context=True, out=_same_key)(root, step_count())
+
+
+def _fold_in(context: Context, root: Any, _: Any) -> Any:
+    return jax.random.fold_in(root, context.step - 1)
+
+
+def _same_key(context: Context, root: Any, _: Any) -> Any:
+    return root
+
+
+def rademacher(key: Any, shape: Any, dtype: Any) -> Any:
+    """Entries +1 and -1 with equal probability."""
+    return jax.random.rademacher(key, shape, dtype)
+
+
+def gaussian(key: Any, shape: Any, dtype: Any) -> Any:
+    """Entries of the standard normal distribution."""
+    return jax.random.normal(key, shape, dtype)
+
+
+DISTRIBUTIONS = {"rademacher": rademacher, "gaussian": gaussian}
+
+
+def draw_like(
+    like: Signal, key: Any, distribution: str = "gaussian", sampler: Sampler | None = None
+) -> Signal:
+    """A signal of random entries in the shapes of `like`, drawn anew at every step.
+
+    Args:
+      like: a tree signal.
+      key: seed, raw key or typed key; kept in the state.
+      distribution: "rademacher" or "gaussian".
+      sampler: `(key, count, params) -> tree` in place of the distribution.
+    """
+    draw = DISTRIBUTIONS[distribution]
+
+    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+        if sampler is not None:
+            params = None if context.params is None else context.params.tree()
+            given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+            return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+        return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+
+    lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
+    return lifted(like, random_key(key), step_count())

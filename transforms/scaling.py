@@ -1,0 +1,109 @@
+"""The last steps of a chain: learning rate and weight decay."""
+
+from typing import Any
+
+import optax
+
+from .notation.build import Flow, flow, scheduled
+from .notation.checks import any_number, check_choice, transformation
+from .notation.functions import Selector, merge, split
+from .notation.signal import Signal
+
+
+@transformation()
+def scale_by_learning_rate(
+    learning_rate: optax.ScalarOrSchedule, *, flip_sign: bool = True
+) -> Flow:
+    """Multiplies by the learning rate, with the sign that descends.
+
+    As `optax.scale_by_learning_rate`, but a schedule reads the flow's own step count instead of
+    keeping a second one.
+
+    Args:
+      learning_rate: number or schedule; a schedule is 0-based: its first argument is 0.
+      flip_sign: multiply by minus the rate.
+    """
+
+    def step(u: Signal) -> Signal:
+        rate = scheduled(learning_rate)
+        return -rate * u if flip_sign else rate * u
+
+    return flow(step)
+
+
+@transformation()
+def add_decayed_weights(weight_decay: Any = 0.0, mask: Selector = None) -> Flow:
+    """Adds weight_decay times the params to the update.
+
+    A decay of exactly 0 is left out, so that params are not needed.
+
+    Args:
+      weight_decay: number, schedule or scalar signal.
+      mask: the leaves that decay: a tree of booleans, or a function of the params; default all.
+    """
+    if isinstance(weight_decay, int | float) and weight_decay == 0:
+        return flow(lambda u: u)
+
+    def step(u: Signal, params: Signal) -> Signal:
+        decay = scheduled(weight_decay)
+        if mask is None:
+            return u + decay * params
+        decayed, kept = split(u, mask)
+        return merge(decayed + decay * params, kept)
+
+    return flow(step)
+
+
+DECAY_FORMS = ("decoupled", "fixed", "relative", "stepped", "stepped_fixed", "proximal")
+
+
+@transformation(learning_rate=any_number)
+def decay_weights(
+    weight_decay: Any,
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    form: str = "decoupled",
+    mask: Selector = None,
+) -> Flow:
+    """Weight decay in its named forms, applied to a finished update (rate and sign included).
+
+    With u the incoming update, x the params, r the rate, w the decay:
+
+        decoupled       u - r w x                  (AdamW as in torch and Optax)
+        fixed           u - w x                    (whatever the rate)
+        relative        u - (r_t / r_1) w x        (AdamW as in its paper)
+        stepped         u - r w (x + u)            (on the params after the step)
+        stepped_fixed   u - w (x + u)
+        proximal        (x + u) / (1 + r w) - x
+
+    A decay of exactly 0 is left out, so that params are not needed.
+
+    Args:
+      weight_decay: w; number, schedule or scalar signal.
+      learning_rate: r; number, schedule or scalar signal.
+      form: one of the above.
+      mask: the leaves that decay: a tree of booleans, or a function of the params; default all.
+    """
+    check_choice("decay_weights", "form", form, DECAY_FORMS)
+    if isinstance(weight_decay, int | float) and weight_decay == 0:
+        return flow(lambda u: u)
+
+    def step(u: Signal, params: Signal) -> Signal:
+        w, r = scheduled(weight_decay), scheduled(learning_rate)
+        if mask is None:
+            return _decayed(u, params, w, r, form, learning_rate)
+        chosen, kept = split(u, mask)
+        return merge(_decayed(chosen, params, w, r, form, learning_rate), kept)
+
+    return flow(step)
+
+
+def _decayed(
+    u: Signal, x: Signal, w: Any, r: Any, form: str, learning_rate: optax.ScalarOrSchedule
+) -> Signal:
+    if form == "proximal":
+        return (x + u) / (1 + r * w) - x
+    if form == "relative":
+        r = r / learning_rate(0) if callable(learning_rate) else 1.0
+    rate = 1.0 if form.endswith("fixed") else r
+    at = x + u if form.startswith("stepped") else x
+    return u - rate * w * at
