@@ -6,6 +6,7 @@ Both run in turn in one process, so that a noisy machine is noisy for both; medi
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ def compiled(opt: Any, params: Any) -> tuple[Any, dict[str, float]]:
 
 
 def _differences(times: list[float]) -> Iterator[float]:
-    return (b - a for a, b in zip(times, times[1:], strict=False))
+    return (b - a for a, b in itertools.pairwise(times))
 
 
 def state_bytes(state: Any) -> int:
