@@ -105,7 +105,7 @@ def table(figures: dict[str, Any]) -> Table:
     """The final comparison, for a terminal of 80 columns."""
     entropy = figures["text"]["unigram_entropy"]
     out = Table(
-        Column("optimizer", overflow="fold"),
+        Column("optimizer", overflow="fold", min_width=19),
         title=f"after {figures['steps']} steps; unigram entropy {entropy:.3f} nats per character",
         caption=f"baseline: {figures['baseline']}; loss: validation, nats per character",
         box=SIMPLE_HEAD,
@@ -113,13 +113,13 @@ def table(figures: dict[str, Any]) -> Table:
         pad_edge=False,
     )
     for heading in (
-        "learning\nrate",
+        "rate",
         "schedule",
         "loss",
         "below\nunigram",
         "steps to\nbaseline",
         "time\nvs SGD",
-        "state bytes\nper param",
+        "state\nB/param",
     ):
         out.add_column(heading, justify="right")
     for label, row in figures["optimizers"].items():

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from .contender import Contender, Training, begin, make_step
+from .contender import Contender, Training, begin, extra_inputs, make_step
 from .data import Text
 from .model import Transformer, cross_entropy
 
@@ -97,6 +97,7 @@ class Run:
         self._lowered: dict[str, Any] = {}
         self._steps: dict[str, Callable[..., tuple[Training, jax.Array]]] = {}
         for contender in contenders:
+            extra_inputs(contender)
             try:
                 self._add(contender, model)
             except Exception as error:  # whatever a method raises, its user gets one line
