@@ -14,7 +14,20 @@ import orbax.checkpoint as ocp
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TINY = "--width 16 --layers 1 --heads 2 --context 16 --batch-size 4 --sample-length 20".split()
+TINY = [
+    "--width",
+    "16",
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--context",
+    "16",
+    "--batch-size",
+    "4",
+    "--sample-length",
+    "20",
+]
 # A method that needs value_fn, keeps a random key and refreshes every tenth step.
 TWO = ["--optimizers", "adam:1e-2", "sophia_h:1e-2"]
 
