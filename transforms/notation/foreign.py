@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from .values import Leaves, working
@@ -42,6 +43,7 @@ class Kernel:
 def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     """The node for a transformation of which only `init` and `update` are known."""
     update = optax.with_extra_args_support(transformation).update
+    nothing = _state_without_arrays(transformation)
 
     def init_state(context: "Context", example: Leaves) -> Any:
         return transformation.init(example.tree())
@@ -49,7 +51,8 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     def run(context: "Context", state: Any, value: Leaves) -> tuple[Leaves, Any]:
         params = context.params_like(value)
         tree = None if params is None else params.map(working).tree()
-        updates, state = update(value.tree(), state, tree, **context.inner_extra())
+        old = state if nothing is None else nothing
+        updates, state = update(value.tree(), old, tree, **context.inner_extra())
         return Leaves.up_to(value.treedef, updates), state
 
     return Kernel(
@@ -58,7 +61,7 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
         run,
         needs=getattr(transformation, "needs", ()),
         arguments=closed_over(transformation.update),
-        stateless=_is_stateless(transformation),
+        stateless=nothing is not None,
     )
 
 
@@ -113,11 +116,13 @@ def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
     return values
 
 
-def _is_stateless(transformation: optax.GradientTransformation) -> bool:
+def _state_without_arrays(transformation: optax.GradientTransformation) -> Any:
+    """The state of a transformation that has none, an `EmptyState` or a tuple of them; else None."""
     try:
-        state = transformation.init({})
+        state = transformation.init(jnp.zeros(1))
     except Exception:  # whatever it needs of real params, it is safer to call it stateful
-        return False
+        return None
     empty = (optax.EmptyState, optax.MaskedState)
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, empty))
-    return len(nodes) > 0 and all(isinstance(node, optax.EmptyState) for node in nodes)
+    only_empty = len(nodes) > 0 and all(isinstance(node, optax.EmptyState) for node in nodes)
+    return state if only_empty else None
