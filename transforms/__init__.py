@@ -5,6 +5,7 @@ from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
 from .inject import inject_hyperparams
 from .low_rank import project, svd_basis, unproject
+from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
@@ -54,6 +55,7 @@ from .notation.functions import (
     reduce_leaves,
     sigmoid,
     sign,
+    signs_agree,
     split,
     sqrt,
     square,
@@ -66,13 +68,16 @@ from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
 from .random import draw_like, random_key
+from .rectification import Rectification, radam_rectification
 from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
 
 __all__ = [
+    "MOMENTUM_FORMS",
     "Flow",
     "FlowError",
     "Interval",
     "Kernel",
+    "Rectification",
     "Signal",
     "absolute",
     "add_decayed_weights",
@@ -83,6 +88,7 @@ __all__ = [
     "count_from_0",
     "count_from_1",
     "debias",
+    "debiased_root",
     "decay_rate",
     "decay_weights",
     "delay",
@@ -121,6 +127,7 @@ __all__ = [
     "maximum",
     "merge",
     "minimum",
+    "momentum",
     "named",
     "needs",
     "nonnegative",
@@ -130,14 +137,17 @@ __all__ = [
     "ones_like",
     "positive",
     "project",
+    "radam_rectification",
     "random_key",
     "reduce_leaves",
     "reset_every",
     "reset_when",
+    "running_max",
     "scale_by_learning_rate",
     "scheduled",
     "sigmoid",
     "sign",
+    "signs_agree",
     "split",
     "sqrt",
     "square",

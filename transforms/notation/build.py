@@ -291,7 +291,9 @@ def _check_delays(builder: Builder) -> None:
 Reader = Callable[[Delay, Signal], Signal]
 
 
-def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
+def send(
+    signal: Signal, target: Any, reader: Reader | None = None, clock: Signal | None = None
+) -> Signal:
     """`signal >> target`: the signal after a transformation, or after a lifted function.
 
     Args:
@@ -299,9 +301,10 @@ def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
       target: a transformation, or a function made by `lift`.
       reader: what the inner nodes read in place of each delay of the target, given the original
         and its copy.
+      clock: what the inner nodes read in place of the step count.
     """
     if isinstance(target, Flow):
-        return _splice(signal, target, reader)
+        return _splice(signal, target, reader, clock)
     if isinstance(target, optax.GradientTransformation):
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
@@ -313,7 +316,7 @@ def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
     )
 
 
-def _splice(signal: Signal, inner: Flow, reader: Reader | None) -> Signal:
+def _splice(signal: Signal, inner: Flow, reader: Reader | None, clock: Signal | None) -> Signal:
     """Copies the inner flow's nodes into the flow that is being built, under a scope of its own."""
     builder = current_builder(inner.label)
     scopes = _Scopes(inner, builder)
@@ -328,7 +331,7 @@ def _splice(signal: Signal, inner: Flow, reader: Reader | None) -> Signal:
             fed = node.name == "updates"
             copies[node.index] = signal if fed else builder.input(node.name, node.optional)
         elif isinstance(node, Clock):
-            copies[node.index] = builder.tick()
+            copies[node.index] = builder.tick() if clock is None else clock
         else:
             copy = node.rewired(tuple(map(copied, node.args)))
             copy.scope, copy.site = scopes[node.scope], node.site

@@ -43,6 +43,7 @@ class Kernel:
 def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     """The node for a transformation of which only `init` and `update` are known."""
     update = optax.with_extra_args_support(transformation).update
+    nothing = _state_without_arrays(transformation)
 
     def init_state(context: "Context", example: Leaves) -> Any:
         return transformation.init(example.tree())
@@ -50,7 +51,8 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     def run(context: "Context", state: Any, value: Leaves) -> tuple[Leaves, Any]:
         params = context.params_like(value)
         tree = None if params is None else params.map(working).tree()
-        updates, state = update(value.tree(), state, tree, **context.inner_extra())
+        old = state if nothing is None else nothing
+        updates, state = update(value.tree(), old, tree, **context.inner_extra())
         return Leaves.up_to(value.treedef, updates), state
 
     return Kernel(
@@ -59,7 +61,7 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
         run,
         needs=getattr(transformation, "needs", ()),
         arguments=closed_over(transformation.update),
-        stateless=_is_stateless(transformation),
+        stateless=nothing is not None,
     )
 
 
@@ -114,10 +116,11 @@ def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
     return values
 
 
-def _is_stateless(transformation: optax.GradientTransformation) -> bool:
+def _state_without_arrays(transformation: optax.GradientTransformation) -> Any:
+    """The state of a transformation that has none, an `EmptyState` or a tuple of them; else None."""
     probe = {"matrix": jnp.zeros((2, 2)), "scalar": jnp.zeros(())}
     try:
         state = jax.eval_shape(transformation.init, probe)
     except Exception:  # whatever it needs of real params, it is safer to call it stateful
-        return False
-    return not jax.tree.leaves(state)
+        return None
+    return None if jax.tree.leaves(state) else state

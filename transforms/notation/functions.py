@@ -144,6 +144,15 @@ leaf_max = lift(_max, "leaf_max")
 leaf_size = lift(lambda x: jnp.asarray(x.size, _float_of(x)), "leaf_size")
 
 
+def _agree(x: Any, y: Any) -> Any:
+    # By signs: the product of two small numbers underflows, and would pass for disagreement.
+    return jnp.real(jnp.sign(x) * jnp.conj(jnp.sign(y))) > 0
+
+
+signs_agree = lift(_agree, "signs_agree")
+"""True at the entries that have the same sign (complex: less than a right angle between them)."""
+
+
 def _total(parts: list[Any]) -> Any:
     """The sum of scalars as a balanced tree: short dependencies, small rounding."""
     if not parts:
