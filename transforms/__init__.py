@@ -5,7 +5,7 @@ from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
 from .inject import inject_hyperparams
 from .low_rank import project, svd_basis, unproject
-from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
+from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
@@ -92,6 +92,7 @@ __all__ = [
     "decay_rate",
     "decay_weights",
     "delay",
+    "divide",
     "divide_or_zero",
     "draw_like",
     "ema",

@@ -117,7 +117,7 @@ def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _state_without_arrays(transformation: optax.GradientTransformation) -> Any:
-    """The state of a transformation that has none, an `EmptyState` or a tuple of them; else None."""
+    """The state of a transformation that keeps no array; None for any other."""
     probe = {"matrix": jnp.zeros((2, 2)), "scalar": jnp.zeros(())}
     try:
         state = jax.eval_shape(transformation.init, probe)
