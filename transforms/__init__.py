@@ -3,7 +3,8 @@
 from .control import every, reset_every, reset_when, when
 from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
-from .low_rank import project, svd_basis, unproject
+from .low_rank import Basis, Coordinates, Switch, active_leaves, low_rank, project, random_basis, random_coordinates, residual, svd_basis, unproject
+from .factored import scale_by_factored_rms
 from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
@@ -66,7 +67,7 @@ from .notation.functions import (
 from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
-from .random import draw_like, random_key
+from .random import draw_leaves, draw_like, random_key
 from .rectification import Rectification, radam_rectification
 from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
 
@@ -93,6 +94,16 @@ __all__ = [
     "delay",
     "divide_or_zero",
     "draw_like",
+    "draw_leaves",
+    "Basis",
+    "Coordinates",
+    "Switch",
+    "active_leaves",
+    "low_rank",
+    "random_basis",
+    "random_coordinates",
+    "residual",
+    "scale_by_factored_rms",
     "ema",
     "eval_params",
     "every",
