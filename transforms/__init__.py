@@ -6,6 +6,9 @@ from .ema import debias, ema, one_minus_power, trace
 from .inject import inject_hyperparams
 from .low_rank import project, svd_basis, unproject
 from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
+from .low_rank import Basis, Coordinates, Switch, active_leaves, low_rank, project, random_basis, random_coordinates, residual, svd_basis, unproject
+from .factored import scale_by_factored_rms
+from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
@@ -67,7 +70,7 @@ from .notation.functions import (
 from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
-from .random import draw_like, random_key
+from .random import draw_leaves, draw_like, random_key
 from .rectification import Rectification, radam_rectification
 from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
 
@@ -95,6 +98,16 @@ __all__ = [
     "divide",
     "divide_or_zero",
     "draw_like",
+    "draw_leaves",
+    "Basis",
+    "Coordinates",
+    "Switch",
+    "active_leaves",
+    "low_rank",
+    "random_basis",
+    "random_coordinates",
+    "residual",
+    "scale_by_factored_rms",
     "ema",
     "eval_params",
     "every",

@@ -53,6 +53,40 @@ def gaussian(key: Any, shape: Any, dtype: Any) -> Any:
 DISTRIBUTIONS = {"rademacher": rademacher, "gaussian": gaussian}
 
 
+def draw_leaves(
+    like: Signal,
+    key: Any,
+    draw: Callable[[Any, Any], Any],
+    sampler: Sampler | None = None,
+    name: str = "draw",
+) -> Signal:
+    """A signal whose leaves are drawn anew at every step, in shapes that `draw` decides.
+
+    Args:
+      like: a tree signal.
+      key: seed, raw key or typed key; kept in the state.
+      draw: `(key, leaf) -> array`, of which only shape and dtype of the leaf are to be used.
+      sampler: `(key, count, params) -> tree` in place of `draw`.
+      name: what the node is called.
+    """
+
+    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+        shapes = tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), fresh))
+        if sampler is not None:
+            params = None if context.params is None else context.params.tree()
+            given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+            return shapes.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+        return tree.map(lambda leaf: draw(next(keys), leaf))
+
+    def out(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+        example = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)[0])
+        return tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), example))
+
+    lifted = lift_tree(drawn, name, context=True, out=out)
+    return lifted(like, random_key(key), step_count())
+
+
 def draw_like(
     like: Signal, key: Any, distribution: str = "gaussian", sampler: Sampler | None = None
 ) -> Signal:

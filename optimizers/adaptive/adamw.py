@@ -61,8 +61,8 @@ def adamw(
       >>> opt = adamw(0.5, weight_decay=0.1)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
-      [-0.550000011920929, 0.699999988079071]
+      >>> print(updates.round(3))
+      [-0.55  0.7 ]
 
     References:
       Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization (arXiv 1711.05101). The paper

@@ -95,8 +95,8 @@ def sgd(
       >>> params = jnp.array([1.0, -4.0])
       >>> state = opt.init(params)
       >>> _, state = opt.update(params, state)
-      >>> opt.update(params, state)[0].round(3).tolist()
-      [-0.949999988079071, 3.799999952316284]
+      >>> print(opt.update(params, state)[0].round(3))
+      [-0.95  3.8 ]
     """
     return chain(
         add_decayed_weights(weight_decay, mask),

@@ -62,8 +62,8 @@ def sgdw(
       >>> from gradchain.optimizers import sgdw
       >>> opt = sgdw(0.5, weight_decay=0.1)
       >>> params = jnp.array([1.0, -4.0])
-      >>> opt.update(params, opt.init(params), params)[0].round(3).tolist()
-      [-0.550000011920929, 2.200000047683716]
+      >>> print(opt.update(params, opt.init(params), params)[0].round(3))
+      [-0.55  2.2 ]
 
     References:
       Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization (arXiv 1711.05101). The paper

@@ -251,7 +251,11 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
     if getattr(select, "of_leaf", False):
         return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
     source = context.params if context.params is not None else tree
-    return _flags(select(source.tree()), tree)
+    try:
+        flags = select(source.tree())
+    except (AttributeError, TypeError):  # a predicate of a leaf, given a tree
+        return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
+    return _flags(flags, tree)
 
 
 def _flags(mask: Any, tree: Leaves) -> list[bool]:
