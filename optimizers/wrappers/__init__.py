@@ -1,9 +1,16 @@
 """Wrappers: methods that work around any other transformation."""
 
+from .brake import brake
 from .cautious import cautious
 from .lookahead import lookahead
+from .random_scaling import random_scaling
+from .xgrad import weight_prediction, xgrad
 
 __all__ = [
+    "brake",
     "cautious",
     "lookahead",
+    "random_scaling",
+    "weight_prediction",
+    "xgrad",
 ]
