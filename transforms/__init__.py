@@ -1,5 +1,14 @@
 """The primitives, and the flow notation that joins them."""
 
+from .alignment import cosine_similarity
+from .channels import (
+    adaptive_grad_clip,
+    centralize_gradients,
+    norm_loss,
+    norm_loss_gradient,
+    normalize_gradients,
+    unit_norm,
+)
 from .control import every, reset_every, reset_when, when
 from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
@@ -59,6 +68,7 @@ from .notation.functions import (
     sigmoid,
     sign,
     signs_agree,
+    softplus,
     split,
     sqrt,
     square,
@@ -72,7 +82,20 @@ from .notation.observe import observe, observed
 from .notation.signal import Signal
 from .random import draw_leaves, draw_like, random_key
 from .rectification import Rectification, radam_rectification
+from .order_statistic import largest_magnitude
+from .pnm import positive_negative_momentum
+from .prediction import send_at
+from .radial import project_out_params, project_out_radial
+from .random import draw_like, draw_scalar, exponential, random_key
 from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
+from .spikes import (
+    clip_spikes,
+    clip_to_second_moment,
+    clip_to_tracked_maximum,
+    normalize_to_tracked_norm,
+)
+from .stable_decay import stable_weight_decay, typical_gradient
+from .staleness import delay_gradients
 
 __all__ = [
     "MOMENTUM_FORMS",
@@ -83,11 +106,17 @@ __all__ = [
     "Rectification",
     "Signal",
     "absolute",
+    "adaptive_grad_clip",
     "add_decayed_weights",
     "any_number",
+    "centralize_gradients",
     "chain",
     "check_choice",
     "clip",
+    "clip_spikes",
+    "clip_to_second_moment",
+    "clip_to_tracked_maximum",
+    "cosine_similarity",
     "count_from_0",
     "count_from_1",
     "debias",
@@ -108,10 +137,15 @@ __all__ = [
     "random_coordinates",
     "residual",
     "scale_by_factored_rms",
+    "delay_gradients",
+    "divide_or_zero",
+    "draw_like",
+    "draw_scalar",
     "ema",
     "eval_params",
     "every",
     "exp",
+    "exponential",
     "flow",
     "fraction",
     "global_dot",
@@ -125,6 +159,7 @@ __all__ = [
     "hutchinson",
     "inject_hyperparams",
     "isfinite",
+    "largest_magnitude",
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
@@ -145,13 +180,20 @@ __all__ = [
     "named",
     "needs",
     "nonnegative",
+    "norm_loss",
+    "norm_loss_gradient",
+    "normalize_gradients",
+    "normalize_to_tracked_norm",
     "observe",
     "observed",
     "one_minus_power",
     "ones_like",
     "positive",
+    "positive_negative_momentum",
     "project",
     "radam_rectification",
+    "project_out_params",
+    "project_out_radial",
     "random_key",
     "reduce_leaves",
     "reset_every",
@@ -159,12 +201,15 @@ __all__ = [
     "running_max",
     "scale_by_learning_rate",
     "scheduled",
+    "send_at",
     "sigmoid",
     "sign",
     "signs_agree",
+    "softplus",
     "split",
     "sqrt",
     "square",
+    "stable_weight_decay",
     "stateful",
     "step_count",
     "svd_basis",
@@ -173,6 +218,8 @@ __all__ = [
     "trace",
     "transformation",
     "transpose",
+    "typical_gradient",
+    "unit_norm",
     "unproject",
     "when",
     "where",

@@ -7,6 +7,10 @@ from .adamw import adamw
 from .c_adamw import c_adamw, scale_by_c_adamw
 from .grams import grams, scale_by_grams
 from .laprop import laprop, scale_by_laprop
+from .adamp import adamp, scale_by_adamp
+from .ranger21 import ranger21, scale_by_ranger21
+from .spam import scale_by_spam, spam
+from .stable_spam import scale_by_stable_spam, stable_spam
 
 __all__ = [
     "adabelief",
@@ -22,4 +26,13 @@ __all__ = [
     "scale_by_c_adamw",
     "scale_by_grams",
     "scale_by_laprop",
+    "adamp",
+    "ranger21",
+    "scale_by_adam",
+    "scale_by_adamp",
+    "scale_by_ranger21",
+    "scale_by_spam",
+    "scale_by_stable_spam",
+    "spam",
+    "stable_spam",
 ]

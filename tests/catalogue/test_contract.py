@@ -263,11 +263,11 @@ def test_injected_hyperparameters_equal_plain_ones(name):
     if method.wraps:
         pytest.skip("a wrapper's numbers are injected with those of its inner method")
     params = small_tree()
-    plain = method.build()
     rate = method.learning_rate
     arguments = {**method.sample}
-    if rate is not None:
+    if rate is not None and not method.front:
         arguments["learning_rate"] = rate
+    plain = method.factory(**arguments) if method.front else method.build()
     opt = gradchain.inject_hyperparams(method.factory)(**arguments)
 
     def update(state, params, opt=opt):

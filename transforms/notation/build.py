@@ -453,18 +453,19 @@ def step_count() -> Signal:
     return current_builder("step_count").tick()
 
 
-def scheduled(value: Any) -> Any:
+def scheduled(value: Any, ahead: int = 0) -> Any:
     """A hyper-parameter that may be a schedule: the number itself, or its value at this step.
 
     Schedules are functions of the number of updates made before, so 0 at the first update.
 
     Args:
       value: number, array, signal, or function of the count.
+      ahead: how many steps later than this one its value is taken.
     """
     if isinstance(value, Signal) or not callable(value):
         return value
     schedule = value
-    return Function(lambda t: schedule(t - 1), (step_count(),), "schedule")
+    return Function(lambda t: schedule(t - 1 + ahead), (step_count(),), "schedule")
 
 
 def delay(

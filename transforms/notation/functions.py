@@ -94,6 +94,14 @@ log = lift(jnp.log, "log")
 tanh = lift(jnp.tanh, "tanh")
 sigmoid = lift(jax.nn.sigmoid, "sigmoid")
 absolute = lift(operator.abs, "abs")
+
+
+def _softplus(x: Any, beta: Any = 1.0) -> Any:
+    return jnp.where(beta * x > 20, x, jax.nn.softplus(beta * x) / beta)
+
+
+softplus = lift(_softplus, "softplus")
+"""`log(1 + exp(beta x)) / beta`, and x itself where beta x > 20, as torch has it."""
 maximum = lift(jnp.maximum, "maximum")
 minimum = lift(jnp.minimum, "minimum")
 where = lift(jnp.where, "where")
