@@ -18,6 +18,7 @@ from .notation.checks import (
     positive,
     transformation,
 )
+from .notation.describe import describe
 from .notation.errors import FlowError
 from .notation.evaluation import eval_params
 from .notation.foreign import Kernel
@@ -86,6 +87,7 @@ __all__ = [
     "decay_rate",
     "decay_weights",
     "delay",
+    "describe",
     "divide_or_zero",
     "draw_like",
     "ema",
