@@ -31,6 +31,7 @@ from .notation.checks import (
     positive,
     transformation,
 )
+from .notation.describe import describe
 from .notation.errors import FlowError
 from .notation.evaluation import eval_params
 from .notation.foreign import Kernel
@@ -125,6 +126,7 @@ __all__ = [
     "decay_weights",
     "delay",
     "divide",
+    "describe",
     "divide_or_zero",
     "draw_like",
     "draw_leaves",
