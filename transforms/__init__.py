@@ -4,6 +4,26 @@ from .control import every, reset_every, reset_when, when
 from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
 from .inject import inject_hyperparams
+from .kronecker import (
+    damped_inverse,
+    eigenbasis,
+    factor_average,
+    finite_or,
+    finite_or_plain,
+    identity_like,
+    mean_loss_moment,
+    sandwich,
+    second_moment,
+)
+from .layers import (
+    Layer,
+    Layers,
+    join_layers,
+    layer_matrices,
+    layer_means,
+    layer_rows,
+    per_layer,
+)
 from .low_rank import project, svd_basis, unproject
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
@@ -66,13 +86,15 @@ from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
 from .random import draw_like, random_key
-from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
+from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate, starting_at
 
 __all__ = [
     "Flow",
     "FlowError",
     "Interval",
     "Kernel",
+    "Layer",
+    "Layers",
     "Signal",
     "absolute",
     "add_decayed_weights",
@@ -82,16 +104,21 @@ __all__ = [
     "clip",
     "count_from_0",
     "count_from_1",
+    "damped_inverse",
     "debias",
     "decay_rate",
     "decay_weights",
     "delay",
     "divide_or_zero",
     "draw_like",
+    "eigenbasis",
     "ema",
     "eval_params",
     "every",
     "exp",
+    "factor_average",
+    "finite_or",
+    "finite_or_plain",
     "flow",
     "fraction",
     "global_dot",
@@ -103,8 +130,13 @@ __all__ = [
     "global_sum",
     "hessian_vector_product",
     "hutchinson",
+    "identity_like",
     "inject_hyperparams",
     "isfinite",
+    "join_layers",
+    "layer_matrices",
+    "layer_means",
+    "layer_rows",
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
@@ -119,6 +151,7 @@ __all__ = [
     "matmul",
     "matrices",
     "maximum",
+    "mean_loss_moment",
     "merge",
     "minimum",
     "named",
@@ -128,19 +161,23 @@ __all__ = [
     "observed",
     "one_minus_power",
     "ones_like",
+    "per_layer",
     "positive",
     "project",
     "random_key",
     "reduce_leaves",
     "reset_every",
     "reset_when",
+    "sandwich",
     "scale_by_learning_rate",
     "scheduled",
+    "second_moment",
     "sigmoid",
     "sign",
     "split",
     "sqrt",
     "square",
+    "starting_at",
     "stateful",
     "step_count",
     "svd_basis",
