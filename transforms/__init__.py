@@ -12,12 +12,42 @@ from .channels import (
 from .control import every, reset_every, reset_when, when
 from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
-from .inject import inject_hyperparams
-from .low_rank import project, svd_basis, unproject
-from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
-from .low_rank import Basis, Coordinates, Switch, active_leaves, low_rank, project, random_basis, random_coordinates, residual, svd_basis, unproject
 from .factored import scale_by_factored_rms
-from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
+from .inject import inject_hyperparams
+from .kronecker import (
+    damped_inverse,
+    eigenbasis,
+    factor_average,
+    finite_or,
+    finite_or_plain,
+    identity_like,
+    mean_loss_moment,
+    sandwich,
+    second_moment,
+)
+from .layers import (
+    Layer,
+    Layers,
+    join_layers,
+    layer_matrices,
+    layer_means,
+    layer_rows,
+    per_layer,
+)
+from .low_rank import (
+    Basis,
+    Coordinates,
+    Switch,
+    active_leaves,
+    low_rank,
+    project,
+    random_basis,
+    random_coordinates,
+    residual,
+    svd_basis,
+    unproject,
+)
+from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
@@ -81,14 +111,13 @@ from .notation.functions import (
 from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
-from .random import draw_leaves, draw_like, random_key
-from .rectification import Rectification, radam_rectification
 from .order_statistic import largest_magnitude
 from .pnm import positive_negative_momentum
 from .prediction import send_at
 from .radial import project_out_params, project_out_radial
-from .random import draw_like, draw_scalar, exponential, random_key
-from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
+from .random import draw_leaves, draw_like, draw_scalar, exponential, random_key
+from .rectification import Rectification, radam_rectification
+from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate, starting_at
 from .spikes import (
     clip_spikes,
     clip_to_second_moment,
@@ -100,13 +129,19 @@ from .staleness import delay_gradients
 
 __all__ = [
     "MOMENTUM_FORMS",
+    "Basis",
+    "Coordinates",
     "Flow",
     "FlowError",
     "Interval",
     "Kernel",
+    "Layer",
+    "Layers",
     "Rectification",
     "Signal",
+    "Switch",
     "absolute",
+    "active_leaves",
     "adaptive_grad_clip",
     "add_decayed_weights",
     "any_number",
@@ -120,34 +155,28 @@ __all__ = [
     "cosine_similarity",
     "count_from_0",
     "count_from_1",
+    "damped_inverse",
     "debias",
     "debiased_root",
     "decay_rate",
     "decay_weights",
     "delay",
-    "divide",
-    "describe",
-    "divide_or_zero",
-    "draw_like",
-    "draw_leaves",
-    "Basis",
-    "Coordinates",
-    "Switch",
-    "active_leaves",
-    "low_rank",
-    "random_basis",
-    "random_coordinates",
-    "residual",
-    "scale_by_factored_rms",
     "delay_gradients",
+    "describe",
+    "divide",
     "divide_or_zero",
+    "draw_leaves",
     "draw_like",
     "draw_scalar",
+    "eigenbasis",
     "ema",
     "eval_params",
     "every",
     "exp",
     "exponential",
+    "factor_average",
+    "finite_or",
+    "finite_or_plain",
     "flow",
     "fraction",
     "global_dot",
@@ -159,9 +188,14 @@ __all__ = [
     "global_sum",
     "hessian_vector_product",
     "hutchinson",
+    "identity_like",
     "inject_hyperparams",
     "isfinite",
+    "join_layers",
     "largest_magnitude",
+    "layer_matrices",
+    "layer_means",
+    "layer_rows",
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
@@ -173,9 +207,11 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "low_rank",
     "matmul",
     "matrices",
     "maximum",
+    "mean_loss_moment",
     "merge",
     "minimum",
     "momentum",
@@ -190,19 +226,26 @@ __all__ = [
     "observed",
     "one_minus_power",
     "ones_like",
+    "per_layer",
     "positive",
     "positive_negative_momentum",
     "project",
-    "radam_rectification",
     "project_out_params",
     "project_out_radial",
+    "radam_rectification",
+    "random_basis",
+    "random_coordinates",
     "random_key",
     "reduce_leaves",
     "reset_every",
     "reset_when",
+    "residual",
     "running_max",
+    "sandwich",
+    "scale_by_factored_rms",
     "scale_by_learning_rate",
     "scheduled",
+    "second_moment",
     "send_at",
     "sigmoid",
     "sign",
@@ -212,6 +255,7 @@ __all__ = [
     "sqrt",
     "square",
     "stable_weight_decay",
+    "starting_at",
     "stateful",
     "step_count",
     "svd_basis",

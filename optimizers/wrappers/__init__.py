@@ -3,16 +3,16 @@
 from .brake import brake
 from .cautious import cautious
 from .lookahead import lookahead
-from .sign_of_gradient import sign_of_gradient
 from .random_scaling import random_scaling
+from .sign_of_gradient import sign_of_gradient
 from .xgrad import weight_prediction, xgrad
 
 __all__ = [
     "brake",
     "cautious",
     "lookahead",
-    "sign_of_gradient",
     "random_scaling",
+    "sign_of_gradient",
     "weight_prediction",
     "xgrad",
 ]

@@ -501,7 +501,8 @@ def delay(
     Args:
       like: a signal whose shapes it has, or a number for a scalar that starts there. A delay of
         the `params` input starts at the params; of any other signal, at zeros.
-      start: number at which every entry starts instead.
+      start: number at which every entry starts instead, or a function that turns a leaf of zeros
+        into what it starts at.
       name: name of the state; default after the transformation around it.
       dtype: storage dtype; default the signal's, at least float32.
       evaluation: `(weight, params_weight)` if the method's evaluation weights are
