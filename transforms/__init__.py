@@ -1,6 +1,8 @@
 """The primitives, and the flow notation that joins them."""
 
-from .alignment import cosine_similarity
+from .alignment import (
+    cosine_similarity,
+)
 from .channels import (
     adaptive_grad_clip,
     centralize_gradients,
@@ -9,11 +11,28 @@ from .channels import (
     normalize_gradients,
     unit_norm,
 )
-from .control import every, reset_every, reset_when, when
-from .curvature import hessian_vector_product, hutchinson
-from .ema import debias, ema, one_minus_power, trace
-from .factored import scale_by_factored_rms
-from .inject import inject_hyperparams
+from .control import (
+    every,
+    reset_every,
+    reset_when,
+    when,
+)
+from .curvature import (
+    hessian_vector_product,
+    hutchinson,
+)
+from .ema import (
+    debias,
+    ema,
+    one_minus_power,
+    trace,
+)
+from .factored import (
+    scale_by_factored_rms,
+)
+from .inject import (
+    inject_hyperparams,
+)
 from .kronecker import (
     damped_inverse,
     eigenbasis,
@@ -47,8 +66,24 @@ from .low_rank import (
     svd_basis,
     unproject,
 )
-from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
-from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
+from .moments import (
+    MOMENTUM_FORMS,
+    debiased_root,
+    divide,
+    momentum,
+    running_max,
+)
+from .notation.build import (
+    Flow,
+    chain,
+    delay,
+    flow,
+    named,
+    scheduled,
+    stateful,
+    step_count,
+    tap,
+)
 from .notation.checks import (
     Interval,
     any_number,
@@ -61,10 +96,18 @@ from .notation.checks import (
     positive,
     transformation,
 )
-from .notation.describe import describe
-from .notation.errors import FlowError
-from .notation.evaluation import eval_params
-from .notation.foreign import Kernel
+from .notation.describe import (
+    describe,
+)
+from .notation.errors import (
+    FlowError,
+)
+from .notation.evaluation import (
+    eval_params,
+)
+from .notation.foreign import (
+    Kernel,
+)
 from .notation.functions import (
     absolute,
     clip,
@@ -108,24 +151,59 @@ from .notation.functions import (
     where,
     zeros_like,
 )
-from .notation.needs import needs
-from .notation.observe import observe, observed
-from .notation.signal import Signal
-from .order_statistic import largest_magnitude
-from .pnm import positive_negative_momentum
-from .prediction import send_at
-from .radial import project_out_params, project_out_radial
-from .random import draw_leaves, draw_like, draw_scalar, exponential, random_key
-from .rectification import Rectification, radam_rectification
-from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate, starting_at
+from .notation.needs import (
+    needs,
+)
+from .notation.observe import (
+    observe,
+    observed,
+)
+from .notation.signal import (
+    Signal,
+)
+from .order_statistic import (
+    largest_magnitude,
+)
+from .pnm import (
+    positive_negative_momentum,
+)
+from .prediction import (
+    send_at,
+)
+from .radial import (
+    project_out_params,
+    project_out_radial,
+)
+from .random import (
+    draw_leaves,
+    draw_like,
+    draw_scalar,
+    exponential,
+    random_key,
+)
+from .rectification import (
+    Rectification,
+    radam_rectification,
+)
+from .scaling import (
+    add_decayed_weights,
+    decay_weights,
+    scale_by_learning_rate,
+    starting_at,
+)
 from .spikes import (
     clip_spikes,
     clip_to_second_moment,
     clip_to_tracked_maximum,
     normalize_to_tracked_norm,
 )
-from .stable_decay import stable_weight_decay, typical_gradient
-from .staleness import delay_gradients
+from .stable_decay import (
+    stable_weight_decay,
+    typical_gradient,
+)
+from .staleness import (
+    delay_gradients,
+)
 
 __all__ = [
     "MOMENTUM_FORMS",

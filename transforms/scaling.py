@@ -2,11 +2,8 @@
 
 from typing import Any
 
-<<<<<<< HEAD
 import jax
-=======
 import jax.numpy as jnp
->>>>>>> layers
 import optax
 
 from .notation.build import Flow, flow, scheduled

@@ -1,11 +1,24 @@
 """Wrappers: methods that work around any other transformation."""
 
-from .brake import brake
-from .cautious import cautious
-from .lookahead import lookahead
-from .random_scaling import random_scaling
-from .sign_of_gradient import sign_of_gradient
-from .xgrad import weight_prediction, xgrad
+from .brake import (
+    brake,
+)
+from .cautious import (
+    cautious,
+)
+from .lookahead import (
+    lookahead,
+)
+from .random_scaling import (
+    random_scaling,
+)
+from .sign_of_gradient import (
+    sign_of_gradient,
+)
+from .xgrad import (
+    weight_prediction,
+    xgrad,
+)
 
 __all__ = [
     "brake",
