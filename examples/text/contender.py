@@ -96,7 +96,7 @@ def _rate(schedule: str, peak: float, total_steps: int) -> optax.ScalarOrSchedul
     return build(peak, total_steps)
 
 
-# What a method may ask `update` for, and how this loop makes it. `at` is the point of the step.
+# What a method may ask `update` for, and how this loop makes it.
 INPUTS: dict[str, Callable[["Here"], Any]] = {
     "value": lambda here: here.value,
     "value_fn": lambda here: here.value_fn,
