@@ -1,18 +1,108 @@
 """The primitives, and the flow notation that joins them."""
 
-from .control import every, reset_every, reset_when, when
-from .curvature import hessian_vector_product, hutchinson
-from .difference import difference
-from .ema import debias, ema, interpolated_momentum, one_minus_power, trace
-from .extrapolation import extrapolate
-from .freeze import freeze_first
-from .inject import inject_hyperparams
-from .low_rank import project, svd_basis, unproject
-from .masked import masked
-from .maxima import decayed_max
-from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
-from .normalize import normalize
-from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
+from .alignment import (
+    cosine_similarity,
+)
+from .channels import (
+    adaptive_grad_clip,
+    centralize_gradients,
+    norm_loss,
+    norm_loss_gradient,
+    normalize_gradients,
+    unit_norm,
+)
+from .control import (
+    every,
+    reset_every,
+    reset_when,
+    when,
+)
+from .curvature import (
+    hessian_vector_product,
+    hutchinson,
+)
+from .difference import (
+    difference,
+)
+from .ema import (
+    debias,
+    ema,
+    interpolated_momentum,
+    one_minus_power,
+    trace,
+)
+from .extrapolation import (
+    extrapolate,
+)
+from .factored import (
+    scale_by_factored_rms,
+)
+from .freeze import (
+    freeze_first,
+)
+from .inject import (
+    inject_hyperparams,
+)
+from .kronecker import (
+    damped_inverse,
+    eigenbasis,
+    factor_average,
+    finite_or,
+    finite_or_plain,
+    identity_like,
+    mean_loss_moment,
+    sandwich,
+    second_moment,
+)
+from .layers import (
+    Layer,
+    Layers,
+    join_layers,
+    layer_matrices,
+    layer_means,
+    layer_rows,
+    per_layer,
+)
+from .low_rank import (
+    Basis,
+    Coordinates,
+    Switch,
+    active_leaves,
+    low_rank,
+    project,
+    random_basis,
+    random_coordinates,
+    residual,
+    svd_basis,
+    unproject,
+)
+from .masked import (
+    masked,
+)
+from .maxima import (
+    decayed_max,
+)
+from .moments import (
+    MOMENTUM_FORMS,
+    debiased_root,
+    divide,
+    momentum,
+    running_max,
+)
+from .normalize import (
+    normalize,
+)
+from .notation.build import (
+    Flow,
+    chain,
+    delay,
+    flow,
+    named,
+    scheduled,
+    stateful,
+    step_count,
+    tap,
+)
 from .notation.checks import (
     Interval,
     any_number,
@@ -25,9 +115,18 @@ from .notation.checks import (
     positive,
     transformation,
 )
-from .notation.errors import FlowError
-from .notation.evaluation import eval_params
-from .notation.foreign import Kernel
+from .notation.describe import (
+    describe,
+)
+from .notation.errors import (
+    FlowError,
+)
+from .notation.evaluation import (
+    eval_params,
+)
+from .notation.foreign import (
+    Kernel,
+)
 from .notation.functions import (
     absolute,
     clip,
@@ -63,6 +162,7 @@ from .notation.functions import (
     sigmoid,
     sign,
     signs_agree,
+    softplus,
     split,
     sqrt,
     square,
@@ -71,52 +171,146 @@ from .notation.functions import (
     where,
     zeros_like,
 )
-from .notation.needs import needs
-from .notation.observe import observe, observed
-from .notation.signal import Signal
-from .objectives import combine, stacked_gradients
-from .orthogonalize import polar_factor
-from .per_leaf import per_leaf
-from .priority_buffer import mean_of_buffer
-from .random import draw_like, drawn_start, random_key
-from .scaling import add_decayed_weights, decay_weights, relative_rate, scale_by_learning_rate
-from .subgradients import SUBGRADIENTS, subgradient
-from .trust_ratio import scale_by_trust_ratio
-from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
-from .window import window
+from .notation.needs import (
+    needs,
+)
+from .notation.observe import (
+    observe,
+    observed,
+)
+from .notation.signal import (
+    Signal,
+)
+from .objectives import (
+    combine,
+    stacked_gradients,
+)
+from .order_statistic import (
+    largest_magnitude,
+)
+from .orthogonalize import (
+    polar_factor,
+)
+from .per_leaf import (
+    per_leaf,
+)
+from .pnm import (
+    positive_negative_momentum,
+)
+from .prediction import (
+    send_at,
+)
+from .priority_buffer import (
+    mean_of_buffer,
+)
+from .radial import (
+    project_out_params,
+    project_out_radial,
+)
+from .random import (
+    draw_leaves,
+    draw_like,
+    draw_scalar,
+    drawn_start,
+    exponential,
+    random_key,
+)
+from .rectification import (
+    Rectification,
+    radam_rectification,
+)
+from .scaling import (
+    add_decayed_weights,
+    decay_weights,
+    relative_rate,
+    scale_by_learning_rate,
+    starting_at,
+)
+from .spikes import (
+    clip_spikes,
+    clip_to_second_moment,
+    clip_to_tracked_maximum,
+    normalize_to_tracked_norm,
+)
+from .stable_decay import (
+    stable_weight_decay,
+    typical_gradient,
+)
+from .staleness import (
+    delay_gradients,
+)
+from .subgradients import (
+    SUBGRADIENTS,
+    subgradient,
+)
+from .trust_ratio import (
+    scale_by_trust_ratio,
+)
+from .width import (
+    mup_init_scale,
+    mup_readout_multiplier,
+    mup_width_multipliers,
+)
+from .window import (
+    window,
+)
 
 __all__ = [
     "MOMENTUM_FORMS",
     "SUBGRADIENTS",
+    "Basis",
+    "Coordinates",
     "Flow",
     "FlowError",
     "Interval",
     "Kernel",
+    "Layer",
+    "Layers",
+    "Rectification",
     "Signal",
+    "Switch",
     "absolute",
+    "active_leaves",
+    "adaptive_grad_clip",
     "add_decayed_weights",
     "any_number",
+    "centralize_gradients",
     "chain",
     "check_choice",
     "clip",
+    "clip_spikes",
+    "clip_to_second_moment",
+    "clip_to_tracked_maximum",
     "combine",
+    "cosine_similarity",
     "count_from_0",
     "count_from_1",
+    "damped_inverse",
     "debias",
     "debiased_root",
     "decay_rate",
     "decay_weights",
     "decayed_max",
     "delay",
+    "delay_gradients",
+    "describe",
     "difference",
+    "divide",
     "divide_or_zero",
+    "draw_leaves",
     "draw_like",
+    "draw_scalar",
     "drawn_start",
+    "eigenbasis",
     "ema",
     "eval_params",
     "every",
     "exp",
+    "exponential",
     "extrapolate",
+    "factor_average",
+    "finite_or",
+    "finite_or_plain",
     "flow",
     "fraction",
     "freeze_first",
@@ -129,9 +323,15 @@ __all__ = [
     "global_sum",
     "hessian_vector_product",
     "hutchinson",
+    "identity_like",
     "inject_hyperparams",
     "interpolated_momentum",
     "isfinite",
+    "join_layers",
+    "largest_magnitude",
+    "layer_matrices",
+    "layer_means",
+    "layer_rows",
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
@@ -143,10 +343,12 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "low_rank",
     "masked",
     "matmul",
     "matrices",
     "maximum",
+    "mean_loss_moment",
     "mean_of_buffer",
     "merge",
     "minimum",
@@ -157,32 +359,51 @@ __all__ = [
     "named",
     "needs",
     "nonnegative",
+    "norm_loss",
+    "norm_loss_gradient",
     "normalize",
+    "normalize_gradients",
+    "normalize_to_tracked_norm",
     "observe",
     "observed",
     "one_minus_power",
     "ones_like",
+    "per_layer",
     "per_leaf",
     "polar_factor",
     "positive",
+    "positive_negative_momentum",
     "project",
+    "project_out_params",
+    "project_out_radial",
+    "radam_rectification",
+    "random_basis",
+    "random_coordinates",
     "random_key",
     "reduce_leaves",
     "relative_rate",
     "reset_every",
     "reset_when",
+    "residual",
     "running_max",
     "safe_sqrt",
+    "sandwich",
+    "scale_by_factored_rms",
     "scale_by_learning_rate",
     "scale_by_trust_ratio",
     "scheduled",
+    "second_moment",
+    "send_at",
     "sigmoid",
     "sign",
     "signs_agree",
+    "softplus",
     "split",
     "sqrt",
     "square",
+    "stable_weight_decay",
     "stacked_gradients",
+    "starting_at",
     "stateful",
     "step_count",
     "subgradient",
@@ -192,6 +413,8 @@ __all__ = [
     "trace",
     "transformation",
     "transpose",
+    "typical_gradient",
+    "unit_norm",
     "unproject",
     "when",
     "where",

@@ -100,7 +100,16 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
     def out(context: Context, value: Any, condition: Any) -> Any:
         return kernel.out(context, value) if kernel.out else value
 
-    return Kernel(kernel.name, init, run, out, kernel.needs, children=(inner,))
+    return Kernel(
+        kernel.name,
+        init,
+        run,
+        out,
+        kernel.needs,
+        children=(inner,),
+        inside=lambda state: (memory.inner(state),),
+        rebuild=lambda children: _holding(*children),
+    )
 
 
 def _memory_of(inner: Any, kernel: Kernel) -> Any:

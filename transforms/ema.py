@@ -12,7 +12,7 @@ from .notation.signal import Signal
 
 
 @transformation()
-def ema(decay: Any, *, dtype: Any = None, from_first: bool = False, start: Any = None) -> Flow:
+def ema(decay: Any, *, dtype: Any = None, start: Any = None, from_first: bool = False) -> Flow:
     """Exponential moving average, started at zero and not debiased.
 
         m_t = decay m_{t-1} + (1 - decay) g_t,    m_1 = g_1  if from_first
@@ -20,8 +20,8 @@ def ema(decay: Any, *, dtype: Any = None, from_first: bool = False, start: Any =
     Args:
       decay: in [0, 1); a number, a schedule or a scalar signal.
       dtype: storage dtype; default that of the signal, at least float32.
-      from_first: start at the first value instead of zero.
-      start: what m_0 is instead of zero; see `delay`.
+      start: what it starts at instead of zero; see `delay`.
+      from_first: it starts at the first value.
 
     References:
       Kingma & Ba 2015, Adam: A Method for Stochastic Optimization.
@@ -79,7 +79,7 @@ def debias(decay: Any) -> Flow:
 
 def one_minus_power(decay: Any, t: Signal) -> Signal:
     """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer."""
-    return lift(lambda count: _one_minus_power(decay, count), "1 - decay^t")(t)
+    return lift(_one_minus_power, "1 - decay^t")(decay, t)
 
 
 def _one_minus_power(decay: Any, count: Any) -> Any:

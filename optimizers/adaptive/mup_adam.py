@@ -75,8 +75,8 @@ def scale_by_mup_adam(
     def step(g: Signal) -> Signal:
         width = per_leaf(g, each(lambda w: w.multiplier if w.kind == "matrix" else 1.0))
         spread = per_leaf(g, each(lambda w: 1.0 if w.is_output else w.multiplier))
-        decayed = isinstance(weight_decay, int | float) and weight_decay == 0
-        decay = 0.0 if decayed else weight_decay * (width if scale_weight_decay else 1.0)
+        none = isinstance(weight_decay, int | float) and weight_decay == 0
+        decay = 0.0 if none else weight_decay * (width if scale_weight_decay else 1.0)
         decaying = add_decayed_weights(decay, mask)
         adam = scale_by_adam(b1, b2, eps / spread if scale_eps else eps)
         u = g >> adam >> decaying if decoupled else g >> decaying >> adam
@@ -85,10 +85,18 @@ def scale_by_mup_adam(
     return flow(step)
 
 
+def _halved(params: Any) -> Any:
+    return jax.tree.map(lambda x: tuple(map(_half, x.shape)) if x.ndim == 2 else x.shape, params)
+
+
+def _half(size: int) -> int:
+    return (size + 1) // 2
+
+
 @method(
     "Yang & Littwin 2023, Tensor Programs IVb: Adaptive Optimization in the Infinite-Width Limit",
     arxiv="2308.01814",
-    sample={"base_shapes": lambda params: jax.tree.map(lambda x: tuple(map(_half, x.shape)), params)},
+    sample={"base_shapes": _halved},
 )
 @transformation()
 def mup_adam(

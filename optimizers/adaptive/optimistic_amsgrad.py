@@ -7,7 +7,6 @@ import optax
 from ...catalogue import method
 from ...transforms import (
     Flow,
-    FlowError,
     Signal,
     add_decayed_weights,
     chain,

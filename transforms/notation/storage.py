@@ -1,5 +1,6 @@
 """What a delay keeps between steps: how it starts, is read and is written."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
 from .signal import Delay, Input, Signal
-from .values import Leaves, working
+from .values import Leaves, is_missing, working
 
 
 def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
@@ -19,17 +20,23 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     shape = shapes.require(node, f"delay `{node.hint}`")
     if not isinstance(shape, Leaves):
         return filled(shape, node.start)
-    if callable(node.start):
-        leaves = node.start(context, example(shape, context))
-    elif node.start is None and is_params(node.like):
+    if node.start is None and is_params(node.like):
         assert context.params is not None
         leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
     else:
         examples = example(shape, context)
-        leaves = examples.map(lambda leaf: jax.tree.map(lambda x: filled(x, node.start), leaf))
+        of_tree = getattr(node.start, "of_tree", False)
+        started = node.start if of_tree else lambda tree: tree.map(_started_at(node.start))
+        leaves = started(examples)
     if node.dtype is not None:
         leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
     return _marked(node, leaves.tree(), context)
+
+
+def _started_at(start: Any) -> Callable[[Any], Any]:
+    if callable(start):
+        return start
+    return lambda leaf: jax.tree.map(lambda x: filled(x, start), leaf)
 
 
 def read(node: Delay, stored: Any, like: Any) -> Any:
@@ -57,9 +64,12 @@ def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     olds = Leaves.up_to(value.treedef, stored)
 
     def replace(old: Any, new: Any) -> Any:
+        if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
+            return old
         return jax.tree.map(lambda o, n: _like(node, n, o), old, new)
 
-    return olds.map(replace, value).tree()
+    pairs = zip(olds.values, value.values, strict=True)
+    return Leaves((replace(old, new) for old, new in pairs), value.treedef).tree()
 
 
 def _spread(value: Any, old: Any) -> Any:
