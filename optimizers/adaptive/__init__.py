@@ -77,8 +77,9 @@ from .laprop import (
     laprop,
     scale_by_laprop,
 )
-from .lars import (
-    lars,
+from .multi_adam import (
+    multi_adam,
+    scale_by_multi_adam,
 )
 from .mup_adam import (
     mup_adam,
@@ -95,10 +96,6 @@ from .optimistic_amsgrad import (
 from .ranger21 import (
     ranger21,
     scale_by_ranger21,
-)
-from .sgd_sai import (
-    scale_by_sai,
-    sgd_sai,
 )
 from .spam import (
     scale_by_spam,
@@ -134,7 +131,7 @@ __all__ = [
     "innaprop",
     "lamb",
     "laprop",
-    "lars",
+    "multi_adam",
     "mup_adam",
     "novograd",
     "optimistic_amsgrad",
@@ -156,15 +153,14 @@ __all__ = [
     "scale_by_gravity",
     "scale_by_innaprop",
     "scale_by_laprop",
+    "scale_by_multi_adam",
     "scale_by_mup_adam",
     "scale_by_novograd",
     "scale_by_optimistic_amsgrad",
     "scale_by_ranger21",
-    "scale_by_sai",
     "scale_by_spam",
     "scale_by_stable_spam",
     "scale_by_upgd",
-    "sgd_sai",
     "spam",
     "stable_spam",
     "upgd",

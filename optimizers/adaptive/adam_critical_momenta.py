@@ -14,7 +14,7 @@ from ...transforms import (
     debias,
     debiased_root,
     delay,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     fraction,
@@ -78,7 +78,7 @@ def scale_by_critical_momenta(
         v = square(a) >> named("nu", ema(b2))
         if amsgrad:
             v = v >> named("nu_max", running_max())
-        return divide_or_zero(a >> debias(b1), debiased_root(v, b2, eps))
+        return divide(a >> debias(b1), debiased_root(v, b2, eps), eps)
 
     return flow(step)
 

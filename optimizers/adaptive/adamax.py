@@ -12,7 +12,7 @@ from ...transforms import (
     chain,
     debias,
     decayed_max,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     named,
@@ -45,7 +45,7 @@ def scale_by_adamax(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
     def step(g: Signal) -> Signal:
         m = g >> named("mu", ema(b1))
         u = g >> named("nu", decayed_max(b2, eps))
-        return divide_or_zero(m >> debias(b1), u)
+        return divide(m >> debias(b1), u, eps)
 
     return flow(step)
 

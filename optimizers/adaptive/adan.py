@@ -13,6 +13,7 @@ from ...transforms import (
     debiased_root,
     decay_weights,
     difference,
+    divide,
     divide_or_zero,
     ema,
     flow,
@@ -64,7 +65,7 @@ def scale_by_adan(
         d = y >> named("delta", ema(b2))
         n = square(g + b2 * y) >> named("nu", ema(b3))
         ahead = (m >> debias(b1)) + b2 * (d >> debias(b2))
-        return divide_or_zero(ahead, debiased_root(n, b3, eps))
+        return divide(ahead, debiased_root(n, b3, eps), eps)
 
     return flow(step)
 

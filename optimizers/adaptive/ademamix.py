@@ -13,7 +13,7 @@ from ...transforms import (
     chain,
     count_from_0,
     debiased_root,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     momentum,
@@ -79,7 +79,7 @@ def scale_by_ademamix(
         slow = g >> named("m2", ema(_warmed(b3, b3_warmup, _b3_schedule), dtype=mu_dtype))
         v = square(g) >> named("nu", ema(b2))
         ahead = fast + _warmed(alpha, alpha_warmup, _alpha_schedule) * slow
-        return divide_or_zero(ahead, debiased_root(v, b2, eps, eps_root))
+        return divide(ahead, debiased_root(v, b2, eps, eps_root), eps)
 
     def _warmed(value: Any, warmup: int | None, ramp: Any) -> Any:
         if callable(value):

@@ -11,7 +11,7 @@ from ...transforms import (
     chain,
     check_choice,
     debias,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     named,
@@ -71,7 +71,7 @@ def scale_by_amsgrad(
         if max_of == "corrected":
             v = v >> named("nu_max", running_max())
         m = m >> debias(b1) if bias_correction_mu else m
-        return divide_or_zero(m, sqrt(v + eps_root) + eps)
+        return divide(m, sqrt(v + eps_root) + eps, eps)
 
     return flow(step)
 

@@ -13,7 +13,7 @@ from ...transforms import (
     debias,
     debiased_root,
     difference,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     named,
@@ -52,7 +52,7 @@ def scale_by_diffgrad(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
         m = g >> named("mu", ema(b1))
         v = square(g) >> named("nu", ema(b2))
         root = debiased_root(v, b2, eps, eps_before_correction=True)
-        return divide_or_zero(friction * (m >> debias(b1)), root)
+        return divide(friction * (m >> debias(b1)), root, eps)
 
     return flow(step)
 

@@ -10,7 +10,7 @@ from ...transforms import (
     Signal,
     chain,
     debias,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     leaf_rms,
@@ -74,14 +74,14 @@ def scale_by_fadam(
         f = square(g) >> named("fim", ema(b2, dtype=fim_dtype)) >> debias(b2)
         root = sqrt(f) if isinstance(power, float) and power == 0.5 else f**power
         root = root + eps * maximum(1.0, leaf_rms(g))
-        m = clipped(divide_or_zero(g, root)) >> named("mu", ema(b1, dtype=momentum_dtype))
+        m = clipped(divide(g, root, eps)) >> named("mu", ema(b1, dtype=momentum_dtype))
         if isinstance(weight_decay, int | float) and weight_decay == 0:
             return m
         return m >> masked(decayed_in(root), mask)
 
     def decayed_in(root: Signal) -> Flow:
         def step(m: Signal, params: Signal) -> Signal:
-            return m + scheduled(weight_decay) * clipped(divide_or_zero(params, root))
+            return m + scheduled(weight_decay) * clipped(divide(params, root, eps))
 
         return flow(step, name="preconditioned_decay")
 

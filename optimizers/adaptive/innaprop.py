@@ -12,7 +12,7 @@ from ...transforms import (
     debiased_root,
     decay_weights,
     delay,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     named,
@@ -72,10 +72,10 @@ def scale_by_innaprop(
         decay = zeros_like(g) >> decay_weights(weight_decay, rate, mask=mask)
         y = params + decay
         v = square(g) >> named("nu", ema(b2))
-        past = delay(params, lambda _, x: x.map(lambda x: (1 - alpha * beta) * x), name="psi")
+        past = delay(params, lambda x: (1 - alpha * beta) * x, name="psi")
         psi = past << past * (1 - rate / beta) + rate * (1 / beta - alpha) * y
         inertia = rate / (beta - rate) * ((1 - alpha * beta) * y - psi)
-        return decay + inertia - rate * beta * divide_or_zero(g, debiased_root(v, b2, eps))
+        return decay + inertia - rate * beta * divide(g, debiased_root(v, b2, eps), eps)
 
     return flow(step)
 

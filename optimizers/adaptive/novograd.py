@@ -10,7 +10,7 @@ from ...transforms import (
     Signal,
     add_decayed_weights,
     chain,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     leaf_sum,
@@ -63,9 +63,7 @@ def scale_by_novograd(
 
     def step(g: Signal) -> Signal:
         v = leaf_sum(square(g)) >> named("nu", ema(b2, from_first=True))
-        d = divide_or_zero(g, safe_sqrt(v + eps_root) + eps) >> add_decayed_weights(
-            weight_decay, mask
-        )
+        d = divide(g, safe_sqrt(v + eps_root) + eps, eps) >> add_decayed_weights(weight_decay, mask)
         d = (1 - b1) * d if damped_from_start else d
         return d >> named("mu", trace(b1, dampening=dampening))
 

@@ -13,7 +13,7 @@ from ...transforms import (
     check_choice,
     count_from_1,
     delay,
-    divide_or_zero,
+    divide,
     ema,
     extrapolate,
     flow,
@@ -89,7 +89,7 @@ def scale_by_optimistic_amsgrad(
         if bias_correction:
             rate = rate * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
         v = square(g - guess) >> named("nu", ema(b2)) >> named("nu_max", running_max())
-        scale = divide_or_zero(rate, sqrt(v) + eps)
+        scale = divide(rate, sqrt(v) + eps, eps)
         m, offset = delay(g, name="mu"), delay(g, name="offset")
         look_ahead = offset << -scale * (b1 * m + (1 - b1) * ahead)
         momentum = m << b1 * m + (1 - b1) * g
