@@ -3,9 +3,24 @@
 from .control import every, reset_every, reset_when, when
 from .curvature import hessian_vector_product, hutchinson
 from .ema import debias, ema, one_minus_power, trace
-from .low_rank import Basis, Coordinates, Switch, active_leaves, low_rank, project, random_basis, random_coordinates, residual, svd_basis, unproject
 from .factored import scale_by_factored_rms
+from .inner_momentum import pull_back_momentum
+from .low_rank import (
+    Basis,
+    Coordinates,
+    Switch,
+    active_leaves,
+    low_rank,
+    project,
+    random_basis,
+    random_coordinates,
+    residual,
+    svd_basis,
+    unproject,
+)
+from .model_step import model_step_size
 from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
+from .newton_schulz import newton_schulz
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
@@ -70,16 +85,21 @@ from .notation.signal import Signal
 from .random import draw_leaves, draw_like, random_key
 from .rectification import Rectification, radam_rectification
 from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
+from .variance_reduction import mars_correction
 
 __all__ = [
     "MOMENTUM_FORMS",
+    "Basis",
+    "Coordinates",
     "Flow",
     "FlowError",
     "Interval",
     "Kernel",
     "Rectification",
     "Signal",
+    "Switch",
     "absolute",
+    "active_leaves",
     "add_decayed_weights",
     "any_number",
     "chain",
@@ -93,17 +113,8 @@ __all__ = [
     "decay_weights",
     "delay",
     "divide_or_zero",
-    "draw_like",
     "draw_leaves",
-    "Basis",
-    "Coordinates",
-    "Switch",
-    "active_leaves",
-    "low_rank",
-    "random_basis",
-    "random_coordinates",
-    "residual",
-    "scale_by_factored_rms",
+    "draw_like",
     "ema",
     "eval_params",
     "every",
@@ -131,14 +142,18 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "low_rank",
+    "mars_correction",
     "matmul",
     "matrices",
     "maximum",
     "merge",
     "minimum",
+    "model_step_size",
     "momentum",
     "named",
     "needs",
+    "newton_schulz",
     "nonnegative",
     "observe",
     "observed",
@@ -146,12 +161,17 @@ __all__ = [
     "ones_like",
     "positive",
     "project",
+    "pull_back_momentum",
     "radam_rectification",
+    "random_basis",
+    "random_coordinates",
     "random_key",
     "reduce_leaves",
     "reset_every",
     "reset_when",
+    "residual",
     "running_max",
+    "scale_by_factored_rms",
     "scale_by_learning_rate",
     "scheduled",
     "sigmoid",

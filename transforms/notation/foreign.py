@@ -117,7 +117,7 @@ def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _state_without_arrays(transformation: optax.GradientTransformation) -> Any:
-    """The state of a transformation that has none, an `EmptyState` or a tuple of them; else None."""
+    """The state of a transformation that stores nothing: `EmptyState`s; None if it stores some."""
     try:
         state = transformation.init(jnp.zeros(1))
     except Exception:  # whatever it needs of real params, it is safer to call it stateful
