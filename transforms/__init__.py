@@ -84,7 +84,7 @@ from .notation.observe import observe, observed
 from .notation.signal import Signal
 from .random import draw_leaves, draw_like, random_key
 from .rectification import Rectification, radam_rectification
-from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
+from .scaling import add_decayed_weights, decay_weights, relative_rate, scale_by_learning_rate
 from .variance_reduction import mars_correction
 
 __all__ = [
@@ -167,6 +167,7 @@ __all__ = [
     "random_coordinates",
     "random_key",
     "reduce_leaves",
+    "relative_rate",
     "reset_every",
     "reset_when",
     "residual",

@@ -66,9 +66,11 @@ def pull_back_momentum(
         cached = jax.tree.map(kept, momenta, state.cached)
         return out, state._replace(inner=_with(new, momenta), cached=cached)
 
-    return stateful(
-        Kernel(kernel.name, init, run, kernel.out, kernel.needs, children=(inner,)), g, at
-    )
+    def out(context: Context, value: Any, at: Any) -> Any:
+        return kernel.out(context, value) if kernel.out else value
+
+    whole = Kernel(kernel.name, init, run, out, kernel.needs, children=(inner,))
+    return stateful(whole, g, at)
 
 
 def _momenta(state: Any) -> tuple[Any, ...]:

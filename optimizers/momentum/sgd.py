@@ -95,8 +95,8 @@ def sgd(
       >>> params = jnp.array([1.0, -4.0])
       >>> state = opt.init(params)
       >>> _, state = opt.update(params, state)
-      >>> print(opt.update(params, state)[0].round(3))
-      [-0.75  3.  ]
+      >>> opt.update(params, state)[0].tolist()
+      [-0.75, 3.0]
     """
     return chain(
         add_decayed_weights(weight_decay, mask),
