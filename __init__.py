@@ -2,16 +2,29 @@
 
 from . import catalogue, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
-from .transforms import chain, eval_params, flow, named, needs, observe, observed, tap
+from .transforms import (
+    chain,
+    describe,
+    eval_params,
+    flow,
+    inject_hyperparams,
+    named,
+    needs,
+    observe,
+    observed,
+    tap,
+)
 
 __all__ = [
     "catalogue",
     "chain",
+    "describe",
     "eval_params",
     "find",
     "flow",
     "get_method",
     "get_schedule",
+    "inject_hyperparams",
     "named",
     "needs",
     "observe",

@@ -31,7 +31,7 @@ def every(k: int, inner: optax.GradientTransformation, *, phase: int = 1, start:
       phase: 1 runs at t = 1, k + 1, ...; 0 at t = k, 2k, ...
       start: first step at which it may run.
     """
-    if k == 1 and start == 1:
+    if isinstance(k, int) and k == 1 and start == 1:
         return flow(lambda g: g >> inner)
 
     def step(g: Signal) -> Signal:
@@ -99,7 +99,16 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
     def out(context: Context, value: Any, condition: Any) -> Any:
         return kernel.out(context, value) if kernel.out else value
 
-    return Kernel(kernel.name, init, run, out, kernel.needs, children=(inner,))
+    return Kernel(
+        kernel.name,
+        init,
+        run,
+        out,
+        kernel.needs,
+        children=(inner,),
+        inside=lambda state: (memory.inner(state),),
+        rebuild=lambda children: _holding(*children),
+    )
 
 
 def _memory_of(inner: Any, kernel: Kernel) -> Any:

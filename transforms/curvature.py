@@ -77,7 +77,10 @@ def hutchinson(
     check_choice("hutchinson", "probe", probe, DISTRIBUTIONS)
 
     def step(
-        g: Signal, params: Signal, value_fn: Signal = None, hessian_diag: Signal = None
+        g: Signal,
+        params: Signal,
+        value_fn: Signal | None = None,
+        hessian_diag: Signal | None = None,
     ) -> Signal:
         probes = [draw_like(params, _fold(key, i), probe, sampler) for i in range(num_samples)]
         return _diagonal(value_fn, hessian_diag, params, *probes)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from .ema import debias, ema, one_minus_power, trace
 from .notation.build import Flow, delay, flow, step_count
 from .notation.checks import any_number, check_choice, transformation
-from .notation.functions import maximum, sqrt
+from .notation.functions import divide_or_zero, maximum, sqrt
 from .notation.signal import Signal
 
 MOMENTUM_FORMS = ("heavy_ball", "ema", "debiased")
@@ -93,3 +95,16 @@ def debiased_root(
     if eps_before_correction:
         return (sqrt(v + eps_root) + eps) / sqrt(correction)
     return sqrt(v / correction + eps_root) + eps
+
+
+def divide(numerator: Signal, denominator: Signal, eps: Any) -> Signal:
+    """numerator / denominator, of which `eps` is a part; what is 0/0 without it is 0.
+
+    The guard costs a comparison per entry, so it is left out where eps is known to be positive.
+
+    Args:
+      numerator, denominator: tree signals.
+      eps: the number that keeps the denominator from zero.
+    """
+    is_guard = isinstance(eps, int | float) and eps >= jnp.finfo(jnp.float32).tiny
+    return numerator / denominator if is_guard else divide_or_zero(numerator, denominator)

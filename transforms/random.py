@@ -20,7 +20,7 @@ def as_key(key: Any) -> jax.Array:
     """Raw key data, as it is kept in states, from a seed, raw data or a typed key."""
     if isinstance(key, int):
         return jax.random.key_data(jax.random.key(key))
-    if jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(key)
     return jnp.asarray(key, jnp.uint32)
 
@@ -48,6 +48,11 @@ def rademacher(key: Any, shape: Any, dtype: Any) -> Any:
 def gaussian(key: Any, shape: Any, dtype: Any) -> Any:
     """Entries of the standard normal distribution."""
     return jax.random.normal(key, shape, dtype)
+
+
+def exponential(key: Any, shape: Any, dtype: Any) -> Any:
+    """Entries of the exponential distribution with mean 1."""
+    return jax.random.exponential(key, shape, dtype)
 
 
 DISTRIBUTIONS = {"rademacher": rademacher, "gaussian": gaussian}
@@ -110,3 +115,24 @@ def draw_like(
 
     lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
     return lifted(like, random_key(key), step_count())
+
+
+def draw_scalar(
+    key: Any, distribution: Callable[..., Any] = gaussian, sampler: Sampler | None = None
+) -> Signal:
+    """A scalar signal drawn anew at every step, one for the whole tree.
+
+    Args:
+      key: seed, raw key or typed key; kept in the state.
+      distribution: `(key, shape, dtype) -> draw`: `gaussian`, `rademacher` or `exponential`.
+      sampler: `(key, count, params) -> scalar` in place of the distribution.
+    """
+
+    def drawn(context: Context, fresh: Any, _: Any) -> Any:
+        if sampler is None:
+            return distribution(fresh, (), context.scalar_dtype)
+        params = None if context.params is None else context.params.tree()
+        return jnp.asarray(sampler(fresh, context.step - 1, params), context.scalar_dtype)
+
+    lifted = lift_tree(drawn, "draw_scalar", context=True, out="scalar")
+    return lifted(random_key(key), step_count())

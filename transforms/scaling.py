@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from .notation.build import Flow, flow, scheduled
@@ -54,6 +55,20 @@ def add_decayed_weights(weight_decay: Any = 0.0, mask: Selector = None) -> Flow:
         return merge(decayed + decay * params, kept)
 
     return flow(step)
+
+
+def starting_at(value: Any, count: int) -> Any:
+    """A hyper-parameter that is 0 before the step of that 0-based index: a number or a schedule.
+
+    Args:
+      value: number.
+      count: how many steps it rests.
+    """
+    if isinstance(count, int) and count == 0:
+        return value
+    if isinstance(value, int | float) and value == 0:
+        return value
+    return lambda step: jnp.where(step >= count, value, 0.0)
 
 
 DECAY_FORMS = ("decoupled", "fixed", "relative", "stepped", "stepped_fixed", "proximal")

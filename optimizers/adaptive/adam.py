@@ -10,7 +10,7 @@ from ...transforms import (
     Signal,
     chain,
     debiased_root,
-    divide_or_zero,
+    divide,
     ema,
     flow,
     momentum,
@@ -71,9 +71,9 @@ def scale_by_adam(
         if amsgrad:
             v = v >> named("nu_max", running_max())
         if not bias_correction:
-            return divide_or_zero(m, sqrt(v + eps_root) + eps)
+            return divide(m, sqrt(v + eps_root) + eps, eps)
         root = debiased_root(v, b2, eps, eps_root, eps_before_correction=eps_before_correction)
-        return divide_or_zero(m, root)
+        return divide(m, root, eps)
 
     return flow(step)
 

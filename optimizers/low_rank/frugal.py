@@ -79,8 +79,8 @@ def scale_by_frugal(
     References:
       Zmushko et al. 2024, FRUGAL: Memory-Efficient Optimization by Reducing State Overhead for
       Scalable Training (arXiv 2411.07837), and the authors' code, which starts the state of all
-      blocks anew whatever `reset_state` says. That code frees the moments of inactive blocks; here
-      they are zeros, since shapes are static.
+      blocks anew whatever `reset_state` says. The moments of inactive blocks, which that code
+      frees, are kept here as zeros: shapes are static.
     """
     check_choice("frugal", "projection", projection, PROJECTIONS)
     check_choice("frugal", "state_free_rule", state_free_rule, STATE_FREE_RULES)

@@ -31,23 +31,21 @@ def eval_params(state: Any, params: Any) -> Any:
       A tree like `params`, in its dtypes.
     """
     found = _outermost(state)
-    if found is None:
-        return params
+    return params if found is None else _mixed(found, params)
 
-    def evaluated(weight: Any, param: Any) -> Any:
-        if isinstance(weight, optax.MaskedNode):
+
+def _mixed(found: EvaluationWeights, params: Any) -> Any:
+    structure: Any
+    weights, structure = jax.tree.flatten(found.weights, is_leaf=_is_masked)
+
+    def mix(weight: Any, param: Any) -> Any:
+        if _is_masked(weight):
             return param
         mixed = found.scale * weight + found.params_scale * param
         return mixed.astype(param.dtype)
 
-    masked = jax.tree.structure(found.weights, is_leaf=_is_masked)
-    leaves = masked.flatten_up_to(params)
-    weights = jax.tree.leaves(found.weights, is_leaf=_is_masked)
-    mixed = [
-        jax.tree.map(lambda p: evaluated(w, p), leaf) if _is_masked(w) else evaluated(w, leaf)
-        for w, leaf in zip(weights, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(masked, mixed)
+    pairs = zip(weights, structure.flatten_up_to(params), strict=True)
+    return jax.tree.unflatten(structure, [mix(weight, param) for weight, param in pairs])
 
 
 def _outermost(state: Any) -> EvaluationWeights | None:

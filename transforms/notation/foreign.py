@@ -11,7 +11,7 @@ import optax
 from .values import Leaves, working
 
 if TYPE_CHECKING:
-    from .run import Context
+    from .context import Context
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Kernel:
       arguments: hyper-parameters, for tables and drawings.
       children: transformations inside, for tables and drawings.
       stateless: True when there is nothing to store.
+      inside: `state -> states of the children`; None where they cannot be told apart.
+      rebuild: `children -> Kernel`: the same node around other versions of its children, such as
+        observed ones; None where that is not possible.
     """
 
     name: str
@@ -38,6 +41,22 @@ class Kernel:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     children: tuple[Any, ...] = ()
     stateless: bool = False
+    inside: Callable[[Any], tuple[Any, ...]] | None = None
+    rebuild: Callable[[tuple[Any, ...]], "Kernel"] | None = None
+
+    def named_children(self) -> dict[str, Any]:
+        """The children by name: an only one needs none."""
+        if len(self.children) == 1:
+            return {"": self.children[0]}
+        found: dict[str, Any] = {}
+        for child in self.children:
+            name = unique = kernel_of(child).name
+            number = 1
+            while unique in found:
+                number += 1
+                unique = f"{name}_{number}"
+            found[unique] = child
+        return found
 
 
 def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
@@ -61,7 +80,9 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
         run,
         needs=getattr(transformation, "needs", ()),
         arguments=closed_over(transformation.update),
+        children=parts_of(transformation),
         stateless=nothing is not None,
+        inside=tuple,
     )
 
 
@@ -81,6 +102,8 @@ def flow_kernel(inner: Any) -> Kernel:
         needs=inner.needs,
         arguments=inner.arguments,
         children=(inner,),
+        inside=lambda state: (state,),
+        rebuild=lambda children: flow_kernel(*children),
     )
 
 
@@ -103,26 +126,45 @@ _ANONYMOUS = {"stateless", "with_extra_args_support", "init_fn", "update_fn", "u
 
 def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
     """The numbers that a function closes over: the hyper-parameters of a foreign transformation."""
+    captured = _captured(function)
+    return {
+        k: value for k, value in captured.items() if isinstance(value, bool | int | float | str)
+    }
+
+
+def _captured(function: Callable[..., Any]) -> dict[str, Any]:
     cells = getattr(function, "__closure__", None) or ()
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     values = {}
     for name, cell in zip(names, cells, strict=False):
         try:
-            value = cell.cell_contents
+            values[name] = cell.cell_contents
         except ValueError:  # a name that is not bound yet
             continue
-        if isinstance(value, bool | int | float | str):
-            values[name] = value
     return values
 
 
+def parts_of(transformation: optax.GradientTransformation) -> tuple[Any, ...]:
+    """What an `optax.chain` was made of; empty for anything else."""
+    inits = _captured(transformation.init).get("init_fns", ())
+    updates = _captured(transformation.update).get("update_fns", ())
+    pairs = zip(inits, updates, strict=False)
+    return tuple(_original(init, update) for init, update in pairs)
+
+
+def _original(init: Any, update: Any) -> Any:
+    """The transformation that these functions belong to."""
+    runner = getattr(update, "__self__", None)
+    if hasattr(runner, "flow"):
+        return runner.flow  # type: ignore[union-attr]
+    return _captured(update).get("tx", optax.GradientTransformation(init, update))
+
+
 def _state_without_arrays(transformation: optax.GradientTransformation) -> Any:
-    """The state of a transformation that stores nothing: `EmptyState`s; None if it stores some."""
+    """The state of a transformation that keeps no array; None for any other."""
+    probe = {"matrix": jnp.zeros((2, 2)), "scalar": jnp.zeros(())}
     try:
-        state = transformation.init(jnp.zeros(1))
+        state = jax.eval_shape(transformation.init, probe)
     except Exception:  # whatever it needs of real params, it is safer to call it stateful
         return None
-    empty = (optax.EmptyState, optax.MaskedState)
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, empty))
-    only_empty = len(nodes) > 0 and all(isinstance(node, optax.EmptyState) for node in nodes)
-    return state if only_empty else None
+    return None if jax.tree.leaves(state) else state

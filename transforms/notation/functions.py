@@ -94,6 +94,14 @@ log = lift(jnp.log, "log")
 tanh = lift(jnp.tanh, "tanh")
 sigmoid = lift(jax.nn.sigmoid, "sigmoid")
 absolute = lift(operator.abs, "abs")
+
+
+def _softplus(x: Any, beta: Any = 1.0) -> Any:
+    return jnp.where(beta * x > 20, x, jax.nn.softplus(beta * x) / beta)
+
+
+softplus = lift(_softplus, "softplus")
+"""`log(1 + exp(beta x)) / beta`, and x itself where beta x > 20, as torch has it."""
 maximum = lift(jnp.maximum, "maximum")
 minimum = lift(jnp.minimum, "minimum")
 where = lift(jnp.where, "where")
@@ -261,14 +269,14 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
 def _flags(mask: Any, tree: Leaves) -> list[bool]:
     if isinstance(mask, bool):
         return [mask] * len(tree)
-    flags = tree.treedef.flatten_up_to(mask)
+    flags: list[Any] = tree.treedef.flatten_up_to(mask)
     if not all(isinstance(flag, bool) for flag in flags):
         raise ValueError("a mask must be a tree of Python booleans shaped like the params")
     return flags
 
 
 def leaf_where(predicate: Callable[[Any], bool]) -> Selector:
-    """A selector of leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`."""
+    """Selects leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`."""
 
     def select(leaf: Any) -> bool:
         return predicate(leaf)

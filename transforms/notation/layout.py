@@ -1,7 +1,7 @@
-"""How the states of a flow's nodes are arranged: named tuples that mirror the hierarchy of names."""
+"""How the states of a flow's nodes are arranged: named tuples that mirror the scopes."""
 
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import optax
 
 from .errors import FlowError
-from .signal import Slot
+from .signal import Machine, Signal, Slot
 
 COUNT = "count"
 OBSERVED = "observed"
@@ -38,10 +38,12 @@ class Group:
     Attributes:
       title: name of the NamedTuple.
       fields: field name -> slot or inner group, in order.
+      scope: the scope.
     """
 
     title: str
     fields: dict[str, "Slot | Group"]
+    scope: Any
 
     def pack(self, values: Mapping[int, Any], **extra: Any) -> Any:
         """The state, from the values of the slots by node index."""
@@ -56,9 +58,10 @@ class Group:
         """Enters the value of each slot by node index."""
         for name, child in self.fields.items():
             if not hasattr(state, name):
+                has = getattr(state, "_fields", type(state).__name__)
                 raise FlowError(
-                    f"the state has no field `{name}`; it has {getattr(state, '_fields', type(state))}."
-                    " Was it made by another transformation's init?"
+                    f"the state has no field `{name}`; it has {has}. "
+                    "Was it made by another transformation's init?"
                 )
             if isinstance(child, Group):
                 child.unpack(getattr(state, name), values)
@@ -73,18 +76,38 @@ class Group:
             found.update(child.slots(path) if isinstance(child, Group) else {path: child})
         return found
 
+    def names(self) -> dict[int, str]:
+        """What each slot and each inner scope is called, by its id.
+
+        A slot that gave its scope its name has the empty name.
+        """
+        found: dict[int, str] = {}
+        for name, child in self.fields.items():
+            if isinstance(child, Group):
+                found |= {id(child.scope): name, **child.names()}
+            elif child.scope is self.scope:
+                found[id(child)] = name
+            else:
+                found |= {id(child.scope): name, id(child): ""}
+        return found
+
 
 def arrange(slots: tuple[Slot, ...], root: Any, title: str) -> Group:
     """Groups the slots by scope and gives each a name that is unique in its scope."""
-    tree: dict[int, list[Any]] = {}
-    for slot in slots:
-        if not (hasattr(slot, "kernel") and slot.kernel.stateless):
-            _enter(tree, root, slot, slot.scope)
-    group = _group(tree, root, title)
+    stored = [slot for slot in slots if not (isinstance(slot, Machine) and slot.kernel.stateless)]
+    group = _group(contents(stored, root), root, title)
     clash = {COUNT, OBSERVED} & set(group.fields)
     if clash:
         raise FlowError(f"the state name {clash.pop()!r} is reserved")
     return group
+
+
+def contents(nodes: Iterable[Signal], root: Any) -> dict[int, list[Any]]:
+    """What each scope contains, by its id: nodes and inner scopes, in order of appearance."""
+    tree: dict[int, list[Any]] = {}
+    for node in nodes:
+        _enter(tree, root, node, node.scope)
+    return tree
 
 
 def _enter(tree: dict[int, list[Any]], root: Any, child: Any, scope: Any) -> None:
@@ -96,7 +119,7 @@ def _enter(tree: dict[int, list[Any]], root: Any, child: Any, scope: Any) -> Non
 
 
 def _group(tree: dict[int, list[Any]], scope: Any, title: str) -> Group:
-    group = Group(title, {})
+    group = Group(title, {}, scope)
     for child in tree.get(id(scope), []):
         if isinstance(child, Slot):
             hint = child.hint if child.explicit or child.hint != "delay" else scope.hint

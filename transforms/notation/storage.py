@@ -9,7 +9,7 @@ from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
 from .signal import Delay, Input, Signal
-from .values import Leaves, working
+from .values import Leaves, is_missing, working
 
 
 def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
@@ -24,10 +24,16 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
         leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
     else:
         examples = example(shape, context)
-        leaves = examples.map(lambda leaf: jax.tree.map(lambda x: filled(x, node.start), leaf))
+        leaves = examples.map(lambda leaf: _started(leaf, node.start))
     if node.dtype is not None:
         leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
     return _marked(node, leaves.tree(), context)
+
+
+def _started(leaf: Any, start: Any) -> Any:
+    if callable(start):
+        return start(leaf)
+    return jax.tree.map(lambda x: filled(x, start), leaf)
 
 
 def read(node: Delay, stored: Any, like: Any) -> Any:
@@ -51,13 +57,20 @@ def written(node: Delay, value: Any, stored: Any) -> Any:
 
 def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     if not isinstance(value, Leaves):
-        return jax.tree.map(
-            lambda old: _like(node, jnp.broadcast_to(value, old.shape), old), stored
-        )
+        return jax.tree.map(lambda old: _like(node, _spread(value, old), old), stored)
     olds = Leaves.up_to(value.treedef, stored)
-    return olds.map(
-        lambda old, new: jax.tree.map(lambda o, n: _like(node, n, o), old, new), value
-    ).tree()
+
+    def replace(old: Any, new: Any) -> Any:
+        if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
+            return old
+        return jax.tree.map(lambda o, n: _like(node, n, o), old, new)
+
+    pairs = zip(olds.values, value.values, strict=True)
+    return Leaves((replace(old, new) for old, new in pairs), value.treedef).tree()
+
+
+def _spread(value: Any, old: Any) -> Any:
+    return jnp.broadcast_to(value, old.shape)
 
 
 def _like(node: Delay, new: Any, old: Any) -> Any:

@@ -50,7 +50,7 @@ class Leaves:
         return [value for value in self.values if not is_missing(value)]
 
     def map(self, fn: Callable[..., Any], *others: "Leaves") -> "Leaves":
-        """Applies `fn` leaf by leaf; where a leaf is missing in one, it is missing in the result."""
+        """Applies `fn` leaf by leaf; a leaf that is missing in one is missing in the result."""
         rows = zip(self.values, *(other.values for other in others), strict=True)
         return Leaves((_unless_missing(fn, row) for row in rows), self.treedef)
 
@@ -100,7 +100,7 @@ def scalar_dtype(leaves: Iterable[Any]) -> Any:
 
 def is_strong_scalar(value: Any) -> bool:
     """True for scalars whose dtype would otherwise decide the dtype of a result."""
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
+    if isinstance(value, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
         return bool(jnp.issubdtype(value.dtype, jnp.inexact))
     return False
 

@@ -1,0 +1,339 @@
+"""What every method of the catalogue must do (DESIGN, section 7); a method enters by existing."""
+
+import inspect
+import pickle
+
+import chex
+import digits
+import gradchain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from gradchain.transforms import eval_params
+from gradchain.transforms.notation.checks import RANGES
+from subjects import (
+    NAMES,
+    extras_for,
+    finite,
+    gradients,
+    loss_of,
+    method_named,
+    odd_tree,
+    same,
+    signature_of,
+    small_tree,
+    step_of,
+)
+
+every_method = pytest.mark.parametrize("name", NAMES)
+LOW = (jnp.bfloat16, jnp.float16)
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.complex64])
+def test_dtypes_are_stable(name, dtype):
+    """Updates come out in the dtype of the params; state keeps its dtypes, at least float32."""
+    method = method_named(name)
+    if dtype == jnp.complex64 and not method.complex_ok:
+        pytest.skip("the mathematics of this method has no complex form")
+    opt = method.build()
+    params = small_tree(dtype)
+    state = jax.eval_shape(opt.init, params)
+    new_params, new_state = jax.eval_shape(step_of(opt), params, state)
+    assert signature_of(new_params) == signature_of(params)
+    assert signature_of(new_state) == signature_of(state)
+    for leaf in jax.tree.leaves(state):
+        assert leaf.dtype not in LOW
+
+
+@every_method
+def test_float64_is_kept(name):
+    with jax.enable_x64(True):
+        opt = method_named(name).build()
+        for dtype in (jnp.float64, jnp.float32):
+            params = small_tree(dtype)
+            state = jax.eval_shape(opt.init, params)
+            new_params, new_state = jax.eval_shape(step_of(opt), params, state)
+            assert signature_of(new_params) == signature_of(params)
+            assert signature_of(new_state) == signature_of(state)
+        mixed = {**small_tree(jnp.float32), "wide": jnp.ones((3, 2), jnp.float64)}
+        state = jax.eval_shape(opt.init, mixed)
+        new_params, new_state = jax.eval_shape(step_of(opt), mixed, state)
+        assert signature_of(new_params) == signature_of(mixed)
+        assert signature_of(new_state) == signature_of(state)
+
+
+@every_method
+def test_odd_trees_and_donation(name):
+    """Scalars, empty leaves, tuples, None and masked nodes train without NaN, all donated."""
+    opt = method_named(name).build()
+    params = odd_tree()
+    state = opt.init(params)
+    structure = jax.tree.structure(state)
+    step = jax.jit(step_of(opt), donate_argnums=(0, 1))
+    for _ in range(2):
+        params, state = step(params, state)
+    assert finite(params)
+    assert jax.tree.structure(state) == structure
+    assert jax.tree.structure(params) == jax.tree.structure(odd_tree())
+    assert step._cache_size() == 1
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_zero_gradients_are_safe(name, dtype):
+    opt = method_named(name).build()
+    params = {**small_tree(dtype), "zero": jnp.zeros((3, 3), dtype)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    @jax.jit
+    def run(params):
+        state = opt.init(params)
+        for _ in range(2):
+            extras = extras_for(opt, params)
+            updates, state = opt.update(zeros, state, params, **extras)
+            params = optax.apply_updates(params, updates)
+        return params, state
+
+    params, state = run(params)
+    assert finite(params)
+    assert finite(state)
+
+
+@every_method
+def test_vmap_and_scan_equal_the_loop(name):
+    """Training under scan, vmapped over two starts, is training one after the other."""
+    opt = method_named(name).build()
+    starts = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x + 0.1]), small_tree())
+
+    def train(params):
+        def body(carry, _):
+            return step_of(opt)(*carry), None
+
+        return jax.lax.scan(body, (params, opt.init(params)), length=3)[0][0]
+
+    together = jax.jit(jax.vmap(train))(starts)
+    one = jax.tree.map(lambda x: x[1], starts)
+    state, step = opt.init(one), jax.jit(step_of(opt))
+    for _ in range(3):
+        one, state = step(one, state)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], together), one, rtol=2e-4, atol=2e-5)
+
+
+@every_method
+def test_gradient_through_the_update_is_finite(name):
+    opt = method_named(name).build()
+    params = small_tree()
+
+    def after(grads):
+        state = opt.init(params)
+        updates, state = opt.update(grads, state, params, **extras_for(opt, params))
+        return sum(jnp.sum(u**2) for u in jax.tree.leaves(updates))
+
+    assert finite(jax.jit(jax.grad(after))(gradients(params)))
+
+
+@every_method
+def test_abstract_init(name):
+    """init of abstract params is abstract, and tells the shapes of the state."""
+    opt = method_named(name).build()
+    params = odd_tree()
+    abstract = jax.eval_shape(lambda: params)
+    assert signature_of(opt.init(abstract)) == signature_of(opt.init(params))
+
+
+@every_method
+def test_state_never_aliases_the_params(name):
+    params = small_tree()
+    pointers = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(params)}
+    state = jax.tree.leaves(method_named(name).build().init(params))
+    inside = [leaf.unsafe_buffer_pointer() for leaf in state if leaf.size]
+    assert not pointers & set(inside)
+    assert len(set(inside)) == len(inside)
+
+
+@every_method
+def test_resume_is_bit_exact(name):
+    """A state that went through bytes continues as if nothing had happened."""
+    opt = method_named(name).build()
+    step = jax.jit(step_of(opt))
+    params = small_tree()
+    state = opt.init(params)
+    for _ in range(3):
+        params, state = step(params, state)
+    saved = pickle.dumps(jax.tree.map(np.asarray, (params, state)))
+    resumed = jax.tree.map(jnp.asarray, pickle.loads(saved))
+    for _ in range(4):
+        params, state = step(params, state)
+        resumed = step(*resumed)
+    assert same((params, state), resumed)
+
+
+@every_method
+def test_wrappers_of_optax(name):
+    """MultiSteps, masked, partition and apply_if_finite around the method."""
+    build = method_named(name).build
+    params = small_tree()
+    inner = optax.with_extra_args_support(build())
+    mask = {"w": True, "u": True, "b": False, "s": False}
+    labels = {"w": "a", "u": "a", "b": "b", "s": "b"}
+    for opt in (
+        optax.masked(build(), mask),
+        optax.partition({"a": build(), "b": optax.sgd(0.1)}, labels),
+        optax.apply_if_finite(build(), 3),
+        optax.MultiSteps(inner, every_k_schedule=2),
+    ):
+        extras = extras_for(build(), params)
+        state = opt.init(params)
+
+        def update(grads, state, params, opt=opt, extras=extras):
+            return opt.update(grads, state, params, **extras)
+
+        updates, new_state = jax.eval_shape(update, gradients(params), state, params)
+        assert signature_of(updates) == signature_of(params)
+        assert signature_of(new_state) == signature_of(state)
+
+
+@every_method
+def test_tree_map_params(name):
+    opt = method_named(name).build()
+    state = opt.init(small_tree())
+    mapped = optax.tree_map_params(opt, lambda x: x, state)
+    assert same(mapped, state)
+
+
+@every_method
+def test_unexpected_extra_arguments_are_ignored(name):
+    opt = method_named(name).build()
+    params = small_tree()
+    extras = extras_for(opt, params)
+
+    def update(**more):
+        return opt.update(gradients(params), opt.init(params), params, **extras, **more)
+
+    plain = jax.jit(update)()
+    more = jax.jit(lambda: update(something_that_nobody_expects=1))()
+    assert same(plain, more)
+
+
+@every_method
+def test_missing_inputs_are_named(name):
+    opt = method_named(name).build()
+    params = small_tree()
+    state = opt.init(params)
+    given = extras_for(opt, params)
+    for missing in gradchain.needs(opt):
+        rest = {key: value for key, value in given.items() if key != missing}
+        at = None if missing == "params" else params
+        with pytest.raises(ValueError, match=missing):
+            jax.eval_shape(lambda g, at=at, rest=rest: opt.update(g, state, at, **rest), params)
+
+
+@every_method
+def test_wrong_trees_and_dtypes_are_refused(name):
+    opt = method_named(name).build()
+    params = small_tree()
+    with pytest.raises(ValueError, match="int32"):
+        opt.init({"w": jnp.ones((2, 2), jnp.int32)})
+    state = opt.init(params)
+    other = {key: value for key, value in params.items() if key != "w"}
+    with pytest.raises(ValueError, match="tree"):
+        opt.update(params, state, other, **extras_for(opt, params))
+
+
+@every_method
+def test_hyperparameters_out_of_range_are_refused_by_name(name):
+    """Every argument whose range is common to the field is checked, and named in the error."""
+    method = method_named(name)
+    first = gradchain.optimizers.adam(0.1) if method.wraps else method.learning_rate
+    parameters = inspect.signature(method.factory).parameters
+    for argument in set(parameters) & set(RANGES):
+        arguments = {**method.sample, argument: -1.0}
+        positional = () if next(iter(parameters)) in arguments else (first,)
+        with pytest.raises(ValueError, match=argument):
+            method.factory(*positional, **arguments)
+
+
+@every_method
+def test_injected_hyperparameters_equal_plain_ones(name):
+    """Injected numbers are traced: same updates, no recompilation, b2 = 0.999 in bfloat16."""
+    method = method_named(name)
+    if method.wraps:
+        pytest.skip("a wrapper's numbers are injected with those of its inner method")
+    params = small_tree()
+    rate = method.learning_rate
+    arguments = {**method.sample}
+    if rate is not None and not method.front:
+        arguments["learning_rate"] = rate
+    plain = method.factory(**arguments) if method.front else method.build()
+    opt = gradchain.inject_hyperparams(method.factory)(**arguments)
+
+    def update(state, params, opt=opt):
+        extras = extras_for(plain, params)
+        return opt.update(gradients(params), state, params, **extras)
+
+    step = jax.jit(update)
+    state = opt.init(params)
+    updates, state = step(state, params)
+    expected, _ = jax.jit(
+        lambda s: plain.update(gradients(params), s, params, **extras_for(plain, params))
+    )(plain.init(params))
+    chex.assert_trees_all_close(updates, expected, rtol=2e-3, atol=1e-6)
+    if "learning_rate" in state.hyperparams:
+        state.hyperparams["learning_rate"] = jnp.asarray(0.5 * rate, jnp.float32)
+        step(state, params)
+        assert step._cache_size() == 1
+    low = opt.init(small_tree(jnp.bfloat16))
+    if "b2" in low.hyperparams:
+        default = method.sample.get("b2", 0.999)
+        assert abs(float(low.hyperparams["b2"]) - default) < 0.1
+        assert low.hyperparams["b2"].dtype == jnp.float32
+
+
+@every_method
+def test_state_bytes_are_what_describe_says(name):
+    opt = method_named(name).build()
+    params = small_tree()
+    state = opt.init(params)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    assert gradchain.describe(opt, jax.eval_shape(lambda: params)).state_bytes == held
+
+
+@every_method
+def test_evaluation_weights_are_params_shaped(name):
+    opt = method_named(name).build()
+    params = small_tree(jnp.bfloat16)
+    state = opt.init(params)
+    assert signature_of(eval_params(state, params)) == signature_of(params)
+
+
+@every_method
+def test_repr_names_the_method(name):
+    assert repr(method_named(name).build()).startswith(name + "(")
+
+
+@every_method
+def test_it_descends(name):
+    """A few steps from a fixed start lower a smooth convex loss."""
+    opt = method_named(name).build()
+
+    @jax.jit
+    def train(params):
+        def body(carry, _):
+            return step_of(opt)(*carry), None
+
+        (params, state), _ = jax.lax.scan(body, (params, opt.init(params)), length=60)
+        return eval_params(state, params)
+
+    start = small_tree()
+    assert float(loss_of(train(start))) < float(loss_of(start))
+
+
+@every_method
+def test_it_trains_a_small_real_model(name):
+    """Sixty steps on the digits leave a loss well below that of the start."""
+    values, final = digits.train(method_named(name).build(), steps=60)
+    assert bool(jnp.all(jnp.isfinite(values)))
+    assert float(final) < 0.95 * float(values[0])

@@ -1,0 +1,138 @@
+"""What the catalogue-wide tests run a method on: trees, gradients and every extra input."""
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import gradchain
+import jax
+import jax.numpy as jnp
+import optax
+from gradchain.catalogue import METHODS, Method
+
+NAMES = sorted(METHODS)
+
+
+def small_tree(dtype: Any = jnp.float32) -> dict[str, Any]:
+    """Matrices, a vector and a scalar."""
+    key = jax.random.key(0)
+
+    def draw(i: int, *shape: int) -> Any:
+        return jax.random.normal(jax.random.fold_in(key, i), shape).astype(dtype)
+
+    return {"w": draw(0, 4, 3), "u": draw(1, 3, 4), "b": draw(2, 3), "s": draw(3)}
+
+
+def odd_tree(dtype: Any = jnp.float32) -> dict[str, Any]:
+    """Scalars, empty leaves, nesting, tuples, None, masked nodes, more than two dimensions."""
+    return {
+        **small_tree(dtype),
+        "empty": jnp.zeros((0,), dtype),
+        "empty_matrix": jnp.zeros((2, 0), dtype),
+        "one": jnp.ones((1,), dtype),
+        "nested": {"conv": jnp.ones((2, 1, 3, 2), dtype), "none": None},
+        "pair": (jnp.ones((2, 2), dtype), optax.MaskedNode()),
+    }
+
+
+def loss_of(params: Any) -> Any:
+    """A smooth loss with a diagonal, positive Hessian and no symmetric starting point."""
+    total = jnp.zeros((), jnp.result_type(float))
+    for i, leaf in enumerate(jax.tree.leaves(params)):
+        real = jnp.real(leaf).astype(jnp.result_type(float))
+        size = 1.0 + 0.5 * i
+        total = total + jnp.sum(size * jnp.abs(leaf - 0.3) ** 2 / 2 + 0.1 * real)
+    return total
+
+
+def logits_of(params: Any) -> Any:
+    """Logits of four examples and three classes that every leaf takes part in."""
+    total = sum(jnp.sum(jnp.real(leaf) * (i + 1)) for i, leaf in enumerate(jax.tree.leaves(params)))
+    return jnp.outer(jnp.arange(1.0, 5.0), jnp.array([0.1, -0.2, 0.3])) * total
+
+
+def outputs_of(params: Any) -> Any:
+    """Model outputs for the Gauss-Newton methods."""
+    return logits_of(params)
+
+
+def outputs_loss_of(outputs: Any) -> Any:
+    """Mean squared distance of the outputs to 1."""
+    return jnp.mean(jnp.sum((outputs - 1.0) ** 2, axis=-1))
+
+
+def matrix_inputs(params: Any, cotangents: bool) -> Any:
+    """Per-example layer inputs or cotangents for every matrix (in, out), None elsewhere."""
+
+    def of(leaf: Any) -> Any:
+        if leaf.ndim != 2:
+            return None
+        size = leaf.shape[1 if cotangents else 0]
+        return jnp.sin(jnp.arange(5.0 * size).reshape(5, size) + cotangents).astype(jnp.float32)
+
+    return jax.tree.map(of, params)
+
+
+EXTRAS: dict[str, Callable[[Any], Any]] = {
+    "value": loss_of,
+    "value_fn": lambda params: loss_of,
+    "logits_fn": lambda params: logits_of,
+    "outputs_fn": lambda params: outputs_of,
+    "outputs_loss_fn": lambda params: outputs_loss_of,
+    "previous_grads": lambda params: gradients(params),
+    "hessian_diag": lambda params: jax.tree.map(jnp.ones_like, params),
+    "layer_inputs": lambda params: matrix_inputs(params, cotangents=False),
+    "layer_cotangents": lambda params: matrix_inputs(params, cotangents=True),
+}
+"""Extra input -> how it is made from the params."""
+
+
+def gradients(params: Any) -> Any:
+    """The gradient of the loss, in the dtype of the params."""
+    grads = jax.grad(loss_of)(params)
+    return jax.tree.map(lambda g, p: jnp.conj(g).astype(p.dtype), grads, params)
+
+
+def extras_for(opt: Any, params: Any) -> dict[str, Any]:
+    """Every extra input that the transformation needs."""
+    wanted = [name for name in gradchain.needs(opt) if name != "params"]
+    return {name: EXTRAS[name](params) for name in wanted}
+
+
+def step_of(opt: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """`(params, state) -> (params, state)`: one training step with whatever the method needs."""
+
+    def step(params: Any, state: Any) -> tuple[Any, Any]:
+        updates, state = opt.update(gradients(params), state, params, **extras_for(opt, params))
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def method_named(name: str) -> Method:
+    """The catalogue's entry."""
+    return METHODS[name]
+
+
+def seed_of(name: str) -> int:
+    """A number that is the same in every run."""
+    return zlib.crc32(name.encode())
+
+
+def signature_of(tree: Any) -> Any:
+    """Structure, shapes and dtypes."""
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the bit."""
+    leaves_a, leaves_b = jax.tree.leaves(a), jax.tree.leaves(b)
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        bool(jnp.array_equal(x, y, equal_nan=True)) for x, y in zip(leaves_a, leaves_b, strict=True)
+    )
+
+
+def finite(tree: Any) -> bool:
+    """No NaN and no infinity anywhere in its inexact leaves."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves)
