@@ -33,6 +33,9 @@ from .factored import (
 from .inject import (
     inject_hyperparams,
 )
+from .inner_momentum import (
+    pull_back_momentum,
+)
 from .kronecker import (
     damped_inverse,
     eigenbasis,
@@ -66,12 +69,18 @@ from .low_rank import (
     svd_basis,
     unproject,
 )
+from .model_step import (
+    model_step_size,
+)
 from .moments import (
     MOMENTUM_FORMS,
     debiased_root,
     divide,
     momentum,
     running_max,
+)
+from .newton_schulz import (
+    newton_schulz,
 )
 from .notation.build import (
     Flow,
@@ -188,6 +197,7 @@ from .rectification import (
 from .scaling import (
     add_decayed_weights,
     decay_weights,
+    relative_rate,
     scale_by_learning_rate,
     starting_at,
 )
@@ -203,6 +213,9 @@ from .stable_decay import (
 )
 from .staleness import (
     delay_gradients,
+)
+from .variance_reduction import (
+    mars_correction,
 )
 
 __all__ = [
@@ -286,15 +299,18 @@ __all__ = [
     "lift_tree",
     "log",
     "low_rank",
+    "mars_correction",
     "matmul",
     "matrices",
     "maximum",
     "mean_loss_moment",
     "merge",
     "minimum",
+    "model_step_size",
     "momentum",
     "named",
     "needs",
+    "newton_schulz",
     "nonnegative",
     "norm_loss",
     "norm_loss_gradient",
@@ -310,11 +326,13 @@ __all__ = [
     "project",
     "project_out_params",
     "project_out_radial",
+    "pull_back_momentum",
     "radam_rectification",
     "random_basis",
     "random_coordinates",
     "random_key",
     "reduce_leaves",
+    "relative_rate",
     "reset_every",
     "reset_when",
     "residual",
