@@ -21,14 +21,24 @@ from .curvature import (
     hessian_vector_product,
     hutchinson,
 )
+from .difference import (
+    difference,
+)
 from .ema import (
     debias,
     ema,
+    interpolated_momentum,
     one_minus_power,
     trace,
 )
+from .extrapolation import (
+    extrapolate,
+)
 from .factored import (
     scale_by_factored_rms,
+)
+from .freeze import (
+    freeze_first,
 )
 from .inject import (
     inject_hyperparams,
@@ -69,6 +79,12 @@ from .low_rank import (
     svd_basis,
     unproject,
 )
+from .masked import (
+    masked,
+)
+from .maxima import (
+    decayed_max,
+)
 from .model_step import (
     model_step_size,
 )
@@ -81,6 +97,9 @@ from .moments import (
 )
 from .newton_schulz import (
     newton_schulz,
+)
+from .normalize import (
+    normalize,
 )
 from .notation.build import (
     Flow,
@@ -148,6 +167,7 @@ from .notation.functions import (
     minimum,
     ones_like,
     reduce_leaves,
+    safe_sqrt,
     sigmoid,
     sign,
     signs_agree,
@@ -170,14 +190,27 @@ from .notation.observe import (
 from .notation.signal import (
     Signal,
 )
+from .objectives import (
+    combine,
+    stacked_gradients,
+)
 from .order_statistic import (
     largest_magnitude,
+)
+from .orthogonalize import (
+    polar_factor,
+)
+from .per_leaf import (
+    per_leaf,
 )
 from .pnm import (
     positive_negative_momentum,
 )
 from .prediction import (
     send_at,
+)
+from .priority_buffer import (
+    mean_of_buffer,
 )
 from .radial import (
     project_out_params,
@@ -187,6 +220,7 @@ from .random import (
     draw_leaves,
     draw_like,
     draw_scalar,
+    drawn_start,
     exponential,
     random_key,
 )
@@ -214,12 +248,28 @@ from .stable_decay import (
 from .staleness import (
     delay_gradients,
 )
+from .subgradients import (
+    SUBGRADIENTS,
+    subgradient,
+)
+from .trust_ratio import (
+    scale_by_trust_ratio,
+)
 from .variance_reduction import (
     mars_correction,
+)
+from .width import (
+    mup_init_scale,
+    mup_readout_multiplier,
+    mup_width_multipliers,
+)
+from .window import (
+    window,
 )
 
 __all__ = [
     "MOMENTUM_FORMS",
+    "SUBGRADIENTS",
     "Basis",
     "Coordinates",
     "Flow",
@@ -243,6 +293,7 @@ __all__ = [
     "clip_spikes",
     "clip_to_second_moment",
     "clip_to_tracked_maximum",
+    "combine",
     "cosine_similarity",
     "count_from_0",
     "count_from_1",
@@ -251,25 +302,30 @@ __all__ = [
     "debiased_root",
     "decay_rate",
     "decay_weights",
+    "decayed_max",
     "delay",
     "delay_gradients",
     "describe",
+    "difference",
     "divide",
     "divide_or_zero",
     "draw_leaves",
     "draw_like",
     "draw_scalar",
+    "drawn_start",
     "eigenbasis",
     "ema",
     "eval_params",
     "every",
     "exp",
     "exponential",
+    "extrapolate",
     "factor_average",
     "finite_or",
     "finite_or_plain",
     "flow",
     "fraction",
+    "freeze_first",
     "global_dot",
     "global_max",
     "global_mean",
@@ -281,6 +337,7 @@ __all__ = [
     "hutchinson",
     "identity_like",
     "inject_hyperparams",
+    "interpolated_momentum",
     "isfinite",
     "join_layers",
     "largest_magnitude",
@@ -300,20 +357,26 @@ __all__ = [
     "log",
     "low_rank",
     "mars_correction",
+    "masked",
     "matmul",
     "matrices",
     "maximum",
     "mean_loss_moment",
+    "mean_of_buffer",
     "merge",
     "minimum",
     "model_step_size",
     "momentum",
+    "mup_init_scale",
+    "mup_readout_multiplier",
+    "mup_width_multipliers",
     "named",
     "needs",
     "newton_schulz",
     "nonnegative",
     "norm_loss",
     "norm_loss_gradient",
+    "normalize",
     "normalize_gradients",
     "normalize_to_tracked_norm",
     "observe",
@@ -321,6 +384,8 @@ __all__ = [
     "one_minus_power",
     "ones_like",
     "per_layer",
+    "per_leaf",
+    "polar_factor",
     "positive",
     "positive_negative_momentum",
     "project",
@@ -337,9 +402,11 @@ __all__ = [
     "reset_when",
     "residual",
     "running_max",
+    "safe_sqrt",
     "sandwich",
     "scale_by_factored_rms",
     "scale_by_learning_rate",
+    "scale_by_trust_ratio",
     "scheduled",
     "second_moment",
     "send_at",
@@ -351,9 +418,11 @@ __all__ = [
     "sqrt",
     "square",
     "stable_weight_decay",
+    "stacked_gradients",
     "starting_at",
     "stateful",
     "step_count",
+    "subgradient",
     "svd_basis",
     "tanh",
     "tap",
@@ -365,5 +434,6 @@ __all__ = [
     "unproject",
     "when",
     "where",
+    "window",
     "zeros_like",
 ]
