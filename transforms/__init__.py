@@ -1,9 +1,23 @@
 """The primitives, and the flow notation that joins them."""
 
+from .adgd import adgd_step_size
+from .block_average import block_average
+from .branch import either, on_leaves
 from .control import every, reset_every, reset_when, when
-from .curvature import hessian_vector_product, hutchinson
+from .cubic import cubic_subproblem
+from .curvature import gradient, hessian_vector_product, hutchinson
+from .dense import Spectrum, dense_hessian, hessian_spectrum, shifted_solve, spectrum
+from .dual import gram_like, gram_update, window_solve
 from .ema import debias, ema, one_minus_power, trace
+from .gauss_newton import (
+    bartlett_diagonal,
+    gauss_newton_bartlett,
+    gauss_newton_model_change,
+    gauss_newton_solve,
+)
 from .inject import inject_hyperparams
+from .kalman import Gaussian, choose, discriminative_update, gaussian, kalman_predict, whitened_mean
+from .line_search import backtracking, loss_change
 from .low_rank import project, svd_basis, unproject
 from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
@@ -65,35 +79,57 @@ from .notation.functions import (
 from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
+from .polyak import quadratic_polyak_step, with_polyak_step
 from .random import draw_like, random_key
+from .safeguards import all_finite, finite_curvature, with_floor, zero_unless
 from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
+from .vector import flatten_tree, unflatten_tree
+from .window import ring_slot, window, write_slot
 
 __all__ = [
     "Flow",
     "FlowError",
+    "Gaussian",
     "Interval",
     "Kernel",
     "Signal",
+    "Spectrum",
     "absolute",
     "add_decayed_weights",
+    "adgd_step_size",
+    "all_finite",
     "any_number",
+    "backtracking",
+    "bartlett_diagonal",
+    "block_average",
     "chain",
     "check_choice",
+    "choose",
     "clip",
     "count_from_0",
     "count_from_1",
+    "cubic_subproblem",
     "debias",
     "decay_rate",
     "decay_weights",
     "delay",
+    "dense_hessian",
+    "discriminative_update",
     "divide_or_zero",
     "draw_like",
+    "either",
     "ema",
     "eval_params",
     "every",
     "exp",
+    "finite_curvature",
+    "flatten_tree",
     "flow",
     "fraction",
+    "gauss_newton_bartlett",
+    "gauss_newton_model_change",
+    "gauss_newton_solve",
+    "gaussian",
     "global_dot",
     "global_max",
     "global_mean",
@@ -101,10 +137,15 @@ __all__ = [
     "global_size",
     "global_squared_norm",
     "global_sum",
+    "gradient",
+    "gram_like",
+    "gram_update",
+    "hessian_spectrum",
     "hessian_vector_product",
     "hutchinson",
     "inject_hyperparams",
     "isfinite",
+    "kalman_predict",
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
@@ -116,6 +157,7 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "loss_change",
     "matmul",
     "matrices",
     "maximum",
@@ -126,18 +168,23 @@ __all__ = [
     "nonnegative",
     "observe",
     "observed",
+    "on_leaves",
     "one_minus_power",
     "ones_like",
     "positive",
     "project",
+    "quadratic_polyak_step",
     "random_key",
     "reduce_leaves",
     "reset_every",
     "reset_when",
+    "ring_slot",
     "scale_by_learning_rate",
     "scheduled",
+    "shifted_solve",
     "sigmoid",
     "sign",
+    "spectrum",
     "split",
     "sqrt",
     "square",
@@ -149,8 +196,16 @@ __all__ = [
     "trace",
     "transformation",
     "transpose",
+    "unflatten_tree",
     "unproject",
     "when",
     "where",
+    "whitened_mean",
+    "window",
+    "window_solve",
+    "with_floor",
+    "with_polyak_step",
+    "write_slot",
+    "zero_unless",
     "zeros_like",
 ]
