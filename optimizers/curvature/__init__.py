@@ -30,6 +30,18 @@ __all__ = [
     "scale_by_oasis",
     "scale_by_sania",
     "scale_by_sophia_g",
+from .k_fac import (
+    k_fac,
+    scale_by_k_fac,
+)
+from .sophia_h import (
+    scale_by_sophia_h,
+    sophia_h,
+)
+
+__all__ = [
+    "k_fac",
+    "scale_by_k_fac",
     "scale_by_sophia_h",
     "scale_by_stochastic_newton_filter",
     "sophia_g",

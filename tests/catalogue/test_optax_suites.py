@@ -85,7 +85,7 @@ def run_common(name, test, **case):
     method = method_named(name)
     factory = respelled(method)
     with (
-        mock.patch.object(common, "_get_opt_factory", lambda _: factory),
+        mock.patch.object(common, "_get_opt_factory", return_value=factory),
         mock.patch.object(common._inject, "inject_hyperparams", gradchain.inject_hyperparams),
     ):
         body_of(common.ContribTest, test)(

@@ -1,5 +1,6 @@
 """Symbolic signals: what the `step` of a flow computes with."""
 
+import copy
 import itertools
 import operator
 import sys
@@ -212,8 +213,8 @@ class Delay(Slot):
     """A unit delay: its value is what was written at the previous step.
 
     Attributes:
-      start: a scalar with which every leaf starts; None means zeros, or the params themselves
-        when the delay is of `params`.
+      start: a scalar with which every leaf starts, or a function of a leaf of zeros; None means
+        zeros, or the params themselves when the delay is of `params`.
       dtype: storage dtype; None means the signal's own, at least float32.
       evaluation: None, or `(weight, params_weight)`: the evaluation weights of the method are
         `weight * stored + params_weight * params`.
@@ -266,6 +267,12 @@ class Machine(Slot):
     def rewired(self, args: tuple[Any, ...]) -> "Machine":
         """The same machine on other arguments."""
         return Machine(self.kernel, args, self.hint, self.explicit)
+
+    def with_kernel(self, kernel: Any) -> "Machine":
+        """This very node with another kernel: same arguments, same index."""
+        other = copy.copy(self)
+        other.kernel = kernel
+        return other
 
 
 def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
