@@ -1,7 +1,17 @@
 """The primitives, and the flow notation that joins them."""
 
+from .adgd import (
+    adgd_step_size,
+)
 from .alignment import (
     cosine_similarity,
+)
+from .block_average import (
+    block_average,
+)
+from .branch import (
+    either,
+    on_leaves,
 )
 from .channels import (
     adaptive_grad_clip,
@@ -17,12 +27,28 @@ from .control import (
     reset_when,
     when,
 )
+from .cubic import (
+    cubic_subproblem,
+)
 from .curvature import (
+    gradient,
     hessian_vector_product,
     hutchinson,
 )
+from .dense import (
+    Spectrum,
+    dense_hessian,
+    hessian_spectrum,
+    shifted_solve,
+    spectrum,
+)
 from .difference import (
     difference,
+)
+from .dual import (
+    gram_like,
+    gram_update,
+    window_solve,
 )
 from .ema import (
     debias,
@@ -40,11 +66,25 @@ from .factored import (
 from .freeze import (
     freeze_first,
 )
+from .gauss_newton import (
+    bartlett_diagonal,
+    gauss_newton_bartlett,
+    gauss_newton_model_change,
+    gauss_newton_solve,
+)
 from .inject import (
     inject_hyperparams,
 )
 from .inner_momentum import (
     pull_back_momentum,
+)
+from .kalman import (
+    Gaussian,
+    choose,
+    discriminative_update,
+    gaussian,
+    kalman_predict,
+    whitened_mean,
 )
 from .kronecker import (
     damped_inverse,
@@ -57,6 +97,9 @@ from .kronecker import (
     sandwich,
     second_moment,
 )
+from .last_values import (
+    last_values,
+)
 from .layers import (
     Layer,
     Layers,
@@ -65,6 +108,10 @@ from .layers import (
     layer_means,
     layer_rows,
     per_layer,
+)
+from .line_search import (
+    backtracking,
+    loss_change,
 )
 from .low_rank import (
     Basis,
@@ -206,6 +253,10 @@ from .per_leaf import (
 from .pnm import (
     positive_negative_momentum,
 )
+from .polyak import (
+    quadratic_polyak_step,
+    with_polyak_step,
+)
 from .prediction import (
     send_at,
 )
@@ -227,6 +278,12 @@ from .random import (
 from .rectification import (
     Rectification,
     radam_rectification,
+)
+from .safeguards import (
+    all_finite,
+    finite_curvature,
+    with_floor,
+    zero_unless,
 )
 from .scaling import (
     add_decayed_weights,
@@ -258,13 +315,19 @@ from .trust_ratio import (
 from .variance_reduction import (
     mars_correction,
 )
+from .vector import (
+    flatten_tree,
+    unflatten_tree,
+)
 from .width import (
     mup_init_scale,
     mup_readout_multiplier,
     mup_width_multipliers,
 )
 from .window import (
+    ring_slot,
     window,
+    write_slot,
 )
 
 __all__ = [
@@ -274,21 +337,29 @@ __all__ = [
     "Coordinates",
     "Flow",
     "FlowError",
+    "Gaussian",
     "Interval",
     "Kernel",
     "Layer",
     "Layers",
     "Rectification",
     "Signal",
+    "Spectrum",
     "Switch",
     "absolute",
     "active_leaves",
     "adaptive_grad_clip",
     "add_decayed_weights",
+    "adgd_step_size",
+    "all_finite",
     "any_number",
+    "backtracking",
+    "bartlett_diagonal",
+    "block_average",
     "centralize_gradients",
     "chain",
     "check_choice",
+    "choose",
     "clip",
     "clip_spikes",
     "clip_to_second_moment",
@@ -297,6 +368,7 @@ __all__ = [
     "cosine_similarity",
     "count_from_0",
     "count_from_1",
+    "cubic_subproblem",
     "damped_inverse",
     "debias",
     "debiased_root",
@@ -305,8 +377,10 @@ __all__ = [
     "decayed_max",
     "delay",
     "delay_gradients",
+    "dense_hessian",
     "describe",
     "difference",
+    "discriminative_update",
     "divide",
     "divide_or_zero",
     "draw_leaves",
@@ -314,6 +388,7 @@ __all__ = [
     "draw_scalar",
     "drawn_start",
     "eigenbasis",
+    "either",
     "ema",
     "eval_params",
     "every",
@@ -321,11 +396,17 @@ __all__ = [
     "exponential",
     "extrapolate",
     "factor_average",
+    "finite_curvature",
     "finite_or",
     "finite_or_plain",
+    "flatten_tree",
     "flow",
     "fraction",
     "freeze_first",
+    "gauss_newton_bartlett",
+    "gauss_newton_model_change",
+    "gauss_newton_solve",
+    "gaussian",
     "global_dot",
     "global_max",
     "global_mean",
@@ -333,6 +414,10 @@ __all__ = [
     "global_size",
     "global_squared_norm",
     "global_sum",
+    "gradient",
+    "gram_like",
+    "gram_update",
+    "hessian_spectrum",
     "hessian_vector_product",
     "hutchinson",
     "identity_like",
@@ -340,7 +425,9 @@ __all__ = [
     "interpolated_momentum",
     "isfinite",
     "join_layers",
+    "kalman_predict",
     "largest_magnitude",
+    "last_values",
     "layer_matrices",
     "layer_means",
     "layer_rows",
@@ -355,6 +442,7 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "loss_change",
     "low_rank",
     "mars_correction",
     "masked",
@@ -381,6 +469,7 @@ __all__ = [
     "normalize_to_tracked_norm",
     "observe",
     "observed",
+    "on_leaves",
     "one_minus_power",
     "ones_like",
     "per_layer",
@@ -392,6 +481,7 @@ __all__ = [
     "project_out_params",
     "project_out_radial",
     "pull_back_momentum",
+    "quadratic_polyak_step",
     "radam_rectification",
     "random_basis",
     "random_coordinates",
@@ -401,6 +491,7 @@ __all__ = [
     "reset_every",
     "reset_when",
     "residual",
+    "ring_slot",
     "running_max",
     "safe_sqrt",
     "sandwich",
@@ -410,10 +501,12 @@ __all__ = [
     "scheduled",
     "second_moment",
     "send_at",
+    "shifted_solve",
     "sigmoid",
     "sign",
     "signs_agree",
     "softplus",
+    "spectrum",
     "split",
     "sqrt",
     "square",
@@ -430,10 +523,17 @@ __all__ = [
     "transformation",
     "transpose",
     "typical_gradient",
+    "unflatten_tree",
     "unit_norm",
     "unproject",
     "when",
     "where",
+    "whitened_mean",
     "window",
+    "window_solve",
+    "with_floor",
+    "with_polyak_step",
+    "write_slot",
+    "zero_unless",
     "zeros_like",
 ]

@@ -92,7 +92,7 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
             return memory.join(out, new, state)
 
         state = jax.lax.cond(condition, due, lambda: state)
-        return memory.output(state, value), state
+        return memory.output(state, value, context), state
 
     def init(context: Context, value: Any, condition: Any) -> Any:
         return memory.init(context, value)
@@ -135,7 +135,7 @@ class _InState:
     def join(self, out: Any, new: Any, state: Any) -> Any:
         return new
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
+    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
         found: dict[int, Any] = {}
         self.layout.unpack(state, found)
         return Leaves.up_to(value.treedef, found[self.node.index])
@@ -163,8 +163,12 @@ class _Beside:
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
-        return Leaves.up_to(value.treedef, state.output)
+    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
+        try:
+            return Leaves.up_to(value.treedef, state.output)
+        except ValueError:  # what comes out has other leaves than what goes in
+            assert self.kernel.out is not None
+            return Leaves.up_to(self.kernel.out(context, value).treedef, state.output)
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
