@@ -87,6 +87,7 @@ from .notation.observe import observe, observed
 from .notation.signal import Signal
 from .random import draw_like, random_key
 from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate, starting_at
+from .structured import structure_named
 
 __all__ = [
     "Flow",
@@ -180,6 +181,7 @@ __all__ = [
     "starting_at",
     "stateful",
     "step_count",
+    "structure_named",
     "svd_basis",
     "tanh",
     "tap",
