@@ -4,6 +4,7 @@ from . import catalogue, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
 from .transforms import (
     chain,
+    describe,
     eval_params,
     flow,
     inject_hyperparams,
@@ -17,6 +18,7 @@ from .transforms import (
 __all__ = [
     "catalogue",
     "chain",
+    "describe",
     "eval_params",
     "find",
     "flow",

@@ -50,7 +50,7 @@ def debias(decay: Any) -> Flow:
 
 def one_minus_power(decay: Any, t: Signal) -> Signal:
     """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer."""
-    return lift(lambda count: _one_minus_power(decay, count), "1 - decay^t")(t)
+    return lift(_one_minus_power, "1 - decay^t")(decay, t)
 
 
 def _one_minus_power(decay: Any, count: Any) -> Any:

@@ -261,7 +261,7 @@ def layer_rows(
 def layer_means(
     g: Signal, layer_inputs: Any, layer_cotangents: Any, layers: Layers, clip_value: Any
 ) -> tuple[Signal, Signal]:
-    """The means over the examples of the clipped rows of A and of N D.
+    """Means over the examples of the clipped rows of A and N D: (fan_in [+ 1]) and (fan_out).
 
     A convolution's rows are averaged over the positions first.
 

@@ -3,7 +3,7 @@
 import contextvars
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -97,6 +97,7 @@ class Graph:
       builder: whose nodes these are.
       output: the outgoing update.
       observed: the signals that are kept in the state, by name.
+      replaced: nodes that stand in for those that the step made, by index.
       nodes: everything that the step made and that leads somewhere, taps included, each node
         after what it is computed from.
       live: those that the output and the observed signals depend on: what runs.
@@ -105,6 +106,7 @@ class Graph:
     builder: Builder
     output: Signal
     observed: Mapping[str, Signal]
+    replaced: Mapping[int, Signal] = field(default_factory=dict)
 
     @cached_property
     def nodes(self) -> tuple[Signal, ...]:
@@ -144,7 +146,7 @@ class Graph:
                 continue
             if node.builder is not self.builder:
                 continue
-            found[node.index] = node
+            found[node.index] = self.replaced.get(node.index, node)
             pending.extend(node.args)
             if isinstance(node, Delay):
                 pending.append(node.written)
@@ -182,7 +184,7 @@ class Flow(optax.GradientTransformationExtraArgs):
 
         runner = Runner(graph, label, is_chain=bool(parts))
         self = super().__new__(cls, runner.init, runner.update)
-        self.runner = runner
+        self.runner, runner.flow = runner, self
         self.graph, self.label, self.parts = graph, label, parts
         self.arguments, self.state_name = dict(arguments or {}), state_name
         return self
@@ -195,9 +197,21 @@ class Flow(optax.GradientTransformationExtraArgs):
         """The same flow whose state has a given name inside other flows."""
         return Flow(self.graph, self.label, self.arguments, state_name, self.parts)
 
-    def watching(self, observed: Mapping[str, Signal]) -> "Flow":
-        """The same flow that keeps the given signals in its state."""
-        graph = replace(self.graph, observed={**self.graph.observed, **observed})
+    def watching(
+        self, observed: Mapping[str, Signal], replaced: Mapping[int, Signal] | None = None
+    ) -> "Flow":
+        """The same flow that keeps the given signals in its state.
+
+        Args:
+          observed: the signals by name.
+          replaced: nodes that watch something within themselves, by the index of those that they
+            stand in for.
+        """
+        graph = replace(
+            self.graph,
+            observed={**self.graph.observed, **observed},
+            replaced={**self.graph.replaced, **(replaced or {})},
+        )
         return Flow(graph, self.label, self.arguments, self.state_name, self.parts)
 
     @property
@@ -208,7 +222,7 @@ class Flow(optax.GradientTransformationExtraArgs):
         return needs(self)
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={_brief(value)}" for name, value in self.arguments.items())
+        inside = ", ".join(f"{name}={brief(value)}" for name, value in self.arguments.items())
         return f"{self.label}({inside})"
 
 
@@ -291,7 +305,9 @@ def _check_delays(builder: Builder) -> None:
 Reader = Callable[[Delay, Signal], Signal]
 
 
-def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
+def send(
+    signal: Signal, target: Any, reader: Reader | None = None, clock: Signal | None = None
+) -> Signal:
     """`signal >> target`: the signal after a transformation, or after a lifted function.
 
     Args:
@@ -299,9 +315,10 @@ def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
       target: a transformation, or a function made by `lift`.
       reader: what the inner nodes read in place of each delay of the target, given the original
         and its copy.
+      clock: what the inner nodes read in place of the step count.
     """
     if isinstance(target, Flow):
-        return _splice(signal, target, reader)
+        return _splice(signal, target, reader, clock)
     if isinstance(target, optax.GradientTransformation):
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
@@ -313,7 +330,7 @@ def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
     )
 
 
-def _splice(signal: Signal, inner: Flow, reader: Reader | None) -> Signal:
+def _splice(signal: Signal, inner: Flow, reader: Reader | None, clock: Signal | None) -> Signal:
     """Copies the inner flow's nodes into the flow that is being built, under a scope of its own."""
     builder = current_builder(inner.label)
     scopes = _Scopes(inner, builder)
@@ -328,7 +345,7 @@ def _splice(signal: Signal, inner: Flow, reader: Reader | None) -> Signal:
             fed = node.name == "updates"
             copies[node.index] = signal if fed else builder.input(node.name, node.optional)
         elif isinstance(node, Clock):
-            copies[node.index] = builder.tick()
+            copies[node.index] = builder.tick() if clock is None else clock
         else:
             copy = node.rewired(tuple(map(copied, node.args)))
             copy.scope, copy.site = scopes[node.scope], node.site
@@ -450,18 +467,19 @@ def step_count() -> Signal:
     return current_builder("step_count").tick()
 
 
-def scheduled(value: Any) -> Any:
+def scheduled(value: Any, ahead: int = 0) -> Any:
     """A hyper-parameter that may be a schedule: the number itself, or its value at this step.
 
     Schedules are functions of the number of updates made before, so 0 at the first update.
 
     Args:
       value: number, array, signal, or function of the count.
+      ahead: how many steps later than this one its value is taken.
     """
     if isinstance(value, Signal) or not callable(value):
         return value
     schedule = value
-    return Function(lambda t: schedule(t - 1), (step_count(),), "schedule")
+    return Function(lambda t: schedule(t - 1 + ahead), (step_count(),), "schedule")
 
 
 def delay(
@@ -511,7 +529,7 @@ def _factory_name(step: Callable[..., Any]) -> str:
     return name if name.isidentifier() else "flow"
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     if value is None or isinstance(value, Flow | float | int | str | bool):
         return repr(value)
     if callable(value):

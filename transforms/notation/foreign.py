@@ -28,6 +28,9 @@ class Kernel:
       arguments: hyper-parameters, for tables and drawings.
       children: transformations inside, for tables and drawings.
       stateless: True when there is nothing to store.
+      inside: `state -> states of the children`; None where they cannot be told apart.
+      rebuild: `children -> Kernel`: the same node around other versions of its children, such as
+        observed ones; None where that is not possible.
     """
 
     name: str
@@ -38,11 +41,28 @@ class Kernel:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     children: tuple[Any, ...] = ()
     stateless: bool = False
+    inside: Callable[[Any], tuple[Any, ...]] | None = None
+    rebuild: Callable[[tuple[Any, ...]], "Kernel"] | None = None
+
+    def named_children(self) -> dict[str, Any]:
+        """The children by name: an only one needs none."""
+        if len(self.children) == 1:
+            return {"": self.children[0]}
+        found: dict[str, Any] = {}
+        for child in self.children:
+            name = unique = kernel_of(child).name
+            number = 1
+            while unique in found:
+                number += 1
+                unique = f"{name}_{number}"
+            found[unique] = child
+        return found
 
 
 def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     """The node for a transformation of which only `init` and `update` are known."""
     update = optax.with_extra_args_support(transformation).update
+    nothing = _state_without_arrays(transformation)
 
     def init_state(context: "Context", example: Leaves) -> Any:
         return transformation.init(example.tree())
@@ -50,7 +70,8 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     def run(context: "Context", state: Any, value: Leaves) -> tuple[Leaves, Any]:
         params = context.params_like(value)
         tree = None if params is None else params.map(working).tree()
-        updates, state = update(value.tree(), state, tree, **context.inner_extra())
+        old = state if nothing is None else nothing
+        updates, state = update(value.tree(), old, tree, **context.inner_extra())
         return Leaves.up_to(value.treedef, updates), state
 
     return Kernel(
@@ -59,7 +80,9 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
         run,
         needs=getattr(transformation, "needs", ()),
         arguments=closed_over(transformation.update),
-        stateless=_is_stateless(transformation),
+        children=parts_of(transformation),
+        stateless=nothing is not None,
+        inside=tuple,
     )
 
 
@@ -79,6 +102,8 @@ def flow_kernel(inner: Any) -> Kernel:
         needs=inner.needs,
         arguments=inner.arguments,
         children=(inner,),
+        inside=lambda state: (state,),
+        rebuild=lambda children: flow_kernel(*children),
     )
 
 
@@ -101,23 +126,45 @@ _ANONYMOUS = {"stateless", "with_extra_args_support", "init_fn", "update_fn", "u
 
 def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
     """The numbers that a function closes over: the hyper-parameters of a foreign transformation."""
+    captured = _captured(function)
+    return {
+        k: value for k, value in captured.items() if isinstance(value, bool | int | float | str)
+    }
+
+
+def _captured(function: Callable[..., Any]) -> dict[str, Any]:
     cells = getattr(function, "__closure__", None) or ()
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     values = {}
     for name, cell in zip(names, cells, strict=False):
         try:
-            value = cell.cell_contents
+            values[name] = cell.cell_contents
         except ValueError:  # a name that is not bound yet
             continue
-        if isinstance(value, bool | int | float | str):
-            values[name] = value
     return values
 
 
-def _is_stateless(transformation: optax.GradientTransformation) -> bool:
+def parts_of(transformation: optax.GradientTransformation) -> tuple[Any, ...]:
+    """What an `optax.chain` was made of; empty for anything else."""
+    inits = _captured(transformation.init).get("init_fns", ())
+    updates = _captured(transformation.update).get("update_fns", ())
+    pairs = zip(inits, updates, strict=False)
+    return tuple(_original(init, update) for init, update in pairs)
+
+
+def _original(init: Any, update: Any) -> Any:
+    """The transformation that these functions belong to."""
+    runner = getattr(update, "__self__", None)
+    if hasattr(runner, "flow"):
+        return runner.flow  # type: ignore[union-attr]
+    return _captured(update).get("tx", optax.GradientTransformation(init, update))
+
+
+def _state_without_arrays(transformation: optax.GradientTransformation) -> Any:
+    """The state of a transformation that keeps no array; None for any other."""
     probe = {"matrix": jnp.zeros((2, 2)), "scalar": jnp.zeros(())}
     try:
         state = jax.eval_shape(transformation.init, probe)
     except Exception:  # whatever it needs of real params, it is safer to call it stateful
-        return False
-    return not jax.tree.leaves(state)
+        return None
+    return None if jax.tree.leaves(state) else state

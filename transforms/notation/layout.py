@@ -1,7 +1,7 @@
 """How the states of a flow's nodes are arranged: named tuples that mirror the scopes."""
 
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import optax
 
 from .errors import FlowError
-from .signal import Slot
+from .signal import Machine, Signal, Slot
 
 COUNT = "count"
 OBSERVED = "observed"
@@ -38,10 +38,12 @@ class Group:
     Attributes:
       title: name of the NamedTuple.
       fields: field name -> slot or inner group, in order.
+      scope: the scope.
     """
 
     title: str
     fields: dict[str, "Slot | Group"]
+    scope: Any
 
     def pack(self, values: Mapping[int, Any], **extra: Any) -> Any:
         """The state, from the values of the slots by node index."""
@@ -74,18 +76,38 @@ class Group:
             found.update(child.slots(path) if isinstance(child, Group) else {path: child})
         return found
 
+    def names(self) -> dict[int, str]:
+        """What each slot and each inner scope is called, by its id.
+
+        A slot that gave its scope its name has the empty name.
+        """
+        found: dict[int, str] = {}
+        for name, child in self.fields.items():
+            if isinstance(child, Group):
+                found |= {id(child.scope): name, **child.names()}
+            elif child.scope is self.scope:
+                found[id(child)] = name
+            else:
+                found |= {id(child.scope): name, id(child): ""}
+        return found
+
 
 def arrange(slots: tuple[Slot, ...], root: Any, title: str) -> Group:
     """Groups the slots by scope and gives each a name that is unique in its scope."""
-    tree: dict[int, list[Any]] = {}
-    for slot in slots:
-        if not (hasattr(slot, "kernel") and slot.kernel.stateless):
-            _enter(tree, root, slot, slot.scope)
-    group = _group(tree, root, title)
+    stored = [slot for slot in slots if not (isinstance(slot, Machine) and slot.kernel.stateless)]
+    group = _group(contents(stored, root), root, title)
     clash = {COUNT, OBSERVED} & set(group.fields)
     if clash:
         raise FlowError(f"the state name {clash.pop()!r} is reserved")
     return group
+
+
+def contents(nodes: Iterable[Signal], root: Any) -> dict[int, list[Any]]:
+    """What each scope contains, by its id: nodes and inner scopes, in order of appearance."""
+    tree: dict[int, list[Any]] = {}
+    for node in nodes:
+        _enter(tree, root, node, node.scope)
+    return tree
 
 
 def _enter(tree: dict[int, list[Any]], root: Any, child: Any, scope: Any) -> None:
@@ -97,7 +119,7 @@ def _enter(tree: dict[int, list[Any]], root: Any, child: Any, scope: Any) -> Non
 
 
 def _group(tree: dict[int, list[Any]], scope: Any, title: str) -> Group:
-    group = Group(title, {})
+    group = Group(title, {}, scope)
     for child in tree.get(id(scope), []):
         if isinstance(child, Slot):
             hint = child.hint if child.explicit or child.hint != "delay" else scope.hint
@@ -105,14 +127,22 @@ def _group(tree: dict[int, list[Any]], scope: Any, title: str) -> Group:
         else:
             inner = _group(tree, child, title_of(child.label))
             name = _free(child.hint, child.explicit, group.fields)
-            group.fields[name] = _collapsed(inner, tree[id(child)])
+            group.fields[name] = _collapsed(inner, tree[id(child)], child.explicit)
     return group
 
 
-def _collapsed(inner: Group, children: list[Any]) -> Slot | Group:
-    """A scope whose only state has no name of its own gives it its name."""
+def _collapsed(inner: Group, children: list[Any], named: bool) -> Slot | Group:
+    """A scope whose only state has no name of its own gives it its name.
+
+    A name that the user chose goes further down, to the only state of an only scope.
+    """
     only = children[0] if len(children) == 1 else None
-    return only if isinstance(only, Slot) and not only.explicit else inner
+    if only is None or only.explicit:
+        return inner
+    if isinstance(only, Slot):
+        return only
+    (field,) = inner.fields.values()
+    return field if named and isinstance(field, Slot) else inner
 
 
 def _free(hint: str, explicit: bool, taken: Mapping[str, Any]) -> str:

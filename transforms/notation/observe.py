@@ -1,6 +1,7 @@
 """Reading signals from outside: `observe` and `observed`."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optax
@@ -8,14 +9,15 @@ import optax
 from .build import Flow, chain
 from .errors import FlowError
 from .layout import OBSERVED
-from .signal import Delay, Slot
+from .signal import Delay, Machine, Signal, Slot
 
 
 def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
     """The same transformation, which keeps the named signals in its state for logging.
 
     A name is that of a `tap`, or of a state (`"mu"`, `"scale_by_adam.mu"`), whose newest value is
-    then read. Without names, all taps are kept. Read them with `observed(state)`.
+    then read. What runs inside a held or stacked transformation is reached through the name of
+    that (`"hessian.ema"`). Without names, all taps are kept. Read them with `observed(state)`.
 
     Args:
       transformation: what to observe.
@@ -25,16 +27,13 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
       A transformation with the same updates.
 
     Raises:
-      FlowError: for a name that it does not have; the message lists those that it has.
+      FlowError: for a name that it does not have, or that several signals share; the message
+        lists those that it has.
     """
     opt = transformation if isinstance(transformation, Flow) else chain(transformation)
-    available = dict(_observable(opt))
-    wanted = names or tuple(opt.graph.taps)
-    for name in wanted:
-        if name not in available:
-            known = ", ".join(sorted(available)) or "nothing"
-            raise FlowError(f"{opt.label} has no signal named {name!r} to observe; it has {known}")
-    return opt.watching({name: available[name] for name in wanted})
+    places = _places(opt)
+    wanted = names or tuple(path for path, place in places.items() if place.is_tap)
+    return _watching(opt, {name: _found(name, places, opt.label) for name in wanted})
 
 
 def observed(state: Any) -> dict[str, Any]:
@@ -56,14 +55,77 @@ def observed(state: Any) -> dict[str, Any]:
     return found
 
 
-def _observable(opt: Flow) -> Iterator[tuple[str, Any]]:
+@dataclass(frozen=True)
+class _Place:
+    """Where a signal is.
+
+    Attributes:
+      signal: the signal, in the innermost flow.
+      route: the machines and the number of the child in each, from the outermost flow to it.
+      is_tap: whether a `tap` named it.
+    """
+
+    signal: Signal
+    route: tuple[tuple[Machine, int], ...] = ()
+    is_tap: bool = False
+
+
+def _places(opt: Flow) -> dict[str, _Place]:
+    """Dotted path -> what can be observed there."""
+    found: dict[str, _Place] = {}
     for path, slot in opt.runner.layout.slots().items():
-        newest = _newest(slot)
-        yield path.rsplit(".", 1)[-1], newest
-        yield path, newest
-    yield from opt.graph.taps.items()
+        found[path] = _Place(_newest(slot))
+        if isinstance(slot, Machine):
+            found.update(_within(slot, path))
+    found.update((name, _Place(signal, is_tap=True)) for name, signal in opt.graph.taps.items())
+    return found
+
+
+def _within(machine: Machine, prefix: str) -> dict[str, _Place]:
+    if machine.kernel.rebuild is None:
+        return {}
+    return {
+        ".".join(filter(None, (prefix, name, path))): replace(
+            place, route=((machine, number), *place.route)
+        )
+        for number, (name, child) in enumerate(machine.kernel.named_children().items())
+        if isinstance(child, Flow)
+        for path, place in _places(child).items()
+    }
 
 
 def _newest(slot: Slot) -> Any:
     """What the state becomes at this step: what is written to a delay, what a machine gives."""
     return slot.written if isinstance(slot, Delay) else slot
+
+
+def _found(name: str, places: Mapping[str, _Place], label: str) -> _Place:
+    """The place of that path, or the only one whose path ends like that."""
+    if name in places:
+        return places[name]
+    matches = [path for path in places if path.endswith(f".{name}")]
+    if len(matches) == 1:
+        return places[matches[0]]
+    if matches:
+        raise FlowError(f"{label} has several signals named {name!r}: {', '.join(matches)}")
+    known = ", ".join(sorted(places)) or "nothing"
+    raise FlowError(f"{label} has no signal named {name!r} to observe; it has {known}")
+
+
+def _watching(opt: Flow, wanted: Mapping[str, _Place]) -> Flow:
+    here = {name: place.signal for name, place in wanted.items() if not place.route}
+    inside: dict[int, tuple[Machine, dict[int, dict[str, _Place]]]] = {}
+    for name, place in wanted.items():
+        if place.route:
+            (machine, number), *route = place.route
+            _, by_child = inside.setdefault(machine.index, (machine, {}))
+            by_child.setdefault(number, {})[name] = replace(place, route=tuple(route))
+    return opt.watching(here, {i: _rebuilt(*found) for i, found in inside.items()})
+
+
+def _rebuilt(machine: Machine, wanted: Mapping[int, Mapping[str, _Place]]) -> Machine:
+    children = tuple(
+        _watching(child, wanted[number]) if number in wanted else child
+        for number, child in enumerate(machine.kernel.children)
+    )
+    return machine.with_kernel(machine.kernel.rebuild(children))

@@ -27,6 +27,7 @@ class Runner:
         self.graph = graph
         self.label = label
         self.is_chain = is_chain
+        self.flow: Any = None  # whose init and update these are
 
     @cached_property
     def layout(self) -> Group:

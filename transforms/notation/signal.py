@@ -1,5 +1,6 @@
 """Symbolic signals: what the `step` of a flow computes with."""
 
+import copy
 import itertools
 import operator
 import sys
@@ -266,6 +267,12 @@ class Machine(Slot):
     def rewired(self, args: tuple[Any, ...]) -> "Machine":
         """The same machine on other arguments."""
         return Machine(self.kernel, args, self.hint, self.explicit)
+
+    def with_kernel(self, kernel: Any) -> "Machine":
+        """This very node with another kernel: same arguments, same index."""
+        other = copy.copy(self)
+        other.kernel = kernel
+        return other
 
 
 def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:

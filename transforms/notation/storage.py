@@ -19,7 +19,7 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     shape = shapes.require(node, f"delay `{node.hint}`")
     if not isinstance(shape, Leaves):
         return filled(shape, node.start)
-    if node.start is None and _is_params(node.like):
+    if node.start is None and is_params(node.like):
         assert context.params is not None
         leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
     else:
@@ -114,7 +114,8 @@ def _computable(leaf: Any) -> Any:
     return working(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
 
 
-def _is_params(signal: Any) -> bool:
+def is_params(signal: Any) -> bool:
+    """True for the input `params` itself."""
     return isinstance(signal, Input) and signal.name == "params"
 
 

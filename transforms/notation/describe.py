@@ -1,0 +1,246 @@
+"""What a transformation is made of and what it stores: the table of `describe`."""
+
+import html
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import optax
+
+from .build import Flow, Scope, brief
+from .foreign import Kernel, foreign_kernel
+from .layout import COUNT, OBSERVED, contents
+from .signal import Machine, Slot
+
+COLUMNS = ("node", "transformation", "hyper-parameters", "state", "bytes/param")
+LONGEST_CELL = 56
+
+
+@dataclass(frozen=True)
+class Row:
+    """One transformation or state.
+
+    Attributes:
+      path: dotted path, by which `observe` knows a state; empty for the whole.
+      name: the last part of the path, or what the only transformation inside another is called.
+      depth: how deep it lies in the hierarchy.
+      label: the primitive or method, such as "ema".
+      arguments: its hyper-parameters.
+      state_bytes: bytes of state in it and in all that is inside it.
+      bytes_per_parameter: the same per parameter of the model.
+    """
+
+    path: str
+    name: str
+    depth: int
+    label: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    state_bytes: int = 0
+    bytes_per_parameter: float = 0.0
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as text, one entry per column."""
+        known = {k: v for k, v in self.arguments.items() if _is_shown(v)}
+        arguments = ", ".join(f"{name}={brief(value)}" for name, value in known.items())
+        state = readable_bytes(self.state_bytes) if self.state_bytes else ""
+        per_parameter = f"{self.bytes_per_parameter:.2f}" if self.state_bytes else ""
+        return "  " * self.depth + self.name, self.label, arguments, state, per_parameter
+
+
+@dataclass(frozen=True)
+class Description:
+    """The table of `describe`.
+
+    Attributes:
+      rows: the whole transformation first, then what is inside, from the outside inwards.
+      parameters: how many numbers the params have.
+      state_bytes: size of the whole state.
+    """
+
+    rows: tuple[Row, ...]
+    parameters: int
+    state_bytes: int
+
+    @property
+    def bytes_per_parameter(self) -> float:
+        """State bytes per parameter of the model."""
+        return self.state_bytes / max(self.parameters, 1)
+
+    def __getitem__(self, path: str) -> Row:
+        return next(row for row in self.rows if row.path == path)
+
+    def __str__(self) -> str:
+        table = [COLUMNS, *(tuple(map(_shortened, row.cells)) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(_aligned(cells, widths)).rstrip() for cells in table]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*lines, "", self.summary])
+
+    @property
+    def summary(self) -> str:
+        """One line with the totals."""
+        return (
+            f"{self.parameters:,} parameters, {readable_bytes(self.state_bytes)} of state, "
+            f"{self.bytes_per_parameter:.2f} bytes per parameter"
+        )
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in COLUMNS)
+        body = "".join(f"<tr>{_html_cells(row)}</tr>" for row in self.rows)
+        return f"<table><tr>{head}</tr>{body}</table><p>{self.summary}</p>"
+
+
+def describe(transformation: optax.GradientTransformation, params: Any) -> Description:
+    """What a transformation is made of, its hyper-parameters, and how many bytes it stores.
+
+    Nothing is allocated: abstract params do, as those of `jax.eval_shape`.
+
+    Args:
+      transformation: any Optax transformation; of foreign ones the inside is not known.
+      params: the parameters, or their shapes and dtypes.
+
+    Returns:
+      A `Description`, which prints as a table.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from gradchain import describe
+      >>> from gradchain.optimizers import adam
+      >>> report = describe(adam(1e-3), jax.ShapeDtypeStruct((1000,), jnp.float32))
+      >>> report.state_bytes, report["scale_by_adam.mu"].bytes_per_parameter
+      (8004, 4.0)
+    """
+    abstract = jax.eval_shape(lambda: params)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract))
+    state = jax.eval_shape(transformation.init, abstract)
+    rows = (
+        replace(row, bytes_per_parameter=row.state_bytes / max(parameters, 1))
+        for row in _rows(transformation, state, "", 0)
+    )
+    return Description(tuple(rows), parameters, state_size(state))
+
+
+def state_size(state: Any) -> int:
+    """Bytes of all arrays in a state, abstract or not."""
+    return sum(math.prod(leaf.shape) * _itemsize(leaf.dtype) for leaf in jax.tree.leaves(state))
+
+
+def _itemsize(dtype: Any) -> int:
+    is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(jax.random.key(0)).nbytes if is_key else dtype.itemsize
+
+
+def _rows(made: Any, state: Any, path: str, depth: int) -> Iterator[Row]:
+    """The row of a transformation with that state, and those of what is inside."""
+    label = made.label if isinstance(made, Flow) else foreign_kernel(made).name
+    arguments = made.arguments if isinstance(made, Flow) else foreign_kernel(made).arguments
+    name = path.rsplit(".", 1)[-1] if path else label
+    yield Row(path, name, depth, label, arguments, state_size(state))
+    yield from _inside(made, state, path, depth + 1)
+
+
+def _inside(made: Any, state: Any, path: str, depth: int) -> Iterator[Row]:
+    if isinstance(made, Flow):
+        yield from _FlowRows(made, state).all(path, depth)
+    else:
+        yield from _children(foreign_kernel(made), state, path, depth)
+
+
+def _children(kernel: Kernel, state: Any, path: str, depth: int) -> Iterator[Row]:
+    states = kernel.inside(state) if kernel.inside and kernel.children else ()
+    pairs = zip(kernel.named_children().items(), states, strict=False)
+    for (name, child), held in pairs:
+        first, *others = _rows(child, held, _joined(path, name), depth)
+        yield replace(first, name=name or first.label)
+        yield from others
+
+
+class _FlowRows:
+    """The rows within one flow."""
+
+    def __init__(self, made: Flow, state: Any) -> None:
+        self.state = state
+        self.stored: dict[int, Any] = {}
+        made.runner.layout.unpack(state, self.stored)
+        self.names = made.runner.layout.names()
+        self.root = made.graph.builder.scope
+        self.tree = contents(made.graph.live, self.root)
+
+    def all(self, path: str, depth: int) -> Iterator[Row]:
+        """What the state has on its own account, then scope by scope."""
+        for name, label in ((COUNT, "step_count"), (OBSERVED, "observe")):
+            if name in getattr(self.state, "_fields", ()):
+                size = state_size(getattr(self.state, name))
+                yield Row(_joined(path, name), name, depth, label, {}, size)
+        yield from self._within(self.root, path, depth)
+
+    def _within(self, scope: Scope, path: str, depth: int) -> Iterator[Row]:
+        for child in self.tree.get(id(scope), ()):
+            if isinstance(child, Scope):
+                name = self.names.get(id(child), child.hint)
+                at, held = _joined(path, name), [self.stored.get(i) for i in self._slots(child)]
+                yield Row(at, name, depth, child.label, child.arguments, state_size(held))
+                yield from self._within(child, at, depth + 1)
+            elif isinstance(child, Slot):
+                yield from self._slot(child, path, depth)
+
+    def _slot(self, slot: Slot, path: str, depth: int) -> Iterator[Row]:
+        name, held = self.names.get(id(slot), slot.hint), self.stored.get(slot.index)
+        kernel = slot.kernel if isinstance(slot, Machine) else None
+        if name:
+            path, label = _joined(path, name), kernel.name if kernel else "delay"
+            yield Row(
+                path, name, depth, label, kernel.arguments if kernel else {}, state_size(held)
+            )
+            depth += 1
+        if kernel:
+            yield from _children(kernel, held, path, depth)
+
+    def _slots(self, scope: Scope) -> Iterator[int]:
+        for child in self.tree.get(id(scope), ()):
+            if isinstance(child, Scope):
+                yield from self._slots(child)
+            elif isinstance(child, Slot):
+                yield child.index
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
+
+
+def _is_shown(value: Any) -> bool:
+    return (
+        value is not None
+        and value is not False
+        and not isinstance(value, optax.GradientTransformation)
+    )
+
+
+def readable_bytes(size: int) -> str:
+    """Such as "8.0 kB"."""
+    amount, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def _shortened(cell: str) -> str:
+    return cell if len(cell) <= LONGEST_CELL else cell[: LONGEST_CELL - 1] + "…"
+
+
+def _aligned(cells: tuple[str, ...], widths: list[int]) -> Iterator[str]:
+    numbers = len(cells) - 2
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        yield cell.rjust(width) if index >= numbers else cell.ljust(width)
+
+
+def _html_cells(row: Row) -> str:
+    name, *others = row.cells
+    padding = f"style='text-align:left;padding-left:{0.5 + row.depth}em'"
+    cells = "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in others)
+    return f"<td {padding}><code>{html.escape(name.strip())}</code></td>{cells}"
