@@ -3,6 +3,7 @@
 from .alignment import (
     cosine_similarity,
 )
+from .branch import either, on_leaves
 from .channels import (
     adaptive_grad_clip,
     centralize_gradients,
@@ -34,6 +35,7 @@ from .inject import (
     inject_hyperparams,
 )
 from .kronecker import (
+    blend_identity,
     damped_inverse,
     eigenbasis,
     factor_average,
@@ -41,15 +43,18 @@ from .kronecker import (
     finite_or_plain,
     identity_like,
     mean_loss_moment,
+    rank_one_inverse,
     sandwich,
     second_moment,
 )
 from .layers import (
     Layer,
     Layers,
+    across_devices,
     join_layers,
     layer_matrices,
     layer_means,
+    layer_norms,
     layer_rows,
     per_layer,
 )
@@ -208,10 +213,12 @@ __all__ = [
     "Signal",
     "Switch",
     "absolute",
+    "across_devices",
     "active_leaves",
     "adaptive_grad_clip",
     "add_decayed_weights",
     "any_number",
+    "blend_identity",
     "centralize_gradients",
     "chain",
     "check_choice",
@@ -236,6 +243,7 @@ __all__ = [
     "draw_like",
     "draw_scalar",
     "eigenbasis",
+    "either",
     "ema",
     "eval_params",
     "every",
@@ -262,6 +270,7 @@ __all__ = [
     "largest_magnitude",
     "layer_matrices",
     "layer_means",
+    "layer_norms",
     "layer_rows",
     "leaf_dot",
     "leaf_max",
@@ -291,6 +300,7 @@ __all__ = [
     "normalize_to_tracked_norm",
     "observe",
     "observed",
+    "on_leaves",
     "one_minus_power",
     "ones_like",
     "per_layer",
@@ -303,6 +313,7 @@ __all__ = [
     "random_basis",
     "random_coordinates",
     "random_key",
+    "rank_one_inverse",
     "reduce_leaves",
     "reset_every",
     "reset_when",

@@ -106,3 +106,21 @@ def finite_or_plain(x: Signal, plain: Signal) -> Signal:
     """
     tap("fallbacks", count_not_finite(x))
     return finite_or(x, plain)
+
+
+def _rank_one_inverse(inverse: Any, u: Any, old: Any = 1.0, new: Any = 1.0) -> Any:
+    moved = inverse @ u[..., None]
+    turned = jnp.swapaxes(moved, -1, -2)
+    return (inverse - new * moved * turned / (old + new * (u[..., None, :] @ moved))) / old
+
+
+rank_one_inverse = lift(_rank_one_inverse, "rank_one_inverse")
+"""Sherman-Morrison: the inverse of `old S + new u u^T` from J = S^{-1}, symmetric."""
+
+
+def _blend_identity(matrix: Any, weight: Any) -> Any:
+    return weight * matrix + (1 - weight) * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+
+
+blend_identity = lift(_blend_identity, "blend_identity")
+"""weight M + (1 - weight) I."""
