@@ -28,6 +28,7 @@ from .ema import (
     one_minus_power,
     trace,
 )
+from .factor_pairs import Pairs, partner_leaves, solve_gram
 from .factored import (
     scale_by_factored_rms,
 )
@@ -57,6 +58,7 @@ from .layers import (
     layer_norms,
     layer_rows,
     per_layer,
+    per_leaf,
 )
 from .low_rank import (
     Basis,
@@ -209,6 +211,7 @@ __all__ = [
     "Kernel",
     "Layer",
     "Layers",
+    "Pairs",
     "Rectification",
     "Signal",
     "Switch",
@@ -303,7 +306,9 @@ __all__ = [
     "on_leaves",
     "one_minus_power",
     "ones_like",
+    "partner_leaves",
     "per_layer",
+    "per_leaf",
     "positive",
     "positive_negative_momentum",
     "project",
@@ -329,6 +334,7 @@ __all__ = [
     "sign",
     "signs_agree",
     "softplus",
+    "solve_gram",
     "split",
     "sqrt",
     "square",

@@ -362,6 +362,33 @@ def per_layer(value: Any, like: Signal) -> Any:
     return lift_tree(looked_up, "per_layer")(like)
 
 
+def per_leaf(values: Any, like: Signal, default: Any) -> Signal:
+    """A scalar for every leaf, from a tree that may be cut off above the leaves.
+
+    Args:
+      values: tree of numbers; one above several leaves is that of all of them.
+      like: a tree signal.
+      default: the number of leaves without one.
+    """
+
+    def spread(tree: Leaves) -> Leaves:
+        def number(name: tuple[Any, ...], leaf: Any) -> Any:
+            node = values
+            for part in name:
+                node = node if _is_number(node) else _child(node, part, None)
+            number = node if _is_number(node) else default
+            return MISSING if is_missing(leaf) else jnp.asarray(number, leaf.real.dtype)
+
+        names = leaf_names(tree.treedef)
+        return Leaves(map(number, names, tree.values), tree.treedef)
+
+    return lift_tree(spread, "per_leaf")(like)
+
+
+def _is_number(node: Any) -> bool:
+    return isinstance(node, int | float) or getattr(node, "ndim", None) == 0
+
+
 _ABSENT = object()
 
 
@@ -382,6 +409,8 @@ def _lookup(data: Any, name: tuple[Any, ...], what: str) -> Any:
     for part in name:
         if node is None or is_missing(node):
             return None
+        if _is_number(node):  # one for all layers below
+            return node
         node = _child(node, part, _ABSENT)
         if node is _ABSENT:
             raise FlowError(
