@@ -60,6 +60,11 @@ from .ema import (
 from .extrapolation import (
     extrapolate,
 )
+from .factor_pairs import (
+    Pairs,
+    partner_leaves,
+    solve_gram,
+)
 from .factored import (
     scale_by_factored_rms,
 )
@@ -87,6 +92,7 @@ from .kalman import (
     whitened_mean,
 )
 from .kronecker import (
+    blend_identity,
     damped_inverse,
     eigenbasis,
     factor_average,
@@ -94,6 +100,7 @@ from .kronecker import (
     finite_or_plain,
     identity_like,
     mean_loss_moment,
+    rank_one_inverse,
     sandwich,
     second_moment,
 )
@@ -103,11 +110,14 @@ from .last_values import (
 from .layers import (
     Layer,
     Layers,
+    across_devices,
     join_layers,
     layer_matrices,
     layer_means,
+    layer_norms,
     layer_rows,
     per_layer,
+    per_leaf,
 )
 from .line_search import (
     backtracking,
@@ -305,6 +315,9 @@ from .stable_decay import (
 from .staleness import (
     delay_gradients,
 )
+from .structured import (
+    structure_named,
+)
 from .subgradients import (
     SUBGRADIENTS,
     subgradient,
@@ -342,11 +355,13 @@ __all__ = [
     "Kernel",
     "Layer",
     "Layers",
+    "Pairs",
     "Rectification",
     "Signal",
     "Spectrum",
     "Switch",
     "absolute",
+    "across_devices",
     "active_leaves",
     "adaptive_grad_clip",
     "add_decayed_weights",
@@ -355,6 +370,7 @@ __all__ = [
     "any_number",
     "backtracking",
     "bartlett_diagonal",
+    "blend_identity",
     "block_average",
     "centralize_gradients",
     "chain",
@@ -430,6 +446,7 @@ __all__ = [
     "last_values",
     "layer_matrices",
     "layer_means",
+    "layer_norms",
     "layer_rows",
     "leaf_dot",
     "leaf_max",
@@ -472,6 +489,7 @@ __all__ = [
     "on_leaves",
     "one_minus_power",
     "ones_like",
+    "partner_leaves",
     "per_layer",
     "per_leaf",
     "polar_factor",
@@ -486,6 +504,7 @@ __all__ = [
     "random_basis",
     "random_coordinates",
     "random_key",
+    "rank_one_inverse",
     "reduce_leaves",
     "relative_rate",
     "reset_every",
@@ -506,6 +525,7 @@ __all__ = [
     "sign",
     "signs_agree",
     "softplus",
+    "solve_gram",
     "spectrum",
     "split",
     "sqrt",
@@ -515,6 +535,7 @@ __all__ = [
     "starting_at",
     "stateful",
     "step_count",
+    "structure_named",
     "subgradient",
     "svd_basis",
     "tanh",

@@ -111,7 +111,7 @@ isfinite = lift(jnp.isfinite, "isfinite")
 zeros_like = lift(jnp.zeros_like, "zeros_like")
 ones_like = lift(jnp.ones_like, "ones_like")
 transpose = lift(lambda x: jnp.swapaxes(x, -1, -2), "transpose")
-matmul = lift(jnp.matmul, "matmul")
+matmul = lift(operator.matmul, "matmul")
 divide_or_zero = lift(_zero_safe, "divide_or_zero")
 """`a / b`, and 0 where b is 0."""
 safe_sqrt = lift(lambda x: _root(x), "sqrt")
