@@ -19,6 +19,7 @@ from .notation.checks import (
     transformation,
 )
 from .notation.describe import describe
+from .notation.draw import draw
 from .notation.errors import FlowError
 from .notation.evaluation import eval_params
 from .notation.foreign import Kernel
@@ -89,6 +90,7 @@ __all__ = [
     "delay",
     "describe",
     "divide_or_zero",
+    "draw",
     "draw_like",
     "ema",
     "eval_params",
