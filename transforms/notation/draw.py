@@ -69,4 +69,3 @@ def draw(
     if path is not None:
         drawing.save(path)
     return drawing
-

@@ -30,6 +30,7 @@ SYMBOLS = {
 COMMUTE = {"+", "*"}
 MARKS = {"-": "−", "/": "÷"}
 LONGEST_DETAIL = 3
+SMALL_GROUP = 2
 
 
 @dataclass(eq=False)
@@ -125,6 +126,8 @@ class _Drawing:
         boxes = self._flow(self.made, self.root, 0, incoming)
         outgoing = self._add(self.root, Box("output", "update"))
         self._edge(boxes[self.made.graph.output.index], outgoing)
+        if self.depth is not None:
+            _close_small_groups(self.root, self.edges)
         arrows = _downwards(self.root, self.edges)
         _dissolve_cycles(self.root, arrows)
         return Diagram(self.root, _nets(arrows))
@@ -231,6 +234,7 @@ class _Drawing:
                 mark = MARKS.get(node.label, "") if position == 1 else ""
                 self._edge(boxes[arg.index], target, "" if target.kind == "inner" else mark)
 
+
 def _as_flow(transformation: Any) -> Flow:
     return flow(lambda g: g >> transformation)
 
@@ -281,6 +285,24 @@ def _number(value: Any) -> str:
     if callable(value) or isinstance(value, functools.partial):
         return brief(value) if getattr(value, "__name__", "").isidentifier() else ""
     return "…" if getattr(value, "shape", None) == () else ""
+
+
+def _close_small_groups(group: Box, edges: list[_Edge]) -> None:
+    """Makes one box of a group in which there is next to nothing to see."""
+    for child in group.children:
+        if not child.children:
+            continue
+        _close_small_groups(child, edges)
+        inside = child.children
+        if len(inside) > SMALL_GROUP or any(box.stateful or box.children for box in inside):
+            continue
+        hidden = {id(box) for box in inside}
+        for edge in edges:
+            edge.source = child if id(edge.source) in hidden else edge.source
+            edge.target = child if id(edge.target) in hidden else edge.target
+            edge.mark = "" if edge.target is child else edge.mark
+        edges[:] = [edge for edge in edges if edge.source is not edge.target]
+        child.kind, child.children = "inner", []
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Diagrams as pictures: shapes and words, written as SVG or, with matplotlib, as PNG."""
 
 import html
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

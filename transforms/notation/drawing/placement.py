@@ -12,8 +12,8 @@ from typing import Any
 from .diagram import Box, Net
 
 SWEEPS = 12
-WIRE_WEIGHT = 4.0
-"""How much more straightness is worth to a wire that passes a layer than to a box."""
+WIRE_WEIGHT, LONG_WIRE_WEIGHT = 4.0, 400.0
+"""How much more straightness is worth to a wire that passes a layer, or several, than to a box."""
 
 Path = list[tuple[int, int]]
 
@@ -343,15 +343,25 @@ class _Level:
             above = self._wanted(index, up=True, down=both)
             below = self._wanted(index, up=both, down=True)
             wanted = {**below, **above} if downwards else {**above, **below}
-            self._settle(self.layers[index], wanted)
+            long = self._long_wires(index, downwards)
+            self._settle(self.layers[index], wanted, long)
             self._spread_pins()
 
-    def _settle(self, layer: list[Item], wanted: dict[int, float]) -> None:
+    def _long_wires(self, index: int, downwards: bool) -> set[int]:
+        """The wires of a layer that were wires in the layer before."""
+        channel = self.channels[index - 1] if downwards and index > 0 else self.channels[index]
+        pairs = ((link.upper, lower) for link in channel for lower in link.lowers)
+        both = [pair for pair in pairs if pair[0].is_wire and pair[1].is_wire]
+        return {id(pair[downwards]) for pair in both}
+
+    def _settle(self, layer: list[Item], wanted: dict[int, float], long: set[int]) -> None:
         """The places nearest to those wanted that keep the order and the gaps."""
         blocks: list[tuple[float, float, int]] = []
         offset, offsets = 0, []
         for item in layer:
-            weight = (WIRE_WEIGHT if item.is_wire else 1.0) if id(item) in wanted else 1e-3
+            weight = WIRE_WEIGHT if item.is_wire else 1.0
+            weight = LONG_WIRE_WEIGHT if id(item) in long else weight
+            weight = weight if id(item) in wanted else 1e-3
             blocks.append((wanted.get(id(item), item.x) - offset, weight, 1))
             offsets.append(offset)
             offset += item.width + self._gap(item)
