@@ -34,6 +34,8 @@ class Method:
       sample: further arguments for those, where the defaults do not suit a small model.
       wraps: True when the first argument is an inner transformation; `build` then wraps Adam.
       complex_ok: False where the mathematics has no complex form.
+      front: True for a transformation of gradients, without a learning rate, that stands in front
+        of an optimizer; `build` then puts it in front of Adam.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Method:
     sample: Mapping[str, Any] = field(default_factory=dict)
     wraps: bool = False
     complex_ok: bool = True
+    front: bool = False
 
     def build(
         self, learning_rate: optax.ScalarOrSchedule | None = None, **overrides: Any
@@ -57,10 +60,14 @@ class Method:
         """
         rate: Any = self.learning_rate if learning_rate is None else learning_rate
         arguments = {**self.sample, **overrides}
-        if self.wraps:
+        if self.wraps or self.front:
             from .optimizers import adam
+            from .transforms import chain
 
-            return self.factory(arguments.pop("inner", None) or adam(rate), **arguments)
+            inner = arguments.pop("inner", None) or adam(rate)
+            if self.front:
+                return chain(self.factory(**arguments), inner)
+            return self.factory(inner, **arguments)
         return self.factory(rate, **arguments)
 
 
@@ -95,6 +102,7 @@ def method(
     sample: Mapping[str, Any] | None = None,
     wraps: bool = False,
     complex_ok: bool = True,
+    front: bool = False,
 ) -> Callable[[Factory], Factory]:
     """Enters the decorated factory into the catalogue; see `Method` for the arguments."""
 
@@ -102,7 +110,16 @@ def method(
         name = factory.__name__
         family = factory.__module__.split(".")[-2]
         METHODS[name] = Method(
-            name, factory, paper, arxiv, family, learning_rate, sample or {}, wraps, complex_ok
+            name,
+            factory,
+            paper,
+            arxiv,
+            family,
+            learning_rate,
+            sample or {},
+            wraps,
+            complex_ok,
+            front,
         )
         return factory
 

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .notation.build import Flow, flow, send, stateful, step_count
+from .notation.build import Flow, delay, flow, send, stateful, step_count
 from .notation.checks import count_from_0, count_from_1, transformation
 from .notation.context import Context
 from .notation.foreign import Kernel, kernel_of
 from .notation.functions import lift
 from .notation.layout import make_state
 from .notation.signal import Delay, Signal
-from .notation.storage import zeros
+from .notation.storage import filled, is_params, zeros
 from .notation.values import Leaves
 
 
@@ -41,15 +41,44 @@ def every(k: int, inner: optax.GradientTransformation, *, phase: int = 1, start:
     return flow(step)
 
 
-def when(condition: Signal, inner: optax.GradientTransformation, g: Signal) -> Signal:
+def when(
+    condition: Signal, inner: optax.GradientTransformation, g: Signal, otherwise: Any = None
+) -> Signal:
     """Runs a transformation on `g` at the steps where a scalar condition holds; see `every`.
 
     Args:
       condition: a boolean scalar signal.
-      inner: any transformation; its output is held while the condition does not hold.
+      inner: any transformation; its state is frozen while the condition does not hold.
       g: its input.
+      otherwise: number that every entry of the output then is; default its last output, held.
     """
-    return stateful(_holding(inner), g, condition)
+    return stateful(
+        _holding(inner) if otherwise is None else _resting(inner, otherwise), g, condition
+    )
+
+
+def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
+    kernel = kernel_of(inner)
+
+    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+        shape = kernel.out(context, value) if kernel.out else value
+        rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
+        return jax.lax.cond(  # type: ignore[no-any-return]
+            condition, lambda: kernel.update(context, state, value), lambda: (rest, state)
+        )
+
+    def out(context: Context, value: Any, condition: Any) -> Any:
+        return kernel.out(context, value) if kernel.out else value
+
+    return Kernel(
+        kernel.name,
+        lambda context, value, condition: kernel.init(context, value),
+        run,
+        out,
+        kernel.needs,
+        children=(inner,),
+        stateless=kernel.stateless,
+    )
 
 
 def _holding(inner: optax.GradientTransformation) -> Kernel:
@@ -157,17 +186,30 @@ def reset_every(k: int, inner: Flow, *, phase: int = 1, start: int = 2) -> Flow:
     return flow(step)
 
 
-def reset_when(condition: Signal, inner: Flow, g: Signal) -> Signal:
+def reset_when(condition: Signal, inner: Flow, g: Signal, *, restart_count: bool = False) -> Signal:
     """Sends `g` through a flow whose delays read as at the start wherever `condition` holds.
 
     Args:
       condition: a boolean scalar signal.
       inner: a flow; transformations inside that are not flows keep their state.
       g: its input.
+      restart_count: the flow's step count starts anew, too, so that its averages are debiased by
+        the number of steps since the reset.
     """
 
     def restarted(past: Delay, copy: Any) -> Signal:
-        fresh = 0 if past.start is None else past.start
-        return lift(lambda due, x: jnp.where(due, fresh, x), "reset")(condition, copy)
+        return lift(jnp.where, "reset")(condition, _start_of(past, copy), copy)
 
-    return send(g, inner, restarted)
+    if not restart_count:
+        return send(g, inner, restarted)
+    since = delay(0, name="steps_since_reset")
+    count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
+    return send(g, inner, restarted, since << count)
+
+
+def _start_of(past: Delay, copy: Delay) -> Any:
+    if not isinstance(past.like, Signal):
+        return past.like
+    if past.start is not None:
+        return past.start
+    return copy.like if is_params(past.like) else 0

@@ -12,7 +12,7 @@ from .notation.signal import Signal
 
 
 @transformation()
-def ema(decay: Any, *, dtype: Any = None) -> Flow:
+def ema(decay: Any, *, dtype: Any = None, start: Any = None) -> Flow:
     """Exponential moving average, started at zero and not debiased.
 
         m_t = decay m_{t-1} + (1 - decay) g_t
@@ -20,6 +20,7 @@ def ema(decay: Any, *, dtype: Any = None) -> Flow:
     Args:
       decay: in [0, 1); a number, a schedule or a scalar signal.
       dtype: storage dtype; default that of the signal, at least float32.
+      start: what it starts at instead of zero; see `delay`.
 
     References:
       Kingma & Ba 2015, Adam: A Method for Stochastic Optimization.
@@ -27,7 +28,7 @@ def ema(decay: Any, *, dtype: Any = None) -> Flow:
 
     def step(g: Signal) -> Signal:
         rate = scheduled(decay)
-        past = delay(g, dtype=dtype)
+        past = delay(g, start, dtype=dtype)
         return past << rate * past + (1 - rate) * g
 
     return flow(step)
@@ -49,7 +50,7 @@ def debias(decay: Any) -> Flow:
 
 def one_minus_power(decay: Any, t: Signal) -> Signal:
     """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer."""
-    return lift(lambda count: _one_minus_power(decay, count), "1 - decay^t")(t)
+    return lift(_one_minus_power, "1 - decay^t")(decay, t)
 
 
 def _one_minus_power(decay: Any, count: Any) -> Any:

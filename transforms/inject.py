@@ -15,8 +15,8 @@ def inject_hyperparams(
     """`optax.inject_hyperparams` that keeps precision and knows what must stay static.
 
     Numbers become arrays in `state.hyperparams`, in the default float dtype and not in that of the
-    params, in which 0.999 may be 1. Integers that are annotated `int`, and functions that are not
-    schedules (masks, samplers), are static.
+    params, in which 0.999 may be 1. Numbers that are annotated `int` or `float`, because they set
+    sizes, lengths or counts, and functions that are not schedules (masks, samplers), are static.
 
     Args:
       factory: a factory of ours or of Optax.
@@ -54,6 +54,8 @@ def inject_hyperparams(
 def _is_static(parameter: inspect.Parameter, value: Any) -> bool:
     if isinstance(value, int):
         return parameter.annotation in (int, int | None)
+    if isinstance(value, float):
+        return parameter.annotation in (float, float | None)
     return callable(value) and not _may_be_schedule(parameter)
 
 

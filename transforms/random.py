@@ -50,7 +50,46 @@ def gaussian(key: Any, shape: Any, dtype: Any) -> Any:
     return jax.random.normal(key, shape, dtype)
 
 
+def exponential(key: Any, shape: Any, dtype: Any) -> Any:
+    """Entries of the exponential distribution with mean 1."""
+    return jax.random.exponential(key, shape, dtype)
+
+
 DISTRIBUTIONS = {"rademacher": rademacher, "gaussian": gaussian}
+
+
+def draw_leaves(
+    like: Signal,
+    key: Any,
+    draw: Callable[[Any, Any], Any],
+    sampler: Sampler | None = None,
+    name: str = "draw",
+) -> Signal:
+    """A signal whose leaves are drawn anew at every step, in shapes that `draw` decides.
+
+    Args:
+      like: a tree signal.
+      key: seed, raw key or typed key; kept in the state.
+      draw: `(key, leaf) -> array`, of which only shape and dtype of the leaf are to be used.
+      sampler: `(key, count, params) -> tree` in place of `draw`.
+      name: what the node is called.
+    """
+
+    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+        shapes = tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), fresh))
+        if sampler is not None:
+            params = None if context.params is None else context.params.tree()
+            given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+            return shapes.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+        return tree.map(lambda leaf: draw(next(keys), leaf))
+
+    def out(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+        example = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)[0])
+        return tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), example))
+
+    lifted = lift_tree(drawn, name, context=True, out=out)
+    return lifted(like, random_key(key), step_count())
 
 
 def draw_like(
@@ -76,3 +115,24 @@ def draw_like(
 
     lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
     return lifted(like, random_key(key), step_count())
+
+
+def draw_scalar(
+    key: Any, distribution: Callable[..., Any] = gaussian, sampler: Sampler | None = None
+) -> Signal:
+    """A scalar signal drawn anew at every step, one for the whole tree.
+
+    Args:
+      key: seed, raw key or typed key; kept in the state.
+      distribution: `(key, shape, dtype) -> draw`: `gaussian`, `rademacher` or `exponential`.
+      sampler: `(key, count, params) -> scalar` in place of the distribution.
+    """
+
+    def drawn(context: Context, fresh: Any, _: Any) -> Any:
+        if sampler is None:
+            return distribution(fresh, (), context.scalar_dtype)
+        params = None if context.params is None else context.params.tree()
+        return jnp.asarray(sampler(fresh, context.step - 1, params), context.scalar_dtype)
+
+    lifted = lift_tree(drawn, "draw_scalar", context=True, out="scalar")
+    return lifted(random_key(key), step_count())

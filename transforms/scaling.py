@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from .notation.build import Flow, flow, scheduled
 from .notation.checks import any_number, check_choice, transformation
+from .notation.errors import FlowError
 from .notation.functions import Selector, merge, split
 from .notation.signal import Signal
 
@@ -54,6 +57,20 @@ def add_decayed_weights(weight_decay: Any = 0.0, mask: Selector = None) -> Flow:
     return flow(step)
 
 
+def starting_at(value: Any, count: int) -> Any:
+    """A hyper-parameter that is 0 before the step of that 0-based index: a number or a schedule.
+
+    Args:
+      value: number.
+      count: how many steps it rests.
+    """
+    if isinstance(count, int) and count == 0:
+        return value
+    if isinstance(value, int | float) and value == 0:
+        return value
+    return lambda step: jnp.where(step >= count, value, 0.0)
+
+
 DECAY_FORMS = ("decoupled", "fixed", "relative", "stepped", "stepped_fixed", "proximal")
 
 
@@ -63,6 +80,7 @@ def decay_weights(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     form: str = "decoupled",
     mask: Selector = None,
+    base_rate: Any = None,
 ) -> Flow:
     """Weight decay in its named forms, applied to a finished update (rate and sign included).
 
@@ -82,6 +100,10 @@ def decay_weights(
       learning_rate: r; number, schedule or scalar signal.
       form: one of the above.
       mask: the leaves that decay: a tree of booleans, or a function of the params; default all.
+      base_rate: r_1 of the relative form; default the schedule's first value.
+
+    Raises:
+      FlowError: for the relative form of a schedule that starts at 0 without a `base_rate`.
     """
     check_choice("decay_weights", "form", form, DECAY_FORMS)
     if isinstance(weight_decay, int | float) and weight_decay == 0:
@@ -89,21 +111,43 @@ def decay_weights(
 
     def step(u: Signal, params: Signal) -> Signal:
         w, r = scheduled(weight_decay), scheduled(learning_rate)
+        if form == "relative":
+            r = relative_rate(learning_rate, base_rate, "decay_weights")
         if mask is None:
-            return _decayed(u, params, w, r, form, learning_rate)
+            return _decayed(u, params, w, r, form)
         chosen, kept = split(u, mask)
-        return merge(_decayed(chosen, params, w, r, form, learning_rate), kept)
+        return merge(_decayed(chosen, params, w, r, form), kept)
 
     return flow(step)
 
 
-def _decayed(
-    u: Signal, x: Signal, w: Any, r: Any, form: str, learning_rate: optax.ScalarOrSchedule
-) -> Signal:
+def relative_rate(learning_rate: optax.ScalarOrSchedule, base_rate: Any, label: str) -> Any:
+    """The rate of this step as a multiple of its base; 1 for a rate that is no schedule.
+
+    Args:
+      learning_rate: number or schedule.
+      base_rate: what it is compared with; default the schedule's first value.
+      label: the method, for messages.
+
+    Raises:
+      FlowError: if the first value is 0 and no base is given.
+    """
+    if base_rate is not None:
+        return scheduled(learning_rate) / base_rate
+    if not callable(learning_rate):
+        return 1.0
+    first = learning_rate(0)
+    if not isinstance(first, jax.core.Tracer) and first == 0:
+        raise FlowError(
+            f"{label}: the learning-rate schedule starts at 0, so nothing can be relative to its "
+            "first value; pass the base rate explicitly"
+        )
+    return scheduled(learning_rate) / first
+
+
+def _decayed(u: Signal, x: Signal, w: Any, r: Any, form: str) -> Signal:
     if form == "proximal":
         return (x + u) / (1 + r * w) - x
-    if form == "relative":
-        r = r / learning_rate(0) if callable(learning_rate) else 1.0
     rate = 1.0 if form.endswith("fixed") else r
     at = x + u if form.startswith("stepped") else x
     return u - rate * w * at

@@ -7,17 +7,20 @@ import optax
 from ...catalogue import method
 from ...transforms import (
     Flow,
+    Signal,
     chain,
-    debias,
+    debiased_root,
+    divide,
     ema,
     flow,
+    momentum,
     named,
+    running_max,
     scale_by_learning_rate,
     sqrt,
     square,
+    transformation,
 )
-from ...transforms.notation.checks import transformation
-from ...transforms.notation.signal import Signal
 
 
 @transformation()
@@ -29,11 +32,48 @@ def scale_by_adam(
     mu_dtype: Any = None,
     *,
     nesterov: bool = False,
+    amsgrad: bool = False,
+    bias_correction: bool = True,
+    eps_before_correction: bool = False,
 ) -> Flow:
+    """Momentum over the root of the mean squared gradient, entry by entry.
+
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        v_t = b2 v_{t-1} + (1 - b2) g_t^2
+        u_t = m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
+
+    Both averages start at zero; the first update is nearly sign(g). What is 0/0, even with an eps
+    that is 0 or underflows to it, is 0.
+
+    Args:
+      b1: decay of the momentum, in [0, 1); exactly 0 keeps none.
+      b2: decay of the second moment, in [0, 1).
+      eps: added to the root, after bias correction.
+      eps_root: added under the root; needed to differentiate through an update at zero gradients.
+      mu_dtype: storage dtype of m; default at least float32.
+      nesterov: put b1 m_t / (1 - b1^(t+1)) + (1 - b1) g_t / (1 - b1^t) in the numerator (NAdam, as
+        Optax has it).
+      amsgrad: divide by the root of the largest v so far.
+      bias_correction: False leaves out both corrections.
+      eps_before_correction: add eps to sqrt(v_t), before v is debiased: some implementations
+        derived from the first one in PyTorch do. Without effect if nothing is corrected.
+
+    References:
+      Kingma & Ba 2015, Adam: A Method for Stochastic Optimization (arXiv 1412.6980): Algorithm 1,
+      as in Optax and PyTorch. The form at the end of the paper's section 2 is
+      `eps_before_correction`.
+    """
+    form = "debiased" if bias_correction else "ema"
+
     def step(g: Signal) -> Signal:
-        m = g >> named("mu", ema(b1, dtype=mu_dtype))
+        m = g >> named("mu", momentum(b1, form, nesterov, dtype=mu_dtype))
         v = square(g) >> named("nu", ema(b2))
-        return (m >> debias(b1)) / (sqrt((v >> debias(b2)) + eps_root) + eps)
+        if amsgrad:
+            v = v >> named("nu_max", running_max())
+        if not bias_correction:
+            return divide(m, sqrt(v + eps_root) + eps, eps)
+        root = debiased_root(v, b2, eps, eps_root, eps_before_correction=eps_before_correction)
+        return divide(m, root, eps)
 
     return flow(step)
 
@@ -50,6 +90,30 @@ def adam(
     *,
     nesterov: bool = False,
 ) -> Flow:
+    """Adam, with the signature and results of `optax.adam`; the rule is that of `scale_by_adam`.
+
+    L2 regularisation goes in front, `chain(add_decayed_weights(l2), adam(...))`; decoupled decay is
+    `adamw`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, eps_root, mu_dtype, nesterov: see `scale_by_adam`.
+
+    Returns:
+      The optimizer; its state is twice the size of the params.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import adam
+      >>> opt = adam(0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params))
+      >>> updates.round(3).tolist()
+      [-0.5, 0.5]
+    """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         scale_by_learning_rate(learning_rate),

@@ -1,1 +1,3 @@
 """Averaging methods: evaluation weights are averages of the iterates."""
+
+__all__ = []

@@ -12,16 +12,17 @@ from ...transforms import (
     chain,
     check_choice,
     clip,
-    debias,
-    ema,
-    every,
+    delay,
     flow,
     hutchinson,
     maximum,
+    momentum,
     named,
     positive,
     scale_by_learning_rate,
+    step_count,
     transformation,
+    when,
 )
 
 
@@ -40,17 +41,47 @@ def scale_by_sophia_h(
     key: Any = 0,
     sampler: Any = None,
 ) -> Flow:
-    """Momentum over a lightly estimated Hessian diagonal, clipped entry by entry."""
+    """Momentum over an average of Hessian diagonals, clipped entry by entry.
+
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        h_t = b2 h_{t-1} + (1 - b2) u * (H u)      at every `update_interval`-th step, else h_{t-1}
+        d_t = clip(m_t / max(gamma h_t, eps), -clip_threshold, clip_threshold)
+
+    with a random u. h starts at zero and is not debiased, so nearly all entries are clipped in the
+    first refreshes; entries of non-positive curvature move by the sign of m.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the diagonal, in [0, 1).
+      eps: the least denominator.
+      gamma: factor of the diagonal.
+      clip_threshold: largest entry of the direction.
+      update_interval: steps between two estimates; those between cost nothing.
+      num_samples: probes per estimate.
+      probe: "rademacher" or "gaussian" (the paper's).
+      bias_correction: debias m.
+      refresh: "before" estimates at t = 1, k + 1, ... and uses the new h at once (the paper);
+        "after" at t = k, 2k, ... and uses it from the next step on (Levanter), so that the first k
+        steps go by the sign of m.
+      key: seed or key of the probes.
+      sampler: `(key, count, params) -> tree` of probes in place of random ones.
+
+    References:
+      Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
+      Pre-training (arXiv 2305.14342), Algorithms 1 and 3. The authors' repository has the G variant
+      only.
+    """
     check_choice("scale_by_sophia_h", "refresh", refresh, ("before", "after"))
-    estimate = chain(hutchinson(key, num_samples, probe, sampler), ema(b2))
-    phase = 1 if refresh == "before" else 0
+    first = refresh == "before"
 
     def step(g: Signal) -> Signal:
-        m = g >> named("mu", ema(b1))
-        h = g >> named("hessian", every(update_interval, estimate, phase=phase))
-        if bias_correction:
-            m = m >> debias(b1)
-        return clip(m / maximum(gamma * h, eps), -clip_threshold, clip_threshold)
+        m = g >> named("mu", momentum(b1, "debiased" if bias_correction else "ema"))
+        due = (step_count() - first) % update_interval == 0
+        estimate = when(due, hutchinson(key, num_samples, probe, sampler), g, otherwise=0)
+        past = delay(g, name="hessian")
+        h = past << past + due * (1 - b2) * (estimate - past)
+        curvature = gamma * (h if first else past)
+        return clip(m / maximum(curvature, eps), -clip_threshold, clip_threshold)
 
     return flow(step)
 
@@ -79,7 +110,32 @@ def sophia_h(
     mask: Any = None,
     sampler: Any = None,
 ) -> Flow:
-    """Sophia-H."""
+    """Sophia-H: clipped steps along momentum over curvature; the rule is `scale_by_sophia_h`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, gamma, clip_threshold, update_interval, num_samples, probe, bias_correction,
+        refresh, key, sampler: see `scale_by_sophia_h`.
+      weight_decay: decoupled decay, multiplied by the rate; never clipped.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+
+    Returns:
+      The optimizer; `update` needs `params`, and `value_fn` (params -> loss on this batch) or a
+      ready `hessian_diag`. Its state is twice the size of the params.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, or if neither input is given.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from gradchain.optimizers import sophia_h
+      >>> opt = sophia_h(0.5, weight_decay=0.0)
+      >>> loss = lambda x: jnp.sum(jnp.array([1.0, 1e6]) * x**2)
+      >>> x = jnp.array([1.0, -1.0])
+      >>> u, _ = opt.update(jax.grad(loss)(x), opt.init(x), x, value_fn=loss)
+      >>> u.round(3).tolist()
+      [-0.5, 0.5]
+    """
     return chain(
         scale_by_sophia_h(
             b1,

@@ -1,1 +1,3 @@
 """Step-size rules: the learning rate comes from the loss or the path."""
+
+__all__ = []

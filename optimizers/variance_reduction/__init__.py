@@ -1,1 +1,3 @@
 """Variance-reduced methods."""
+
+__all__ = []

@@ -310,7 +310,9 @@ def _check_delays(builder: Builder) -> None:
 Reader = Callable[[Delay, Signal], Signal]
 
 
-def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
+def send(
+    signal: Signal, target: Any, reader: Reader | None = None, clock: Signal | None = None
+) -> Signal:
     """`signal >> target`: the signal after a transformation, or after a lifted function.
 
     Args:
@@ -318,9 +320,10 @@ def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
       target: a transformation, or a function made by `lift`.
       reader: what the inner nodes read in place of each delay of the target, given the original
         and its copy.
+      clock: what the inner nodes read in place of the step count.
     """
     if isinstance(target, Flow):
-        return _splice(signal, target, reader)
+        return _splice(signal, target, reader, clock)
     if isinstance(target, optax.GradientTransformation):
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
@@ -332,7 +335,7 @@ def send(signal: Signal, target: Any, reader: Reader | None = None) -> Signal:
     )
 
 
-def _splice(signal: Signal, inner: Flow, reader: Reader | None) -> Signal:
+def _splice(signal: Signal, inner: Flow, reader: Reader | None, clock: Signal | None) -> Signal:
     """Copies the inner flow's nodes into the flow that is being built, under a scope of its own."""
     builder = current_builder(inner.label)
     scopes = _Scopes(inner, builder)
@@ -347,7 +350,7 @@ def _splice(signal: Signal, inner: Flow, reader: Reader | None) -> Signal:
             fed = node.name == "updates"
             copies[node.index] = signal if fed else builder.input(node.name, node.optional)
         elif isinstance(node, Clock):
-            copies[node.index] = builder.tick()
+            copies[node.index] = builder.tick() if clock is None else clock
         else:
             copy = node.rewired(tuple(map(copied, node.args)))
             copy.scope, copy.site = scopes[node.scope], node.site
@@ -469,18 +472,19 @@ def step_count() -> Signal:
     return current_builder("step_count").tick()
 
 
-def scheduled(value: Any) -> Any:
+def scheduled(value: Any, ahead: int = 0) -> Any:
     """A hyper-parameter that may be a schedule: the number itself, or its value at this step.
 
     Schedules are functions of the number of updates made before, so 0 at the first update.
 
     Args:
       value: number, array, signal, or function of the count.
+      ahead: how many steps later than this one its value is taken.
     """
     if isinstance(value, Signal) or not callable(value):
         return value
     schedule = value
-    return Function(lambda t: schedule(t - 1), (step_count(),), "schedule")
+    return Function(lambda t: schedule(t - 1 + ahead), (step_count(),), "schedule")
 
 
 def delay(
@@ -502,7 +506,8 @@ def delay(
     Args:
       like: a signal whose shapes it has, or a number for a scalar that starts there. A delay of
         the `params` input starts at the params; of any other signal, at zeros.
-      start: number at which every entry starts instead.
+      start: number at which every entry starts instead, or a function that turns a leaf of zeros
+        into what it starts at.
       name: name of the state; default after the transformation around it.
       dtype: storage dtype; default the signal's, at least float32.
       evaluation: `(weight, params_weight)` if the method's evaluation weights are

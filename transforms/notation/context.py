@@ -1,6 +1,6 @@
 """What is known while a graph runs, and how one node is applied leaf by leaf."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,22 +55,35 @@ class Context:
         """The function of a whole-tree node, with the context if it wants it."""
         return (lambda *args: node.fn(self, *args)) if node.context else node.fn
 
-    def fitting(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """`fn` on one row of leaves and scalars, whose scalars never widen the leaves."""
-        return lambda *row: fn(*fitted(row))
 
+class Fitter:
+    """Brings the scalars among the arguments of a leafwise node into the precision of each leaf.
 
-def fitted(row: tuple[Any, ...]) -> list[Any]:
-    """The row with its scalars in the precision of its arrays."""
-    dtypes = [x.dtype for x in row if hasattr(x, "dtype") and getattr(x, "ndim", 0) > 0]
-    if not dtypes or not any(map(_is_loose, row)):
-        return list(row)
-    dtype = jnp.result_type(*dtypes)
-    return [fit_scalar(x, dtype) if _is_loose(x) else x for x in row]
+    A float64 scalar, of a schedule or an injected hyper-parameter, would otherwise widen a float32
+    leaf. Each scalar is converted once per dtype, not once per leaf.
+    """
 
+    def __init__(self, args: Sequence[Any]) -> None:
+        self.trees = [i for i, arg in enumerate(args) if isinstance(arg, Leaves)]
+        self.loose = [
+            i for i, arg in enumerate(args) if i not in self.trees and is_strong_scalar(arg)
+        ]
+        self.converted: dict[Any, list[Any]] = {}
 
-def _is_loose(value: Any) -> bool:
-    return is_strong_scalar(value) and value.ndim == 0
+    def __call__(self, row: Sequence[Any]) -> Sequence[Any]:
+        """The row with its scalars converted."""
+        if not self.loose:
+            return row
+        dtypes = tuple(row[i].dtype for i in self.trees if hasattr(row[i], "dtype"))
+        if not dtypes:
+            return row
+        if dtypes not in self.converted:
+            dtype = jnp.result_type(*dtypes)
+            self.converted[dtypes] = [fit_scalar(row[i], dtype) for i in self.loose]
+        fitted = list(row)
+        for i, scalar in zip(self.loose, self.converted[dtypes], strict=True):
+            fitted[i] = scalar
+        return fitted
 
 
 def leaf_by_leaf(fn: Callable[..., Any], args: list[Any]) -> Any:
@@ -82,15 +95,18 @@ def leaf_by_leaf(fn: Callable[..., Any], args: list[Any]) -> Any:
     if any(tree.treedef != first.treedef for tree in trees):
         raise ValueError("its arguments have leaves of different structure")
     columns = [arg.values if isinstance(arg, Leaves) else (arg,) * len(first) for arg in args]
-    rows = zip(*columns, strict=True)
-    return Leaves((_apply(fn, row, first, i) for i, row in enumerate(rows)), first.treedef)
+    rows = enumerate(zip(*columns, strict=True))
+    fit = Fitter(args)
+    return Leaves((_apply(fn, row, fit, first, i) for i, row in rows), first.treedef)
 
 
-def _apply(fn: Callable[..., Any], row: tuple[Any, ...], tree: Leaves, index: int) -> Any:
+def _apply(
+    fn: Callable[..., Any], row: tuple[Any, ...], fit: Fitter, tree: Leaves, index: int
+) -> Any:
     for value in row:
         if is_missing(value):
             return value
     try:
-        return fn(*fitted(row))
+        return fn(*fit(row))
     except (TypeError, ValueError) as error:
         raise ValueError(f"leaf {tree.path(index)}: {error}") from error

@@ -62,6 +62,7 @@ class Kernel:
 def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     """The node for a transformation of which only `init` and `update` are known."""
     update = optax.with_extra_args_support(transformation).update
+    nothing = _state_without_arrays(transformation)
 
     def init_state(context: "Context", example: Leaves) -> Any:
         return transformation.init(example.tree())
@@ -69,7 +70,8 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
     def run(context: "Context", state: Any, value: Leaves) -> tuple[Leaves, Any]:
         params = context.params_like(value)
         tree = None if params is None else params.map(working).tree()
-        updates, state = update(value.tree(), state, tree, **context.inner_extra())
+        old = state if nothing is None else nothing
+        updates, state = update(value.tree(), old, tree, **context.inner_extra())
         return Leaves.up_to(value.treedef, updates), state
 
     return Kernel(
@@ -79,7 +81,7 @@ def foreign_kernel(transformation: optax.GradientTransformation) -> Kernel:
         needs=getattr(transformation, "needs", ()),
         arguments=closed_over(transformation.update),
         children=parts_of(transformation),
-        stateless=_is_stateless(transformation),
+        stateless=nothing is not None,
         inside=tuple,
     )
 
@@ -158,10 +160,11 @@ def _original(init: Any, update: Any) -> Any:
     return _captured(update).get("tx", optax.GradientTransformation(init, update))
 
 
-def _is_stateless(transformation: optax.GradientTransformation) -> bool:
+def _state_without_arrays(transformation: optax.GradientTransformation) -> Any:
+    """The state of a transformation that keeps no array; None for any other."""
     probe = {"matrix": jnp.zeros((2, 2)), "scalar": jnp.zeros(())}
     try:
         state = jax.eval_shape(transformation.init, probe)
     except Exception:  # whatever it needs of real params, it is safer to call it stateful
-        return False
-    return not jax.tree.leaves(state)
+        return None
+    return None if jax.tree.leaves(state) else state

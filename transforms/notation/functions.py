@@ -94,6 +94,14 @@ log = lift(jnp.log, "log")
 tanh = lift(jnp.tanh, "tanh")
 sigmoid = lift(jax.nn.sigmoid, "sigmoid")
 absolute = lift(operator.abs, "abs")
+
+
+def _softplus(x: Any, beta: Any = 1.0) -> Any:
+    return jnp.where(beta * x > 20, x, jax.nn.softplus(beta * x) / beta)
+
+
+softplus = lift(_softplus, "softplus")
+"""`log(1 + exp(beta x)) / beta`, and x itself where beta x > 20, as torch has it."""
 maximum = lift(jnp.maximum, "maximum")
 minimum = lift(jnp.minimum, "minimum")
 where = lift(jnp.where, "where")
@@ -142,6 +150,15 @@ leaf_rms = lift(lambda x: jnp.sqrt(_mean(_square(x))), "leaf_rms")
 leaf_dot = lift(_dot, "leaf_dot")
 leaf_max = lift(_max, "leaf_max")
 leaf_size = lift(lambda x: jnp.asarray(x.size, _float_of(x)), "leaf_size")
+
+
+def _agree(x: Any, y: Any) -> Any:
+    # By signs: the product of two small numbers underflows, and would pass for disagreement.
+    return jnp.real(jnp.sign(x) * jnp.conj(jnp.sign(y))) > 0
+
+
+signs_agree = lift(_agree, "signs_agree")
+"""True at the entries that have the same sign (complex: less than a right angle between them)."""
 
 
 def _total(parts: list[Any]) -> Any:
@@ -244,7 +261,11 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
     if getattr(select, "of_leaf", False):
         return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
     source = context.params if context.params is not None else tree
-    return _flags(select(source.tree()), tree)
+    try:
+        flags = select(source.tree())
+    except (AttributeError, TypeError):  # a predicate of a leaf, given a tree
+        return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
+    return _flags(flags, tree)
 
 
 def _flags(mask: Any, tree: Leaves) -> list[bool]:

@@ -127,14 +127,22 @@ def _group(tree: dict[int, list[Any]], scope: Any, title: str) -> Group:
         else:
             inner = _group(tree, child, title_of(child.label))
             name = _free(child.hint, child.explicit, group.fields)
-            group.fields[name] = _collapsed(inner, tree[id(child)])
+            group.fields[name] = _collapsed(inner, tree[id(child)], child.explicit)
     return group
 
 
-def _collapsed(inner: Group, children: list[Any]) -> Slot | Group:
-    """A scope whose only state has no name of its own gives it its name."""
+def _collapsed(inner: Group, children: list[Any], named: bool) -> Slot | Group:
+    """A scope whose only state has no name of its own gives it its name.
+
+    A name that the user chose goes further down, to the only state of an only scope.
+    """
     only = children[0] if len(children) == 1 else None
-    return only if isinstance(only, Slot) and not only.explicit else inner
+    if only is None or only.explicit:
+        return inner
+    if isinstance(only, Slot):
+        return only
+    (field,) = inner.fields.values()
+    return field if named and isinstance(field, Slot) else inner
 
 
 def _free(hint: str, explicit: bool, taken: Mapping[str, Any]) -> str:

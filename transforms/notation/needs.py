@@ -11,6 +11,9 @@ HOW_TO_PASS = {
     "logits_fn": "a function params -> logits of this batch",
     "previous_grads": "the gradient of this batch at the previous params",
     "hessian_diag": "the diagonal of the Hessian at params",
+    "layer_inputs": "what enters each layer, per example; gradchain.layers captures it",
+    "layer_cotangents": "the gradient of the mean loss with respect to what leaves each layer; "
+    "gradchain.layers captures it",
 }
 
 

@@ -16,6 +16,9 @@ from .signal import Clock, Delay, Function, Input, Machine, Signal
 from .storage import example, filled, initial, read, written
 from .values import Leaves, is_missing, scalar_dtype, working
 
+LAYER_DATA = ("layer_inputs", "layer_cotangents")
+"""Inputs with one entry per layer, not per leaf: they reach the step as they are."""
+
 
 class Runner:
     """Walks a graph; its `init` and `update` are those of the flow."""
@@ -168,7 +171,7 @@ def _input(node: Input, incoming: Leaves, context: Context) -> Any:
 
 def _as_signal(value: Any, name: str, context: Context) -> Any:
     """An extra input as a signal carries it: a tree like the gradient becomes leaves."""
-    if value is None or callable(value):
+    if value is None or callable(value) or name in LAYER_DATA:
         return value
     if name == "value":
         if jnp.ndim(value):

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .context import Fitter
 from .errors import FlowError
 from .signal import Clock, Delay, Function, Input, Machine, Signal
 from .values import Leaves, at_least_float32, is_missing
@@ -96,14 +97,14 @@ class Shapes:
             tuple(arg.values[i] if isinstance(arg, Leaves) else arg for arg in args)
             for i in range(len(trees[0]))
         )
-        return Leaves((self._leaf(node, row) for row in rows), trees[0].treedef)
+        return Leaves((self._leaf(node, row, args) for row in rows), trees[0].treedef)
 
-    def _leaf(self, node: Function, row: tuple[Any, ...]) -> Any:
+    def _leaf(self, node: Function, row: tuple[Any, ...], args: list[Any]) -> Any:
         if any(map(is_missing, row)):
             return row[0] if is_missing(row[0]) else next(filter(is_missing, row))
         key = (node.index, tuple(str(entry) for entry in jax.tree.leaves(row)))
         if key not in self.cache:
-            self.cache[key] = self._evaluated(self.context.fitting(node.fn), row)
+            self.cache[key] = self._evaluated(lambda *values: node.fn(*Fitter(args)(values)), row)
         return self.cache[key]
 
     @staticmethod

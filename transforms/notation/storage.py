@@ -9,7 +9,7 @@ from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
 from .signal import Delay, Input, Signal
-from .values import Leaves, working
+from .values import Leaves, is_missing, working
 
 
 def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
@@ -19,15 +19,21 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     shape = shapes.require(node, f"delay `{node.hint}`")
     if not isinstance(shape, Leaves):
         return filled(shape, node.start)
-    if node.start is None and _is_params(node.like):
+    if node.start is None and is_params(node.like):
         assert context.params is not None
         leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
     else:
         examples = example(shape, context)
-        leaves = examples.map(lambda leaf: jax.tree.map(lambda x: filled(x, node.start), leaf))
+        leaves = examples.map(lambda leaf: _started(leaf, node.start))
     if node.dtype is not None:
         leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
     return _marked(node, leaves.tree(), context)
+
+
+def _started(leaf: Any, start: Any) -> Any:
+    if callable(start):
+        return start(leaf)
+    return jax.tree.map(lambda x: filled(x, start), leaf)
 
 
 def read(node: Delay, stored: Any, like: Any) -> Any:
@@ -55,9 +61,12 @@ def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     olds = Leaves.up_to(value.treedef, stored)
 
     def replace(old: Any, new: Any) -> Any:
+        if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
+            return old
         return jax.tree.map(lambda o, n: _like(node, n, o), old, new)
 
-    return olds.map(replace, value).tree()
+    pairs = zip(olds.values, value.values, strict=True)
+    return Leaves((replace(old, new) for old, new in pairs), value.treedef).tree()
 
 
 def _spread(value: Any, old: Any) -> Any:
@@ -105,7 +114,8 @@ def _computable(leaf: Any) -> Any:
     return working(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
 
 
-def _is_params(signal: Any) -> bool:
+def is_params(signal: Any) -> bool:
+    """True for the input `params` itself."""
     return isinstance(signal, Input) and signal.name == "params"
 
 

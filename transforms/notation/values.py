@@ -100,7 +100,7 @@ def scalar_dtype(leaves: Iterable[Any]) -> Any:
 
 def is_strong_scalar(value: Any) -> bool:
     """True for scalars whose dtype would otherwise decide the dtype of a result."""
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
+    if isinstance(value, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
         return bool(jnp.issubdtype(value.dtype, jnp.inexact))
     return False
 

@@ -1,0 +1,1 @@
+"""The parts of `train_text.py`: one idea each."""

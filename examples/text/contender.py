@@ -1,0 +1,176 @@
+"""One optimizer of the run: which, at what rate, and how it takes a step."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gradchain
+import jax
+import jax.numpy as jnp
+import optax
+from gradchain.catalogue import get_method, get_schedule
+from gradchain.training import nnx_logits_fn, nnx_value_fn
+
+from .model import Transformer, cross_entropy
+
+# In place of a schedule's name: for methods that are made to go without, as schedule-free ones.
+CONSTANT = "constant"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An optimizer of the catalogue with its learning rate.
+
+    Attributes:
+      label: its name in tables and plots.
+      learning_rate: the schedule's peak; None where the method takes none.
+      schedule: the name of its schedule; None where there is no rate.
+      rate: step -> learning rate.
+      optimizer: the transformation.
+    """
+
+    label: str
+    learning_rate: float | None
+    schedule: str | None
+    rate: Callable[[int], float]
+    optimizer: optax.GradientTransformationExtraArgs
+
+
+class Training(NamedTuple):
+    """What one optimizer carries from step to step.
+
+    `previous_params` is () unless the method asks for this batch's gradient there.
+    """
+
+    params: Any
+    opt_state: Any
+    previous_params: Any
+
+
+def contenders(specs: list[str], schedule: str, total_steps: int) -> list[Contender]:
+    """The optimizers of `name[:rate[:schedule]]` specifications.
+
+    Raises:
+      ValueError: a malformed specification, an unknown name, the same specification twice.
+    """
+    twice = next((spec for spec in specs if specs.count(spec) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is given twice")
+    # A misspelt default is an error even where every optimizer names a schedule of its own.
+    _rate(schedule, 1.0, total_steps)
+    names = [spec.partition(":")[0] for spec in specs]
+    return [
+        _contender(spec, name if names.count(name) == 1 else spec, schedule, total_steps)
+        for spec, name in zip(specs, names, strict=True)
+    ]
+
+
+def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -> Contender:
+    name, *rest = spec.split(":")
+    if len(rest) > 2 or not all([name, *rest]):
+        raise ValueError(f"{spec!r} is not of the form name[:rate[:schedule]], as in adamw:3e-4")
+    method = get_method(name)
+    peak = method.learning_rate
+    if rest:
+        try:
+            peak = float(rest[0])
+        except ValueError:
+            peak = math.nan
+        if not (math.isfinite(peak) and peak > 0):
+            raise ValueError(f"{rest[0]!r} in {spec!r} is not a learning rate, as in {name}:3e-4")
+    if peak is None:
+        return Contender(label, None, None, lambda step: math.nan, method.build())
+    schedule = rest[1] if len(rest) == 2 else default_schedule
+    rate = _rate(schedule, peak, total_steps)
+    shown = rate if callable(rate) else lambda step: peak
+    return Contender(label, peak, schedule, lambda step: float(shown(step)), method.build(rate))
+
+
+def _rate(schedule: str, peak: float, total_steps: int) -> optax.ScalarOrSchedule:
+    if schedule == CONSTANT:
+        return peak
+    build = get_schedule(schedule).build
+    if build is None:
+        raise ValueError(f"schedule {schedule!r} needs more than a peak and a number of steps")
+    return build(peak, total_steps)
+
+
+# What a method may ask `update` for, and how this loop makes it.
+INPUTS: dict[str, Callable[["Here"], Any]] = {
+    "value": lambda here: here.value,
+    "value_fn": lambda here: here.value_fn,
+    "grad_fn": lambda here: jax.grad(here.value_fn),
+    "logits_fn": lambda here: here.logits_fn,
+    "outputs_fn": lambda here: here.logits_fn,
+    "outputs_loss_fn": lambda here: lambda logits: cross_entropy(logits, here.batch[:, 1:]),
+    "previous_grads": lambda here: jax.grad(here.value_fn)(here.previous_params),
+    "per_example_grads": lambda here: jax.vmap(
+        lambda one: jax.grad(lambda params: here.loss_of(params, one[None]))(here.params)
+    )(here.batch),
+}
+
+
+class Here(NamedTuple):
+    """The current step, from which the inputs of `INPUTS` are made."""
+
+    params: Any
+    previous_params: Any
+    batch: jax.Array
+    value: jax.Array
+    value_fn: Callable[[Any], jax.Array]
+    logits_fn: Callable[[Any], jax.Array]
+    loss_of: Callable[[Any, jax.Array], jax.Array]
+
+
+def extra_inputs(contender: Contender) -> list[str]:
+    """Names of the inputs the method needs beside gradients and params.
+
+    Raises:
+      ValueError: one that this example cannot make.
+    """
+    names = [name for name in gradchain.needs(contender.optimizer) if name != "params"]
+    for name in names:
+        if name not in INPUTS:
+            raise ValueError(
+                f"{contender.label} needs {name!r}, which this example cannot give it "
+                f"(it has {', '.join(INPUTS)})"
+            )
+    return names
+
+
+def begin(contender: Contender, params: Any) -> Training:
+    """The state before the first step; `params` stay the caller's."""
+    params = jax.tree.map(jnp.copy, params)
+    keeps_previous = "previous_grads" in extra_inputs(contender)
+    previous = jax.tree.map(jnp.copy, params) if keeps_previous else ()
+    return Training(params, jax.jit(contender.optimizer.init)(params), previous)
+
+
+def make_step(
+    contender: Contender, model: Transformer
+) -> Callable[[Training, jax.Array], tuple[Training, jax.Array]]:
+    """`step(training, batch) -> (training, loss)`, to be jitted; only `model`'s shape matters."""
+    names = extra_inputs(contender)
+
+    def loss_of(params: Any, batch: jax.Array) -> jax.Array:
+        def loss_fn(model: Transformer) -> jax.Array:
+            return cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+
+        return nnx_value_fn(model, loss_fn)(params)
+
+    def step(training: Training, batch: jax.Array) -> tuple[Training, jax.Array]:
+        params, opt_state, previous_params = training
+
+        def value_fn(params: Any) -> jax.Array:
+            return loss_of(params, batch)
+
+        value, grads = jax.value_and_grad(value_fn)(params)
+        logits_fn = nnx_logits_fn(model, batch[:, :-1])
+        here = Here(params, previous_params, batch, value, value_fn, logits_fn, loss_of)
+        extra = {name: INPUTS[name](here) for name in names}
+        updates, opt_state = contender.optimizer.update(grads, opt_state, params, **extra)
+        previous_params = params if "previous_grads" in names else ()
+        return Training(optax.apply_updates(params, updates), opt_state, previous_params), value
+
+    return step

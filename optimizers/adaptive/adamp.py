@@ -1,0 +1,120 @@
+"""AdamP."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    debias,
+    ema,
+    flow,
+    fraction,
+    named,
+    nonnegative,
+    project_out_radial,
+    scale_by_learning_rate,
+    scheduled,
+    sqrt,
+    square,
+    transformation,
+    where,
+)
+
+
+@transformation(delta=nonnegative, wd_ratio=fraction)
+def scale_by_adamp(
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+    delta: Any = 0.1,
+    wd_ratio: Any = 0.1,
+    nesterov: bool = False,
+    channel_axis: int = 0,
+    mask: Any = None,
+) -> Flow:
+    r"""Adam without the part of its step that only lengthens scale-invariant weights.
+
+    .. math::
+        m_t &= b_1 m_{t-1} + (1 - b_1) g_t, \quad v_t = b_2 v_{t-1} + (1 - b_2) g_t^2 \\
+        p_t &= m_t \Big/ \Bigl(\sqrt{v_t / (1 - b_2^t)} + \epsilon\Bigr), \quad
+        u_t, r_t = \mathrm{project}(\theta_t, g_t, p_t) \\
+        \Delta_t &= u_t / (1 - b_1^t) + \lambda r_t \theta_t
+
+    The projection, and the test on :math:`g_t` that decides about it leaf by leaf, are those of
+    `project_out_radial`; vectors and scalars are never projected. Where it happens,
+    :math:`r = ` `wd_ratio`, else 1. With Nesterov's momentum the numerator is
+    :math:`b_1 m_t + (1 - b_1) g_t`.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added to the debiased root; also guards norms in the projection.
+      weight_decay: lambda; number or schedule.
+      delta: threshold of the cosine test; 0 never projects.
+      wd_ratio: share of the decay that projected leaves keep, in [0, 1].
+      nesterov: look ahead along the momentum.
+      channel_axis: axis of the output channels: 0 as in the paper's torch layout (the default);
+        give -1 for Flax kernels, or the wrong rows are projected.
+      mask: leaves that decay; default all.
+
+    References:
+      Heo et al. 2021, AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant
+      Weights (arXiv 2006.08217). The paper projects the momentum; we follow clovaai/AdamP, which
+      projects after the division by the root.
+    """
+
+    def step(g: Signal, params: Signal) -> Signal:
+        m = g >> named("mu", ema(b1))
+        v = square(g) >> named("nu", ema(b2)) >> debias(b2)
+        p = (b1 * m + (1 - b1) * g if nesterov else m) / (sqrt(v) + eps)
+        u, projected = project_out_radial(params, g, p, delta, eps, channel_axis)
+        decay = scheduled(weight_decay) * where(projected, wd_ratio, 1.0)
+        return u >> debias(b1) >> add_decayed_weights(decay, mask)
+
+    return flow(step)
+
+
+@method(
+    "Heo et al. 2021, AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant "
+    "Weights",
+    arxiv="2006.08217",
+    learning_rate=1e-2,
+)
+@transformation(delta=nonnegative, wd_ratio=fraction)
+def adamp(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+    delta: Any = 0.1,
+    wd_ratio: Any = 0.1,
+    nesterov: bool = False,
+    channel_axis: int = 0,
+    mask: Any = None,
+) -> Flow:
+    """AdamP: Adam with a radial projection; the rule is that of `scale_by_adamp`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, channel_axis, mask: see
+        `scale_by_adamp`; give `channel_axis=-1` for Flax kernels.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import adamp
+      >>> opt = adamp(0.5, delta=10.0)
+      >>> params = jnp.array([[1.0, 0.0]])
+      >>> opt.update(jnp.array([[1.0, 1.0]]), opt.init(params), params)[0].tolist()
+      [[0.0, -0.5]]
+    """
+    return chain(
+        scale_by_adamp(b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, channel_axis, mask),
+        scale_by_learning_rate(learning_rate),
+    )

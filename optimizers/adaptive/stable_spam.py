@@ -1,0 +1,195 @@
+"""Stable-SPAM."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    check_choice,
+    clip_to_tracked_maximum,
+    count_from_0,
+    delay,
+    flow,
+    fraction,
+    lift,
+    maximum,
+    normalize_to_tracked_norm,
+    one_minus_power,
+    scale_by_learning_rate,
+    sqrt,
+    square,
+    step_count,
+    transformation,
+    where,
+)
+
+RESET_MODES = ("official", "clean")
+
+
+@transformation(
+    gamma1=fraction,
+    gamma2=fraction,
+    gamma3=fraction,
+    end_scale=fraction,
+    reset_interval=count_from_0,
+)
+def scale_by_stable_spam(
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    gamma1: Any = 0.7,
+    gamma2: Any = 0.9,
+    gamma3: Any = 0.999,
+    total_steps: int | None = None,
+    end_scale: Any = 0.5,
+    reset_interval: int = 1000,
+    amsgrad: bool = False,
+    reset_mode: str = "official",
+) -> Flow:
+    r"""Adam on gradients whose spikes and norms are adapted to their history, with resets.
+
+    Leaf by leaf: `clip_to_tracked_maximum(gamma3)`, `normalize_to_tracked_norm(a_t, gamma2)`, Adam
+    with :math:`\beta_t` in place of :math:`b_1`, where
+
+    .. math::
+        a_t = \gamma_1 s_t, \quad \beta_t = b_1 s_t, \quad
+        s_t = e + \tfrac{1 - e}{2} \Bigl(1 + \cos \frac{\pi t}{T + 1}\Bigr)
+
+    and s = 1 without `total_steps`. Corrections use the present decays. At every k-th step, in the
+    mode "clean", the moments and Adam's count start anew before the gradient is taken in. In the
+    mode "official" the step is computed from the old moments as if it were the first, then the
+    moments are zeroed and all corrections go on from count 2; the averages of maxima and norms are
+    kept.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added to the debiased roots of Adam and of the norm scaling.
+      gamma1: decay of the average norm.
+      gamma2: decay of the average squared norm.
+      gamma3: decay of the average maximum.
+      total_steps: T, over which b1 and gamma1 fall to `end_scale` times themselves; None: they
+        stay.
+      end_scale: e.
+      reset_interval: k in steps; 0 never resets.
+      amsgrad: divide by the running maximum of the second moment, which resets do not touch.
+      reset_mode: "official" or "clean".
+
+    References:
+      Huang et al. 2025, Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam (arXiv
+      2502.17055). "official" follows TianjinYellow/StableSPAM, which made the paper's results;
+      "clean" is the paper's algorithm.
+    """
+    check_choice("scale_by_stable_spam", "reset_mode", reset_mode, RESET_MODES)
+    official = reset_mode == "official"
+
+    def step(g: Signal) -> Signal:
+        t = step_count()
+        scale = 1.0 if total_steps is None else _cosine(t, total_steps, end_scale)
+        since, c = _counts(t, reset_interval, official)
+        reset = t % reset_interval == 0 if reset_interval else False
+        g = g >> clip_to_tracked_maximum(gamma3, count=since)
+        g = g >> normalize_to_tracked_norm(gamma1 * scale, gamma2, eps, count=since)
+        m = _average(g, b1 * scale, "mu", reset, official)
+        v = _average(square(g), b2, "nu", reset, official)
+        if amsgrad:
+            largest = delay(v, name="nu_max")
+            v = largest << maximum(largest, v)
+        root = sqrt(v) / sqrt(one_minus_power(b2, c))
+        return m / one_minus_power(b1 * scale, c) / (root + eps)
+
+    return flow(step)
+
+
+def _cosine(t: Signal, total_steps: int, end_scale: Any) -> Signal:
+    wave = lift(lambda t: (1 + jnp.cos(jnp.pi * t / (total_steps + 1))) / 2, "cosine")(t)
+    return end_scale + (1 - end_scale) * wave
+
+
+def _counts(t: Signal, period: int, official: bool) -> tuple[Signal, Signal]:
+    """The counts in the corrections of the statistics and of Adam."""
+    if not period:
+        return t, t
+    if not official:
+        return t, where(t < period, t, t % period + 1)
+    since = where(t <= period, t, (t - 1) % period + 2)
+    return since, where(t % period == 0, 1, since)
+
+
+def _average(g: Signal, decay: Any, name: str, reset: Any, official: bool) -> Signal:
+    """A moving average that is zeroed after ("official") or before the step of a reset."""
+    past = delay(g, name=name)
+    new = decay * (past if official else where(reset, 0.0, past)) + (1 - decay) * g
+    past << (where(reset, 0.0, new) if official else new)
+    return new
+
+
+@method(
+    "Huang et al. 2025, Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam",
+    arxiv="2502.17055",
+    learning_rate=1e-2,
+    sample={"reset_interval": 50},
+)
+@transformation(
+    gamma1=fraction,
+    gamma2=fraction,
+    gamma3=fraction,
+    end_scale=fraction,
+    reset_interval=count_from_0,
+)
+def stable_spam(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+    mask: Any = None,
+    gamma1: Any = 0.7,
+    gamma2: Any = 0.9,
+    gamma3: Any = 0.999,
+    total_steps: int | None = None,
+    end_scale: Any = 0.5,
+    reset_interval: int = 1000,
+    amsgrad: bool = False,
+    reset_mode: str = "official",
+) -> Flow:
+    """Stable-SPAM: Adam on stabilised gradients; the rule is that of `scale_by_stable_spam`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, gamma1, gamma2, gamma3, total_steps, end_scale, reset_interval, amsgrad,
+        reset_mode: see `scale_by_stable_spam`.
+      weight_decay: decoupled decay, multiplied by the rate.
+      mask: leaves that decay; default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import stable_spam
+      >>> opt = stable_spam(0.5)
+      >>> params = jnp.array([1.0, -1.0])
+      >>> opt.update(2 * params, opt.init(params), params)[0].round(3).tolist()
+      [-0.5, 0.5]
+    """
+    return chain(
+        scale_by_stable_spam(
+            b1,
+            b2,
+            eps,
+            gamma1,
+            gamma2,
+            gamma3,
+            total_steps,
+            end_scale,
+            reset_interval,
+            amsgrad,
+            reset_mode,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,49 @@
+"""Clipping by the global norm."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import Flow, Signal, flow, global_norm, minimum, transformation
+
+
+@method(
+    "Pascanu, Mikolov & Bengio 2013, On the difficulty of training Recurrent Neural Networks",
+    arxiv="1211.5063",
+    sample={"max_norm": 1.0},
+    front=True,
+)
+@transformation()
+def clip_by_global_norm(max_norm: Any, eps: Any = 0.0) -> Flow:
+    r"""Scales the whole gradient down to a norm; stands in front of an optimizer.
+
+    .. math::
+        g \leftarrow g \min\left(1, \frac{c}{\|g\| + \epsilon}\right)
+
+    with the norm over all leaves. With eps = 0 it is Optax's function, with 1e-6 torch's.
+
+    Args:
+      max_norm: c.
+      eps: added to the norm.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import clip_by_global_norm
+      >>> opt = clip_by_global_norm(5.0)
+      >>> g = {"w": jnp.array([6.0]), "b": jnp.array([8.0])}
+      >>> clipped, _ = opt.update(g, opt.init(g))
+      >>> float(clipped["w"][0]), float(clipped["b"][0])
+      (3.0, 4.0)
+
+    References:
+      Pascanu, Mikolov & Bengio 2013, On the difficulty of training Recurrent Neural Networks
+      (arXiv 1211.5063), algorithm 1.
+    """
+    if isinstance(eps, int | float) and eps == 0:
+        return flow(lambda g: g >> optax.clip_by_global_norm(max_norm))
+
+    def step(g: Signal) -> Signal:
+        return g * minimum(1.0, max_norm / (global_norm(g) + eps))
+
+    return flow(step)

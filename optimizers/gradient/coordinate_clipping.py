@@ -1,0 +1,135 @@
+"""Clipping of the largest gradient entries."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    chain,
+    check_choice,
+    debias,
+    ema,
+    flow,
+    fraction,
+    largest_magnitude,
+    lift,
+    named,
+    nonnegative,
+    scale_by_learning_rate,
+    sqrt,
+    square,
+    transformation,
+)
+
+SCOPES = ("global", "leaf")
+
+PAPER = "Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD for Transformers"
+
+
+@method(PAPER, arxiv="2306.00204", front=True)
+@transformation(fraction=fraction, threshold_scale=nonnegative)
+def coordinate_clipping(
+    fraction: Any = 0.1, threshold_scale: Any = 1.0, scope: str = "global"
+) -> Flow:
+    r"""Clips the given fraction of the gradient's entries, the largest ones, at the next largest.
+
+    .. math::
+        \tau = c \cdot |g|_{(\lfloor n f \rfloor)}, \qquad
+        g_i \leftarrow \mathrm{clip}(g_i, -\tau, \tau)
+
+    with the n absolute values in falling order, counted from 0. It stands in front of an
+    optimizer; at the end of a chain it clips updates. A fraction of 0 clips nothing, one of 1
+    leaves nothing.
+
+    Args:
+      fraction: f, in [0, 1]; about 0.1 suits SGD, 0.5 adaptive methods.
+      threshold_scale: c.
+      scope: "global" orders the entries of the whole tree, "leaf" those of each leaf.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import coordinate_clipping
+      >>> opt = coordinate_clipping(fraction=0.5)
+      >>> g = jnp.array([1.0, -2.0, 3.0, -4.0])
+      >>> opt.update(g, opt.init(g))[0].tolist()
+      [1.0, -2.0, 2.0, -2.0]
+
+    References:
+      Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD for Transformers
+      (arXiv 2306.00204).
+    """
+    check_choice("coordinate_clipping", "scope", scope, SCOPES)
+
+    def step(g: Signal) -> Signal:
+        tau = threshold_scale * largest_magnitude(g, fraction, scope)
+        return lift(_clipped, "clip")(g, tau, fraction)
+
+    return flow(step)
+
+
+def _clipped(g: Any, tau: Any, share: Any) -> Any:
+    above = (jnp.abs(g) > tau) & (share > 0)
+    return jnp.where(above, jnp.sign(g) * tau, g)
+
+
+@transformation(fraction=fraction, threshold_scale=nonnegative)
+def scale_by_coordinate_clipped_adam(
+    fraction: Any = 0.5,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    threshold_scale: Any = 1.0,
+) -> Flow:
+    """Adam whose momentum alone sees the gradient after `coordinate_clipping`.
+
+    Args:
+      fraction, threshold_scale: see `coordinate_clipping`.
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment, which sees the unclipped gradient, in [0, 1).
+      eps: added to the debiased root.
+
+    References:
+      Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD for Transformers
+      (arXiv 2306.00204).
+    """
+
+    def step(g: Signal) -> Signal:
+        m = g >> coordinate_clipping(fraction, threshold_scale) >> named("mu", ema(b1))
+        v = square(g) >> named("nu", ema(b2))
+        return (m >> debias(b1)) / (sqrt(v >> debias(b2)) + eps)
+
+    return flow(step)
+
+
+@method(PAPER, arxiv="2306.00204", learning_rate=1e-2)
+@transformation(fraction=fraction, threshold_scale=nonnegative)
+def coordinate_clipped_adam(
+    learning_rate: optax.ScalarOrSchedule,
+    fraction: Any = 0.5,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    threshold_scale: Any = 1.0,
+) -> Flow:
+    """Coordinate-clipped Adam; the rule is that of `scale_by_coordinate_clipped_adam`.
+
+    Args:
+      learning_rate: number or schedule.
+      fraction, b1, b2, eps, threshold_scale: see `scale_by_coordinate_clipped_adam`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import coordinate_clipped_adam
+      >>> opt = coordinate_clipped_adam(0.5)
+      >>> params = jnp.zeros(2)
+      >>> opt.update(jnp.array([1.0, -2.0]), opt.init(params))[0].round(3).tolist()
+      [-0.5, 0.25]
+    """
+    return chain(
+        scale_by_coordinate_clipped_adam(fraction, b1, b2, eps, threshold_scale),
+        scale_by_learning_rate(learning_rate),
+    )

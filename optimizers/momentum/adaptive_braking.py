@@ -1,0 +1,99 @@
+"""Adaptive braking."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    any_number,
+    chain,
+    cosine_similarity,
+    delay,
+    flow,
+    scale_by_learning_rate,
+    transformation,
+)
+
+
+@transformation(rho=any_number)
+def scale_by_braking(
+    rho: Any = 2.0,
+    granularity: str = "tensor",
+    momentum: Any = 0.9,
+    nesterov: bool = False,
+    channel_axis: int = 0,
+    eps: Any = 1e-8,
+) -> Flow:
+    r"""Heavy ball that turns gradients against its velocity up, and those along it down.
+
+    .. math::
+        a_t &= 1 - \rho \frac{\langle g_t, v_{t-1} \rangle}
+            {\max(\|g_t\| \|v_{t-1}\|, \epsilon)} \\
+        v_t &= \mu v_{t-1} + a_t g_t, \qquad
+        u_t = a_t g_t + \mu v_t \text{ with Nesterov's momentum, else } v_t
+
+    Args:
+      rho: strength of the braking; 0 is plain momentum.
+      granularity: what is compared: "tensor" each leaf, "filter" each output channel (leaves of
+        one dimension or none as a whole), "global" the whole tree.
+      momentum: mu, in [0, 1).
+      nesterov: look ahead along the velocity.
+      channel_axis: axis of the output channels: 0 as in torch (the default); give -1 for Flax
+        kernels.
+      eps: least product of the norms.
+
+    References:
+      Venigalla et al. 2020, Adaptive Braking for Mitigating Gradient Delay (arXiv 2007.01397).
+      There is no public code: the form of a_t and the granularities are read from the paper.
+    """
+
+    def step(g: Signal) -> Signal:
+        velocity = delay(g, name="trace")
+        braked = g * (1 - rho * cosine_similarity(g, velocity, eps, granularity, channel_axis))
+        new = velocity << momentum * velocity + braked
+        return braked + momentum * new if nesterov else new
+
+    return flow(step)
+
+
+@method(
+    "Venigalla et al. 2020, Adaptive Braking for Mitigating Gradient Delay",
+    arxiv="2007.01397",
+    learning_rate=1e-2,
+    sample={"rho": 0.5},
+)
+@transformation(rho=any_number)
+def adaptive_braking(
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Any = 0.9,
+    rho: Any = 2.0,
+    nesterov: bool = False,
+    weight_decay: Any = 0.0,
+    granularity: str = "tensor",
+    channel_axis: int = 0,
+    eps: Any = 1e-8,
+) -> Flow:
+    """SGD with adaptive braking; the rule is that of `scale_by_braking`.
+
+    Args:
+      learning_rate: number or schedule.
+      momentum, rho, nesterov, granularity, channel_axis, eps: see `scale_by_braking`.
+      weight_decay: L2, added to the gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import adaptive_braking
+      >>> opt = adaptive_braking(0.5)
+      >>> params = jnp.array([1.0, -1.0])
+      >>> opt.update(2 * params, opt.init(params), params)[0].tolist()
+      [-1.0, 1.0]
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_braking(rho, granularity, momentum, nesterov, channel_axis, eps),
+        scale_by_learning_rate(learning_rate),
+    )

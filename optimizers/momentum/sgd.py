@@ -1,0 +1,105 @@
+"""Stochastic gradient descent with momentum."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    flow,
+    named,
+    scale_by_learning_rate,
+    transformation,
+)
+from ...transforms import (
+    momentum as momentum_in_form,
+)
+
+
+@transformation()
+def scale_by_sgd(
+    momentum: Any = 0.0,
+    nesterov: bool = False,
+    momentum_form: str = "heavy_ball",
+    dampening: Any = 0.0,
+    accumulator_dtype: Any = None,
+) -> Flow:
+    """The gradient, or its momentum in one of the three forms of `transforms.momentum`.
+
+        heavy_ball   b_t = momentum b_{t-1} + (1 - dampening) g_t,  b_1 = g_1
+        ema          m_t = momentum m_{t-1} + (1 - momentum) g_t
+        debiased     m_t / (1 - momentum^t)
+
+    The learning rate is outside the buffer: a drop of the rate acts at once.
+
+    Args:
+      momentum: decay of the buffer, in [0, 1); 0 or None keeps none.
+      nesterov: look one step ahead along the momentum.
+      momentum_form: one of the above.
+      dampening: how much of a gradient is left out of a heavy ball; never of the first.
+      accumulator_dtype: storage dtype of the buffer; default at least float32.
+
+    References:
+      Robbins & Monro 1951; Polyak 1964; Sutskever et al. 2013. Heavy ball and dampening are those
+      of PyTorch, without dampening also those of Optax.
+    """
+
+    def step(g: Signal) -> Signal:
+        form = momentum_in_form(
+            momentum, momentum_form, nesterov, dampening=dampening, dtype=accumulator_dtype
+        )
+        return g >> named("trace", form)
+
+    return flow(step)
+
+
+@method(
+    "Robbins & Monro 1951, A Stochastic Approximation Method",
+    learning_rate=0.1,
+    sample={"momentum": 0.9},
+)
+@transformation()
+def sgd(
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Any = 0.0,
+    nesterov: bool = False,
+    momentum_form: str = "heavy_ball",
+    dampening: Any = 0.0,
+    accumulator_dtype: Any = None,
+    weight_decay: Any = 0.0,
+    mask: Any = None,
+) -> Flow:
+    """Stochastic gradient descent; momentum is that of `scale_by_sgd`.
+
+    Args:
+      learning_rate: number or schedule.
+      momentum, nesterov, momentum_form, dampening, accumulator_dtype: see `scale_by_sgd`.
+      weight_decay: L2 regularisation, added to the gradient in front of the buffer as in PyTorch;
+        decoupled decay is `sgdw`.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+
+    Returns:
+      The optimizer; its state is the size of the params, or nothing without momentum.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, or an unknown form.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import sgd
+      >>> opt = sgd(0.5, momentum=0.9)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> state = opt.init(params)
+      >>> _, state = opt.update(params, state)
+      >>> print(opt.update(params, state)[0].round(3))
+      [-0.95  3.8 ]
+    """
+    return chain(
+        add_decayed_weights(weight_decay, mask),
+        scale_by_sgd(momentum, nesterov, momentum_form, dampening, accumulator_dtype),
+        scale_by_learning_rate(learning_rate),
+    )

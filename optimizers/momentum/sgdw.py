@@ -1,0 +1,78 @@
+"""SGDW."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    chain,
+    decay_weights,
+    positive,
+    scale_by_learning_rate,
+    transformation,
+)
+from .sgd import scale_by_sgd
+
+
+@method(
+    "Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization",
+    arxiv="1711.05101",
+    learning_rate=0.05,
+)
+@transformation(base_learning_rate=positive)
+def sgdw(
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Any = 0.9,
+    nesterov: bool = False,
+    dampening: Any = 0.0,
+    weight_decay: Any = 1e-4,
+    mask: Any = None,
+    decouple_lr: bool = False,
+    accumulator_dtype: Any = None,
+    *,
+    base_learning_rate: Any = None,
+) -> Flow:
+    """Heavy-ball SGD with decoupled weight decay; the direction u_t is that of `scale_by_sgd`.
+
+        x_t = x_{t-1} - r_t u_t - r_t w x_{t-1}
+        x_t = x_{t-1} - r_t u_t - (r_t / r_1) w x_{t-1}        if decouple_lr
+
+    The decay never enters the buffer, and uses the params before the step.
+
+    Args:
+      learning_rate: r, number or schedule.
+      momentum, nesterov, dampening, accumulator_dtype: see `scale_by_sgd`. Nesterov is meant for
+        momentum > 0 without dampening.
+      weight_decay: w.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      decouple_lr: the decay follows the shape of the schedule, but not the base rate.
+      base_learning_rate: r_1 for `decouple_lr`; default the first value of the schedule, which is
+        then not to be 0.
+
+    Returns:
+      The optimizer; it needs `params`, and its state is their size, or nothing without momentum.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import sgdw
+      >>> opt = sgdw(0.5, weight_decay=0.1)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> print(opt.update(params, opt.init(params), params)[0].round(3))
+      [-0.55  2.2 ]
+
+    References:
+      Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization (arXiv 1711.05101). The paper
+      has the rate inside the buffer, the authors' Lua code outside; equal for a constant rate. We
+      follow the code, except for its default dampening, which is the momentum.
+    """
+    form = "relative" if decouple_lr else "decoupled"
+    return chain(
+        scale_by_sgd(momentum, nesterov, "heavy_ball", dampening, accumulator_dtype),
+        scale_by_learning_rate(learning_rate),
+        decay_weights(weight_decay, learning_rate, form, mask, base_learning_rate),
+    )

@@ -1,0 +1,153 @@
+"""The installed Optax's own suites, run on every method of the catalogue.
+
+Their test bodies ship in Optax's wheel. They decide by the optimizer's name who is given a loss or
+a closure, so each method runs under the name of an Optax method with the same needs.
+"""
+
+import functools
+import importlib
+import inspect
+import warnings
+from unittest import mock
+
+import gradchain
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from absl.testing import absltest
+from subjects import NAMES, method_named
+
+# the suites are private modules: where they move, these tests must be mended, and nothing else
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    common = importlib.import_module("optax.contrib._common_test")
+    sharding = importlib.import_module("optax._src.sharding_test")
+    float64 = importlib.import_module("optax._src.float64_test")
+
+KNOWN_INPUTS = {"params", "value", "value_fn"}
+RUNNABLE = [name for name in NAMES if set(method_named(name).build().needs) <= KNOWN_INPUTS]
+WITHOUT_CLOSURE = [n for n in RUNNABLE if "value_fn" not in method_named(n).build().needs]
+ONLY_GRADIENTS = [n for n in RUNNABLE if "value" not in "".join(method_named(n).build().needs)]
+
+
+def body_of(case, name):
+    """The undecorated body of a parameterized test."""
+    for function in vars(case).values():
+        wrapped = getattr(function, "__wrapped__", None)
+        if wrapped is not None and wrapped.__name__ == name:
+            return wrapped
+    raise LookupError(f"{case.__name__} has no test {name}: the installed Optax has changed")
+
+
+def arguments_of(method):
+    arguments = dict(method.sample)
+    if method.wraps:
+        arguments["inner"] = gradchain.optimizers.adam(method.learning_rate)
+    elif method.learning_rate is not None:
+        arguments["learning_rate"] = method.learning_rate
+    return arguments
+
+
+def respelled(method):
+    """The factory, whose updates take the closure under Optax's name for it."""
+
+    def build(*args, **kwargs):
+        opt = method.factory(*args, **kwargs)
+
+        @functools.partial(jax.jit, static_argnames="obj_fn")  # one of the bodies steps eagerly
+        def update(updates, state, params=None, *, obj_fn=None, **extra):
+            if obj_fn is not None:
+                extra["value_fn"] = obj_fn
+            return opt.update(updates, state, params, **extra)
+
+        return optax.GradientTransformationExtraArgs(opt.init, update)
+
+    build.__signature__ = inspect.signature(method.factory)
+    return build
+
+
+def role_of(method):
+    needs = method.build().needs
+    return "sophia" if "value_fn" in needs else "momo" if "value" in needs else "plain"
+
+
+class Asserting(absltest.TestCase):
+    """What the bodies call on `self`; a skip is an error, so that nothing is skipped silently."""
+
+    def skipTest(self, reason):  # noqa: N802
+        raise AssertionError(f"Optax's suite skipped: {reason}")
+
+    _assert_dtype_equals = float64.Float64Test._assert_dtype_equals
+
+
+def run_common(name, test, **case):
+    method = method_named(name)
+    factory = respelled(method)
+    with (
+        mock.patch.object(common, "_get_opt_factory", return_value=factory),
+        mock.patch.object(common._inject, "inject_hyperparams", gradchain.inject_hyperparams),
+    ):
+        body_of(common.ContribTest, test)(
+            Asserting(),
+            opt_name=role_of(method),
+            opt_kwargs=arguments_of(method),
+            wrapper_name=None,
+            wrapper_kwargs=None,
+            **case,
+        )
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_accepts_extra_arguments_and_does_not_recompile(name):
+    run_common(name, "test_optimizers_accept_extra_args", wrap=False)
+
+
+@pytest.mark.parametrize("name", WITHOUT_CLOSURE)
+def test_injected(name):
+    run_common(name, "test_optimizers_can_be_wrapped_in_inject_hyperparams")
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_preserves_dtype_and_accumulates(name):
+    run_common(name, "test_preserve_dtype", dtype="bfloat16")
+    run_common(name, "test_gradient_accumulation", dtype="bfloat16")
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float64])
+def test_state_is_stable(name, dtype):
+    run_common(name, "test_state_shape_dtype_shard_stability", dtype=dtype)
+
+
+def takes_schedule(name):
+    rate = inspect.signature(method_named(name).factory).parameters.get("learning_rate")
+    return rate is not None and rate.annotation == optax.ScalarOrSchedule
+
+
+@pytest.mark.parametrize("name", filter(takes_schedule, RUNNABLE))
+def test_accepts_a_schedule(name):
+    run_common(name, "test_optimizers_accept_learning_rate_schedule_if_type_annotated_as_such")
+
+
+@pytest.mark.parametrize("name", ONLY_GRADIENTS)
+def test_mixed_float64(name):
+    with jax.enable_x64(True), mock.patch.object(jax.config, "update"):
+        body_of(float64.Float64Test, "test_mixed_dtype_input_outputs")(
+            Asserting(), lambda: method_named(name).build(), {}
+        )
+
+
+SHARDING_TESTS = (
+    "test_init_with_abstract_input",
+    "test_state_sharding_type_init_match_update",
+    "test_state_sharding_type_preserved_with_jit",
+)
+
+
+@pytest.mark.parametrize("name", ONLY_GRADIENTS)
+@pytest.mark.parametrize("test", SHARDING_TESTS)
+def test_sharding(name, test):
+    """On a mesh of eight simulated devices; their version guard compares strings, so patch it."""
+    with mock.patch.object(sharding.jax, "__version__", "9.9.9"):
+        body_of(sharding.ShardingTest, test)(Asserting(), method_named(name).build())
