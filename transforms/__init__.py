@@ -184,6 +184,9 @@ from .notation.checks import (
 from .notation.describe import (
     describe,
 )
+from .notation.draw import (
+    draw,
+)
 from .notation.errors import (
     FlowError,
 )
@@ -399,6 +402,7 @@ __all__ = [
     "discriminative_update",
     "divide",
     "divide_or_zero",
+    "draw",
     "draw_leaves",
     "draw_like",
     "draw_scalar",

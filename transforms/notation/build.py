@@ -221,6 +221,11 @@ class Flow(optax.GradientTransformationExtraArgs):
 
         return needs(self)
 
+    def _repr_svg_(self) -> str:
+        from .draw import draw
+
+        return draw(self).svg()
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={brief(value)}" for name, value in self.arguments.items())
         return f"{self.label}({inside})"

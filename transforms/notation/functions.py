@@ -241,8 +241,10 @@ def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
         pairs = zip(tree.values, flags, strict=True)
         return Leaves((x if flag is wanted else MISSING for x, flag in pairs), tree.treedef)
 
-    lifted = lift_tree(part, "split", context=True, out=lambda c, t, wanted: part(c, t, wanted))
-    return lifted(signal, True), lifted(signal, False)
+    def side(name: str, wanted: bool) -> Signal:
+        return lift_tree(part, name, context=True, out=part)(signal, wanted)
+
+    return side("selected", True), side("others", False)
 
 
 def merge(*parts: Signal) -> Signal:
