@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Count: TypeAlias = np.ndarray[Any, Any] | jax.Array
-Numeric: TypeAlias = float | jax.Array
+Numeric: TypeAlias = jax.typing.ArrayLike
 
 
 def as_count(count: Numeric | Count) -> Count:

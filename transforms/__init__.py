@@ -119,6 +119,9 @@ from .layers import (
     per_layer,
     per_leaf,
 )
+from .leaf_multipliers import (
+    leaf_multipliers,
+)
 from .line_search import (
     backtracking,
     loss_change,
@@ -259,9 +262,6 @@ from .order_statistic import (
 )
 from .orthogonalize import (
     polar_factor,
-)
-from .per_leaf import (
-    per_leaf,
 )
 from .pnm import (
     positive_negative_momentum,
@@ -455,6 +455,7 @@ __all__ = [
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
+    "leaf_multipliers",
     "leaf_norm",
     "leaf_rms",
     "leaf_size",

@@ -12,7 +12,7 @@ from .notation.signal import Signal
 from .notation.values import Leaves
 
 
-def per_leaf(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signal:
+def leaf_multipliers(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signal:
     """A signal with one number for each leaf, such as multipliers of the learning rate.
 
     Args:
@@ -30,7 +30,7 @@ def per_leaf(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signal:
     def shape(context: Context, tree: Leaves) -> Leaves:
         return tree.map(lambda leaf: jax.ShapeDtypeStruct((), _real(leaf)))
 
-    return lift_tree(given, "per_leaf", context=True, out=shape)(like)
+    return lift_tree(given, "leaf_multipliers", context=True, out=shape)(like)
 
 
 def _real(leaf: Any) -> Any:
