@@ -1,10 +1,5 @@
 """The primitives, and the flow notation that joins them."""
 
-from .control import every, reset_every, reset_when, when
-from .curvature import hessian_vector_product, hutchinson
-from .ema import debias, ema, one_minus_power, trace
-from .factored import scale_by_factored_rms
-from .inner_momentum import pull_back_momentum
 from .alignment import (
     cosine_similarity,
 )
@@ -16,28 +11,14 @@ from .channels import (
     normalize_gradients,
     unit_norm,
 )
-from .control import (
-    every,
-    reset_every,
-    reset_when,
-    when,
-)
-from .curvature import (
-    hessian_vector_product,
-    hutchinson,
-)
-from .ema import (
-    debias,
-    ema,
-    one_minus_power,
-    trace,
-)
-from .factored import (
-    scale_by_factored_rms,
-)
+from .control import every, reset_every, reset_when, when
+from .curvature import hessian_vector_product, hutchinson
+from .ema import debias, ema, one_minus_power, trace
+from .factored import scale_by_factored_rms
 from .inject import (
     inject_hyperparams,
 )
+from .inner_momentum import pull_back_momentum
 from .kronecker import (
     damped_inverse,
     eigenbasis,
@@ -72,9 +53,6 @@ from .low_rank import (
     unproject,
 )
 from .model_step import model_step_size
-from .moments import MOMENTUM_FORMS, debiased_root, momentum, running_max
-from .newton_schulz import newton_schulz
-from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .moments import (
     MOMENTUM_FORMS,
     debiased_root,
@@ -82,17 +60,8 @@ from .moments import (
     momentum,
     running_max,
 )
-from .notation.build import (
-    Flow,
-    chain,
-    delay,
-    flow,
-    named,
-    scheduled,
-    stateful,
-    step_count,
-    tap,
-)
+from .newton_schulz import newton_schulz
+from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
     any_number,
@@ -163,20 +132,6 @@ from .notation.functions import (
 from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
-from .random import draw_leaves, draw_like, random_key
-from .rectification import Rectification, radam_rectification
-from .scaling import add_decayed_weights, decay_weights, relative_rate, scale_by_learning_rate
-from .variance_reduction import mars_correction
-from .notation.needs import (
-    needs,
-)
-from .notation.observe import (
-    observe,
-    observed,
-)
-from .notation.signal import (
-    Signal,
-)
 from .order_statistic import (
     largest_magnitude,
 )
@@ -197,13 +152,11 @@ from .random import (
     exponential,
     random_key,
 )
-from .rectification import (
-    Rectification,
-    radam_rectification,
-)
+from .rectification import Rectification, radam_rectification
 from .scaling import (
     add_decayed_weights,
     decay_weights,
+    relative_rate,
     scale_by_learning_rate,
     starting_at,
 )
@@ -220,6 +173,7 @@ from .stable_decay import (
 from .staleness import (
     delay_gradients,
 )
+from .variance_reduction import mars_correction
 
 __all__ = [
     "MOMENTUM_FORMS",
@@ -327,9 +281,9 @@ __all__ = [
     "positive",
     "positive_negative_momentum",
     "project",
-    "pull_back_momentum",
     "project_out_params",
     "project_out_radial",
+    "pull_back_momentum",
     "radam_rectification",
     "random_basis",
     "random_coordinates",
