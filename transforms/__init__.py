@@ -1,28 +1,11 @@
 """The primitives, and the flow notation that joins them."""
 
 from .adgd import adgd_step_size
-from .block_average import block_average
-from .branch import either, on_leaves
-from .control import every, reset_every, reset_when, when
-from .cubic import cubic_subproblem
-from .curvature import gradient, hessian_vector_product, hutchinson
-from .dense import Spectrum, dense_hessian, hessian_spectrum, shifted_solve, spectrum
-from .dual import gram_like, gram_update, window_solve
-from .ema import debias, ema, one_minus_power, trace
-from .gauss_newton import (
-    bartlett_diagonal,
-    gauss_newton_bartlett,
-    gauss_newton_model_change,
-    gauss_newton_solve,
-)
-from .inject import inject_hyperparams
-from .kalman import Gaussian, choose, discriminative_update, gaussian, kalman_predict, whitened_mean
-from .line_search import backtracking, loss_change
-from .low_rank import project, svd_basis, unproject
-from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .alignment import (
     cosine_similarity,
 )
+from .block_average import block_average
+from .branch import either, on_leaves
 from .channels import (
     adaptive_grad_clip,
     centralize_gradients,
@@ -31,28 +14,23 @@ from .channels import (
     normalize_gradients,
     unit_norm,
 )
-from .control import (
-    every,
-    reset_every,
-    reset_when,
-    when,
-)
-from .curvature import (
-    hessian_vector_product,
-    hutchinson,
-)
-from .ema import (
-    debias,
-    ema,
-    one_minus_power,
-    trace,
-)
+from .control import every, reset_every, reset_when, when
+from .cubic import cubic_subproblem
+from .curvature import gradient, hessian_vector_product, hutchinson
+from .dense import Spectrum, dense_hessian, hessian_spectrum, shifted_solve, spectrum
+from .dual import gram_like, gram_update, window_solve
+from .ema import debias, ema, one_minus_power, trace
 from .factored import (
     scale_by_factored_rms,
 )
-from .inject import (
-    inject_hyperparams,
+from .gauss_newton import (
+    bartlett_diagonal,
+    gauss_newton_bartlett,
+    gauss_newton_model_change,
+    gauss_newton_solve,
 )
+from .inject import inject_hyperparams
+from .kalman import Gaussian, choose, discriminative_update, gaussian, kalman_predict, whitened_mean
 from .kronecker import (
     damped_inverse,
     eigenbasis,
@@ -73,6 +51,7 @@ from .layers import (
     layer_rows,
     per_layer,
 )
+from .line_search import backtracking, loss_change
 from .low_rank import (
     Basis,
     Coordinates,
@@ -93,17 +72,7 @@ from .moments import (
     momentum,
     running_max,
 )
-from .notation.build import (
-    Flow,
-    chain,
-    delay,
-    flow,
-    named,
-    scheduled,
-    stateful,
-    step_count,
-    tap,
-)
+from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .notation.checks import (
     Interval,
     any_number,
@@ -174,28 +143,13 @@ from .notation.functions import (
 from .notation.needs import needs
 from .notation.observe import observe, observed
 from .notation.signal import Signal
-from .polyak import quadratic_polyak_step, with_polyak_step
-from .random import draw_like, random_key
-from .safeguards import all_finite, finite_curvature, with_floor, zero_unless
-from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate
-from .vector import flatten_tree, unflatten_tree
-from .window import ring_slot, window, write_slot
-from .notation.needs import (
-    needs,
-)
-from .notation.observe import (
-    observe,
-    observed,
-)
-from .notation.signal import (
-    Signal,
-)
 from .order_statistic import (
     largest_magnitude,
 )
 from .pnm import (
     positive_negative_momentum,
 )
+from .polyak import quadratic_polyak_step, with_polyak_step
 from .prediction import (
     send_at,
 )
@@ -214,6 +168,7 @@ from .rectification import (
     Rectification,
     radam_rectification,
 )
+from .safeguards import all_finite, finite_curvature, with_floor, zero_unless
 from .scaling import (
     add_decayed_weights,
     decay_weights,
@@ -233,6 +188,8 @@ from .stable_decay import (
 from .staleness import (
     delay_gradients,
 )
+from .vector import flatten_tree, unflatten_tree
+from .window import ring_slot, window, write_slot
 
 __all__ = [
     "MOMENTUM_FORMS",
@@ -277,27 +234,27 @@ __all__ = [
     "decay_rate",
     "decay_weights",
     "delay",
-    "dense_hessian",
-    "discriminative_update",
     "delay_gradients",
+    "dense_hessian",
     "describe",
+    "discriminative_update",
     "divide",
     "divide_or_zero",
     "draw_leaves",
     "draw_like",
-    "either",
     "draw_scalar",
     "eigenbasis",
+    "either",
     "ema",
     "eval_params",
     "every",
     "exp",
-    "finite_curvature",
-    "flatten_tree",
     "exponential",
     "factor_average",
+    "finite_curvature",
     "finite_or",
     "finite_or_plain",
+    "flatten_tree",
     "flow",
     "fraction",
     "gauss_newton_bartlett",
@@ -320,8 +277,8 @@ __all__ = [
     "identity_like",
     "inject_hyperparams",
     "isfinite",
-    "kalman_predict",
     "join_layers",
+    "kalman_predict",
     "largest_magnitude",
     "layer_matrices",
     "layer_means",
@@ -362,9 +319,9 @@ __all__ = [
     "positive",
     "positive_negative_momentum",
     "project",
-    "quadratic_polyak_step",
     "project_out_params",
     "project_out_radial",
+    "quadratic_polyak_step",
     "radam_rectification",
     "random_basis",
     "random_coordinates",
@@ -372,14 +329,8 @@ __all__ = [
     "reduce_leaves",
     "reset_every",
     "reset_when",
-    "ring_slot",
-    "scale_by_learning_rate",
-    "scheduled",
-    "shifted_solve",
-    "sigmoid",
-    "sign",
-    "spectrum",
     "residual",
+    "ring_slot",
     "running_max",
     "sandwich",
     "scale_by_factored_rms",
@@ -387,10 +338,12 @@ __all__ = [
     "scheduled",
     "second_moment",
     "send_at",
+    "shifted_solve",
     "sigmoid",
     "sign",
     "signs_agree",
     "softplus",
+    "spectrum",
     "split",
     "sqrt",
     "square",
@@ -404,8 +357,8 @@ __all__ = [
     "trace",
     "transformation",
     "transpose",
-    "unflatten_tree",
     "typical_gradient",
+    "unflatten_tree",
     "unit_norm",
     "unproject",
     "when",

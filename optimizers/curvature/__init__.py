@@ -2,6 +2,7 @@
 
 from .adahessian import adahessian, scale_by_adahessian
 from .egn import egn, scale_by_egn
+from .k_fac import k_fac, scale_by_k_fac
 from .lazy_cubic_newton import lazy_cubic_newton, scale_by_lazy_cubic_newton
 from .lazy_newton import lazy_newton, scale_by_lazy_newton
 from .m_fac import m_fac, scale_by_m_fac
@@ -9,14 +10,12 @@ from .oasis import oasis, scale_by_oasis
 from .sania import sania, scale_by_sania
 from .sophia_g import scale_by_sophia_g, sophia_g
 from .sophia_h import scale_by_sophia_h, sophia_h
-from .stochastic_newton_filter import (
-    scale_by_stochastic_newton_filter,
-    stochastic_newton_filter,
-)
+from .stochastic_newton_filter import scale_by_stochastic_newton_filter, stochastic_newton_filter
 
 __all__ = [
     "adahessian",
     "egn",
+    "k_fac",
     "lazy_cubic_newton",
     "lazy_newton",
     "m_fac",
@@ -24,24 +23,13 @@ __all__ = [
     "sania",
     "scale_by_adahessian",
     "scale_by_egn",
+    "scale_by_k_fac",
     "scale_by_lazy_cubic_newton",
     "scale_by_lazy_newton",
     "scale_by_m_fac",
     "scale_by_oasis",
     "scale_by_sania",
     "scale_by_sophia_g",
-from .k_fac import (
-    k_fac,
-    scale_by_k_fac,
-)
-from .sophia_h import (
-    scale_by_sophia_h,
-    sophia_h,
-)
-
-__all__ = [
-    "k_fac",
-    "scale_by_k_fac",
     "scale_by_sophia_h",
     "scale_by_stochastic_newton_filter",
     "sophia_g",
