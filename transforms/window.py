@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .last_values import slots_like
 from .notation.build import Flow, delay, flow, step_count
 from .notation.checks import count_from_1, transformation
 from .notation.functions import lift
@@ -27,7 +28,7 @@ def window(size: int, *, slot: Any = None, dtype: Any = None) -> Flow:
     """
 
     def step(g: Signal) -> Signal:
-        past = delay(_empty(g, size=size), dtype=dtype)
+        past = delay(slots_like(g, size), dtype=dtype)
         kept = g if dtype is None else _rounded(g, dtype=dtype)
         return past << write_slot(past, kept, ring_slot(size) if slot is None else slot)
 
@@ -59,4 +60,3 @@ def _written(stack: Any, value: Any, slot: Any) -> Any:
 
 _write = lift(_written, "write_slot")
 _rounded = lift(lambda x, dtype: x.astype(dtype).astype(x.dtype), "rounded")
-_empty = lift(lambda x, size: jnp.broadcast_to(jnp.zeros_like(x), (size, *x.shape)), "slots")

@@ -43,7 +43,7 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, one entry per column."""
-        known = {k: v for k, v in self.arguments.items() if _is_shown(v)}
+        known = shown_arguments(self.arguments)
         arguments = ", ".join(f"{name}={brief(value)}" for name, value in known.items())
         state = readable_bytes(self.state_bytes) if self.state_bytes else ""
         per_parameter = f"{self.bytes_per_parameter:.2f}" if self.state_bytes else ""
@@ -192,9 +192,8 @@ class _FlowRows:
         kernel = slot.kernel if isinstance(slot, Machine) else None
         if name:
             path, label = _joined(path, name), kernel.name if kernel else "delay"
-            yield Row(
-                path, name, depth, label, kernel.arguments if kernel else {}, state_size(held)
-            )
+            arguments = kernel.arguments if kernel else {}
+            yield Row(path, name, depth, label, arguments, state_size(held))
             depth += 1
         if kernel:
             yield from _children(kernel, held, path, depth)
@@ -211,12 +210,10 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
-def _is_shown(value: Any) -> bool:
-    return (
-        value is not None
-        and value is not False
-        and not isinstance(value, optax.GradientTransformation)
-    )
+def shown_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters without what is switched off, and what has a place of its own."""
+    hidden = (type(None), optax.GradientTransformation)
+    return {k: v for k, v in arguments.items() if v is not False and not isinstance(v, hidden)}
 
 
 def readable_bytes(size: int) -> str:

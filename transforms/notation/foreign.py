@@ -125,7 +125,7 @@ _ANONYMOUS = {"stateless", "with_extra_args_support", "init_fn", "update_fn", "u
 
 
 def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
-    """The numbers that a function closes over: the hyper-parameters of a foreign transformation."""
+    """The numbers that a function closes over: hyper-parameters of a foreign transformation."""
     captured = _captured(function)
     return {
         k: value for k, value in captured.items() if isinstance(value, bool | int | float | str)
