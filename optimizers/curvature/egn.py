@@ -39,7 +39,7 @@ at_least_1 = Interval(1.0, float("inf"))
 
 
 @transformation(damping=positive)
-def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: Any = 0.0) -> Flow:
+def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: float = 0.0) -> Flow:
     """The exact, damped Gauss-Newton direction of the batch.
 
         u_t = (J^T Q J + damping I)^{-1} J^T r = J^T (Q J J^T + damping I)^{-1} r
@@ -68,7 +68,7 @@ def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: Any = 0.0) -> 
     def step(g: Signal, params: Signal, outputs_fn: Signal, outputs_loss_fn: Signal) -> Signal:
         u = gauss_newton_solve(outputs_fn, outputs_loss_fn, params, g, damping, loss)
         u = zero_unless(tap("curvature_is_finite", all_finite(u)), u)
-        if isinstance(momentum, int | float) and momentum == 0:
+        if momentum == 0:
             return u
         return u >> named("mu", ema(momentum)) >> debias(momentum)
 
@@ -96,7 +96,7 @@ def egn(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     damping: Any = 1.0,
     loss: str = "mse",
-    momentum: Any = 0.0,
+    momentum: float = 0.0,
     line_search: bool = False,
     aggressiveness: Any = 0.9,
     decrease_factor: Any = 0.8,

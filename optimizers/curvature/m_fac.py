@@ -81,7 +81,7 @@ def m_fac(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     num_grads: int = 1024,
     damping: Any = 1e-5,
-    momentum: Any = 0.0,
+    momentum: float = 0.0,
     weight_decay: Any = 0.0,
     mask: Any = None,
     window_dtype: Any = None,
@@ -109,6 +109,6 @@ def m_fac(
       [-1.0, -0.0]
     """
     parts = [add_decayed_weights(weight_decay), scale_by_m_fac(num_grads, damping, window_dtype)]
-    if not (isinstance(momentum, int | float) and momentum == 0):
+    if not (momentum == 0):
         parts.append(named("mu", ema(momentum)))
     return on_leaves(mask, chain(*parts, scale_by_learning_rate(learning_rate)))

@@ -63,7 +63,7 @@ def truncated_hessian(
 def scale_by_oasis(
     b2: Any = 0.99,
     alpha: Any = 1e-5,
-    momentum: Any = 0.0,
+    momentum: float = 0.0,
     warmup_samples: int = 1,
     num_samples: int = 1,
     key: Any = 0,
@@ -101,7 +101,7 @@ def scale_by_oasis(
 
 
 def _direction(g: Signal, momentum: Any) -> Signal:
-    is_off = isinstance(momentum, int | float) and momentum == 0
+    is_off = momentum == 0
     return g if is_off else g >> named("mu", ema(momentum))
 
 
@@ -118,7 +118,7 @@ def oasis(
     b2: Any = 0.99,
     alpha: Any = 1e-5,
     adaptive: bool = True,
-    momentum: Any = 0.0,
+    momentum: float = 0.0,
     weight_decay: Any = 0.0,
     warmup_samples: int = 1,
     num_samples: int = 1,
