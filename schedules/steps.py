@@ -110,4 +110,4 @@ def _share(steps: jax.Array, length: float) -> jax.Array:
 
 def between(start: Numeric, end: Numeric, left: jax.Array) -> jax.Array:
     """The value between `start` (left = 1) and `end` (left = 0), exact at both."""
-    return start * left + end * (1 - left)
+    return jnp.asarray(start * left + end * (1 - left))

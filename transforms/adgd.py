@@ -11,7 +11,7 @@ from .notation.signal import Signal
 
 
 def adgd_step_size(
-    learning_rate: Any, params: Signal, grads: Signal, previous: Signal, weights: Signal
+    learning_rate: Any, params: Signal, grads: Signal, previous: Any, weights: Signal
 ) -> Signal:
     """The rate of Malitsky and Mishchenko in a diagonal norm: no line search, no constants.
 

@@ -110,7 +110,7 @@ def _diagonal_of(
     sampler: Sampler | None,
 ) -> Leaves:
     if ready is not None:
-        return ready.map(finite_curvature)  # type: ignore[no-any-return]
+        return ready.map(finite_curvature)
     if logits_fn is None:
         raise FlowError(missing_input(context.label, "logits_fn"))
     at = context.given
@@ -197,7 +197,7 @@ def _solved(
     dtype = at_least_float32(out.dtype)
 
     def backward(vector: Any) -> Leaves:
-        return pull(vector.reshape(out.shape).astype(out.dtype))[0]  # type: ignore[no-any-return]
+        return pull(vector.reshape(out.shape).astype(out.dtype))[0]
 
     def row(vector: Any) -> Any:
         return push(backward(vector)).reshape(-1).astype(dtype)

@@ -29,6 +29,7 @@ class Width(NamedTuple):
 
 def widths(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
     """Tree of the `Width` of each leaf; see `mup_width_multipliers` for the arguments."""
+    treedef: Any
     leaves, treedef = jax.tree.flatten(params)
     shapes = base_shapes(params) if callable(base_shapes) else base_shapes
     bases = treedef.flatten_up_to(shapes)

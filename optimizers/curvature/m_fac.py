@@ -109,6 +109,6 @@ def m_fac(
       [-1.0, -0.0]
     """
     parts = [add_decayed_weights(weight_decay), scale_by_m_fac(num_grads, damping, window_dtype)]
-    if not (momentum == 0):
+    if momentum != 0:
         parts.append(named("mu", ema(momentum)))
     return on_leaves(mask, chain(*parts, scale_by_learning_rate(learning_rate)))

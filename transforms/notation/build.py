@@ -328,7 +328,7 @@ def send(
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
     if getattr(target, "is_lifted", False):
-        return target(signal)  # type: ignore[no-any-return]
+        return target(signal)
     raise FlowError(
         f"a signal cannot be sent into {target!r}: expected a gradient transformation, "
         "or a function made with lift()"

@@ -41,7 +41,7 @@ def draw(
     path: str | Path | None = None,
     depth: int | None = 1,
 ) -> Drawing:
-    """Draws a transformation: its signals from top to bottom, what is kept for the next step dashed.
+    """Draws a transformation: signals from top to bottom, what the next step reads dashed.
 
     Boxes that keep state are heavy in text, and yellow in pictures. A signal that is used twice
     is drawn once. Optax transformations are single boxes.

@@ -104,7 +104,8 @@ class Picture:
         inside = "\n".join(map(_svg, self.shapes))
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
-            f'viewBox="0 0 {self.width:g} {self.height:g}" font-family="{FONT}">\n{inside}\n</svg>\n'
+            f'viewBox="0 0 {self.width:g} {self.height:g}" font-family="{FONT}">\n'
+            f"{inside}\n</svg>\n"
         )
 
     def save(self, path: str | Path) -> None:
@@ -290,7 +291,7 @@ def _paint(axes: Any, shape: Any, order: int) -> None:
         )
 
 
-def _curve(corners: tuple[tuple[int, int], ...], curve: Any) -> Any:
+def _curve(corners: Any, curve: Any) -> Any:
     start, *inner, end = corners
     points, codes = [start], [curve.MOVETO]
     for before, corner, after in zip(corners, inner, [*inner[1:], end], strict=False):
