@@ -122,7 +122,7 @@ def spam(
       mask: leaves that decay; default all.
 
     Example:
-      >>>       >>> import jax.numpy as jnp
+      >>> import jax.numpy as jnp
       >>> from gradchain.optimizers import spam
       >>> opt = spam(0.5)
       >>> params = jnp.array([1.0, -1.0])
