@@ -1,11 +1,5 @@
 """The primitives, and the flow notation that joins them."""
 
-from .adgd import adgd_step_size
-from .alignment import (
-    cosine_similarity,
-)
-from .block_average import block_average
-from .branch import either, on_leaves
 from .adgd import (
     adgd_step_size,
 )
@@ -26,15 +20,6 @@ from .channels import (
     norm_loss_gradient,
     normalize_gradients,
     unit_norm,
-)
-from .control import every, reset_every, reset_when, when
-from .cubic import cubic_subproblem
-from .curvature import gradient, hessian_vector_product, hutchinson
-from .dense import Spectrum, dense_hessian, hessian_spectrum, shifted_solve, spectrum
-from .dual import gram_like, gram_update, window_solve
-from .ema import debias, ema, one_minus_power, trace
-from .factored import (
-    scale_by_factored_rms,
 )
 from .control import (
     every,
@@ -92,9 +77,6 @@ from .gauss_newton import (
     gauss_newton_model_change,
     gauss_newton_solve,
 )
-from .inject import inject_hyperparams
-from .kalman import Gaussian, choose, discriminative_update, gaussian, kalman_predict, whitened_mean
-)
 from .inject import (
     inject_hyperparams,
 )
@@ -141,7 +123,6 @@ from .line_search import (
     backtracking,
     loss_change,
 )
-from .line_search import backtracking, loss_change
 from .low_rank import (
     Basis,
     Coordinates,
@@ -171,7 +152,6 @@ from .moments import (
     momentum,
     running_max,
 )
-from .notation.build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .newton_schulz import (
     newton_schulz,
 )
@@ -260,9 +240,6 @@ from .notation.functions import (
     where,
     zeros_like,
 )
-from .notation.needs import needs
-from .notation.observe import observe, observed
-from .notation.signal import Signal
 from .notation.needs import (
     needs,
 )
@@ -289,7 +266,6 @@ from .per_leaf import (
 from .pnm import (
     positive_negative_momentum,
 )
-from .polyak import quadratic_polyak_step, with_polyak_step
 from .polyak import (
     quadratic_polyak_step,
     with_polyak_step,
@@ -316,12 +292,10 @@ from .rectification import (
     Rectification,
     radam_rectification,
 )
-from .safeguards import all_finite, finite_curvature, with_floor, zero_unless
 from .safeguards import (
     all_finite,
     finite_curvature,
     with_floor,
-    zero_unless,
 )
 from .scaling import (
     add_decayed_weights,
@@ -343,8 +317,6 @@ from .stable_decay import (
 from .staleness import (
     delay_gradients,
 )
-from .vector import flatten_tree, unflatten_tree
-from .window import ring_slot, window, write_slot
 from .structured import (
     structure_named,
 )
@@ -586,6 +558,5 @@ __all__ = [
     "with_floor",
     "with_polyak_step",
     "write_slot",
-    "zero_unless",
     "zeros_like",
 ]

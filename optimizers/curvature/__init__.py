@@ -1,16 +1,5 @@
 """Second-order methods."""
 
-from .adahessian import adahessian, scale_by_adahessian
-from .egn import egn, scale_by_egn
-from .k_fac import k_fac, scale_by_k_fac
-from .lazy_cubic_newton import lazy_cubic_newton, scale_by_lazy_cubic_newton
-from .lazy_newton import lazy_newton, scale_by_lazy_newton
-from .m_fac import m_fac, scale_by_m_fac
-from .oasis import oasis, scale_by_oasis
-from .sania import sania, scale_by_sania
-from .sophia_g import scale_by_sophia_g, sophia_g
-from .sophia_h import scale_by_sophia_h, sophia_h
-from .stochastic_newton_filter import scale_by_stochastic_newton_filter, stochastic_newton_filter
 from .adahessian import (
     adahessian,
     scale_by_adahessian,
