@@ -296,7 +296,6 @@ from .safeguards import (
     all_finite,
     finite_curvature,
     with_floor,
-    zero_unless,
 )
 from .scaling import (
     add_decayed_weights,
@@ -560,6 +559,5 @@ __all__ = [
     "with_floor",
     "with_polyak_step",
     "write_slot",
-    "zero_unless",
     "zeros_like",
 ]
