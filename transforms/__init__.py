@@ -58,7 +58,7 @@ from .layers import (
     layer_norms,
     layer_rows,
     per_layer,
-    per_leaf,
+    spread,
 )
 from .low_rank import (
     Basis,
@@ -164,6 +164,7 @@ from .notation.signal import Signal
 from .order_statistic import (
     largest_magnitude,
 )
+from .per_leaf import per_leaf
 from .pnm import (
     positive_negative_momentum,
 )
@@ -336,6 +337,7 @@ __all__ = [
     "softplus",
     "solve_gram",
     "split",
+    "spread",
     "sqrt",
     "square",
     "stable_weight_decay",
