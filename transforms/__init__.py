@@ -117,7 +117,7 @@ from .layers import (
     layer_norms,
     layer_rows,
     per_layer,
-    per_leaf,
+    spread,
 )
 from .leaf_multipliers import (
     leaf_multipliers,
@@ -262,6 +262,9 @@ from .order_statistic import (
 )
 from .orthogonalize import (
     polar_factor,
+)
+from .per_leaf import (
+    per_leaf,
 )
 from .pnm import (
     positive_negative_momentum,
@@ -532,6 +535,7 @@ __all__ = [
     "solve_gram",
     "spectrum",
     "split",
+    "spread",
     "sqrt",
     "square",
     "stable_weight_decay",
