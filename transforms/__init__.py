@@ -101,18 +101,6 @@ from .notation.draw import draw
 from .notation.errors import FlowError
 from .notation.evaluation import eval_params
 from .notation.foreign import Kernel
-from .notation.describe import (
-    describe,
-)
-from .notation.errors import (
-    FlowError,
-)
-from .notation.evaluation import (
-    eval_params,
-)
-from .notation.foreign import (
-    Kernel,
-)
 from .notation.functions import (
     absolute,
     clip,

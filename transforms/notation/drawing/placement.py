@@ -4,6 +4,7 @@ Every group is laid out on its own and then is one item of the group around it. 
 the frame of a group does so at a port, on the upper side where the signal enters.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -318,7 +319,6 @@ class _Level:
                 keys = {id(i): wanted.get(id(i), i.x) + i.width / 2 for i in self.layers[index]}
                 self.layers[index].sort(key=lambda item, keys=keys: keys[id(item)])
                 self._pack(self.layers[index])
-                self._spread_pins()
         self.layers = kept
         for layer in self.layers:
             self._pack(layer)
@@ -463,7 +463,7 @@ class _Level:
         width = max(width, title + 2 * pad)
         ports = sorted(entering.values())
         edges = [0, *ports, width]
-        for left, right in zip(edges[:-1], edges[1:], strict=True):
+        for left, right in itertools.pairwise(edges):
             if right - left >= title + 2 * pad:
                 return Placement(width, height, boxes, wires, entering, leaving, left + pad)
         width = ports[-1] + title + 2 * pad
