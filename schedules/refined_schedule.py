@@ -189,9 +189,7 @@ def record_grad_norms(total_steps: int, ord: int = 2) -> optax.GradientTransform
         del params
         return RecordGradNormsState(jnp.zeros([], jnp.int32), jnp.zeros(capacity, float))
 
-    def update(
-        updates: Any, state: Any, params: Any = None
-    ) -> tuple[Any, RecordGradNormsState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RecordGradNormsState]:
         del params
         norms = state.norms.at[state.count].set(_global_norm(updates, ord), mode="drop")
         return updates, RecordGradNormsState(optax.safe_increment(state.count), norms)

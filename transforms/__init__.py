@@ -117,7 +117,7 @@ from .layers import (
     layer_norms,
     layer_rows,
     per_layer,
-    per_leaf,
+    spread,
 )
 from .leaf_multipliers import (
     leaf_multipliers,
@@ -263,6 +263,9 @@ from .order_statistic import (
 from .orthogonalize import (
     polar_factor,
 )
+from .per_leaf import (
+    per_leaf,
+)
 from .pnm import (
     positive_negative_momentum,
 )
@@ -296,7 +299,6 @@ from .safeguards import (
     all_finite,
     finite_curvature,
     with_floor,
-    zero_unless,
 )
 from .scaling import (
     add_decayed_weights,
@@ -533,6 +535,7 @@ __all__ = [
     "solve_gram",
     "spectrum",
     "split",
+    "spread",
     "sqrt",
     "square",
     "stable_weight_decay",
@@ -560,6 +563,5 @@ __all__ = [
     "with_floor",
     "with_polyak_step",
     "write_slot",
-    "zero_unless",
     "zeros_like",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .notation.build import delay, scheduled, step_count
-from .notation.functions import global_dot, lift, sqrt, square
+from .notation.functions import global_dot, lift, square
 from .notation.signal import Signal
 
 
@@ -40,16 +40,16 @@ def adgd_step_size(
     moved = global_dot(weights, square(params - at))
     changed = global_dot(1 / weights, square(dg))
     at << params
-    new = _next_rate(
-        scheduled(learning_rate), rate, ratio, sqrt(moved), sqrt(changed), step_count()
-    )
+    new = _next_rate(scheduled(learning_rate), rate, ratio, moved, changed, step_count())
     ratio << _growth(rate, new, step_count())
     return rate << new
 
 
 def _next(first: Any, rate: Any, ratio: Any, moved: Any, changed: Any, t: Any) -> Any:
     allowed = jnp.where(jnp.isinf(ratio), jnp.inf, jnp.sqrt(1 + ratio) * rate)
-    measured = jnp.where(changed > 0, moved / jnp.where(changed > 0, 2 * changed, 1), allowed)
+    is_known = (moved > 0) & (changed > 0)
+    squared = jnp.where(is_known, moved, 1) / jnp.where(is_known, 4 * changed, 1)
+    measured = jnp.where(is_known, jnp.sqrt(squared), allowed)
     new = jnp.minimum(allowed, measured)
     return jnp.where(t == 1, first, jnp.where(jnp.isfinite(new) & (new > 0), new, rate))
 

@@ -79,6 +79,8 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
         kernel.needs,
         children=(inner,),
         stateless=kernel.stateless,
+        inside=lambda state: (state,),
+        rebuild=lambda children: _resting(*children, otherwise),
     )
 
 

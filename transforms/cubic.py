@@ -41,17 +41,17 @@ def _minimised(of: Spectrum, m: Any, g: Any, iterations: int) -> Any:
     c = matmul(of.vectors.T, g)
     base = jnp.minimum(values[0], 0)
     gaps = values - base
-    x = _root(gaps, base, jnp.abs(c), m, iterations)
+    x = _polished(gaps, base, c, m, jax.lax.stop_gradient(_root(gaps, base, c, m, iterations)))
     inner = -_ratio(c, gaps + x)
-    length = 2 * (x - base) / m
-    missing = jnp.sqrt(jnp.maximum(length**2 - jnp.sum(inner**2), 0))
-    is_hard = (base < 0) & (x <= 0)
-    inner = inner.at[0].add(jnp.where(is_hard, missing, 0))
+    missing = (2 * (x - base) / m) ** 2 - jnp.sum(inner**2)
+    is_hard = (base < 0) & (x <= 0) & (missing > 0)
+    inner = inner.at[0].add(jnp.where(is_hard, jnp.sqrt(jnp.where(is_hard, missing, 1)), 0))
     return jnp.where(usable, matmul(of.vectors, inner), 0)
 
 
 def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
     """The x >= 0 with |c / (gaps + x)| = 2 (x - base) / m; 0 where there is none."""
+    c = jnp.abs(c)
     norm = jnp.sqrt(jnp.sum(c**2))
     low = jnp.max(_root_of_one(gaps, base, c, m))
     high = jnp.maximum(_root_of_one(gaps[0], base, norm, m), low)
@@ -70,6 +70,16 @@ def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
     falls_short = jnp.sqrt(jnp.sum(_ratio(c, gaps) ** 2)) <= -2 * base / m
     x = jax.lax.fori_loop(0, iterations, refine, (low, high, high))[2]
     return jnp.where(falls_short & (low <= 0), 0, x)
+
+
+def _polished(gaps: Any, base: Any, c: Any, m: Any, root: Any) -> Any:
+    """The root after one more Newton step: derivatives go through this step, not the search."""
+    is_inside = root > 0
+    ratio = _ratio(c, gaps + jnp.where(is_inside, root, 1))
+    n = jnp.sqrt(jnp.where(is_inside, jnp.sum(ratio**2), 1))
+    fall = jnp.sum(_ratio(ratio**2, gaps + jnp.where(is_inside, root, 1))) / n + 2 / m
+    step = (n - 2 * (root - base) / m) / jax.lax.stop_gradient(fall)
+    return jnp.where(is_inside, jnp.maximum(root + step, 0), root)
 
 
 def _root_of_one(gap: Any, base: Any, c: Any, m: Any) -> Any:

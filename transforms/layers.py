@@ -10,7 +10,7 @@ of the kernel, and nothing at the other leaves:
 so that G = A^T D. Kernels that a scan stacks have a further axis in front of all of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -362,27 +362,24 @@ def per_layer(value: Any, like: Signal) -> Any:
     return lift_tree(looked_up, "per_layer")(like)
 
 
-def per_leaf(values: Any, like: Signal, default: Any) -> Signal:
-    """A scalar for every leaf, from a tree that may be cut off above the leaves.
+def spread(values: Any, default: Any) -> Callable[[Any], Any]:
+    """A number for every leaf of a tree, from a tree of numbers that may be cut off above them.
 
     Args:
-      values: tree of numbers; one above several leaves is that of all of them.
-      like: a tree signal.
+      values: one above several leaves is that of all of them.
       default: the number of leaves without one.
+
+    Returns:
+      A function from a tree to the tree of its numbers; see `per_leaf`.
     """
 
-    def spread(tree: Leaves) -> Leaves:
-        def number(name: tuple[Any, ...], leaf: Any) -> Any:
-            node = values
-            for part in name:
-                node = node if _is_number(node) else _child(node, part, None)
-            number = node if _is_number(node) else default
-            return MISSING if is_missing(leaf) else jnp.asarray(number, leaf.real.dtype)
+    def number(path: Sequence[Any], _: Any) -> Any:
+        node = values
+        for part in plain_path(path):
+            node = node if _is_number(node) else _child(node, part, None)
+        return node if _is_number(node) else default
 
-        names = leaf_names(tree.treedef)
-        return Leaves(map(number, names, tree.values), tree.treedef)
-
-    return lift_tree(spread, "per_leaf")(like)
+    return lambda tree: jax.tree_util.tree_map_with_path(number, tree)
 
 
 def _is_number(node: Any) -> bool:

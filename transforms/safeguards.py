@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .notation.checks import check_choice
-from .notation.functions import lift, lift_tree, maximum
+from .notation.functions import lift_tree, maximum
 from .notation.signal import Signal
 from .notation.values import Leaves
 
@@ -38,6 +38,3 @@ def _all_finite(*trees: Leaves) -> Any:
 
 all_finite = lift_tree(_all_finite, "all_finite")
 """True as a scalar signal if every entry of these trees is finite."""
-
-zero_unless = lift(lambda condition, x: jnp.where(condition, x, 0), "zero_unless")
-"""`zero_unless(condition, x)`: x, or zeros where a scalar condition does not hold."""

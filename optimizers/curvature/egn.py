@@ -30,7 +30,6 @@ from ...transforms import (
     tap,
     transformation,
     where,
-    zero_unless,
 )
 
 LOSSES = ("mse", "ce", "bce")
@@ -67,7 +66,7 @@ def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: float = 0.0) -
 
     def step(g: Signal, params: Signal, outputs_fn: Signal, outputs_loss_fn: Signal) -> Signal:
         u = gauss_newton_solve(outputs_fn, outputs_loss_fn, params, g, damping, loss)
-        u = zero_unless(tap("curvature_is_finite", all_finite(u)), u)
+        u = where(tap("curvature_is_finite", all_finite(u)), u, 0.0)
         if momentum == 0:
             return u
         return u >> named("mu", ema(momentum)) >> debias(momentum)

@@ -26,9 +26,9 @@ from ...transforms import (
     tap,
     transformation,
     unflatten_tree,
+    where,
     window,
     window_solve,
-    zero_unless,
 )
 
 
@@ -59,7 +59,7 @@ def scale_by_m_fac(num_grads: int = 1024, damping: Any = 1e-5, window_dtype: Any
 
     def step(g: Signal) -> Signal:
         flat = flatten_tree(g)
-        kept = zero_unless(tap("gradient_is_finite", all_finite(flat)), flat)
+        kept = where(tap("gradient_is_finite", all_finite(flat)), flat, 0.0)
         rows = kept >> named("window", window(num_grads, dtype=window_dtype))
         slot = ring_slot(num_grads)
         gram = delay(gram_like(rows), name="gram")

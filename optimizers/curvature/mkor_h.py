@@ -1,5 +1,6 @@
 """MKOR-H."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import optax
@@ -7,9 +8,11 @@ import optax
 from ...catalogue import method
 from ...transforms import (
     Flow,
+    Layers,
     Signal,
     any_number,
     chain,
+    count_from_0,
     count_from_1,
     debias,
     decay_rate,
@@ -17,7 +20,9 @@ from ...transforms import (
     either,
     ema,
     flow,
+    fraction,
     named,
+    positive,
     step_count,
     tap,
     transformation,
@@ -25,15 +30,31 @@ from ...transforms import (
 )
 from .mkor import heavy_ball, scale_by_mkor
 
-INFINITE = float("inf")
 
-
-@transformation(loss_decay=decay_rate, switch_interval=count_from_1, switch_threshold=any_number)
+@transformation(
+    loss_decay=decay_rate,
+    switch_interval=count_from_1,
+    switch_threshold=any_number,
+    warmup_steps=count_from_0,
+    clip_value=positive,
+    gamma=decay_rate,
+    stabilization_factor=fraction,
+    stabilization_threshold=positive,
+)
 def scale_by_mkor_h(
     loss_decay: Any = 0.99,
     switch_interval: int = 100,
     switch_threshold: Any = 0.01,
-    **mkor_arguments: Any,
+    update_interval: int = 10,
+    warmup_steps: int = 0,
+    clip_value: Any = 100.0,
+    variant: str = "official",
+    gamma: Any = 0.9,
+    stabilization_factor: Any = 0.9,
+    stabilization_threshold: Any = 2.0,
+    first_order_layers: Sequence[str] = (),
+    layers: Layers = None,
+    axis_name: Any = None,
 ) -> Flow:
     r"""MKOR until the loss falls too slowly, then for good the plain gradient.
 
@@ -48,7 +69,16 @@ def scale_by_mkor_h(
       loss_decay: beta, in [0, 1).
       switch_interval: steps between checks.
       switch_threshold: least relative decrease per interval that keeps MKOR going.
-      **mkor_arguments: those of `scale_by_mkor`.
+      update_interval: this and the following as in `scale_by_mkor`.
+      warmup_steps: see there.
+      clip_value: see there.
+      variant: see there.
+      gamma: see there.
+      stabilization_factor: see there.
+      stabilization_threshold: see there.
+      first_order_layers: see there.
+      layers: see there.
+      axis_name: see there.
 
     Extra inputs:
       value: the loss at params.
@@ -58,14 +88,26 @@ def scale_by_mkor_h(
       Mozaffari et al. 2023, MKOR. The paper monitors the rate at which the loss falls without
       giving constants, the official code has a manual flag: the rule is ours.
     """
-    second_order = scale_by_mkor(**mkor_arguments)
+    second_order = scale_by_mkor(
+        update_interval,
+        warmup_steps,
+        clip_value,
+        variant,
+        gamma,
+        stabilization_factor,
+        stabilization_threshold,
+        first_order_layers,
+        layers,
+        axis_name,
+    )
 
     def step(g: Signal, value: Signal) -> Signal:
         loss = value >> named("loss", ema(loss_decay)) >> debias(loss_decay)
-        before = delay(INFINITE, name="loss_before")
+        before = delay(0.0, name="loss_before")
         going = delay(True, name="second_order")
-        check = step_count() % switch_interval == 0
-        slow = before - loss < switch_threshold * abs(before)
+        t = step_count()
+        check = t % switch_interval == 0
+        slow = (t > switch_interval) & (before - loss < switch_threshold * abs(before))
         going_on = going << going & ~(check & slow)
         before << where(check, loss, before)
         return either(tap("second_order", going_on), second_order, optax.identity(), g)
@@ -80,7 +122,16 @@ def scale_by_mkor_h(
     learning_rate=0.02,
     complex_ok=False,
 )
-@transformation(loss_decay=decay_rate, switch_interval=count_from_1, switch_threshold=any_number)
+@transformation(
+    loss_decay=decay_rate,
+    switch_interval=count_from_1,
+    switch_threshold=any_number,
+    warmup_steps=count_from_0,
+    clip_value=positive,
+    gamma=decay_rate,
+    stabilization_factor=fraction,
+    stabilization_threshold=positive,
+)
 def mkor_h(
     learning_rate: optax.ScalarOrSchedule,
     momentum: Any = 0.9,
@@ -90,8 +141,15 @@ def mkor_h(
     loss_decay: Any = 0.99,
     switch_interval: int = 100,
     switch_threshold: Any = 0.01,
+    warmup_steps: int = 0,
+    variant: str = "official",
+    gamma: Any = 0.9,
+    stabilization_factor: Any = 0.9,
+    stabilization_threshold: Any = 2.0,
+    first_order_layers: Sequence[str] = (),
     backend: Any = None,
-    **mkor_arguments: Any,
+    layers: Layers = None,
+    axis_name: Any = None,
 ) -> Flow:
     """MKOR-H: `scale_by_mkor_h`, then heavy-ball SGD or another first-order method.
 
@@ -106,8 +164,15 @@ def mkor_h(
       loss_decay: see `scale_by_mkor_h`.
       switch_interval: likewise.
       switch_threshold: likewise.
-      backend: see `mkor`.
-      **mkor_arguments: further ones of `scale_by_mkor`.
+      warmup_steps: this and the following as in `mkor`.
+      variant: see there.
+      gamma: see there.
+      stabilization_factor: see there.
+      stabilization_threshold: see there.
+      first_order_layers: see there.
+      backend: see there.
+      layers: see there.
+      axis_name: see there.
 
     Example:
       >>> import jax.numpy as jnp
@@ -124,8 +189,15 @@ def mkor_h(
         loss_decay,
         switch_interval,
         switch_threshold,
-        update_interval=update_interval,
-        clip_value=clip_value,
-        **mkor_arguments,
+        update_interval,
+        warmup_steps,
+        clip_value,
+        variant,
+        gamma,
+        stabilization_factor,
+        stabilization_threshold,
+        first_order_layers,
+        layers,
+        axis_name,
     )
     return chain(precondition, backend or heavy_ball(learning_rate, momentum, weight_decay))

@@ -16,6 +16,7 @@ from ...transforms import (
     check_choice,
     flow,
     per_leaf,
+    spread,
     transformation,
 )
 
@@ -157,7 +158,7 @@ def scale_leaves(multipliers: Any) -> Flow:
     """
 
     def step(u: Signal) -> Signal:
-        return u * per_leaf(multipliers, u, 1.0)
+        return u * per_leaf(u, spread(multipliers, 1.0))
 
     return flow(step)
 

@@ -29,8 +29,8 @@ from ...transforms import (
     tap,
     transformation,
     unflatten_tree,
+    where,
     whitened_mean,
-    zero_unless,
 )
 
 
@@ -89,7 +89,7 @@ def scale_by_stochastic_newton_filter(
         flat = whitened_mean(belief, ridge)
         is_usable = tap("curvature_is_finite", all_finite(flat))
         past << choose(is_usable, belief, past)
-        u = unflatten_tree(zero_unless(is_usable, flat), g)
+        u = unflatten_tree(where(is_usable, flat, 0.0), g)
         if not line_search:
             return u
         s = backtracking(

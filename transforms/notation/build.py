@@ -358,6 +358,7 @@ def _splice(signal: Signal, inner: Flow, reader: Reader | None, clock: Signal | 
             if isinstance(node, Delay):
                 delays.append((node, copy))
                 copies[node.index] = reader(node, copy) if reader else copy
+                copies[node.index].scope = copy.scope
     for original, copy in delays:
         copy.written = copied(original.written)
     for name, tapped in inner.graph.taps.items():

@@ -41,10 +41,11 @@ def draw(
     path: str | Path | None = None,
     depth: int | None = 1,
 ) -> Drawing:
-    """Draws a transformation: signals from top to bottom, what the next step reads dashed.
+    """Draws a transformation, its signals running from top to bottom.
 
-    Boxes that keep state are heavy in text, and yellow in pictures. A signal that is used twice
-    is drawn once. Optax transformations are single boxes.
+    What is written for the next step is dashed. Boxes that keep state are heavy in text, and
+    yellow in pictures. A signal that is used twice is drawn once; transformations that are not
+    flows are single boxes.
 
     Args:
       transformation: any Optax transformation.
@@ -63,6 +64,22 @@ def draw(
       >>> from gradchain import chain, draw
       >>> from gradchain.transforms import ema, scale_by_learning_rate
       >>> print(draw(chain(ema(0.9), scale_by_learning_rate(0.1)), depth=0))
+                ( g )
+                  │
+                  ▼
+            ┏━━━━━━━━━━━┓
+            ┃    ema    ┃
+            ┃ decay 0.9 ┃
+            ┗━━━━━━━━━━━┛
+                  │
+                  ▼
+      ┌────────────────────────┐
+      │ scale_by_learning_rate │
+      │   learning_rate 0.1    │
+      └────────────────────────┘
+                  │
+                  ▼
+              ( update )
     """
     check("draw", {"depth": depth}, {"depth": count_from_0})
     drawing = Drawing(diagram_of(transformation, depth))

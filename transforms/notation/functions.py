@@ -277,11 +277,13 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
 
 
 def _flags(mask: Any, tree: Leaves) -> list[bool]:
-    if isinstance(mask, bool):
-        return [mask] * len(tree)
-    flags: list[Any] = tree.treedef.flatten_up_to(mask)
+    numbered = tree.treedef.unflatten(range(len(tree)))
+    spread = jax.tree.map(lambda flag, part: [flag] * len(jax.tree.leaves(part)), mask, numbered)
+    flags: list[Any] = jax.tree.leaves(spread)
     if not all(isinstance(flag, bool) for flag in flags):
-        raise ValueError("a mask must be a tree of Python booleans shaped like the params")
+        raise ValueError(
+            "a mask must be a tree of Python booleans shaped like the params, or a prefix of it"
+        )
     return flags
 
 

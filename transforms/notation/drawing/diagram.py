@@ -28,6 +28,7 @@ SYMBOLS = {
     "abs": "|x|",
 }
 COMMUTE = {"+", "*"}
+BINARY = COMMUTE | {"-", "/", "//", "%", "**", "<", "<=", ">", ">=", "==", "!="}
 MARKS = {"-": "−", "/": "÷"}
 LONGEST_DETAIL = 3
 SMALL_GROUP = 2
@@ -262,10 +263,12 @@ def _arguments_text(arguments: Mapping[str, Any]) -> str:
 
 def _function_box(node: Signal) -> Box:
     symbol = SYMBOLS.get(node.label, node.label)
-    constants = [_number(arg) for arg in node.args if not isinstance(arg, Signal)]
-    kept = [text for text in constants if text]
+    constants = [arg for arg in node.args if not isinstance(arg, Signal)]
     is_operator = symbol != node.label or not node.label.isidentifier()
-    if is_operator and len(kept) == 1 and len(node.args) == 2:
+    if node.label in BINARY:
+        constants = [int(arg) if isinstance(arg, bool) else arg for arg in constants]
+    kept = [text for text in map(_number, constants) if text]
+    if node.label in BINARY and len(kept) == 1:
         first = not isinstance(node.args[0], Signal)
         swapped = first and node.label not in COMMUTE
         return Box("operator", f"{kept[0]} {symbol}" if swapped else f"{symbol} {kept[0]}")

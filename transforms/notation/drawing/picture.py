@@ -100,13 +100,12 @@ class Picture:
 
     def svg(self) -> str:
         """The picture as a document of its own."""
-        size = f'width="{self.width:g}" height="{self.height:g}"'
-        inside = "\n".join(map(_svg, self.shapes))
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
-            f'viewBox="0 0 {self.width:g} {self.height:g}" font-family="{FONT}">\n'
-            f"{inside}\n</svg>\n"
+        width, height = f"{self.width:g}", f"{self.height:g}"
+        head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" font-family="{FONT}">'
         )
+        return "\n".join([head, *map(_svg, self.shapes), "</svg>\n"])
 
     def save(self, path: str | Path) -> None:
         """Writes it as SVG or PNG, as the ending says.
@@ -291,7 +290,7 @@ def _paint(axes: Any, shape: Any, order: int) -> None:
         )
 
 
-def _curve(corners: Any, curve: Any) -> Any:
+def _curve(corners: tuple[tuple[int, int], ...], curve: Any) -> Any:
     start, *inner, end = corners
     points, codes = [start], [curve.MOVETO]
     for before, corner, after in zip(corners, inner, [*inner[1:], end], strict=False):

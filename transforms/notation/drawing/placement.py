@@ -319,7 +319,6 @@ class _Level:
                 keys = {id(i): wanted.get(id(i), i.x) + i.width / 2 for i in self.layers[index]}
                 self.layers[index].sort(key=lambda item, keys=keys: keys[id(item)])
                 self._pack(self.layers[index])
-                self._spread_pins()
         self.layers = kept
         for layer in self.layers:
             self._pack(layer)
