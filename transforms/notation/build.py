@@ -335,7 +335,7 @@ def send(
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
     if getattr(target, "is_lifted", False):
-        return target(signal)  # type: ignore[no-any-return]
+        return target(signal)
     raise FlowError(
         f"a signal cannot be sent into {target!r}: expected a gradient transformation, "
         "or a function made with lift()"
@@ -515,8 +515,9 @@ def delay(
     Args:
       like: a signal whose shapes it has, or a number for a scalar that starts there. A delay of
         the `params` input starts at the params; of any other signal, at zeros.
-      start: number at which every entry starts instead, or a function that turns a leaf of zeros
-        into what it starts at.
+      start: number at which every entry starts instead, or a function that turns a leaf into
+        what it starts at: a param where the signal is shaped like the params, else zeros. With
+        the attribute `of_tree` it is called once, with all `Leaves`.
       name: name of the state; default after the transformation around it.
       dtype: storage dtype; default the signal's, at least float32.
       evaluation: `(weight, params_weight)` if the method's evaluation weights are

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from .build import Flow, Scope, brief
@@ -129,7 +130,7 @@ def state_size(state: Any) -> int:
 
 
 def _itemsize(dtype: Any) -> int:
-    is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
     return jax.random.key_data(jax.random.key(0)).nbytes if is_key else dtype.itemsize
 
 

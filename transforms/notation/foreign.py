@@ -92,7 +92,7 @@ def flow_kernel(inner: Any) -> Kernel:
 
     def run(context: "Context", state: Any, value: Leaves) -> tuple[Any, Any]:
         given = context.params_like(value)
-        return runner.run(value, state, given, context.inner_extra())  # type: ignore[no-any-return]
+        return runner.run(value, state, given, context.inner_extra())
 
     return Kernel(
         inner.state_name or inner.label,

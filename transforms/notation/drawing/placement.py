@@ -90,7 +90,7 @@ class Placement:
         for wire in self.wires:
             wire.paths = [[(x + dx, y + dy) for x, y in path] for path in wire.paths]
             wire.arrows = [(x + dx, y + dy) for x, y in wire.arrows]
-            wire.marks = [(x + dx, y + dy, *mark) for x, y, *mark in wire.marks]
+            wire.marks = [(x + dx, y + dy, text, up) for x, y, text, up in wire.marks]
         return self.boxes, self.wires
 
 
