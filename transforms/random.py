@@ -99,7 +99,7 @@ def draw_like(
 
     Args:
       like: a tree signal.
-      key: seed, raw key or typed key; kept in the state.
+      key: seed, raw key or typed key, kept in the state; or a signal that is a fresh key.
       distribution: "rademacher" or "gaussian".
       sampler: `(key, count, params) -> tree` in place of the distribution.
     """
@@ -114,7 +114,8 @@ def draw_like(
         return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
 
     lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
-    return lifted(like, random_key(key), step_count())
+    fresh = key if isinstance(key, Signal) else random_key(key)
+    return lifted(like, fresh, step_count())
 
 
 def draw_scalar(

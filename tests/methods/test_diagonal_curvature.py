@@ -346,7 +346,7 @@ def test_sophia_g_wants_logits():
         opt.update(params, opt.init(params), params)
     with pytest.raises(ValueError, match="logits_fn must return one real array"):
         opt.update(params, opt.init(params), params, logits_fn=lambda p: jnp.sum(p["w"]))
-    with pytest.raises(ValueError, match="eps_mode|mode"):
+    with pytest.raises(ValueError, match="mode='times'"):
         sophia_g(0.1, eps_mode="times")
 
 
