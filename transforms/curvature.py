@@ -1,11 +1,12 @@
 """Second-order information from a closure: Hessian-vector products and diagonals."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .notation.build import Flow, flow
+from .notation.build import Flow, flow, step_count
 from .notation.checks import check_choice, transformation
 from .notation.context import Context
 from .notation.errors import FlowError
@@ -13,7 +14,7 @@ from .notation.functions import lift_tree
 from .notation.needs import missing_input
 from .notation.signal import Signal
 from .notation.values import Leaves, is_missing, working
-from .random import DISTRIBUTIONS, Sampler, draw_like, random_key
+from .random import DISTRIBUTIONS, Sampler, drawn_like, random_key
 from .safeguards import finite_curvature
 
 
@@ -131,29 +132,45 @@ def hutchinson(
         value_fn: Signal | None = None,
         hessian_diag: Signal | None = None,
     ) -> Signal:
-        fresh = random_key(key)
-        keys = [fresh if i == 0 else _folded(fresh, i) for i in range(num_samples)]
-        probes = [draw_like(params, one, probe, sampler) for one in keys]
-        return _diagonal(value_fn, hessian_diag, params, *probes)
+        return _diagonal(
+            value_fn,
+            hessian_diag,
+            params,
+            random_key(key),
+            step_count(),
+            num_samples=num_samples,
+            draw=partial(drawn_like, distribution=probe, sampler=sampler),
+        )
 
     return flow(step)
 
 
-_folded = lift_tree(jax.random.fold_in, "fold_in", out=0)
-
-
 def _diagonal_of(
-    context: Context, value_fn: Any, ready: Any, params: Leaves, *probes: Leaves
+    context: Context,
+    value_fn: Any,
+    ready: Any,
+    params: Leaves,
+    fresh: Any,
+    _: Any,
+    num_samples: int,
+    draw: Any,
 ) -> Leaves:
     if ready is not None:
-        return ready.map(finite_curvature)
+        return ready.map(finite_curvature)  # type: ignore[no-any-return]
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
-    estimates = [u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u)) for u in probes]
-    total = estimates[0]
-    for estimate in estimates[1:]:
-        total = total.map(lambda a, b: a + b, estimate)
-    return total.map(lambda x: finite_curvature(x / len(probes)))
+
+    def estimate(key: Any) -> Leaves:
+        u = draw(context, params, key)
+        return u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u))
+
+    def add(total: Leaves, i: Any) -> tuple[Leaves, None]:
+        return total.map(lambda a, b: a + b, estimate(jax.random.fold_in(fresh, i))), None
+
+    total = estimate(fresh)
+    if num_samples > 1:
+        total = jax.lax.scan(add, total, jnp.arange(1, num_samples))[0]
+    return total.map(lambda x: finite_curvature(x / num_samples))
 
 
 _diagonal = lift_tree(

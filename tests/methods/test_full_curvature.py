@@ -173,12 +173,19 @@ def model(kind):
     return outputs if kind == "ce" else lambda p: outputs(p)[:, 0]
 
 
+@jax.jit
+def outputs_and_jacobian(x):
+    unravel = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, NET))[1]
+    fn = lambda v: outputs(unravel(v))  # noqa: E731
+    return fn(x), jax.jacobian(fn)(x)
+
+
 def dense_direction(kind, x, damping):
     """-((1/B) J^T Q J + damping I)^{-1} (1/B) J^T r from the card's r and Q."""
-    unravel = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, NET))[1]
-    fn = model(kind)
-    o = np.asarray(fn(unravel(x)))
-    jac = np.asarray(jax.jacobian(lambda v: fn(unravel(v)))(jnp.asarray(x))).reshape(o.size, -1)
+    o, jac = jax.tree.map(np.asarray, outputs_and_jacobian(jnp.asarray(x)))
+    if kind != "ce":
+        o, jac = o[:, 0], jac[:, 0]
+    jac = jac.reshape(o.size, -1)
     if kind == "mse":
         r, q = o - TARGETS, np.eye(5)
     elif kind == "bce":
@@ -330,9 +337,14 @@ def test_masked_hessians_are_those_of_the_chosen_leaves(build):
     np.testing.assert_array_equal(u["b"], 0)
 
 
-def solve_cubic(h, g, m, iterations=50):
-    opt = flow(lambda x: cubic_subproblem(lift(lambda _: h)(x) >> spectrum, m, x, iterations))
-    return np.asarray(opt.update(jnp.asarray(g), opt.init(jnp.asarray(g)))[0])
+@jax.jit
+def minimiser(h, g, m):
+    opt = flow(lambda x: cubic_subproblem(lift(lambda _: h)(x) >> spectrum, m, x))
+    return opt.update(g, opt.init(g))[0]
+
+
+def solve_cubic(h, g, m):
+    return np.asarray(minimiser(jnp.asarray(h), jnp.asarray(g), m))
 
 
 def rotated(values, seed=4):
@@ -372,12 +384,13 @@ def test_lazy_cubic_newton():
     def bumpy(p):
         return loss(p) - 2.0 * jnp.sum(jnp.exp(-jnp.square(p["b"]) - 0.1))
 
-    flat_grad = jax.grad(lambda x: bumpy({"b": x[:3], "w": x[3:].reshape(2, 2)}))
+    flat_grad = jax.jit(jax.grad(lambda x: bumpy({"b": x[:3], "w": x[3:].reshape(2, 2)})))
+    flat_hessian = jax.jit(jax.jacobian(flat_grad))
     for interval in (2, None):
         x, wanted = vector(START), []
         for t in range(1, 9):
             if (t - 1) % (interval or 7) == 0:
-                h = np.asarray(jax.jacobian(flat_grad)(jnp.asarray(x)))
+                h = np.asarray(flat_hessian(jnp.asarray(x)))
             m = 1.0 + t  # the schedule
             g = np.asarray(flat_grad(jnp.asarray(x)))
             mu, v = np.linalg.eigh(h)
