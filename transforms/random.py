@@ -92,6 +92,19 @@ def draw_leaves(
     return lifted(like, random_key(key), step_count())
 
 
+def drawn_like(
+    context: Context, tree: Leaves, fresh: Any, distribution: str, sampler: Sampler | None
+) -> Leaves:
+    """Leaves of random entries, or those that the sampler gives; see `draw_like`."""
+    if sampler is not None:
+        params = None if context.params is None else context.params.tree()
+        given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+        return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+    draw = DISTRIBUTIONS[distribution]
+    keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+    return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+
+
 def draw_like(
     like: Signal, key: Any, distribution: str = "gaussian", sampler: Sampler | None = None
 ) -> Signal:
@@ -103,15 +116,9 @@ def draw_like(
       distribution: "rademacher" or "gaussian".
       sampler: `(key, count, params) -> tree` in place of the distribution.
     """
-    draw = DISTRIBUTIONS[distribution]
 
     def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
-        if sampler is not None:
-            params = None if context.params is None else context.params.tree()
-            given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
-            return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
-        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-        return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+        return drawn_like(context, tree, fresh, distribution, sampler)
 
     lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
     return lifted(like, random_key(key), step_count())
