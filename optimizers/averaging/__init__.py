@@ -1,6 +1,8 @@
 """Averaging methods: evaluation weights are averages of the iterates."""
 
-from .momentum_weight_interpolation import momentum_weight_interpolation
+from .momentum_weight_interpolation import (
+    momentum_weight_interpolation,
+)
 from .schedule_free import (
     schedule_free,
     schedule_free_adamw,

@@ -79,7 +79,8 @@ def momo(
 
     def step(g: Signal, params: Signal, value: Signal) -> Signal:
         rate = scheduled(learning_rate)
-        decay, rho = where(step_count() == 1, 0.0, beta), 1.0
+        decay: Any = where(step_count() == 1, 0.0, beta)
+        rho: Any = 1.0
         if bias_correction:
             decay, rho = beta, one_minus_power(beta, step_count())
         shrink = 1 + rate * weight_decay
