@@ -9,11 +9,11 @@ from .notation.build import Flow, flow
 from .notation.checks import check_choice, transformation
 from .notation.context import Context
 from .notation.errors import FlowError
-from .notation.functions import lift_tree
+from .notation.functions import lift, lift_tree
 from .notation.needs import missing_input
 from .notation.signal import Signal
 from .notation.values import Leaves, working
-from .random import DISTRIBUTIONS, Sampler, draw_like
+from .random import DISTRIBUTIONS, Sampler, draw_like, random_key
 from .safeguards import finite_curvature
 
 
@@ -124,18 +124,16 @@ def hutchinson(
         value_fn: Signal | None = None,
         hessian_diag: Signal | None = None,
     ) -> Signal:
-        probes = [draw_like(params, _fold(key, i), probe, sampler) for i in range(num_samples)]
+        fresh = random_key(key)
+        keys = [fresh, *(_folded(fresh, i) for i in range(1, num_samples))]
+        probes = [draw_like(params, one, probe, sampler) for one in keys]
         return _diagonal(value_fn, hessian_diag, params, *probes)
 
     return flow(step)
 
 
-def _fold(key: Any, index: int) -> Any:
-    return key if index == 0 else jax.random.fold_in(_typed(key), index)
-
-
-def _typed(key: Any) -> Any:
-    return jax.random.key(key) if isinstance(key, int) else key
+def _folded(key: Signal, index: int) -> Signal:
+    return lift(lambda k: jax.random.fold_in(k, index), "fold_in")(key)
 
 
 def _diagonal_of(

@@ -1,5 +1,7 @@
 """GaLore, FRUGAL and the combinator under them; Adafactor."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,7 +192,7 @@ def test_frugal_random_blocks_are_the_right_number_and_change():
     moved = [params, *run(opt, params, grads)]
     active = [
         frozenset(name for name in shapes if not np.array_equal(a[name], b[name]))
-        for a, b in zip(moved, moved[1:], strict=False)
+        for a, b in itertools.pairwise(moved)
     ]
     assert {len(names) for names in active} == {3}
     assert len(set(active)) > 4

@@ -167,7 +167,7 @@ def test_schedule_free_wrapper_is_optax_contrib():
 
     params, grads = tree(), gradients(7)
     inner = optax.adamw(0.1, b1=0.0, weight_decay=0.1)
-    theirs = optax.contrib.schedule_free(inner, rate, b1=0.9)
+    theirs = optax.contrib.schedule_free(inner, lambda count: rate(count - 1), b1=0.9)
     ours = schedule_free(inner, rate)
     assert_close(run(ours, params, grads), run(theirs, params, grads), rtol=1e-6)
 
