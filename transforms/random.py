@@ -69,7 +69,7 @@ def draw_leaves(
 
     Args:
       like: a tree signal.
-      key: seed, raw key or typed key; kept in the state.
+      key: seed, raw key or typed key, kept in the state; or a `random_key` signal.
       draw: `(key, leaf) -> array`, of which only shape and dtype of the leaf are to be used.
       sampler: `(key, count, params) -> tree` in place of `draw`.
       name: what the node is called.
@@ -89,7 +89,8 @@ def draw_leaves(
         return tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), example))
 
     lifted = lift_tree(drawn, name, context=True, out=out)
-    return lifted(like, random_key(key), step_count())
+    fresh = key if isinstance(key, Signal) else random_key(key)
+    return lifted(like, fresh, step_count())
 
 
 def drawn_like(
@@ -112,7 +113,7 @@ def draw_like(
 
     Args:
       like: a tree signal.
-      key: seed, raw key or typed key; kept in the state.
+      key: seed, raw key or typed key, kept in the state; or a `random_key` signal.
       distribution: "rademacher" or "gaussian".
       sampler: `(key, count, params) -> tree` in place of the distribution.
     """
@@ -121,7 +122,8 @@ def draw_like(
         return drawn_like(context, tree, fresh, distribution, sampler)
 
     lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
-    return lifted(like, random_key(key), step_count())
+    fresh = key if isinstance(key, Signal) else random_key(key)
+    return lifted(like, fresh, step_count())
 
 
 def draw_scalar(
