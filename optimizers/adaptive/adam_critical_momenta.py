@@ -78,7 +78,9 @@ def scale_by_critical_momenta(
         v = square(a) >> named("nu", ema(b2))
         if amsgrad:
             v = v >> named("nu_max", running_max())
-        return divide(a >> debias(b1), debiased_root(v, b2, eps), eps)
+        # a and v are 0 at first, where the derivative of the root is infinite.
+        root = debiased_root(where(t == 1, 1.0, v), b2, eps)
+        return divide(a >> debias(b1), root, eps)
 
     return flow(step)
 
