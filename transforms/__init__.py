@@ -1,9 +1,18 @@
 """The primitives, and the flow notation that joins them."""
 
+from .adgd import (
+    adgd_step_size,
+)
 from .alignment import (
     cosine_similarity,
 )
-from .branch import either, on_leaves
+from .block_average import (
+    block_average,
+)
+from .branch import (
+    either,
+    on_leaves,
+)
 from .channels import (
     adaptive_grad_clip,
     centralize_gradients,
@@ -18,22 +27,69 @@ from .control import (
     reset_when,
     when,
 )
+from .cubic import (
+    cubic_subproblem,
+)
 from .curvature import (
+    gradient,
     hessian_vector_product,
     hutchinson,
+)
+from .dense import (
+    Spectrum,
+    dense_hessian,
+    hessian_spectrum,
+    shifted_solve,
+    spectrum,
+)
+from .difference import (
+    difference,
+)
+from .dual import (
+    gram_like,
+    gram_update,
+    window_solve,
 )
 from .ema import (
     debias,
     ema,
+    interpolated_momentum,
     one_minus_power,
     trace,
 )
-from .factor_pairs import Pairs, partner_leaves, solve_gram
+from .extrapolation import (
+    extrapolate,
+)
+from .factor_pairs import (
+    Pairs,
+    partner_leaves,
+    solve_gram,
+)
 from .factored import (
     scale_by_factored_rms,
 )
+from .freeze import (
+    freeze_first,
+)
+from .gauss_newton import (
+    bartlett_diagonal,
+    gauss_newton_bartlett,
+    gauss_newton_model_change,
+    gauss_newton_solve,
+)
 from .inject import (
     inject_hyperparams,
+)
+from .inner_momentum import (
+    pull_back_momentum,
+)
+from .kalman import (
+    Gaussian,
+    choose,
+    discriminative_update,
+    gaussian,
+    kalman_predict,
+    whitened_mean,
 )
 from .kronecker import (
     blend_identity,
@@ -48,6 +104,9 @@ from .kronecker import (
     sandwich,
     second_moment,
 )
+from .last_values import (
+    last_values,
+)
 from .layers import (
     Layer,
     Layers,
@@ -59,6 +118,13 @@ from .layers import (
     layer_rows,
     per_layer,
     spread,
+)
+from .leaf_multipliers import (
+    leaf_multipliers,
+)
+from .line_search import (
+    backtracking,
+    loss_change,
 )
 from .low_rank import (
     Basis,
@@ -73,12 +139,27 @@ from .low_rank import (
     svd_basis,
     unproject,
 )
+from .masked import (
+    masked,
+)
+from .maxima import (
+    decayed_max,
+)
+from .model_step import (
+    model_step_size,
+)
 from .moments import (
     MOMENTUM_FORMS,
     debiased_root,
     divide,
     momentum,
     running_max,
+)
+from .newton_schulz import (
+    newton_schulz,
+)
+from .normalize import (
+    normalize,
 )
 from .notation.build import (
     Flow,
@@ -105,6 +186,9 @@ from .notation.checks import (
 )
 from .notation.describe import (
     describe,
+)
+from .notation.draw import (
+    draw,
 )
 from .notation.errors import (
     FlowError,
@@ -146,6 +230,7 @@ from .notation.functions import (
     minimum,
     ones_like,
     reduce_leaves,
+    safe_sqrt,
     sigmoid,
     sign,
     signs_agree,
@@ -158,18 +243,41 @@ from .notation.functions import (
     where,
     zeros_like,
 )
-from .notation.needs import needs
-from .notation.observe import observe, observed
-from .notation.signal import Signal
+from .notation.needs import (
+    needs,
+)
+from .notation.observe import (
+    observe,
+    observed,
+)
+from .notation.signal import (
+    Signal,
+)
+from .objectives import (
+    combine,
+    stacked_gradients,
+)
 from .order_statistic import (
     largest_magnitude,
 )
-from .per_leaf import per_leaf
+from .orthogonalize import (
+    polar_factor,
+)
+from .per_leaf import (
+    per_leaf,
+)
 from .pnm import (
     positive_negative_momentum,
 )
+from .polyak import (
+    quadratic_polyak_step,
+    with_polyak_step,
+)
 from .prediction import (
     send_at,
+)
+from .priority_buffer import (
+    mean_of_buffer,
 )
 from .radial import (
     project_out_params,
@@ -179,6 +287,7 @@ from .random import (
     draw_leaves,
     draw_like,
     draw_scalar,
+    drawn_start,
     exponential,
     random_key,
 )
@@ -186,7 +295,18 @@ from .rectification import (
     Rectification,
     radam_rectification,
 )
-from .scaling import add_decayed_weights, decay_weights, scale_by_learning_rate, starting_at
+from .safeguards import (
+    all_finite,
+    finite_curvature,
+    with_floor,
+)
+from .scaling import (
+    add_decayed_weights,
+    decay_weights,
+    relative_rate,
+    scale_by_learning_rate,
+    starting_at,
+)
 from .spikes import (
     clip_spikes,
     clip_to_second_moment,
@@ -200,14 +320,42 @@ from .stable_decay import (
 from .staleness import (
     delay_gradients,
 )
-from .structured import structure_named
+from .structured import (
+    structure_named,
+)
+from .subgradients import (
+    SUBGRADIENTS,
+    subgradient,
+)
+from .trust_ratio import (
+    scale_by_trust_ratio,
+)
+from .variance_reduction import (
+    mars_correction,
+)
+from .vector import (
+    flatten_tree,
+    unflatten_tree,
+)
+from .width import (
+    mup_init_scale,
+    mup_readout_multiplier,
+    mup_width_multipliers,
+)
+from .window import (
+    ring_slot,
+    window,
+    write_slot,
+)
 
 __all__ = [
     "MOMENTUM_FORMS",
+    "SUBGRADIENTS",
     "Basis",
     "Coordinates",
     "Flow",
     "FlowError",
+    "Gaussian",
     "Interval",
     "Kernel",
     "Layer",
@@ -215,37 +363,52 @@ __all__ = [
     "Pairs",
     "Rectification",
     "Signal",
+    "Spectrum",
     "Switch",
     "absolute",
     "across_devices",
     "active_leaves",
     "adaptive_grad_clip",
     "add_decayed_weights",
+    "adgd_step_size",
+    "all_finite",
     "any_number",
+    "backtracking",
+    "bartlett_diagonal",
     "blend_identity",
+    "block_average",
     "centralize_gradients",
     "chain",
     "check_choice",
+    "choose",
     "clip",
     "clip_spikes",
     "clip_to_second_moment",
     "clip_to_tracked_maximum",
+    "combine",
     "cosine_similarity",
     "count_from_0",
     "count_from_1",
+    "cubic_subproblem",
     "damped_inverse",
     "debias",
     "debiased_root",
     "decay_rate",
     "decay_weights",
+    "decayed_max",
     "delay",
     "delay_gradients",
+    "dense_hessian",
     "describe",
+    "difference",
+    "discriminative_update",
     "divide",
     "divide_or_zero",
+    "draw",
     "draw_leaves",
     "draw_like",
     "draw_scalar",
+    "drawn_start",
     "eigenbasis",
     "either",
     "ema",
@@ -253,11 +416,19 @@ __all__ = [
     "every",
     "exp",
     "exponential",
+    "extrapolate",
     "factor_average",
+    "finite_curvature",
     "finite_or",
     "finite_or_plain",
+    "flatten_tree",
     "flow",
     "fraction",
+    "freeze_first",
+    "gauss_newton_bartlett",
+    "gauss_newton_model_change",
+    "gauss_newton_solve",
+    "gaussian",
     "global_dot",
     "global_max",
     "global_mean",
@@ -265,13 +436,20 @@ __all__ = [
     "global_size",
     "global_squared_norm",
     "global_sum",
+    "gradient",
+    "gram_like",
+    "gram_update",
+    "hessian_spectrum",
     "hessian_vector_product",
     "hutchinson",
     "identity_like",
     "inject_hyperparams",
+    "interpolated_momentum",
     "isfinite",
     "join_layers",
+    "kalman_predict",
     "largest_magnitude",
+    "last_values",
     "layer_matrices",
     "layer_means",
     "layer_norms",
@@ -279,6 +457,7 @@ __all__ = [
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
+    "leaf_multipliers",
     "leaf_norm",
     "leaf_rms",
     "leaf_size",
@@ -287,19 +466,29 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "loss_change",
     "low_rank",
+    "mars_correction",
+    "masked",
     "matmul",
     "matrices",
     "maximum",
     "mean_loss_moment",
+    "mean_of_buffer",
     "merge",
     "minimum",
+    "model_step_size",
     "momentum",
+    "mup_init_scale",
+    "mup_readout_multiplier",
+    "mup_width_multipliers",
     "named",
     "needs",
+    "newton_schulz",
     "nonnegative",
     "norm_loss",
     "norm_loss_gradient",
+    "normalize",
     "normalize_gradients",
     "normalize_to_tracked_norm",
     "observe",
@@ -310,41 +499,52 @@ __all__ = [
     "partner_leaves",
     "per_layer",
     "per_leaf",
+    "polar_factor",
     "positive",
     "positive_negative_momentum",
     "project",
     "project_out_params",
     "project_out_radial",
+    "pull_back_momentum",
+    "quadratic_polyak_step",
     "radam_rectification",
     "random_basis",
     "random_coordinates",
     "random_key",
     "rank_one_inverse",
     "reduce_leaves",
+    "relative_rate",
     "reset_every",
     "reset_when",
     "residual",
+    "ring_slot",
     "running_max",
+    "safe_sqrt",
     "sandwich",
     "scale_by_factored_rms",
     "scale_by_learning_rate",
+    "scale_by_trust_ratio",
     "scheduled",
     "second_moment",
     "send_at",
+    "shifted_solve",
     "sigmoid",
     "sign",
     "signs_agree",
     "softplus",
     "solve_gram",
+    "spectrum",
     "split",
     "spread",
     "sqrt",
     "square",
     "stable_weight_decay",
+    "stacked_gradients",
     "starting_at",
     "stateful",
     "step_count",
     "structure_named",
+    "subgradient",
     "svd_basis",
     "tanh",
     "tap",
@@ -352,9 +552,16 @@ __all__ = [
     "transformation",
     "transpose",
     "typical_gradient",
+    "unflatten_tree",
     "unit_norm",
     "unproject",
     "when",
     "where",
+    "whitened_mean",
+    "window",
+    "window_solve",
+    "with_floor",
+    "with_polyak_step",
+    "write_slot",
     "zeros_like",
 ]

@@ -9,6 +9,7 @@ import optax
 from .notation.build import Flow, delay, flow, send, stateful, step_count
 from .notation.checks import count_from_0, count_from_1, transformation
 from .notation.context import Context
+from .notation.errors import FlowError
 from .notation.foreign import Kernel, kernel_of
 from .notation.functions import lift
 from .notation.layout import make_state
@@ -63,7 +64,7 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
         shape = kernel.out(context, value) if kernel.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
-        return jax.lax.cond(  # type: ignore[no-any-return]
+        return jax.lax.cond(
             condition, lambda: kernel.update(context, state, value), lambda: (rest, state)
         )
 
@@ -78,6 +79,8 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
         kernel.needs,
         children=(inner,),
         stateless=kernel.stateless,
+        inside=lambda state: (state,),
+        rebuild=lambda children: _resting(children[0], otherwise),
     )
 
 
@@ -91,7 +94,7 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
             return memory.join(out, new, state)
 
         state = jax.lax.cond(condition, due, lambda: state)
-        held = memory.output(state, value)
+        held = memory.output(state, value, context)
         if all(hasattr(leaf, "dtype") for leaf in held.present()):
             return held, state
         return restored(held, out(context, value, condition)), state
@@ -137,7 +140,7 @@ class _InState:
     def join(self, out: Any, new: Any, state: Any) -> Any:
         return new
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
+    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
         found: dict[int, Any] = {}
         self.layout.unpack(state, found)
         return Leaves.up_to(value.treedef, found[self.node.index])
@@ -167,8 +170,12 @@ class _Beside:
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
-        return Leaves.up_to(value.treedef, state.output)
+    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
+        try:
+            return Leaves.up_to(value.treedef, state.output)
+        except ValueError:  # what comes out has other leaves than what goes in
+            assert self.kernel.out is not None
+            return Leaves.up_to(self.kernel.out(context, value).treedef, state.output)
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
@@ -215,6 +222,8 @@ def reset_when(condition: Signal, inner: Flow, g: Signal, *, restart_count: bool
 def _start_of(past: Delay, copy: Delay) -> Any:
     if not isinstance(past.like, Signal):
         return past.like
+    if callable(past.start):
+        raise FlowError(f"state `{past.hint}` starts at values made in init: it cannot be reset")
     if past.start is not None:
         return past.start
     return copy.like if is_params(past.like) else 0
