@@ -14,7 +14,7 @@ from .notation.foreign import Kernel, kernel_of
 from .notation.functions import lift
 from .notation.layout import make_state
 from .notation.signal import Delay, Signal
-from .notation.storage import filled, is_params, restored, zeros
+from .notation.storage import filled, restored, zeros
 from .notation.values import Leaves
 
 
@@ -226,4 +226,4 @@ def _start_of(past: Delay, copy: Delay) -> Any:
         raise FlowError(f"state `{past.hint}` starts at values made in init: it cannot be reset")
     if past.start is not None:
         return past.start
-    return copy.like if is_params(past.like) else 0
+    return copy.like if past.of_params else 0

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
-from .signal import Delay, Input, Signal
+from .signal import Delay, Signal
 from .values import Leaves, is_missing, working
 
 
@@ -20,7 +20,7 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     shape = shapes.require(node, f"delay `{node.hint}`")
     if not isinstance(shape, Leaves):
         return filled(shape, node.start)
-    if node.start is None and is_params(node.like):
+    if node.start is None and node.of_params:
         assert context.params is not None
         leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
     else:
@@ -132,11 +132,6 @@ def filled(leaf: Any, start: Any) -> Any:
 
 def _computable(leaf: Any) -> Any:
     return working(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
-
-
-def is_params(signal: Any) -> bool:
-    """True for the input `params` itself."""
-    return isinstance(signal, Input) and signal.name == "params"
 
 
 def _marked(node: Delay, tree: Any, context: Context) -> Any:
