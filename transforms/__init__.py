@@ -1,7 +1,17 @@
 """The primitives, and the flow notation that joins them."""
 
+from .adgd import (
+    adgd_step_size,
+)
 from .alignment import (
     cosine_similarity,
+)
+from .block_average import (
+    block_average,
+)
+from .branch import (
+    either,
+    on_leaves,
 )
 from .channels import (
     adaptive_grad_clip,
@@ -17,12 +27,28 @@ from .control import (
     reset_when,
     when,
 )
+from .cubic import (
+    cubic_subproblem,
+)
 from .curvature import (
+    gradient,
     hessian_vector_product,
     hutchinson,
 )
+from .dense import (
+    Spectrum,
+    dense_hessian,
+    hessian_spectrum,
+    shifted_solve,
+    spectrum,
+)
 from .difference import (
     difference,
+)
+from .dual import (
+    gram_like,
+    gram_update,
+    window_solve,
 )
 from .ema import (
     debias,
@@ -34,16 +60,39 @@ from .ema import (
 from .extrapolation import (
     extrapolate,
 )
+from .factor_pairs import (
+    Pairs,
+    partner_leaves,
+    solve_gram,
+)
 from .factored import (
     scale_by_factored_rms,
 )
 from .freeze import (
     freeze_first,
 )
+from .gauss_newton import (
+    bartlett_diagonal,
+    gauss_newton_bartlett,
+    gauss_newton_model_change,
+    gauss_newton_solve,
+)
 from .inject import (
     inject_hyperparams,
 )
+from .inner_momentum import (
+    pull_back_momentum,
+)
+from .kalman import (
+    Gaussian,
+    choose,
+    discriminative_update,
+    gaussian,
+    kalman_predict,
+    whitened_mean,
+)
 from .kronecker import (
+    blend_identity,
     damped_inverse,
     eigenbasis,
     factor_average,
@@ -51,17 +100,31 @@ from .kronecker import (
     finite_or_plain,
     identity_like,
     mean_loss_moment,
+    rank_one_inverse,
     sandwich,
     second_moment,
+)
+from .last_values import (
+    last_values,
 )
 from .layers import (
     Layer,
     Layers,
+    across_devices,
     join_layers,
     layer_matrices,
     layer_means,
+    layer_norms,
     layer_rows,
     per_layer,
+    spread,
+)
+from .leaf_multipliers import (
+    leaf_multipliers,
+)
+from .line_search import (
+    backtracking,
+    loss_change,
 )
 from .low_rank import (
     Basis,
@@ -82,12 +145,18 @@ from .masked import (
 from .maxima import (
     decayed_max,
 )
+from .model_step import (
+    model_step_size,
+)
 from .moments import (
     MOMENTUM_FORMS,
     debiased_root,
     divide,
     momentum,
     running_max,
+)
+from .newton_schulz import (
+    newton_schulz,
 )
 from .normalize import (
     normalize,
@@ -117,6 +186,9 @@ from .notation.checks import (
 )
 from .notation.describe import (
     describe,
+)
+from .notation.draw import (
+    draw,
 )
 from .notation.errors import (
     FlowError,
@@ -197,6 +269,10 @@ from .per_leaf import (
 from .pnm import (
     positive_negative_momentum,
 )
+from .polyak import (
+    quadratic_polyak_step,
+    with_polyak_step,
+)
 from .prediction import (
     send_at,
 )
@@ -219,6 +295,11 @@ from .rectification import (
     Rectification,
     radam_rectification,
 )
+from .safeguards import (
+    all_finite,
+    finite_curvature,
+    with_floor,
+)
 from .scaling import (
     add_decayed_weights,
     decay_weights,
@@ -239,6 +320,9 @@ from .stable_decay import (
 from .staleness import (
     delay_gradients,
 )
+from .structured import (
+    structure_named,
+)
 from .subgradients import (
     SUBGRADIENTS,
     subgradient,
@@ -246,13 +330,22 @@ from .subgradients import (
 from .trust_ratio import (
     scale_by_trust_ratio,
 )
+from .variance_reduction import (
+    mars_correction,
+)
+from .vector import (
+    flatten_tree,
+    unflatten_tree,
+)
 from .width import (
     mup_init_scale,
     mup_readout_multiplier,
     mup_width_multipliers,
 )
 from .window import (
+    ring_slot,
     window,
+    write_slot,
 )
 
 __all__ = [
@@ -262,21 +355,32 @@ __all__ = [
     "Coordinates",
     "Flow",
     "FlowError",
+    "Gaussian",
     "Interval",
     "Kernel",
     "Layer",
     "Layers",
+    "Pairs",
     "Rectification",
     "Signal",
+    "Spectrum",
     "Switch",
     "absolute",
+    "across_devices",
     "active_leaves",
     "adaptive_grad_clip",
     "add_decayed_weights",
+    "adgd_step_size",
+    "all_finite",
     "any_number",
+    "backtracking",
+    "bartlett_diagonal",
+    "blend_identity",
+    "block_average",
     "centralize_gradients",
     "chain",
     "check_choice",
+    "choose",
     "clip",
     "clip_spikes",
     "clip_to_second_moment",
@@ -285,6 +389,7 @@ __all__ = [
     "cosine_similarity",
     "count_from_0",
     "count_from_1",
+    "cubic_subproblem",
     "damped_inverse",
     "debias",
     "debiased_root",
@@ -293,15 +398,19 @@ __all__ = [
     "decayed_max",
     "delay",
     "delay_gradients",
+    "dense_hessian",
     "describe",
     "difference",
+    "discriminative_update",
     "divide",
     "divide_or_zero",
+    "draw",
     "draw_leaves",
     "draw_like",
     "draw_scalar",
     "drawn_start",
     "eigenbasis",
+    "either",
     "ema",
     "eval_params",
     "every",
@@ -309,11 +418,17 @@ __all__ = [
     "exponential",
     "extrapolate",
     "factor_average",
+    "finite_curvature",
     "finite_or",
     "finite_or_plain",
+    "flatten_tree",
     "flow",
     "fraction",
     "freeze_first",
+    "gauss_newton_bartlett",
+    "gauss_newton_model_change",
+    "gauss_newton_solve",
+    "gaussian",
     "global_dot",
     "global_max",
     "global_mean",
@@ -321,6 +436,10 @@ __all__ = [
     "global_size",
     "global_squared_norm",
     "global_sum",
+    "gradient",
+    "gram_like",
+    "gram_update",
+    "hessian_spectrum",
     "hessian_vector_product",
     "hutchinson",
     "identity_like",
@@ -328,13 +447,17 @@ __all__ = [
     "interpolated_momentum",
     "isfinite",
     "join_layers",
+    "kalman_predict",
     "largest_magnitude",
+    "last_values",
     "layer_matrices",
     "layer_means",
+    "layer_norms",
     "layer_rows",
     "leaf_dot",
     "leaf_max",
     "leaf_mean",
+    "leaf_multipliers",
     "leaf_norm",
     "leaf_rms",
     "leaf_size",
@@ -343,7 +466,9 @@ __all__ = [
     "lift",
     "lift_tree",
     "log",
+    "loss_change",
     "low_rank",
+    "mars_correction",
     "masked",
     "matmul",
     "matrices",
@@ -352,12 +477,14 @@ __all__ = [
     "mean_of_buffer",
     "merge",
     "minimum",
+    "model_step_size",
     "momentum",
     "mup_init_scale",
     "mup_readout_multiplier",
     "mup_width_multipliers",
     "named",
     "needs",
+    "newton_schulz",
     "nonnegative",
     "norm_loss",
     "norm_loss_gradient",
@@ -366,8 +493,10 @@ __all__ = [
     "normalize_to_tracked_norm",
     "observe",
     "observed",
+    "on_leaves",
     "one_minus_power",
     "ones_like",
+    "partner_leaves",
     "per_layer",
     "per_leaf",
     "polar_factor",
@@ -376,15 +505,19 @@ __all__ = [
     "project",
     "project_out_params",
     "project_out_radial",
+    "pull_back_momentum",
+    "quadratic_polyak_step",
     "radam_rectification",
     "random_basis",
     "random_coordinates",
     "random_key",
+    "rank_one_inverse",
     "reduce_leaves",
     "relative_rate",
     "reset_every",
     "reset_when",
     "residual",
+    "ring_slot",
     "running_max",
     "safe_sqrt",
     "sandwich",
@@ -394,11 +527,15 @@ __all__ = [
     "scheduled",
     "second_moment",
     "send_at",
+    "shifted_solve",
     "sigmoid",
     "sign",
     "signs_agree",
     "softplus",
+    "solve_gram",
+    "spectrum",
     "split",
+    "spread",
     "sqrt",
     "square",
     "stable_weight_decay",
@@ -406,6 +543,7 @@ __all__ = [
     "starting_at",
     "stateful",
     "step_count",
+    "structure_named",
     "subgradient",
     "svd_basis",
     "tanh",
@@ -414,10 +552,16 @@ __all__ = [
     "transformation",
     "transpose",
     "typical_gradient",
+    "unflatten_tree",
     "unit_norm",
     "unproject",
     "when",
     "where",
+    "whitened_mean",
     "window",
+    "window_solve",
+    "with_floor",
+    "with_polyak_step",
+    "write_slot",
     "zeros_like",
 ]

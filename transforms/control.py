@@ -14,7 +14,7 @@ from .notation.foreign import Kernel, kernel_of
 from .notation.functions import lift
 from .notation.layout import make_state
 from .notation.signal import Delay, Signal
-from .notation.storage import filled, is_params, zeros
+from .notation.storage import filled, restored, zeros
 from .notation.values import Leaves
 
 
@@ -64,7 +64,7 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
         shape = kernel.out(context, value) if kernel.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
-        return jax.lax.cond(  # type: ignore[no-any-return]
+        return jax.lax.cond(
             condition, lambda: kernel.update(context, state, value), lambda: (rest, state)
         )
 
@@ -79,6 +79,8 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
         kernel.needs,
         children=(inner,),
         stateless=kernel.stateless,
+        inside=lambda state: (state,),
+        rebuild=lambda children: _resting(children[0], otherwise),
     )
 
 
@@ -92,7 +94,10 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
             return memory.join(out, new, state)
 
         state = jax.lax.cond(condition, due, lambda: state)
-        return memory.output(state, value), state
+        held = memory.output(state, value, context)
+        if all(hasattr(leaf, "dtype") for leaf in held.present()):
+            return held, state
+        return restored(held, out(context, value, condition)), state
 
     def init(context: Context, value: Any, condition: Any) -> Any:
         return memory.init(context, value)
@@ -135,7 +140,7 @@ class _InState:
     def join(self, out: Any, new: Any, state: Any) -> Any:
         return new
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
+    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
         found: dict[int, Any] = {}
         self.layout.unpack(state, found)
         return Leaves.up_to(value.treedef, found[self.node.index])
@@ -159,12 +164,18 @@ class _Beside:
         return getattr(state, "inner", optax.EmptyState())
 
     def join(self, out: Any, new: Any, state: Any) -> Any:
-        held = jax.tree.map(lambda x, old: x.astype(old.dtype), out.tree(), state.output)
+        olds, structure = jax.tree.flatten(state.output)
+        pairs = zip(jax.tree.leaves(out.tree()), olds, strict=True)
+        held = jax.tree.unflatten(structure, [x.astype(old.dtype) for x, old in pairs])
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
-        return Leaves.up_to(value.treedef, state.output)
+    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
+        try:
+            return Leaves.up_to(value.treedef, state.output)
+        except ValueError:  # what comes out has other leaves than what goes in
+            assert self.kernel.out is not None
+            return Leaves.up_to(self.kernel.out(context, value).treedef, state.output)
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
@@ -215,4 +226,4 @@ def _start_of(past: Delay, copy: Delay) -> Any:
         raise FlowError(f"state `{past.hint}` starts at values made in init: it cannot be reset")
     if past.start is not None:
         return past.start
-    return copy.like if is_params(past.like) else 0
+    return copy.like if past.of_params else 0

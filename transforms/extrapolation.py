@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .last_values import last_values
 from .notation.build import Flow, flow, step_count
 from .notation.checks import count_from_1, nonnegative, transformation
 from .notation.functions import lift
 from .notation.signal import Signal
-from .window import window
 
 
 @transformation(history=count_from_1, reg=nonnegative)
@@ -31,7 +31,7 @@ def extrapolate(history: int = 5, reg: Any = 1e-3) -> Flow:
     """
 
     def step(g: Signal) -> Signal:
-        return lift(_guess, "extrapolate")(g, g >> window(history + 1), step_count(), reg)
+        return lift(_guess, "extrapolate")(g, g >> last_values(history + 1), step_count(), reg)
 
     return flow(step)
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .last_values import slots_like
 from .notation.build import delay, step_count
 from .notation.functions import lift
 from .notation.signal import Signal
-from .window import slots_like
 
 
 def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Any) -> Signal:

@@ -12,7 +12,7 @@ from ...transforms import (
     add_decayed_weights,
     chain,
     flow,
-    per_leaf,
+    leaf_multipliers,
     scale_by_learning_rate,
     transformation,
 )
@@ -73,8 +73,8 @@ def scale_by_mup_adam(
         return numbers
 
     def step(g: Signal) -> Signal:
-        width = per_leaf(g, each(lambda w: w.multiplier if w.kind == "matrix" else 1.0))
-        spread = per_leaf(g, each(lambda w: 1.0 if w.is_output else w.multiplier))
+        width = leaf_multipliers(g, each(lambda w: w.multiplier if w.kind == "matrix" else 1.0))
+        spread = leaf_multipliers(g, each(lambda w: 1.0 if w.is_output else w.multiplier))
         none = isinstance(weight_decay, int | float) and weight_decay == 0
         decay = 0.0 if none else weight_decay * (width if scale_weight_decay else 1.0)
         decaying = add_decayed_weights(decay, mask)

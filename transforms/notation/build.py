@@ -215,14 +215,25 @@ class Flow(optax.GradientTransformationExtraArgs):
         return Flow(graph, self.label, self.arguments, self.state_name, self.parts)
 
     @property
+    def is_observed(self) -> bool:
+        """Whether it keeps signals in its state for logging."""
+        return bool(self.graph.observed or self.graph.replaced)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names of the inputs that `update` must be given beside the gradients."""
         from .needs import needs
 
         return needs(self)
 
+    def _repr_svg_(self) -> str:
+        from .draw import draw
+
+        return draw(self).svg()
+
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={brief(value)}" for name, value in self.arguments.items())
+        named_values = (f"{name}={brief(value)}" for name, value in self.arguments.items())
+        inside = ", ".join(named_values) or ", ".join(map(brief, self.parts))
         return f"{self.label}({inside})"
 
 
@@ -253,6 +264,8 @@ def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
       >>> signed.update(jnp.array([1.0, -2.0]), state)[0].tolist()
       [1.0, -1.0]
     """
+    if name is not None and not name.isidentifier():
+        raise FlowError(f"flow: name={name!r} must be an identifier: it names states")
     builder = Builder(name or _factory_name(step))
     token = _building.set((*_building.get(), builder))
     try:
@@ -323,7 +336,7 @@ def send(
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
     if getattr(target, "is_lifted", False):
-        return target(signal)  # type: ignore[no-any-return]
+        return target(signal)
     raise FlowError(
         f"a signal cannot be sent into {target!r}: expected a gradient transformation, "
         "or a function made with lift()"
@@ -353,6 +366,7 @@ def _splice(signal: Signal, inner: Flow, reader: Reader | None, clock: Signal | 
             if isinstance(node, Delay):
                 delays.append((node, copy))
                 copies[node.index] = reader(node, copy) if reader else copy
+                copies[node.index].scope = copy.scope
     for original, copy in delays:
         copy.written = copied(original.written)
     for name, tapped in inner.graph.taps.items():
@@ -440,7 +454,8 @@ def chain(*parts: optax.GradientTransformation) -> Flow:
 
 def _flat_parts(parts: tuple[Any, ...]) -> Iterator[Any]:
     for part in parts:
-        if isinstance(part, Flow) and part.parts and part.state_name is None:
+        is_plain = isinstance(part, Flow) and part.state_name is None and not part.is_observed
+        if is_plain and part.parts:
             yield from part.parts
         else:
             yield part

@@ -112,7 +112,7 @@ isfinite = lift(jnp.isfinite, "isfinite")
 zeros_like = lift(jnp.zeros_like, "zeros_like")
 ones_like = lift(jnp.ones_like, "ones_like")
 transpose = lift(lambda x: jnp.swapaxes(x, -1, -2), "transpose")
-matmul = lift(jnp.matmul, "matmul")
+matmul = lift(operator.matmul, "matmul")
 divide_or_zero = lift(_zero_safe, "divide_or_zero")
 """`a / b`, and 0 where b is 0."""
 safe_sqrt = lift(lambda x: _root(x), "sqrt")
@@ -130,7 +130,7 @@ def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 def _float_of(x: Any) -> Any:
-    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.float32
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
 
 
 def _root(x: Any) -> Any:
@@ -242,8 +242,10 @@ def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
         pairs = zip(tree.values, flags, strict=True)
         return Leaves((x if flag is wanted else MISSING for x, flag in pairs), tree.treedef)
 
-    lifted = lift_tree(part, "split", context=True, out=lambda c, t, wanted: part(c, t, wanted))
-    return lifted(signal, True), lifted(signal, False)
+    def side(name: str, wanted: bool) -> Signal:
+        return lift_tree(part, name, context=True, out=part)(signal, wanted)
+
+    return side("selected", True), side("others", False)
 
 
 def merge(*parts: Signal) -> Signal:
@@ -278,11 +280,13 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
 
 
 def _flags(mask: Any, tree: Leaves) -> list[bool]:
-    if isinstance(mask, bool):
-        return [mask] * len(tree)
-    flags: list[Any] = tree.treedef.flatten_up_to(mask)
+    numbered = tree.treedef.unflatten(range(len(tree)))
+    spread = jax.tree.map(lambda flag, part: [flag] * len(jax.tree.leaves(part)), mask, numbered)
+    flags: list[Any] = jax.tree.leaves(spread)
     if not all(isinstance(flag, bool) for flag in flags):
-        raise ValueError("a mask must be a tree of Python booleans shaped like the params")
+        raise ValueError(
+            "a mask must be a tree of Python booleans shaped like the params, or a prefix of it"
+        )
     return flags
 
 

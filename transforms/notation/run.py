@@ -9,7 +9,7 @@ import optax
 
 from .context import Context, leaf_by_leaf
 from .errors import FlowError
-from .layout import COUNT, OBSERVED, Group, arrange, title_of
+from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .needs import missing_input
 from .shapes import Shapes
 from .signal import Clock, Delay, Function, Input, Machine, Signal
@@ -94,7 +94,7 @@ class Runner:
                 raise FlowError(missing_input(self.label, name))
 
     def _context(self, incoming: Leaves, given: Leaves | None, extra: Any, state: Any) -> Context:
-        count = optax.safe_increment(state.count) if self.graph.uses_clock else None
+        count = optax.safe_increment(field_of(state, COUNT)) if self.graph.uses_clock else None
         params = None if given is None else given.map(working)
         dtype = scalar_dtype((given or incoming).present())
         return Context(self.label, incoming.treedef, params, extra, count, dtype, given)
