@@ -117,11 +117,11 @@ def adam_critical_momenta(
       >>> params = jnp.array([1.0, -4.0])
       >>> state = opt.init(params)
       >>> updates, state = opt.update(params, state, params)
-      >>> updates.tolist()
-      [0.0, 0.0]
+      >>> float(abs(updates).max())
+      0.0
       >>> updates, state = opt.update(params, state, params)
-      >>> updates.round(2).tolist()
-      [-3.7200000286102295, 3.7200000286102295]
+      >>> [round(float(u), 2) for u in updates]
+      [-3.72, 3.72]
     """
     return chain(
         scale_by_critical_momenta(b1, b2, eps, decay, capacity, amsgrad, synced),

@@ -127,7 +127,7 @@ def multi_adam(
       >>> params = jnp.array([1.0, -4.0])
       >>> opt = multi_adam(0.5)
       >>> updates, state = opt.update(jax.jacrev(losses)(params), opt.init(params), params)
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.25]
     """
     return chain(
