@@ -93,6 +93,19 @@ def draw_leaves(
     return lifted(like, fresh, step_count())
 
 
+def drawn_like(
+    context: Context, tree: Leaves, fresh: Any, distribution: str, sampler: Sampler | None
+) -> Leaves:
+    """Leaves of random entries, or those that the sampler gives; see `draw_like`."""
+    if sampler is not None:
+        params = None if context.params is None else context.params.tree()
+        given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+        return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+    draw = DISTRIBUTIONS[distribution]
+    keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+    return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+
+
 def draw_like(
     like: Signal, key: Any, distribution: str = "gaussian", sampler: Sampler | None = None
 ) -> Signal:
@@ -104,12 +117,13 @@ def draw_like(
       distribution: "rademacher" or "gaussian".
       sampler: `(key, count, params) -> tree` in place of the distribution.
     """
-    draw = DISTRIBUTIONS[distribution]
 
-    def drawn(fresh: Any, leaf: Any) -> Any:
-        return draw(fresh, leaf.shape, leaf.dtype)
+    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+        return drawn_like(context, tree, fresh, distribution, sampler)
 
-    return draw_leaves(like, key, drawn, sampler, distribution)
+    lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
+    fresh = key if isinstance(key, Signal) else random_key(key)
+    return lifted(like, fresh, step_count())
 
 
 def draw_scalar(
