@@ -133,7 +133,7 @@ def _stateful(op: str, x: Any, rate: float, k: int, phase: int) -> Any:
     if op == "trace":
         return x >> trace(rate)
     if op == "delay":
-        past = delay(x)
+        past = delay(x, 0.0)
         past << x
         return past
     if op == "feedback":
