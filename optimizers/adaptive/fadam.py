@@ -92,6 +92,7 @@ def scale_by_fadam(
     "Hwang 2024, FAdam: Adam is a natural gradient optimizer using diagonal empirical Fisher "
     "information",
     arxiv="2405.12807",
+    sample={"weight_decay": 0.01},
 )
 @transformation(power=positive)
 def fadam(
