@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flows import PARAMS, close, gradient, once, run
 from gradchain import flow
-from gradchain.transforms import FlowError, delay, eval_params, global_sum, sqrt, square, where
+from gradchain.transforms import FlowError, delay, ema, eval_params, global_sum, sqrt, square, where
 
 
 def test_it_gives_the_value_of_the_step_before():
@@ -93,6 +93,11 @@ def test_of_the_params_it_starts_at_the_params():
         return params - origin
 
     close(once(flow(step), PARAMS), jax.tree.map(jnp.zeros_like, PARAMS))
+
+
+def test_an_inner_delay_of_its_own_update_starts_at_zero_even_on_the_params():
+    outs, _ = run(flow(lambda g, params: 0 * g + (params >> ema(0.5))), steps=2)
+    close(outs[1], jax.tree.map(lambda x: 0.75 * x, PARAMS))
 
 
 def test_storage_dtype():

@@ -88,10 +88,10 @@ class Signal:
         return leafwise(operator.mul, "*", other, self)
 
     def __truediv__(self, other: Any) -> "Signal":
-        return leafwise(operator.truediv, "/", self, other)
+        return leafwise(_quotient, "/", self, other)
 
     def __rtruediv__(self, other: Any) -> "Signal":
-        return leafwise(operator.truediv, "/", other, self)
+        return leafwise(_quotient, "/", other, self)
 
     def __floordiv__(self, other: Any) -> "Signal":
         return leafwise(operator.floordiv, "//", self, other)
@@ -216,6 +216,8 @@ class Delay(Slot):
       start: a scalar with which every leaf starts, or a function (see `delay`); None means
         zeros, or the params themselves when the delay is of `params`.
       dtype: storage dtype; None means the signal's own, at least float32.
+      of_params: whether `like` is the input `params` in the flow that made the delay, not in one
+        around it that happens to send the params there.
       evaluation: None, or `(weight, params_weight)`: the evaluation weights of the method are
         `weight * stored + params_weight * params`.
       written: the signal that becomes the value at the next step.
@@ -234,6 +236,7 @@ class Delay(Slot):
         self.start = start
         self.dtype = dtype
         self.evaluation = evaluation
+        self.of_params = isinstance(like, Input) and like.name == "params"
         self.written: Any = None
         self.builder.delays.append(self)
 
@@ -244,7 +247,9 @@ class Delay(Slot):
 
     def rewired(self, args: tuple[Any, ...]) -> "Delay":
         """A delay of the same kind; what is written to it is connected by the caller."""
-        return Delay(args[0], self.start, self.dtype, self.hint, self.explicit, self.evaluation)
+        copied = Delay(args[0], self.start, self.dtype, self.hint, self.explicit, self.evaluation)
+        copied.of_params = self.of_params
+        return copied
 
     def __lshift__(self, value: Any) -> Any:
         if self.written is not None:
@@ -273,6 +278,15 @@ class Machine(Slot):
         other = copy.copy(self)
         other.kernel = kernel
         return other
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    # Of two integers, as of a step count and a period, jax makes a float32 even in a float64 run.
+    return a * 1.0 / b if _is_integer(a) and _is_integer(b) else a / b
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "f") in "iu"
 
 
 def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:

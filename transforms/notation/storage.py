@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
-from .signal import Delay, Input, Signal
+from .signal import Delay, Signal
 from .values import Leaves, is_missing, working
 
 
@@ -20,7 +20,7 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     shape = shapes.require(node, f"delay `{node.hint}`")
     if not isinstance(shape, Leaves):
         return filled(shape, node.start)
-    if node.start is None and is_params(node.like):
+    if node.start is None and node.of_params:
         assert context.params is not None
         leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
     else:
@@ -48,7 +48,23 @@ def read(node: Delay, stored: Any, like: Any) -> Any:
         leaves = Leaves.up_to(like.treedef, tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"its state belongs to another tree: {error}") from error
-    return leaves.map(lambda leaf: jax.tree.map(_computable, leaf))
+    return restored(leaves, like).map(lambda leaf: jax.tree.map(_computable, leaf))
+
+
+def restored(leaves: Leaves, like: Leaves) -> Leaves:
+    """Leaves that were stored, as the pytrees that they were.
+
+    Flax NNX keeps an optimizer state in containers of its own, in which a leaf that is a tuple
+    comes back as a mapping.
+    """
+    pairs = zip(leaves.values, like.values, strict=True)
+    return Leaves((_as(new, old) for new, old in pairs), leaves.treedef)
+
+
+def _as(leaf: Any, like: Any) -> Any:
+    if hasattr(leaf, "dtype") or is_missing(like):
+        return leaf if hasattr(leaf, "dtype") else like
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(leaf))
 
 
 def written(node: Delay, value: Any, stored: Any) -> Any:
@@ -66,7 +82,8 @@ def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     def replace(old: Any, new: Any) -> Any:
         if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
             return old
-        return jax.tree.map(lambda o, n: _like(node, n, o), old, new)
+        pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+        return jax.tree.unflatten(jax.tree.structure(old), [_like(node, n, o) for n, o in pairs])
 
     pairs = zip(olds.values, value.values, strict=True)
     return Leaves((replace(old, new) for old, new in pairs), value.treedef).tree()
@@ -115,11 +132,6 @@ def filled(leaf: Any, start: Any) -> Any:
 
 def _computable(leaf: Any) -> Any:
     return working(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
-
-
-def is_params(signal: Any) -> bool:
-    """True for the input `params` itself."""
-    return isinstance(signal, Input) and signal.name == "params"
 
 
 def _marked(node: Delay, tree: Any, context: Context) -> Any:

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,16 @@ GROUP = Look("#94a3b8", "#94a3b8", 10)
 
 
 @dataclass(frozen=True)
-class Rectangle:
+class Shape:
+    """Something at (x, y)."""
+
+    def shifted(self, dx: float, dy: float) -> "Shape":
+        """The same, moved to the right and down."""
+        return replace(self, x=self.x + dx, y=self.y + dy)  # type: ignore[attr-defined, call-arg]
+
+
+@dataclass(frozen=True)
+class Rectangle(Shape):
     """A rectangle with round corners."""
 
     x: float
@@ -53,16 +62,20 @@ class Rectangle:
 
 
 @dataclass(frozen=True)
-class Stroke:
+class Stroke(Shape):
     """A path of straight pieces, whose corners are rounded."""
 
-    corners: tuple[tuple[int, int], ...]
+    corners: tuple[tuple[float, float], ...]
     colour: str = WIRE
     dashed: bool = False
 
+    def shifted(self, dx: float, dy: float) -> "Stroke":
+        """The same, moved to the right and down."""
+        return replace(self, corners=tuple((x + dx, y + dy) for x, y in self.corners))
+
 
 @dataclass(frozen=True)
-class Head:
+class Head(Shape):
     """An arrow head whose tip is at (x, y)."""
 
     x: float
@@ -72,7 +85,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(Shape):
     """A line of text, centred vertically on y."""
 
     x: float
@@ -96,7 +109,11 @@ class Picture:
 
     width: float
     height: float
-    shapes: list[Any] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+
+    def shifted(self, dx: float, dy: float) -> "Picture":
+        """The same shapes, moved to the right and down."""
+        return Picture(self.width, self.height, [shape.shifted(dx, dy) for shape in self.shapes])
 
     def svg(self) -> str:
         """The picture as a document of its own."""
@@ -154,9 +171,9 @@ def _title_width(box: Box) -> int:
 
 def _group(placed: Placed) -> Iterator[Any]:
     yield Rectangle(placed.x, placed.y, placed.width, placed.height, GROUP, 0.12)
-    yield Words(
-        placed.x + placed.title_x, placed.y + 16, placed.box.title, SIZE, FAINT, "start", True
-    )
+    x = placed.x + placed.title.x
+    y = placed.y + (placed.height - 14 if placed.title.below else 16)
+    yield Words(x, y, placed.box.title, SIZE, FAINT, "start", True)
 
 
 def _box(placed: Placed) -> Iterator[Any]:
@@ -212,23 +229,23 @@ def _head(head: Head) -> list[tuple[float, float]]:
     return [(head.x, tip), (head.x - 4.5, tip + back), (head.x + 4.5, tip + back)]
 
 
-def _rounded(corners: tuple[tuple[int, int], ...]) -> str:
+def _rounded(corners: tuple[tuple[float, float], ...]) -> str:
     """The path data; every corner is a curve of radius CORNER, or less where there is no room."""
     start, *inner, end = corners
-    parts = [f"M{start[0]} {start[1]}"]
+    parts = [f"M{start[0]:g} {start[1]:g}"]
     for before, corner, after in zip(corners, inner, [*inner[1:], end], strict=False):
         room = min(_distance(before, corner), _distance(corner, after)) / 2
         radius = min(CORNER, room)
         (x1, y1), (x2, y2) = _towards(corner, before, radius), _towards(corner, after, radius)
-        parts.append(f"L{x1:g} {y1:g}Q{corner[0]} {corner[1]} {x2:g} {y2:g}")
-    return "".join([*parts, f"L{end[0]} {end[1]}"])
+        parts.append(f"L{x1:g} {y1:g}Q{corner[0]:g} {corner[1]:g} {x2:g} {y2:g}")
+    return "".join([*parts, f"L{end[0]:g} {end[1]:g}"])
 
 
-def _distance(a: tuple[int, int], b: tuple[int, int]) -> int:
+def _distance(a: tuple[float, float], b: tuple[float, float]) -> float:
     return abs(a[0] - b[0]) + abs(a[1] - b[1])
 
 
-def _towards(a: tuple[int, int], b: tuple[int, int], by: float) -> tuple[float, float]:
+def _towards(a: tuple[float, float], b: tuple[float, float], by: float) -> tuple[float, float]:
     far = max(_distance(a, b), 1)
     return a[0] + (b[0] - a[0]) * by / far, a[1] + (b[1] - a[1]) * by / far
 
@@ -290,9 +307,10 @@ def _paint(axes: Any, shape: Any, order: int) -> None:
         )
 
 
-def _curve(corners: tuple[tuple[int, int], ...], curve: Any) -> Any:
+def _curve(corners: tuple[tuple[float, float], ...], curve: Any) -> Any:
     start, *inner, end = corners
-    points, codes = [start], [curve.MOVETO]
+    points: list[Any] = [start]
+    codes = [curve.MOVETO]
     for before, corner, after in zip(corners, inner, [*inner[1:], end], strict=False):
         radius = min(CORNER, _distance(before, corner) / 2, _distance(corner, after) / 2)
         points += [_towards(corner, before, radius), corner, _towards(corner, after, radius)]

@@ -8,7 +8,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from .diagram import Box, Net
 
@@ -31,7 +30,7 @@ class Measure:
       before: height above the first track of a channel.
       track: height of a track.
       after: height below the last track: room for an arrow.
-      pad: margin within a group: left and right, above, below.
+      pad: margin within a group: beside, and above or below with the title and without it.
       snap: how far a pin may move to make its wire straight.
     """
 
@@ -55,7 +54,15 @@ class Placed:
     y: int
     width: int
     height: int
-    title_x: int = 0
+    title: "Title"
+
+
+@dataclass(frozen=True)
+class Title:
+    """Where the title of a group stands: at its upper or its lower frame, from x on."""
+
+    x: int = 0
+    below: bool = False
 
 
 @dataclass
@@ -81,7 +88,7 @@ class Placement:
     wires: list[Wire]
     entering: dict[Net, int]
     leaving: dict[Net, int]
-    title_x: int = 0
+    title: Title
 
     def shifted(self, dx: int, dy: int) -> tuple[list[Placed], list[Wire]]:
         """Its boxes and wires, seen from elsewhere."""
@@ -316,8 +323,10 @@ class _Level:
             indices = range(len(self.layers))
             for index in indices if sweep % 2 == 0 else reversed(indices):
                 wanted = self._wanted(index, up=sweep % 2 == 0, down=sweep % 2 == 1)
-                keys = {id(i): wanted.get(id(i), i.x) + i.width / 2 for i in self.layers[index]}
-                self.layers[index].sort(key=lambda item, keys=keys: keys[id(item)])
+                layer = self.layers[index]
+                keys = [wanted.get(id(item), item.x) + item.width / 2 for item in layer]
+                order = sorted(range(len(layer)), key=keys.__getitem__)
+                self.layers[index] = [layer[place] for place in order]
                 self._pack(self.layers[index])
         self.layers = kept
         for layer in self.layers:
@@ -388,12 +397,14 @@ class _Level:
                 item.below.update(_spread(departing.get(id(item), []), item.width))
 
     def _routed(self) -> Placement:
-        side, above, below = (0, 0, 0) if self.is_root else self.measure.pad
+        side, with_title, without = (0, 0, 0) if self.is_root else self.measure.pad
         left = min((item.x for layer in self.layers for item in layer), default=0)
         right = max((item.x + item.width for layer in self.layers for item in layer), default=0)
         for layer in self.layers:
             for item in layer:
                 item.x += side - left
+        width, title = self._titled(right - left + 2 * side)
+        above, below = (without, with_title) if title.below else (with_title, without)
         wires: list[Wire] = []
         y = above
         for layer, channel in zip(self.layers, self.channels, strict=True):
@@ -407,8 +418,8 @@ class _Level:
         for item in self.items:
             if item.box is None:
                 continue
-            title_x = item.inner.title_x if item.inner else 0
-            boxes.append(Placed(item.box, item.x, item.y, item.width, item.height, title_x))
+            inner_title = item.inner.title if item.inner else Title()
+            boxes.append(Placed(item.box, item.x, item.y, item.width, item.height, inner_title))
             if item.inner:
                 inner_boxes, inner_wires = item.inner.shifted(item.x, item.y)
                 boxes += inner_boxes
@@ -417,7 +428,8 @@ class _Level:
             if item.net and not self.is_root:
                 ends = (y, y + below) if item.above else (0, above)
                 wires.append(Wire(item.net, [[(item.x, ends[0]), (item.x, ends[1])]]))
-        return self._framed(right - left + 2 * side, y + below, boxes, wires)
+        entering, leaving = self._ports(), self._ports(leaving=True)
+        return Placement(width, y + below, boxes, wires, entering, leaving, title)
 
     def _route(self, channel: list[Link], top: int, wires: list[Wire]) -> int:
         """Draws the links below a layer; returns where the next layer begins."""
@@ -454,20 +466,25 @@ class _Level:
     def _height(self, item: Item) -> int:
         return max(other.height for other in self.layers[item.layer])
 
-    def _framed(self, width: int, height: int, boxes: Any, wires: Any) -> Placement:
-        """The finished group: ports, and a title where no wire crosses it."""
-        entering = {i.net: i.x for i in self.items if i.is_wire and i.net and not i.above}
-        leaving = {i.net: i.x for i in self.items if i.is_wire and i.net and i.above}
-        pad = self.measure.pad[0]
-        title = 0 if self.is_root else self.measure.title(self.group)
-        width = max(width, title + 2 * pad)
-        ports = sorted(entering.values())
-        edges = [0, *ports, width]
-        for left, right in itertools.pairwise(edges):
-            if right - left >= title + 2 * pad:
-                return Placement(width, height, boxes, wires, entering, leaving, left + pad)
-        width = ports[-1] + title + 2 * pad
-        return Placement(width, height, boxes, wires, entering, leaving, ports[-1] + pad)
+    def _ports(self, leaving: bool = False) -> dict[Net, int]:
+        """Where the wires pass the upper frame, or the lower one."""
+        wires = (item for item in self.items if item.net and bool(item.above) is leaving)
+        return {item.net: item.x for item in wires if item.net}
+
+    def _titled(self, width: int) -> tuple[int, Title]:
+        """The width of the group, and a place for its title where no wire crosses it."""
+        if self.is_root:
+            return width, Title()
+        pad, title = self.measure.pad[0], self.measure.title(self.group)
+        room = title + pad + self.measure.wire_gap // 2
+        width = max(width, room)
+        for below in (False, True):
+            edges = [0, *sorted(self._ports(below).values()), width]
+            for left, right in itertools.pairwise(edges):
+                if right - left >= room:
+                    return width, Title(left + pad, below)
+        last = max(self._ports().values())
+        return last + room, Title(last + pad)
 
 
 def _is_plain(item: Item) -> bool:

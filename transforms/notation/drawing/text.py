@@ -95,7 +95,8 @@ class _Sheet:
         box, x, y = placed.box, placed.x, placed.y
         if box.children:
             self._frame(placed, "┌┐└┘")
-            self._write(x + placed.title_x, y, _text_title(box))
+            row = y + placed.height - 1 if placed.title.below else y
+            self._write(x + placed.title.x, row, _text_title(box))
         elif _is_flat(box):
             sides = "()" if box.kind in ("input", "output") else "[]"
             self._write(x, y, f"{sides[0]}{box.title.center(placed.width - 2)}{sides[1]}")
