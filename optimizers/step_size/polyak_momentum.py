@@ -98,7 +98,7 @@ def polyak_momentum(
     if variant == "mag":
         c, max_learning_rate = 1.0, None
 
-    def limited(rate: Signal) -> Signal:
+    def limited(rate: Signal) -> Any:
         rate = maximum(rate, 0.0) if clamp else rate
         cap = scheduled(max_learning_rate)
         return rate if cap is None else minimum(rate, cap)
