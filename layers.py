@@ -255,7 +255,8 @@ def _mark_modules(nnx: Any, model: Any, skip: Sequence[str]) -> None:
             continue
         mark = next((mark for known, mark in kinds if _is_plain(module, known)), None)
         if mark is not None:
-            object.__setattr__(module, "__class__", _marking_class(type(module), mark, name))
+            base: Any = type(module)
+            object.__setattr__(module, "__class__", _marking_class(base, mark, name))
         elif not isinstance(module, nnx.Embed):
             own = {
                 key: value[...]
@@ -590,7 +591,7 @@ def _call(eqn: Any, values: list[Any], added: Iterator[Any]) -> tuple[list[Any],
 
     if eqn.primitive.name in ("remat2", "checkpoint"):
         chosen = {key: eqn.params[key] for key in ("prevent_cse", "policy")}
-        return jax.checkpoint(run, **chosen)(values, mine)  # type: ignore[no-any-return]
+        return jax.checkpoint(run, **chosen)(values, mine)
     return run(values, mine)
 
 

@@ -12,7 +12,7 @@ FOLDERS = (gradchain.optimizers, gradchain.schedules, gradchain.transforms)
 
 
 def modules():
-    yield from ("gradchain.catalogue", "gradchain.training")
+    yield from ("gradchain.catalogue", "gradchain.layers", "gradchain.training")
     for folder in FOLDERS:
         found = pkgutil.walk_packages(folder.__path__, folder.__name__ + ".")
         yield from (entry.name for entry in found)
