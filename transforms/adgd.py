@@ -1,6 +1,5 @@
 """The step size of adaptive gradient descent without descent."""
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,19 +33,19 @@ def adgd_step_size(
       Malitsky & Mishchenko 2020, Adaptive gradient descent without descent (arXiv 1910.09529).
     """
     at = delay(params, name="previous_params")
-    rate = delay(0.0, name="rate")
-    ratio = delay(math.inf, name="ratio")
+    rate, before = delay(0.0, name="rate"), delay(0.0, name="previous_rate")
     dg = grads - previous(at)
     moved = global_dot(weights, square(params - at))
     changed = global_dot(1 / weights, square(dg))
     at << params
-    new = _next_rate(scheduled(learning_rate), rate, ratio, moved, changed, step_count())
-    ratio << _growth(rate, new, step_count())
-    return rate << new
+    before << rate
+    return rate << _next_rate(scheduled(learning_rate), rate, before, moved, changed, step_count())
 
 
-def _next(first: Any, rate: Any, ratio: Any, moved: Any, changed: Any, t: Any) -> Any:
-    allowed = jnp.where(jnp.isinf(ratio), jnp.inf, jnp.sqrt(1 + ratio) * rate)
+def _next(first: Any, rate: Any, before: Any, moved: Any, changed: Any, t: Any) -> Any:
+    is_second = before == 0
+    growth = jnp.sqrt(1 + rate / jnp.where(is_second, 1, before))
+    allowed = jnp.where(is_second, jnp.inf, growth * rate)
     is_known = (moved > 0) & (changed > 0)
     squared = jnp.where(is_known, moved, 1) / jnp.where(is_known, 4 * changed, 1)
     measured = jnp.where(is_known, jnp.sqrt(squared), allowed)
@@ -54,9 +53,4 @@ def _next(first: Any, rate: Any, ratio: Any, moved: Any, changed: Any, t: Any) -
     return jnp.where(t == 1, first, jnp.where(jnp.isfinite(new) & (new > 0), new, rate))
 
 
-def _grown(rate: Any, new: Any, t: Any) -> Any:
-    return jnp.where((t == 1) | (rate <= 0), jnp.inf, new / jnp.where(rate > 0, rate, 1))
-
-
 _next_rate = lift(_next, "adgd_step_size")
-_growth = lift(_grown, "rate ratio")

@@ -14,7 +14,7 @@ from .notation.foreign import Kernel, kernel_of
 from .notation.functions import lift
 from .notation.layout import make_state
 from .notation.signal import Delay, Signal
-from .notation.storage import filled, zeros
+from .notation.storage import filled, restored, zeros
 from .notation.values import Leaves
 
 
@@ -94,7 +94,10 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
             return memory.join(out, new, state)
 
         state = jax.lax.cond(condition, due, lambda: state)
-        return memory.output(state, value, context), state
+        held = memory.output(state, value, context)
+        if all(hasattr(leaf, "dtype") for leaf in held.present()):
+            return held, state
+        return restored(held, out(context, value, condition)), state
 
     def init(context: Context, value: Any, condition: Any) -> Any:
         return memory.init(context, value)
@@ -161,7 +164,9 @@ class _Beside:
         return getattr(state, "inner", optax.EmptyState())
 
     def join(self, out: Any, new: Any, state: Any) -> Any:
-        held = jax.tree.map(lambda x, old: x.astype(old.dtype), out.tree(), state.output)
+        olds, structure = jax.tree.flatten(state.output)
+        pairs = zip(jax.tree.leaves(out.tree()), olds, strict=True)
+        held = jax.tree.unflatten(structure, [x.astype(old.dtype) for x, old in pairs])
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 

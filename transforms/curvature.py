@@ -1,19 +1,20 @@
 """Second-order information from a closure: Hessian-vector products and diagonals."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .notation.build import Flow, flow
+from .notation.build import Flow, flow, step_count
 from .notation.checks import check_choice, transformation
 from .notation.context import Context
 from .notation.errors import FlowError
 from .notation.functions import lift_tree
 from .notation.needs import missing_input
 from .notation.signal import Signal
-from .notation.values import Leaves, working
-from .random import DISTRIBUTIONS, Sampler, draw_like
+from .notation.values import Leaves, is_missing, working
+from .random import DISTRIBUTIONS, Sampler, drawn_like, random_key
 from .safeguards import finite_curvature
 
 
@@ -29,12 +30,18 @@ def hessian_vector_product(value_fn: Signal, params: Signal, vector: Signal) -> 
 
 
 def _hvp_of(context: Context, value_fn: Any, params: Leaves, vector: Leaves) -> Leaves:
-    at = context.given
+    at = context.whole
     assert at is not None
     value_fn = scalar_closure(value_fn, at.tree(), context.label)
-    tangent = vector.map(lambda v, p: v.astype(p.dtype), at)
+    pairs = zip(vector.values, at.values, strict=True)
+    tangent = Leaves((_tangent(v, param) for v, param in pairs), at.treedef)
     product = jax.jvp(jax.grad(value_fn), (at.tree(),), (tangent.tree(),))[1]
-    return Leaves.up_to(at.treedef, product).map(working)
+    return vector.map(lambda _, leaf: working(leaf), Leaves.up_to(at.treedef, product))
+
+
+def _tangent(vector: Any, param: Any) -> Any:
+    """The vector at a leaf, zero where it has none."""
+    return jnp.zeros_like(param) if is_missing(vector) else vector.astype(param.dtype)
 
 
 _hvp = lift_tree(_hvp_of, "hessian_vector_product", context=True, out=lambda c, f, p, v: v)
@@ -82,12 +89,13 @@ def _gradient_of(context: Context, value_fn: Any, at: Leaves, ready: Any) -> Lea
         return ready
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
-    given = context.given
+    given = context.whole
     assert given is not None
-    point = at.map(lambda x, p: x.astype(p.dtype), given)
+    pairs = zip(at.values, given.values, strict=True)
+    point = Leaves((p if is_missing(x) else x.astype(p.dtype) for x, p in pairs), given.treedef)
     value_fn = scalar_closure(value_fn, point.tree(), context.label)
     grads = jax.grad(value_fn)(point.tree())
-    return Leaves.up_to(given.treedef, grads).map(lambda g: working(jnp.conj(g)))
+    return at.map(lambda _, g: working(jnp.conj(g)), Leaves.up_to(given.treedef, grads))
 
 
 _gradient = lift_tree(_gradient_of, "gradient", context=True, out=1, needs=("value_fn",))
@@ -124,32 +132,45 @@ def hutchinson(
         value_fn: Signal | None = None,
         hessian_diag: Signal | None = None,
     ) -> Signal:
-        probes = [draw_like(params, _fold(key, i), probe, sampler) for i in range(num_samples)]
-        return _diagonal(value_fn, hessian_diag, params, *probes)
+        return _diagonal(
+            value_fn,
+            hessian_diag,
+            params,
+            random_key(key),
+            step_count(),
+            num_samples=num_samples,
+            draw=partial(drawn_like, distribution=probe, sampler=sampler),
+        )
 
     return flow(step)
 
 
-def _fold(key: Any, index: int) -> Any:
-    return key if index == 0 else jax.random.fold_in(_typed(key), index)
-
-
-def _typed(key: Any) -> Any:
-    return jax.random.key(key) if isinstance(key, int) else key
-
-
 def _diagonal_of(
-    context: Context, value_fn: Any, ready: Any, params: Leaves, *probes: Leaves
+    context: Context,
+    value_fn: Any,
+    ready: Any,
+    params: Leaves,
+    fresh: Any,
+    _: Any,
+    num_samples: int,
+    draw: Any,
 ) -> Leaves:
     if ready is not None:
-        return ready.map(finite_curvature)
+        return ready.map(finite_curvature)  # type: ignore[no-any-return]
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
-    estimates = [u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u)) for u in probes]
-    total = estimates[0]
-    for estimate in estimates[1:]:
-        total = total.map(lambda a, b: a + b, estimate)
-    return total.map(lambda x: finite_curvature(x / len(probes)))
+
+    def estimate(key: Any) -> Leaves:
+        u = draw(context, params, key)
+        return u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u))
+
+    def add(total: Leaves, i: Any) -> tuple[Leaves, None]:
+        return total.map(lambda a, b: a + b, estimate(jax.random.fold_in(fresh, i))), None
+
+    total = estimate(fresh)
+    if num_samples > 1:
+        total = jax.lax.scan(add, total, jnp.arange(1, num_samples))[0]
+    return total.map(lambda x: finite_curvature(x / num_samples))
 
 
 _diagonal = lift_tree(

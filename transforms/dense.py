@@ -14,7 +14,7 @@ from .notation.checks import transformation
 from .notation.context import Context
 from .notation.functions import lift, lift_tree
 from .notation.signal import Signal
-from .notation.values import Leaves, is_missing
+from .notation.values import Leaves, is_missing, working
 from .safeguards import all_finite
 from .vector import flat_dtype, flat_size, from_vector, one_leaf, to_vector
 
@@ -47,7 +47,7 @@ def dense_hessian(value_fn: Signal, params: Signal, like: Signal) -> Signal:
 
 
 def _hessian_of(context: Context, value_fn: Any, params: Leaves, like: Leaves) -> Leaves:
-    at = context.given
+    at = context.whole
     assert at is not None
     scalar_closure(value_fn, at.tree(), context.label)
     wanted = like.map(lambda _, param: param, at)
@@ -55,7 +55,7 @@ def _hessian_of(context: Context, value_fn: Any, params: Leaves, like: Leaves) -
     def loss(vector: Any) -> Any:
         return value_fn(replaced(at, from_vector(vector, wanted)).tree())
 
-    start = to_vector(like.map(lambda _, param: param, params))
+    start = to_vector(wanted.map(working))
     size = start.shape[0]
     hessian = jax.hessian(loss)(start) if size else jnp.zeros((0, 0), start.dtype)
     return one_leaf((hessian + hessian.T) / 2)

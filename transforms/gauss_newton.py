@@ -113,12 +113,13 @@ def _diagonal_of(
         return ready.map(finite_curvature)
     if logits_fn is None:
         raise FlowError(missing_input(context.label, "logits_fn"))
-    at = context.given
+    at = context.whole
     assert at is not None
     array_closure(_only_logits(logits_fn), at.tree(), context.label, "logits_fn", axes=1)
     labels = None if sampler is None else sampler(key, context.step - 1, params.tree())
     estimate = gauss_newton_bartlett(logits_fn, at.tree(), key, batch_size, labels)
-    return Leaves.up_to(at.treedef, estimate).map(finite_curvature)
+    found = Leaves.up_to(at.treedef, estimate)
+    return params.map(lambda _, leaf: finite_curvature(leaf), found)
 
 
 def _only_logits(logits_fn: Any) -> Any:
@@ -170,7 +171,7 @@ CHUNK = 64
 
 def _outputs_of(context: Context, outputs_fn: Any, outputs_loss_fn: Any, like: Leaves) -> Any:
     """The outputs as a function of the leaves that `like` has, and these leaves."""
-    at = context.given
+    at = context.whole
     assert at is not None
     array_closure(outputs_fn, at.tree(), context.label, "outputs_fn")
     shape = jax.eval_shape(outputs_fn, at.tree())

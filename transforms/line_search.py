@@ -99,7 +99,7 @@ def _searched(
 
 def loss_along(context: Context, value_fn: Any, direction: Leaves) -> Any:
     """s -> loss at params + s * direction, in working precision."""
-    at = context.given
+    at = context.whole
     assert at is not None
     scalar_closure(value_fn, at.tree(), context.label)
 

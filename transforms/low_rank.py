@@ -260,25 +260,27 @@ def active_leaves(density: float, order: str = "random", key: Any = 0) -> Flow:
     """
     check_choice("active_leaves", "order", order, BLOCK_ORDERS)
 
-    def switch(tree: Leaves, turn: Any, fresh: Any = None) -> Leaves:
+    def active(tree: Leaves) -> int:
         n = len(tree.present())
         q = round(density * n)
         if order == "mirror" and q % 2:
             raise FlowError(f"order='mirror' needs an even number of active leaves, not {q} of {n}")
-        ranks = iter(_places(order, n, q, turn, fresh))
-        return tree.map(lambda _: Switch(next(ranks)))
+        return q
+
+    def switch(tree: Leaves, turn: Any, fresh: Any = None) -> Leaves:
+        places = iter(_places(order, len(tree.present()), active(tree), turn, fresh))
+        return tree.map(lambda _: Switch(next(places)))
+
+    def shape(_: Any, tree: Leaves, *rest: Any) -> Leaves:
+        active(tree)
+        return tree.map(lambda _: Switch(jax.ShapeDtypeStruct((), jnp.bool_)))
 
     def step(g: Signal) -> Signal:
-        switched = lift_tree(switch, "active_leaves", out=lambda _, *args: _as_shapes(switch, args))
+        switched = lift_tree(switch, "active_leaves", out=shape)
         turn = step_count() - 1
         return switched(g, turn, random_key(key)) if order == "random" else switched(g, turn)
 
     return flow(step)
-
-
-def _as_shapes(fn: Any, args: Any) -> Any:
-    tree, *_ = args
-    return tree.map(lambda _: Switch(jax.ShapeDtypeStruct((), jnp.bool_)))
 
 
 def _places(order: str, n: int, q: int, turn: Any, key: Any) -> Any:

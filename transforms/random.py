@@ -69,7 +69,7 @@ def draw_leaves(
 
     Args:
       like: a tree signal.
-      key: seed, raw key or typed key; kept in the state.
+      key: seed, raw key or typed key, kept in the state; or a `random_key` signal.
       draw: `(key, leaf) -> array`, of which only shape and dtype of the leaf are to be used.
       sampler: `(key, count, params) -> tree` in place of `draw`.
       name: what the node is called.
@@ -89,7 +89,21 @@ def draw_leaves(
         return tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), example))
 
     lifted = lift_tree(drawn, name, context=True, out=out)
-    return lifted(like, random_key(key), step_count())
+    fresh = key if isinstance(key, Signal) else random_key(key)
+    return lifted(like, fresh, step_count())
+
+
+def drawn_like(
+    context: Context, tree: Leaves, fresh: Any, distribution: str, sampler: Sampler | None
+) -> Leaves:
+    """Leaves of random entries, or those that the sampler gives; see `draw_like`."""
+    if sampler is not None:
+        params = None if context.params is None else context.params.tree()
+        given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+        return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+    draw = DISTRIBUTIONS[distribution]
+    keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+    return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
 
 
 def draw_like(
@@ -99,22 +113,17 @@ def draw_like(
 
     Args:
       like: a tree signal.
-      key: seed, raw key or typed key; kept in the state.
+      key: seed, raw key or typed key, kept in the state; or a `random_key` signal.
       distribution: "rademacher" or "gaussian".
       sampler: `(key, count, params) -> tree` in place of the distribution.
     """
-    draw = DISTRIBUTIONS[distribution]
 
     def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
-        if sampler is not None:
-            params = None if context.params is None else context.params.tree()
-            given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
-            return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
-        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-        return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+        return drawn_like(context, tree, fresh, distribution, sampler)
 
     lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
-    return lifted(like, random_key(key), step_count())
+    fresh = key if isinstance(key, Signal) else random_key(key)
+    return lifted(like, fresh, step_count())
 
 
 def draw_scalar(

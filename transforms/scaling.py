@@ -148,7 +148,8 @@ def relative_rate(learning_rate: optax.ScalarOrSchedule, base_rate: Any, label: 
 
 def _decayed(u: Signal, x: Signal, w: Any, r: Any, form: str) -> Signal:
     if form == "proximal":
-        return (x + u) / (1 + r * w) - x
+        # (x + u) / (1 + r w) - x without its cancellation
+        return (u - r * w * x) / (1 + r * w)
     rate = 1.0 if form.endswith("fixed") else r
     at = x + u if form.startswith("stepped") else x
     return u - rate * w * at

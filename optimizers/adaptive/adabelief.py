@@ -81,6 +81,7 @@ def scale_by_adabelief(
     "Zhuang et al. 2020, AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed "
     "Gradients",
     arxiv="2010.07468",
+    learning_rate=0.01,
 )
 @transformation()
 def adabelief(

@@ -126,7 +126,7 @@ def adabound(
       >>> opt = adabound(0.5)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.5]
     """
     return bounded(

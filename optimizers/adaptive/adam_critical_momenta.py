@@ -78,7 +78,9 @@ def scale_by_critical_momenta(
         v = square(a) >> named("nu", ema(b2))
         if amsgrad:
             v = v >> named("nu_max", running_max())
-        return divide(a >> debias(b1), debiased_root(v, b2, eps), eps)
+        # a and v are 0 at first, where the derivative of the root is infinite.
+        root = debiased_root(where(t == 1, 1.0, v), b2, eps)
+        return divide(a >> debias(b1), root, eps)
 
     return flow(step)
 
@@ -115,11 +117,11 @@ def adam_critical_momenta(
       >>> params = jnp.array([1.0, -4.0])
       >>> state = opt.init(params)
       >>> updates, state = opt.update(params, state, params)
-      >>> updates.tolist()
-      [0.0, 0.0]
+      >>> float(abs(updates).max())
+      0.0
       >>> updates, state = opt.update(params, state, params)
-      >>> updates.round(2).tolist()
-      [-3.7200000286102295, 3.7200000286102295]
+      >>> [round(float(u), 2) for u in updates]
+      [-3.72, 3.72]
     """
     return chain(
         scale_by_critical_momenta(b1, b2, eps, decay, capacity, amsgrad, synced),

@@ -108,7 +108,7 @@ def adan(
       >>> opt = adan(0.5)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.5]
     """
     form = "decoupled" if no_prox else "proximal"

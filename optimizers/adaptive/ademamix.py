@@ -135,7 +135,7 @@ def ademamix(
       >>> opt = ademamix(0.5, b3_warmup=100, alpha_warmup=100)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.5]
     """
     return chain(

@@ -42,7 +42,7 @@ def amsbound(
       >>> opt = amsbound(0.5)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.5]
     """
     return bounded(

@@ -102,7 +102,7 @@ def amsgrad(
       >>> opt = amsgrad(0.5)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params))
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.5]
     """
     return chain(

@@ -82,8 +82,8 @@ def diffgrad(
       >>> opt = diffgrad(1.0)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
-      [-0.7310000061988831, 0.9819999933242798]
+      >>> [round(float(u), 3) for u in updates]
+      [-0.731, 0.982]
     """
     return chain(
         add_decayed_weights(weight_decay),

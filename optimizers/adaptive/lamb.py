@@ -52,8 +52,8 @@ def lamb(
       >>> opt = lamb(0.1)
       >>> params = jnp.array([3.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
-      [-0.3540000021457672, 0.3540000021457672]
+      >>> [round(float(u), 3) for u in updates]
+      [-0.354, 0.354]
 
     References:
       You et al. 2020 (arXiv 1904.00962). The paper bounds the norm of the weights in theory; like

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
 from ...catalogue import method
@@ -72,7 +71,7 @@ def scale_by_multi_adam(
       of Physics-informed Neural Networks (arXiv 2306.02816), and src/optimizer/multiadam.py of
       i207M/PINNacle, by the same authors, which we follow.
     """
-    given = None if group_weights is None else jnp.shape(group_weights)[0]
+    given = None if group_weights is None else len(group_weights)
     groups = num_groups or given or 2
     if given not in (None, groups):
         raise FlowError(f"multi_adam: {given} group_weights for num_groups={num_groups}")
@@ -128,7 +127,7 @@ def multi_adam(
       >>> params = jnp.array([1.0, -4.0])
       >>> opt = multi_adam(0.5)
       >>> updates, state = opt.update(jax.jacrev(losses)(params), opt.init(params), params)
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.25]
     """
     return chain(

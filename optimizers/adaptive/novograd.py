@@ -102,8 +102,8 @@ def novograd(
       >>> opt = novograd(1.0)
       >>> params = jnp.array([3.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
-      [-0.6000000238418579, 0.800000011920929]
+      >>> [round(float(u), 3) for u in updates]
+      [-0.6, 0.8]
     """
     return chain(
         scale_by_novograd(b1, b2, eps, eps_root, weight_decay, mask, grad_averaging, average_first),

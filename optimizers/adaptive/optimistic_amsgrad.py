@@ -127,7 +127,7 @@ def optimistic_amsgrad(
       >>> opt = optimistic_amsgrad(0.5)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params))
-      >>> updates.round(3).tolist()
+      >>> [round(float(u), 3) for u in updates]
       [-1.0, 1.0]
     """
     return chain(

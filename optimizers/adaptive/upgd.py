@@ -99,7 +99,7 @@ def scale_by_upgd(
     "Elsayed & Mahmood 2024, Addressing Loss of Plasticity and Catastrophic Forgetting in "
     "Continual Learning",
     arxiv="2404.00781",
-    learning_rate=1e-2,
+    learning_rate=0.1,
     sample={"sigma": 0.01},
     complex_ok=False,
 )
@@ -133,9 +133,9 @@ def upgd(
       >>> from gradchain.optimizers import upgd
       >>> opt = upgd(1.0, sigma=0.0)
       >>> params = jnp.array([1.0, -1.0])
-      >>> updates, state = opt.update(jnp.array([-1.0, 0.0]), opt.init(params), params)
-      >>> updates.round(3).tolist()
-      [0.26899999380111694, 0.0]
+      >>> updates, state = opt.update(jnp.array([-1.0, -2.0]), opt.init(params), params)
+      >>> [round(float(u), 3) for u in updates]
+      [0.269, 1.762]
     """
     return chain(
         scale_by_upgd(

@@ -236,7 +236,7 @@ def schedule_free_adamw(
     return flow(step)
 
 
-@method(PAPER, arxiv=ARXIV, learning_rate=0.0025)
+@method(PAPER, arxiv=ARXIV, learning_rate=0.02)
 @transformation(r=any_number, weight_lr_power=any_number)
 def schedule_free_radam(
     learning_rate: optax.ScalarOrSchedule = 0.0025,

@@ -152,7 +152,7 @@ def _reset_rule(JA: Signal, JG: Signal, a: Signal, d: Signal) -> tuple[Signal, S
     reset_now = reset_d | over_a
     new_d = where(reset_now, identity(JG), rank_one_inverse(blend_identity(JG, 0.95), d))
     over_d = largest(new_d) > 2
-    reset_a << over_a | over_d
+    reset_a << (over_a | over_d)
     reset_d << over_d
     return new_a, new_d
 

@@ -108,7 +108,7 @@ def scale_by_mkor_h(
         t = step_count()
         check = t % switch_interval == 0
         slow = (t > switch_interval) & (before - loss < switch_threshold * abs(before))
-        going_on = going << going & ~(check & slow)
+        going_on = going << (going & ~(check & slow))
         before << where(check, loss, before)
         return either(tap("second_order", going_on), second_order, optax.identity(), g)
 

@@ -61,8 +61,8 @@ def lars(
       >>> opt = lars(10.0)
       >>> params = jnp.array([3.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
-      [-0.029999999329447746, 0.03999999910593033]
+      >>> [round(float(u), 3) for u in updates]
+      [-0.03, 0.04]
 
     References:
       You, Gitman & Ginsburg 2017 (arXiv 1708.03888). The paper divides by |g| + weight_decay |x|;

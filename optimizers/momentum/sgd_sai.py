@@ -92,8 +92,8 @@ def sgd_sai(
       >>> opt = sgd_sai(0.1, weight_decay=0.0)
       >>> params = jnp.array([1.0, 3.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> updates.round(3).tolist()
-      [-0.2240000069141388, -0.6710000038146973]
+      >>> [round(float(u), 3) for u in updates]
+      [-0.224, -0.671]
     """
     return chain(
         scale_by_sai(momentum, eps),

@@ -3,7 +3,11 @@
 from .momo import (
     momo,
 )
+from .polyak_momentum import (
+    polyak_momentum,
+)
 
 __all__ = [
     "momo",
+    "polyak_momentum",
 ]

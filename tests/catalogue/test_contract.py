@@ -251,7 +251,8 @@ def test_hyperparameters_out_of_range_are_refused_by_name(name):
     parameters = inspect.signature(method.factory).parameters
     for argument in set(parameters) & set(RANGES):
         arguments = {**method.sample, argument: -1.0}
-        positional = () if next(iter(parameters)) in arguments else (first,)
+        given = method.front or next(iter(parameters)) in arguments
+        positional = () if given else (first,)
         with pytest.raises(ValueError, match=argument):
             method.factory(*positional, **arguments)
 
@@ -311,7 +312,9 @@ def test_evaluation_weights_are_params_shaped(name):
 
 @every_method
 def test_repr_names_the_method(name):
-    assert repr(method_named(name).build()).startswith(name + "(")
+    method = method_named(name)
+    before = "chain(" if method.front else ""
+    assert repr(method.build()).startswith(f"{before}{name}(")
 
 
 @every_method

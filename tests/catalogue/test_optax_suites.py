@@ -44,7 +44,7 @@ def arguments_of(method):
     arguments = dict(method.sample)
     if method.wraps:
         arguments["inner"] = gradchain.optimizers.adam(method.learning_rate)
-    elif method.learning_rate is not None:
+    elif method.learning_rate is not None and not method.front:
         arguments["learning_rate"] = method.learning_rate
     return arguments
 

@@ -233,14 +233,13 @@ def test_oasis_stands_still_where_nothing_changes():
 def test_oasis_warms_up_with_more_probes():
     matrix = jnp.array([[4.0, 1.0, 0.5], [1.0, 3.0, -1.0], [0.5, -1.0, 2.0]])
 
+    def quadratic(x):
+        return x @ matrix @ x / 2
+
     def first(warmup):
-        params = jnp.ones(3)
-        opt = oasis(1.0, warmup_samples=warmup, key=5)
-        u, state = opt.update(
-            jnp.ones(3), opt.init(params), params, value_fn=lambda x: x @ matrix @ x / 2
-        )
-        opt.update(u, state, params, value_fn=lambda x: x @ matrix @ x / 2)
-        return -1 / np.asarray(u)
+        params, opt = jnp.ones(3), oasis(1.0, warmup_samples=warmup, key=5)
+        update = jax.jit(lambda s: opt.update(params, s, params, value_fn=quadratic))
+        return -1 / np.asarray(update(opt.init(params))[0])
 
     many = np.max(np.abs(first(64) - np.diag(matrix)))
     assert many < 0.6 < np.max(np.abs(first(1) - np.diag(matrix)))
@@ -346,7 +345,7 @@ def test_sophia_g_wants_logits():
         opt.update(params, opt.init(params), params)
     with pytest.raises(ValueError, match="logits_fn must return one real array"):
         opt.update(params, opt.init(params), params, logits_fn=lambda p: jnp.sum(p["w"]))
-    with pytest.raises(ValueError, match=r"eps_mode|mode"):
+    with pytest.raises(ValueError, match="mode='times'"):
         sophia_g(0.1, eps_mode="times")
 
 

@@ -232,7 +232,8 @@ class Flow(optax.GradientTransformationExtraArgs):
         return draw(self).svg()
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={brief(value)}" for name, value in self.arguments.items())
+        named_values = (f"{name}={brief(value)}" for name, value in self.arguments.items())
+        inside = ", ".join(named_values) or ", ".join(map(brief, self.parts))
         return f"{self.label}({inside})"
 
 

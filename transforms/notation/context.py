@@ -10,6 +10,7 @@ from .signal import Function
 from .values import Leaves, fit_scalar, is_missing, is_strong_scalar
 
 OUTER_STEP = "outer_step"
+OUTER_PARAMS = "outer_params"
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Context:
       extra: the further inputs by name, `value` and so on.
       count: number of this step, None in `init`.
       scalar_dtype: dtype of scalars that accompany the leaves.
-      given: the params in their own dtype, for closures.
+      given: the params in their own dtype.
     """
 
     label: str
@@ -41,7 +42,13 @@ class Context:
 
     def inner_extra(self) -> dict[str, Any]:
         """The extra inputs for a transformation that runs inside this one."""
-        return {OUTER_STEP: self.step, **self.extra}
+        return {OUTER_STEP: self.step, OUTER_PARAMS: self.whole, **self.extra}
+
+    @property
+    def whole(self) -> Any:
+        """All params in their own dtype, as closures take them, also where a part is computed."""
+        outer = self.extra.get(OUTER_PARAMS)
+        return self.given if outer is None or outer.treedef != self.treedef else outer
 
     def params_like(self, value: Leaves) -> Any:
         """The params at the leaves that `value` has; None if they are not shaped like it."""

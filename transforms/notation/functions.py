@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .errors import FlowError
 from .signal import Function, Signal, leafwise
 from .values import MISSING, Leaves, is_missing
 
@@ -271,6 +272,8 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
     source = context.params if context.params is not None else tree
     try:
         flags = select(source.tree())
+    except FlowError:
+        raise
     except (AttributeError, TypeError):  # a predicate of a leaf, given a tree
         return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
     return _flags(flags, tree)

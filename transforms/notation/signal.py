@@ -88,10 +88,10 @@ class Signal:
         return leafwise(operator.mul, "*", other, self)
 
     def __truediv__(self, other: Any) -> "Signal":
-        return leafwise(operator.truediv, "/", self, other)
+        return leafwise(_quotient, "/", self, other)
 
     def __rtruediv__(self, other: Any) -> "Signal":
-        return leafwise(operator.truediv, "/", other, self)
+        return leafwise(_quotient, "/", other, self)
 
     def __floordiv__(self, other: Any) -> "Signal":
         return leafwise(operator.floordiv, "//", self, other)
@@ -278,6 +278,15 @@ class Machine(Slot):
         other = copy.copy(self)
         other.kernel = kernel
         return other
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    # Of two integers, as of a step count and a period, jax makes a float32 even in a float64 run.
+    return a * 1.0 / b if _is_integer(a) and _is_integer(b) else a / b
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "f") in "iu"
 
 
 def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:

@@ -48,7 +48,23 @@ def read(node: Delay, stored: Any, like: Any) -> Any:
         leaves = Leaves.up_to(like.treedef, tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"its state belongs to another tree: {error}") from error
-    return leaves.map(lambda leaf: jax.tree.map(_computable, leaf))
+    return restored(leaves, like).map(lambda leaf: jax.tree.map(_computable, leaf))
+
+
+def restored(leaves: Leaves, like: Leaves) -> Leaves:
+    """Leaves that were stored, as the pytrees that they were.
+
+    Flax NNX keeps an optimizer state in containers of its own, in which a leaf that is a tuple
+    comes back as a mapping.
+    """
+    pairs = zip(leaves.values, like.values, strict=True)
+    return Leaves((_as(new, old) for new, old in pairs), leaves.treedef)
+
+
+def _as(leaf: Any, like: Any) -> Any:
+    if hasattr(leaf, "dtype") or is_missing(like):
+        return leaf if hasattr(leaf, "dtype") else like
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(leaf))
 
 
 def written(node: Delay, value: Any, stored: Any) -> Any:
@@ -66,7 +82,8 @@ def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     def replace(old: Any, new: Any) -> Any:
         if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
             return old
-        return jax.tree.map(lambda o, n: _like(node, n, o), old, new)
+        pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+        return jax.tree.unflatten(jax.tree.structure(old), [_like(node, n, o) for n, o in pairs])
 
     pairs = zip(olds.values, value.values, strict=True)
     return Leaves((replace(old, new) for old, new in pairs), value.treedef).tree()

@@ -1,0 +1,118 @@
+"""Polyak step sizes with momentum."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    any_number,
+    check_choice,
+    decay_weights,
+    delay,
+    divide_or_zero,
+    flow,
+    global_dot,
+    global_squared_norm,
+    maximum,
+    minimum,
+    named,
+    positive,
+    scheduled,
+    trace,
+    transformation,
+)
+
+VARIANTS = ("mag", "smag", "hb", "shb")
+
+
+@method(
+    "Wang, Johansson & Zhang 2023, Generalized Polyak Step Size for First Order Optimization with "
+    "Momentum",
+    arxiv="2305.12939",
+    learning_rate=None,
+)
+@transformation(max_learning_rate=positive, c=positive, f_min=any_number, smoothness=positive)
+def polyak_momentum(
+    variant: str = "smag",
+    momentum: Any = 0.9,
+    max_learning_rate: optax.ScalarOrSchedule | None = 0.1,
+    c: Any = 1.0,
+    f_min: Any = 0.0,
+    weight_decay: Any = 0.0,
+    smoothness: Any = None,
+    clamp: bool = False,
+) -> Flow:
+    r"""Momentum whose rate brings the loss, to first order, down to its smallest value.
+
+    Averaged gradients ("mag" and, with batches, "smag"):
+
+    .. math::
+        d_t = \mu d_{t-1} + g_t, \qquad \eta_t = \frac{f_t - f_{min}}{c \|d_t\|^2}, \qquad
+        \Delta_t = -\eta_t d_t - \eta_t \lambda \theta_t
+
+    Heavy ball ("hb" and, with batches, "shb"):
+
+    .. math::
+        \eta_t = \frac{(f_t - f_{min}) / c + \mu \langle g_t, \Delta_{t-1} \rangle}{\|g_t\|^2}
+            + \frac{1}{2 L}, \qquad
+        \Delta_t = -\eta_t g_t + \mu \Delta_{t-1} - \eta_t \lambda \theta_t
+
+    with norms and products over the whole tree, the last term of the rate only where L is given,
+    and :math:`\eta_t` capped. Without momentum this is Polyak's step. Where the norm is 0, so is
+    the step.
+
+    Args:
+      variant: "smag", "mag" (the same with c = 1 and no cap), "hb" or "shb".
+      momentum: mu, in [0, 1).
+      max_learning_rate: the cap, a number or schedule; None for none.
+      c: divides the loss gap.
+      f_min: the smallest value of the loss; 0 under interpolation.
+      weight_decay: lambda, multiplied by the rate.
+      smoothness: L, for the heavy balls.
+      clamp: no step goes uphill, as one with f_t below `f_min` would.
+
+    Returns:
+      The optimizer; `update` needs `value`, the loss at the params, without the decay, on the
+      batch of the gradient. Its state is the size of the params.
+
+    Raises:
+      FlowError: for a variant or hyper-parameter out of range, or without `value`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import polyak_momentum
+      >>> opt = polyak_momentum(max_learning_rate=None)
+      >>> x = jnp.array([3.0, -4.0])                     # loss |x|^2 / 2
+      >>> opt.update(x, opt.init(x), x, value=12.5)[0].tolist()
+      [-1.5, 2.0]
+
+    References:
+      Wang, Johansson & Zhang 2023, Generalized Polyak Step Size for First Order Optimization with
+      Momentum (arXiv 2305.12939). There is no official code; that c divides the loss gap alone in
+      "shb" is our reading.
+    """
+    check_choice("polyak_momentum", "variant", variant, VARIANTS)
+    if variant == "mag":
+        c, max_learning_rate = 1.0, None
+
+    def limited(rate: Signal) -> Signal:
+        rate = maximum(rate, 0.0) if clamp else rate
+        cap = scheduled(max_learning_rate)
+        return rate if cap is None else minimum(rate, cap)
+
+    def averaged(g: Signal, value: Signal) -> Signal:
+        d = g >> named("trace", trace(momentum))
+        rate = limited(divide_or_zero((value - f_min) / c, global_squared_norm(d)))
+        return -rate * d >> decay_weights(weight_decay, rate)
+
+    def heavy_ball(g: Signal, value: Signal) -> Signal:
+        last = delay(g, name="last_update")
+        gap = (value - f_min) / c + momentum * global_dot(g, last)
+        rate = divide_or_zero(gap, global_squared_norm(g))
+        rate = limited(rate if smoothness is None else rate + 1 / (2 * smoothness))
+        return last << (momentum * last - rate * g >> decay_weights(weight_decay, rate))
+
+    return flow(averaged if variant.endswith("mag") else heavy_ball, name="polyak_momentum")
