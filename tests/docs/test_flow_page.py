@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import jax.numpy as jnp
-import optax
 from flows import PARAMS, run
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "flow.md"
@@ -22,7 +21,4 @@ def test_the_snippets_run(capsys):
     run(scope["running_peak"](0.9), steps=2)
     matrix = {"b": PARAMS["b"], "a": jnp.ones(3)}
     _, state = run(scope["small_adam"](1), steps=2, params=matrix)
-    moments = optax.tree.get_all_with_path(state, "mu")
-    assert {
-        leaf.size for _, tree in moments for leaf in tree["b"].values() if hasattr(leaf, "size")
-    }
+    assert state.scale_by_adam.mu["b"]["c"].shape in ((1, 2), (2, 1))
