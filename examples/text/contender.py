@@ -1,5 +1,6 @@
 """One optimizer of the run: which, at what rate, and how it takes a step."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ import gradchain
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from gradchain.catalogue import get_method, get_schedule
+from gradchain.layers import LayerGradients, nnx_layer_gradients
 from gradchain.training import nnx_logits_fn, nnx_value_fn
 
 from .model import Transformer, cross_entropy
@@ -108,6 +111,8 @@ INPUTS: dict[str, Callable[["Here"], Any]] = {
     "per_example_grads": lambda here: jax.vmap(
         lambda one: jax.grad(lambda params: here.loss_of(params, one[None]))(here.params)
     )(here.batch),
+    "layer_inputs": lambda here: here.layers().layer_inputs,
+    "layer_cotangents": lambda here: here.layers().layer_cotangents,
 }
 
 
@@ -121,6 +126,7 @@ class Here(NamedTuple):
     value_fn: Callable[[Any], jax.Array]
     logits_fn: Callable[[Any], jax.Array]
     loss_of: Callable[[Any, jax.Array], jax.Array]
+    layers: Callable[[], LayerGradients]
 
 
 def extra_inputs(contender: Contender) -> list[str]:
@@ -167,7 +173,15 @@ def make_step(
 
         value, grads = jax.value_and_grad(value_fn)(params)
         logits_fn = nnx_logits_fn(model, batch[:, :-1])
-        here = Here(params, previous_params, batch, value, value_fn, logits_fn, loss_of)
+
+        @functools.cache
+        def layers() -> LayerGradients:
+            here = nnx.merge(nnx.graphdef(model), params)
+            return nnx_layer_gradients(
+                here, lambda model: cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+            )
+
+        here = Here(params, previous_params, batch, value, value_fn, logits_fn, loss_of, layers)
         extra = {name: INPUTS[name](here) for name in names}
         updates, opt_state = contender.optimizer.update(grads, opt_state, params, **extra)
         previous_params = params if "previous_grads" in names else ()
