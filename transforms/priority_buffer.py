@@ -8,6 +8,7 @@ from .last_values import slots_like
 from .notation.build import delay, step_count
 from .notation.functions import lift
 from .notation.signal import Signal
+from .window import write_slot
 
 
 def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Any) -> Signal:
@@ -30,8 +31,8 @@ def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Any) -
     entries = delay(slots_like(value, capacity), name="entries")
     priorities = delay(slots_like(priority, capacity), name="priorities")
     slot = lift(_slot, "slot")(priorities, priority, t)
-    entries << lift(_placed, "place")(entries, value, slot)
-    priorities << decay * lift(_placed, "place")(priorities, priority, slot)
+    entries << write_slot(entries, value, slot)
+    priorities << decay * write_slot(priorities, priority, slot)
     return lift(_mean, "mean_of_buffer")(entries, t)
 
 
@@ -41,10 +42,6 @@ def _slot(priorities: Any, priority: Any, t: Any) -> Any:
     least = jnp.argmin(priorities)
     replaced = jnp.where(priority > priorities[least], least, capacity)
     return jnp.where(t <= capacity, t - 1, replaced)
-
-
-def _placed(stack: Any, value: Any, slot: Any) -> Any:
-    return stack.at[slot].set(value, mode="drop")
 
 
 def _mean(stack: Any, t: Any) -> Any:

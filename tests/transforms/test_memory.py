@@ -12,9 +12,9 @@ from gradchain.transforms import (
     flow,
     freeze_first,
     interpolated_momentum,
+    last_values,
     leaf_norm,
     mean_of_buffer,
-    window,
 )
 
 
@@ -56,8 +56,8 @@ def test_interpolated_momentum_gives_one_average_and_keeps_another():
     np.testing.assert_array_equal(jax.tree.leaves(state)[0], kept)
 
 
-def test_window_has_the_oldest_first():
-    _, state = outputs(flow(lambda g: (g >> window(3))[-1]), SIGNALS)
+def test_last_values_have_the_oldest_first():
+    _, state = outputs(flow(lambda g: (g >> last_values(3))[-1]), SIGNALS)
     np.testing.assert_array_equal(jax.tree.leaves(state)[0], jnp.stack(SIGNALS[1:]))
 
 
@@ -94,4 +94,4 @@ def test_extrapolation_of_equal_values_is_the_value():
 @pytest.mark.parametrize("length", [0, -1])
 def test_lengths_are_checked(length):
     with pytest.raises(ValueError, match="length"):
-        window(length)
+        last_values(length)
