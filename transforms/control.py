@@ -86,12 +86,17 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
     memory = _memory_of(inner, kernel)
 
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+        structures = []
+
         def due() -> Any:
             out, new = kernel.update(context, memory.inner(state), value)
+            structures.append(out.treedef)
             return memory.join(out, new, state)
 
         state = jax.lax.cond(condition, due, lambda: state)
-        return memory.output(state, value), state
+        if not structures:  # without jit, the branch that is not taken is not traced either
+            structures.append(out(context, value, condition).treedef)
+        return memory.output(state, structures[0]), state
 
     def init(context: Context, value: Any, condition: Any) -> Any:
         return memory.init(context, value)
@@ -134,10 +139,10 @@ class _InState:
     def join(self, out: Any, new: Any, state: Any) -> Any:
         return new
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
+    def output(self, state: Any, treedef: Any) -> Leaves:
         found: dict[int, Any] = {}
         self.layout.unpack(state, found)
-        return Leaves.up_to(value.treedef, found[self.node.index])
+        return Leaves.up_to(treedef, found[self.node.index])
 
 
 class _Beside:
@@ -162,8 +167,8 @@ class _Beside:
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
-    def output(self, state: Any, value: Leaves) -> Leaves:
-        return Leaves.up_to(value.treedef, state.output)
+    def output(self, state: Any, treedef: Any) -> Leaves:
+        return Leaves.up_to(treedef, state.output)
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)

@@ -89,6 +89,7 @@ def scale_by_shampoo(
     "Gupta, Koren & Singer 2018, Shampoo: Preconditioned Stochastic Tensor Optimization",
     arxiv="1802.09568",
     learning_rate=0.1,
+    sample={"momentum": 0.9},
 )
 @transformation(max_dim=count_from_1, exponent=any_number)
 def shampoo(
