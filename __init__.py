@@ -5,6 +5,7 @@ from .catalogue import find, get_method, get_schedule
 from .transforms import (
     chain,
     describe,
+    draw,
     eval_params,
     flow,
     inject_hyperparams,
@@ -19,6 +20,7 @@ __all__ = [
     "catalogue",
     "chain",
     "describe",
+    "draw",
     "eval_params",
     "find",
     "flow",

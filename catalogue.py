@@ -30,7 +30,8 @@ class Method:
       paper: authors, year and title.
       arxiv: arXiv identifier, or None.
       family: the folder under `optimizers/` in which it lives.
-      learning_rate: a rate at which it trains the small models of the tests and examples.
+      learning_rate: a rate at which it trains the small models of the tests and examples; None for
+        a method that takes its rates in another form, as part of `sample`.
       sample: further arguments for those, where the defaults do not suit a small model.
       wraps: True when the first argument is an inner transformation; `build` then wraps Adam.
       complex_ok: False where the mathematics has no complex form.
@@ -68,7 +69,7 @@ class Method:
             if self.front:
                 return chain(self.factory(**arguments), inner)
             return self.factory(inner, **arguments)
-        return self.factory(rate, **arguments)
+        return self.factory(**arguments) if rate is None else self.factory(rate, **arguments)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The schedules of AdEMAMix, of its mixing weight and of its slow decay."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -142,7 +143,7 @@ def half_life_interpolation(
     return decay
 
 
-def _memory(decay: Numeric) -> Numeric:
+def _memory(decay: Any) -> Any:
     """`1 / ln b`, and 0 for a decay of 0; on the host where possible, for its digits near 1."""
     if isinstance(decay, (float, int)):
         return 1 / math.log(decay) if decay > 0 else 0.0

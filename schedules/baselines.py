@@ -84,7 +84,7 @@ def step_decay(
         passed = elapsed(count, 0, 0)
         for start in starts:
             passed = passed + reached(count, start)
-        return init_value * jnp.asarray(factor) ** passed
+        return jnp.asarray(init_value) * jnp.asarray(factor) ** passed
 
     return rate
 
@@ -135,7 +135,7 @@ def stage_decay(
 
     def rate(count: Numeric) -> jax.Array:
         stage = as_float(times(count, total_steps // num_stages)).clip(0, float(num_stages - 1))
-        return init_value / jnp.asarray(factor) ** stage
+        return jnp.asarray(init_value) / jnp.asarray(factor) ** stage
 
     return rate
 
@@ -184,7 +184,7 @@ def exponential_to(
     length = check_steps("transition_steps", transition_steps, 1)
 
     def rate(count: Numeric) -> jax.Array:
-        return init_value * jnp.asarray(end_factor) ** (elapsed(count) / float(length))
+        return jnp.asarray(init_value) * jnp.asarray(end_factor) ** (elapsed(count) / float(length))
 
     return rate
 

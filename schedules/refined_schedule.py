@@ -185,13 +185,11 @@ def record_grad_norms(total_steps: int, ord: int = 2) -> optax.GradientTransform
     capacity = check_steps("total_steps", total_steps, 1)
     check_choice("ord", ord, (1, 2))
 
-    def init(params: optax.Params) -> RecordGradNormsState:
+    def init(params: Any) -> RecordGradNormsState:
         del params
         return RecordGradNormsState(jnp.zeros([], jnp.int32), jnp.zeros(capacity, float))
 
-    def update(
-        updates: optax.Updates, state: RecordGradNormsState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, RecordGradNormsState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RecordGradNormsState]:
         del params
         norms = state.norms.at[state.count].set(_global_norm(updates, ord), mode="drop")
         return updates, RecordGradNormsState(optax.safe_increment(state.count), norms)

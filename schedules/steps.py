@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Count: TypeAlias = np.ndarray[Any, Any] | jax.Array
-Numeric: TypeAlias = float | jax.Array
+Numeric: TypeAlias = jax.typing.ArrayLike
 
 
 def as_count(count: Numeric | Count) -> Count:
@@ -110,4 +110,4 @@ def _share(steps: jax.Array, length: float) -> jax.Array:
 
 def between(start: Numeric, end: Numeric, left: jax.Array) -> jax.Array:
     """The value between `start` (left = 1) and `end` (left = 0), exact at both."""
-    return start * left + end * (1 - left)
+    return jnp.asarray(start * left + end * (1 - left))

@@ -266,6 +266,10 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
         **arguments,
         "pairs": [tuple(pair) for pair in arguments["pairs"]],
     },
+    # Named in the record after the step of lazy_newton that it replaces.
+    "lazy_cubic_newton": lambda record, arguments: {
+        name: value for name, value in arguments.items() if name != "regularization"
+    },
     "mkor": lambda record, arguments: {
         **arguments,
         "first_order_layers": tuple(arguments.get("first_order_layers", ())),

@@ -9,6 +9,7 @@ import optax
 from .notation.build import Flow, delay, flow, send, stateful, step_count
 from .notation.checks import count_from_0, count_from_1, transformation
 from .notation.context import Context
+from .notation.errors import FlowError
 from .notation.foreign import Kernel, kernel_of
 from .notation.functions import lift
 from .notation.layout import make_state
@@ -215,6 +216,8 @@ def reset_when(condition: Signal, inner: Flow, g: Signal, *, restart_count: bool
 def _start_of(past: Delay, copy: Delay) -> Any:
     if not isinstance(past.like, Signal):
         return past.like
+    if callable(past.start):
+        raise FlowError(f"state `{past.hint}` starts at values made in init: it cannot be reset")
     if past.start is not None:
         return past.start
     return copy.like if is_params(past.like) else 0

@@ -14,6 +14,7 @@ from .notation.needs import missing_input
 from .notation.signal import Signal
 from .notation.values import Leaves, working
 from .random import DISTRIBUTIONS, Sampler, draw_like
+from .safeguards import finite_curvature
 
 
 def hessian_vector_product(value_fn: Signal, params: Signal, vector: Signal) -> Signal:
@@ -39,17 +40,57 @@ def _hvp_of(context: Context, value_fn: Any, params: Leaves, vector: Leaves) -> 
 _hvp = lift_tree(_hvp_of, "hessian_vector_product", context=True, out=lambda c, f, p, v: v)
 
 
-def scalar_closure(value_fn: Any, params: Any, label: str) -> Any:
-    """`value_fn` itself, if it can be called and returns a scalar; FlowError otherwise."""
+def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn") -> Any:
+    """The closure itself, if it can be called and returns a real scalar; FlowError otherwise."""
     if not callable(value_fn):
-        raise FlowError(f"{label}: value_fn must be a function params -> loss, not {value_fn!r}")
+        raise FlowError(f"{label}: {name} must be a function that returns a loss, not {value_fn!r}")
     out = jax.eval_shape(value_fn, params)
     if not hasattr(out, "shape") or out.shape != ():
         got = getattr(out, "shape", type(out).__name__)
-        raise FlowError(f"{label}: value_fn must return a scalar loss, it returned {got}")
+        raise FlowError(f"{label}: {name} must return a scalar loss, it returned {got}")
     if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise FlowError(f"{label}: value_fn must return a real loss, it returned {out.dtype}")
+        raise FlowError(f"{label}: {name} must return a real loss, it returned {out.dtype}")
     return value_fn
+
+
+def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) -> Any:
+    """The closure itself, if it can be called and returns one real array; FlowError otherwise."""
+    if not callable(fn):
+        raise FlowError(f"{label}: {name} must be a function of the params, not {fn!r}")
+    out = jax.eval_shape(fn, params)
+    dtype = getattr(out, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or len(out.shape) < axes:
+        got = type(out).__name__ if dtype is None else f"{dtype}{out.shape}"
+        shape = f" of at least {axes} dimensions" if axes else ""
+        raise FlowError(f"{label}: {name} must return one real array{shape}, it returned {got}")
+    return fn
+
+
+def gradient(value_fn: Signal | None, at: Signal, ready: Signal | None = None) -> Signal:
+    """The gradient of the loss of this batch at other params, as a tree signal.
+
+    Args:
+      value_fn: the input of that name.
+      at: a tree signal like the params.
+      ready: an optional input, which is taken instead if it is given.
+    """
+    return _gradient(value_fn, at, ready)
+
+
+def _gradient_of(context: Context, value_fn: Any, at: Leaves, ready: Any) -> Leaves:
+    if ready is not None:
+        return ready
+    if value_fn is None:
+        raise FlowError(missing_input(context.label, "value_fn"))
+    given = context.given
+    assert given is not None
+    point = at.map(lambda x, p: x.astype(p.dtype), given)
+    value_fn = scalar_closure(value_fn, point.tree(), context.label)
+    grads = jax.grad(value_fn)(point.tree())
+    return Leaves.up_to(given.treedef, grads).map(lambda g: working(jnp.conj(g)))
+
+
+_gradient = lift_tree(_gradient_of, "gradient", context=True, out=1, needs=("value_fn",))
 
 
 @transformation()
@@ -63,7 +104,8 @@ def hutchinson(
 
         h = mean over samples of u * (H u)
 
-    Needs `value_fn`, or a ready `hessian_diag`, which is then passed on.
+    Needs `value_fn`, or a ready `hessian_diag`, which is then passed on. Entries that are not
+    finite take the largest finite magnitude of their leaf.
 
     Args:
       key: seed or key of the probes.
@@ -100,14 +142,14 @@ def _diagonal_of(
     context: Context, value_fn: Any, ready: Any, params: Leaves, *probes: Leaves
 ) -> Leaves:
     if ready is not None:
-        return ready
+        return ready.map(finite_curvature)
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
     estimates = [u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u)) for u in probes]
     total = estimates[0]
     for estimate in estimates[1:]:
         total = total.map(lambda a, b: a + b, estimate)
-    return total.map(lambda x: x / len(probes))
+    return total.map(lambda x: finite_curvature(x / len(probes)))
 
 
 _diagonal = lift_tree(

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from .curvature import _hvp_of
 from .notation.context import Context
 from .notation.errors import FlowError
-from .notation.functions import lift, lift_tree
+from .notation.functions import lift_tree
 from .notation.needs import missing_input
 from .notation.signal import Signal
 from .notation.values import Leaves
 
 WHITENING_DAMPING = 2.0**-13
+"""Of the noise that bounds a preconditioner which whitens: h = g + damping mean|g| v."""
 
 
 def given_or(given: Signal, drawn: Signal) -> Signal:
@@ -33,9 +32,7 @@ def hessian_along(value_fn: Signal, ready: Signal, params: Signal, vector: Signa
     return _along(value_fn, ready, params, vector)
 
 
-def _product(
-    context: Context, value_fn: Any, ready: Any, params: Leaves, vector: Leaves
-) -> Leaves:
+def _product(context: Context, value_fn: Any, ready: Any, params: Leaves, vector: Leaves) -> Leaves:
     if ready is not None:
         return ready  # type: ignore[no-any-return]
     if value_fn is None:
@@ -50,19 +47,3 @@ _along = lift_tree(
     out=lambda c, f, ready, params, v: v,
     needs=("value_fn",),
 )
-
-
-def damped_gradient(g: Signal, vector: Signal) -> Signal:
-    """The gradient as if it were H v: g + 2^-13 mean|g| v, the means leaf by leaf.
-
-    A preconditioner fitted to such pairs whitens the gradient; the noise bounds it.
-
-    References:
-      Li 2015-2024, Preconditioned SGD.
-    """
-
-    def damped(x: Any, v: Any) -> Any:
-        size = jnp.mean(jnp.abs(x)) if x.size else 0.0
-        return x + WHITENING_DAMPING * size * v
-
-    return lift(damped, "damped_gradient")(g, vector)

@@ -12,15 +12,16 @@ from .notation.signal import Signal
 
 
 @transformation()
-def ema(decay: Any, *, dtype: Any = None, start: Any = None) -> Flow:
+def ema(decay: Any, *, dtype: Any = None, start: Any = None, from_first: bool = False) -> Flow:
     """Exponential moving average, started at zero and not debiased.
 
-        m_t = decay m_{t-1} + (1 - decay) g_t
+        m_t = decay m_{t-1} + (1 - decay) g_t,    m_1 = g_1  if from_first
 
     Args:
       decay: in [0, 1); a number, a schedule or a scalar signal.
       dtype: storage dtype; default that of the signal, at least float32.
       start: what it starts at instead of zero; see `delay`.
+      from_first: it starts at the first value.
 
     References:
       Kingma & Ba 2015, Adam: A Method for Stochastic Optimization.
@@ -28,8 +29,36 @@ def ema(decay: Any, *, dtype: Any = None, start: Any = None) -> Flow:
 
     def step(g: Signal) -> Signal:
         rate = scheduled(decay)
+        if from_first:
+            rate = lift(lambda t, b: jnp.where(t == 1, 0.0, b), "0 at first")(step_count(), rate)
         past = delay(g, start, dtype=dtype)
         return past << rate * past + (1 - rate) * g
+
+    return flow(step)
+
+
+@transformation()
+def interpolated_momentum(b1: Any, b2: Any, *, dtype: Any = None) -> Flow:
+    """Momentum with two decays: one for what it gives, one for what it remembers.
+
+        c_t = b1 m_{t-1} + (1 - b1) g_t       (given)
+        m_t = b2 m_{t-1} + (1 - b2) g_t       (remembered)
+
+    With b1 < b2 the newest gradient weighs more in the direction than in the memory.
+
+    Args:
+      b1: weight of the memory in the direction, in [0, 1).
+      b2: decay of the memory, in [0, 1).
+      dtype: storage dtype; default that of the signal, at least float32.
+
+    References:
+      Chen et al. 2023, Symbolic Discovery of Optimization Algorithms (Lion).
+    """
+
+    def step(g: Signal) -> Signal:
+        past = delay(g, dtype=dtype)
+        past << b2 * past + (1 - b2) * g
+        return b1 * past + (1 - b1) * g
 
     return flow(step)
 

@@ -52,6 +52,8 @@ def inject_hyperparams(
 
 
 def _is_static(parameter: inspect.Parameter, value: Any) -> bool:
+    if parameter.name == "key":  # a float is no seed, and would not hold every one
+        return True
     if isinstance(value, int):
         return parameter.annotation in (int, int | None)
     if isinstance(value, float):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .notation.build import Flow, delay, flow, tap
@@ -50,12 +51,18 @@ sandwich = lift(lambda left, x, right: left @ x @ right, "sandwich")
 
 def _damped_inverse(matrix: Any, damping: Any) -> Any:
     damped = matrix + damping * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-    inverse = jnp.linalg.inv(damped)
-    return (inverse + jnp.swapaxes(inverse, -1, -2)) / 2
+    lower = jnp.linalg.cholesky(damped)
+    root = jax.lax.linalg.triangular_solve(
+        lower,
+        jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape),
+        left_side=True,
+        lower=True,
+    )
+    return jnp.swapaxes(root, -1, -2) @ root
 
 
 damped_inverse = lift(_damped_inverse, "damped_inverse")
-"""(S + damping I)^{-1} of a symmetric matrix, symmetric again."""
+"""(S + damping I)^{-1} of a positive definite matrix, NaN where it is not definite."""
 
 
 def _eigenbasis(matrix: Any) -> tuple[Any, Any]:
@@ -71,8 +78,16 @@ def _is_finite(x: Any) -> Any:
     return jnp.all(jnp.isfinite(x), axis=(-2, -1), keepdims=True)
 
 
-finite_or = lift(lambda x, other: jnp.where(_is_finite(x), x, other), "finite_or")
-"""Each matrix where all of its entries are finite, else the other."""
+def _finite_or(x: Any, other: Any) -> Any:
+    if hasattr(x, "dtype"):
+        return jnp.where(_is_finite(x), x, other)
+    parts = [jnp.all(jnp.isfinite(part)) for part in jax.tree.leaves(x)]
+    finite = jnp.all(jnp.stack(parts))
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), x, other)
+
+
+finite_or = lift(_finite_or, "finite_or")
+"""Each matrix where all of its entries are finite, else the other; tuples stand or fall as one."""
 
 count_not_finite = reduce_leaves(
     lambda x: jnp.sum(~_is_finite(x), dtype=jnp.finfo(x.dtype).dtype), "count_not_finite"
@@ -91,3 +106,21 @@ def finite_or_plain(x: Signal, plain: Signal) -> Signal:
     """
     tap("fallbacks", count_not_finite(x))
     return finite_or(x, plain)
+
+
+def _rank_one_inverse(inverse: Any, u: Any, old: Any = 1.0, new: Any = 1.0) -> Any:
+    moved = inverse @ u[..., None]
+    turned = jnp.swapaxes(moved, -1, -2)
+    return (inverse - new * moved * turned / (old + new * (u[..., None, :] @ moved))) / old
+
+
+rank_one_inverse = lift(_rank_one_inverse, "rank_one_inverse")
+"""Sherman-Morrison: the inverse of `old S + new u u^T` from J = S^{-1}, symmetric."""
+
+
+def _blend_identity(matrix: Any, weight: Any) -> Any:
+    return weight * matrix + (1 - weight) * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+
+
+blend_identity = lift(_blend_identity, "blend_identity")
+"""weight M + (1 - weight) I."""

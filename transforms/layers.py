@@ -10,7 +10,7 @@ of the kernel, and nothing at the other leaves:
 so that G = A^T D. Kernels that a scan stacks have a further axis in front of all of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -259,7 +259,12 @@ def layer_rows(
 
 
 def layer_means(
-    g: Signal, layer_inputs: Any, layer_cotangents: Any, layers: Layers, clip_value: Any
+    g: Signal,
+    layer_inputs: Any,
+    layer_cotangents: Any,
+    layers: Layers,
+    clip_value: Any,
+    first_order: Sequence[str] = (),
 ) -> tuple[Signal, Signal]:
     """Means over the examples of the clipped rows of A and N D: (fan_in [+ 1]) and (fan_out).
 
@@ -271,6 +276,7 @@ def layer_means(
       layer_cotangents: the input of that name.
       layers: how kernels are read.
       clip_value: entries beyond plus or minus this are clipped.
+      first_order: names of layers that are left out.
     """
 
     def means(inputs: Any, cotangents: Any, place: _Place) -> tuple[Any, Any]:
@@ -283,30 +289,30 @@ def layer_means(
         mean_input, mean_cotangent = (x.mean(axis=-2) for x in clipped)
         return mean_input, mean_cotangent
 
-    pair = _rows_of(means, "layer_means", layers)(g, layer_inputs, layer_cotangents)
+    pair = _rows_of(means, "layer_means", layers, first_order)(g, layer_inputs, layer_cotangents)
     return pair[0], pair[1]
 
 
-def _rows_of(fn: Any, label: str, layers: Layers) -> Any:
+def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = ()) -> Any:
     def rows(context: Context, tree: Leaves, inputs: Any, cotangents: Any) -> Leaves:
         _refuse_unknown(inputs, tree, "layer_inputs")
         _refuse_unknown(cotangents, tree, "layer_cotangents")
         values: list[Any] = [MISSING] * len(tree)
         seen = 0
-        for place in _places(tree, layers):
+        for place in _places(tree, layers, first_order):
             if not _has_data(inputs, place):
                 continue
             seen += 1
             like = tree.values[place.kernel]
             pair = _checked(place, _found(inputs, place), _found(cotangents, place), like.dtype)
             values[place.kernel] = fn(*pair, place)
-        if not seen and len(_places(tree, layers)):
+        if not seen and len(_places(tree, layers, first_order)):
             raise FlowError("layer_inputs has an array for no layer")
         return Leaves(values, tree.treedef)
 
     def shapes(context: Context, tree: Leaves, *_: Any) -> Leaves:
         values: list[Any] = [MISSING] * len(tree)
-        for place in _places(tree, layers):
+        for place in _places(tree, layers, first_order):
             like = tree.values[place.kernel]
             # The number of rows is known in update only; one row stands for them.
             pair = (
@@ -356,6 +362,30 @@ def per_layer(value: Any, like: Signal) -> Any:
     return lift_tree(looked_up, "per_layer")(like)
 
 
+def spread(values: Any, default: Any) -> Callable[[Any], Any]:
+    """A number for every leaf of a tree, from a tree of numbers that may be cut off above them.
+
+    Args:
+      values: one above several leaves is that of all of them.
+      default: the number of leaves without one.
+
+    Returns:
+      A function from a tree to the tree of its numbers; see `per_leaf`.
+    """
+
+    def number(path: Sequence[Any], _: Any) -> Any:
+        node = values
+        for part in plain_path(path):
+            node = node if _is_number(node) else _child(node, part, None)
+        return node if _is_number(node) else default
+
+    return lambda tree: jax.tree_util.tree_map_with_path(number, tree)
+
+
+def _is_number(node: Any) -> bool:
+    return isinstance(node, int | float) or getattr(node, "ndim", None) == 0
+
+
 _ABSENT = object()
 
 
@@ -376,6 +406,8 @@ def _lookup(data: Any, name: tuple[Any, ...], what: str) -> Any:
     for part in name:
         if node is None or is_missing(node):
             return None
+        if _is_number(node):  # one for all layers below
+            return node
         node = _child(node, part, _ABSENT)
         if node is _ABSENT:
             raise FlowError(
@@ -434,3 +466,46 @@ def _checked(place: _Place, inputs: Any, cotangents: Any, dtype: Any) -> tuple[A
             "differ in their leading axes"
         )
     return inputs, cotangents
+
+
+def layer_norms(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
+    """Per layer the norm of its kernel plus that of its bias, of shape (..., 1, 1).
+
+    Args:
+      matrices: a layer signal of matrices [kernel; bias].
+      g: the gradient, which tells the layers that have a bias.
+      layers: how kernels are read.
+    """
+
+    def norms(matrices: Leaves, tree: Leaves) -> Leaves:
+        values: list[Any] = [MISSING] * len(tree)
+        for place in _places(tree, layers):
+            matrix = matrices.values[place.kernel]
+            if not is_missing(matrix):
+                parts = jnp.split(matrix, [place.fan_in], axis=-2)
+                values[place.kernel] = sum(safe_norm(part) for part in parts if part.shape[-2])
+        return Leaves(values, tree.treedef)
+
+    return lift_tree(norms, "layer_norms")(matrices, g)
+
+
+def safe_norm(matrix: Any) -> Any:
+    """Frobenius norm with a derivative of 0 at 0."""
+    total = jnp.sum(matrix * matrix, axis=(-2, -1), keepdims=True)
+    positive = total > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1)), 0)
+
+
+def across_devices(signal: Signal, axis_name: Any) -> Signal:
+    """The mean of a signal over the devices of a mesh axis; the signal itself without one.
+
+    Args:
+      signal: a tree signal.
+      axis_name: axis of the surrounding `jax.shard_map` or `jax.vmap`, or None.
+    """
+    if axis_name is None:
+        return signal
+    mean = lift_tree(
+        lambda tree: tree.map(lambda leaf: jax.lax.pmean(leaf, axis_name)), "pmean", out=0
+    )
+    return mean(signal)

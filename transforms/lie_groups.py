@@ -7,15 +7,25 @@ A group says what its elements are, how one is started, moved towards
 and applied. All works on batches: leaves that are stacks, or one vector as a batch of one.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from .curvature_pairs import WHITENING_DAMPING, given_or, hessian_along
 from .matrix_roots import multiply
+from .notation.build import Flow, delay, flow, step_count
+from .notation.checks import check_choice
+from .notation.functions import lift, lift_tree
+from .notation.signal import Signal
+from .notation.values import Leaves
+from .random import Sampler, draw_like, fold_key, random_key
 from .tensor_statistics import as_tensors, mode_product, mode_products, unfolding
 
+MODES = ("newton", "whiten")
 NORMALIZERS = ("2nd", "1st")
 
 
@@ -34,8 +44,8 @@ class LieGroup(Protocol):
     def applied(self, q: Any, x: Any) -> Any:
         """Q^T Q x."""
 
-    def of_batch(self, per_element: Any, x: Any) -> Any:
-        """One number per batch element, shaped to be broadcast against the parts of `x`'s Q."""
+    batched: bool
+    """Whether its vectors are stacks, with one element for each along the leading axis."""
 
 
 def _tiny(x: Any) -> Any:
@@ -94,6 +104,7 @@ class Kronecker:
     max_skew: Any
     normalizer: str
     balance_probability: Any
+    batched = True
 
     def _dense(self, shape: tuple[int, ...]) -> list[bool]:
         size = 1
@@ -123,10 +134,6 @@ class Kronecker:
         )
         return KroneckerElement(factors, empty.smoothness)
 
-    def of_batch(self, per_element: Any, x: Any) -> Any:
-        """One number for every tensor."""
-        return per_element
-
     def moved(
         self, q: KroneckerElement, v: Any, h: Any, rate: Any, key: Any, t: Any
     ) -> KroneckerElement:
@@ -152,9 +159,7 @@ class Kronecker:
             for f, size in zip(factors, sizes, strict=True)
         )
 
-    def _moved_factor(
-        self, q: Any, smooth: Any, a: Any, b: Any, rate: Any
-    ) -> tuple[Any, Any]:
+    def _moved_factor(self, q: Any, smooth: Any, a: Any, b: Any, rate: Any) -> tuple[Any, Any]:
         if q.ndim == 2:
             one, two = jnp.sum(a * a, axis=2), jnp.sum(b * b, axis=2)
             difference, size = one - two, lambda x: _maximum(jnp.abs(x), 1)
@@ -218,6 +223,7 @@ class LowRank:
     alternate: bool
     balance_probability: Any
     init_factors: tuple[Any, Any] | None
+    batched = False
 
     def empty(self, x: Any) -> LowRankElement:
         """Zeros."""
@@ -233,10 +239,6 @@ class LowRank:
         draws = jax.random.normal(key, (2, x.size, self.rank), x.dtype)
         u, v = draws / jnp.sqrt(max(x.size, 1) * (self.rank + 10))
         return LowRankElement(u, v, d)
-
-    def of_batch(self, per_element: Any, x: Any) -> Any:
-        """One number for the vector."""
-        return per_element
 
     def applied(self, q: LowRankElement, x: Any) -> Any:
         """d (I + V U^T) (I + U V^T) d x."""
@@ -274,9 +276,7 @@ class LowRank:
         rho = jnp.where(now & jnp.isfinite(rho) & (rho > 0), rho, 1)
         return U / rho, V * rho
 
-    def _moved_diagonal(
-        self, d: Any, Ph: Any, h: Any, v: Any, inverse: Any, rate: Any
-    ) -> Any:
+    def _moved_diagonal(self, d: Any, Ph: Any, h: Any, v: Any, inverse: Any, rate: Any) -> Any:
         difference = Ph * h - v * inverse
         tiny = _tiny(d)
         if self.normalizer == "2nd":
@@ -330,6 +330,7 @@ class Cross:
     """
 
     normalizer: str
+    batched = False
 
     def empty(self, x: Any) -> CrossElement:
         """Zeros."""
@@ -339,18 +340,12 @@ class Cross:
         """scale I."""
         return CrossElement(scale * jnp.ones_like(x), jnp.zeros_like(x))
 
-    def of_batch(self, per_element: Any, x: Any) -> Any:
-        """One number for the vector."""
-        return per_element
-
     def applied(self, q: CrossElement, x: Any) -> Any:
         """Q^T Q x, which is of the same form."""
         a, b = q
         return (a * a + jnp.flip(b * b)) * x + (a * b + jnp.flip(a * b)) * jnp.flip(x)
 
-    def moved(
-        self, q: CrossElement, v: Any, h: Any, rate: Any, key: Any, t: Any
-    ) -> CrossElement:
+    def moved(self, q: CrossElement, v: Any, h: Any, rate: Any, key: Any, t: Any) -> CrossElement:
         """Both diagonals along the gradient at Q h and Q^-T v."""
         a, b = q
         ra, rb = jnp.flip(a), jnp.flip(b)
@@ -366,3 +361,156 @@ class Cross:
             size = jnp.maximum(_maximum(jnp.abs(nA), None), _maximum(jnp.abs(nB), None))
         step = rate / (size + _tiny(a))
         return CrossElement(a - step * (nA * a + nB * rb), b - step * (nA * b + nB * ra))
+
+
+def fit_preconditioner(
+    group: LieGroup,
+    rate: Any,
+    mode: str,
+    init_scale: Any = None,
+    key: Any = 0,
+    of: Callable[[Signal], Signal] = lambda tree: tree,
+    sampler: Sampler | None = None,
+) -> Flow:
+    """The element of a group that is fitted to curvature pairs, one of them at every step.
+
+    "newton" takes v ~ N(0, I) and h = H v, so that Q^T Q tends to |H|^-1, and needs `value_fn`, or
+    the product as the input `hvp`. "whiten" takes h = g + 2^-13 mean|g| v, so that Q^T Q tends to
+    E[g g^T]^(-1/2). The input `probe` stands in for v.
+
+    An element starts at the first pair that is not zero, from `init_scale` or from the scale that
+    suits the pair. A pair that is zero or not finite, and a step that would leave the finite
+    numbers, leave the element as it is; `failed_updates` counts those that are not finite.
+
+    Args:
+      group: `Kronecker`, `LowRank` or `Cross`.
+      rate: step size within the group.
+      mode: "newton" or "whiten".
+      init_scale: scale of the first Q; None takes it from the first pair.
+      key: seed or key of the probes.
+      of: brings a tree into the form that the group works on.
+      sampler: `(key, count, params) -> tree` in place of the normal distribution.
+
+    References:
+      Li 2018, Preconditioned Stochastic Gradient Descent (arXiv 1512.04202), and Pooladzandi & Li
+      2024 (arXiv 2402.04553).
+    """
+
+    check_choice("fit_preconditioner", "mode", mode, MODES)
+
+    def fitted(v: Signal, h: Signal, fresh: Signal) -> Signal:
+        v, h = of(v), of(h)
+        past = delay(lift(lambda x: _unfitted(group, x), "unfitted")(h))
+        move = lift(functools.partial(_moved, group, rate, init_scale, mode), "fit")
+        return past << move(past, v, h, fold_key(fresh, 1), step_count())
+
+    def newton(
+        g: Signal,
+        params: Signal,
+        value_fn: Signal = None,
+        hvp: Signal = None,
+        probe: Signal = None,
+    ) -> Signal:
+        fresh = random_key(key)
+        v = given_or(probe, draw_like(params, fresh, "gaussian", sampler))
+        return fitted(v, hessian_along(value_fn, hvp, params, v), fresh)
+
+    def whiten(g: Signal, probe: Signal = None) -> Signal:
+        fresh = random_key(key)
+        return fitted(given_or(probe, draw_like(g, fresh, "gaussian", sampler)), g, fresh)
+
+    return flow(newton if mode == "newton" else whiten, name="preconditioner")
+
+
+class Fitted(NamedTuple):
+    """What `fit_preconditioner` keeps of one leaf of the group.
+
+    Attributes:
+      element: its parts, all zero before the first pair.
+      failed: whether the last step was not taken because something was not finite.
+    """
+
+    element: Any
+    failed: Any
+
+
+def _unfitted(group: LieGroup, x: Any) -> Fitted:
+    return Fitted(group.empty(x), jnp.zeros(x.shape[:1] if group.batched else (), jnp.bool_))
+
+
+def _over(reduce: Callable[..., Any], x: Any, group: LieGroup) -> Any:
+    """A reduction of every vector: one number per element of the group."""
+    return reduce(x, axis=tuple(range(1 if group.batched else 0, x.ndim)))
+
+
+def _all_over(test: Callable[[Any], Any], tree: Any, group: LieGroup) -> Any:
+    parts = [_over(jnp.all, test(x), group) for x in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_and, parts)
+
+
+def _choose(flag: Any, one: Any, other: Any) -> Any:
+    """One element or the other, by a flag for each."""
+    return jax.tree.map(
+        lambda x, y: jnp.where(flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim)), x, y),
+        one,
+        other,
+    )
+
+
+def _started(group: LieGroup, element: Any) -> Any:
+    return ~_all_over(lambda part: part == 0, element, group)
+
+
+def _moved(
+    group: LieGroup,
+    rate: Any,
+    init_scale: Any,
+    mode: str,
+    past: Fitted,
+    v: Any,
+    h: Any,
+    key: Any,
+    t: Any,
+) -> Fitted:
+    scale = _first_scale(group, v, h, mode) if init_scale is None else init_scale
+    sound, present = _over(jnp.all, jnp.isfinite(h), group), _over(jnp.any, h != 0, group)
+    if mode == "whiten":
+        size = _over(jnp.mean, jnp.abs(h), group)
+        h = h + WHITENING_DAMPING * size.reshape(size.shape + (1,) * (h.ndim - size.ndim)) * v
+    scale = jnp.broadcast_to(jnp.asarray(scale, h.dtype), present.shape)
+    started = _started(group, past.element)
+    q = _choose(started, past.element, group.start(h, scale, key))
+    new = group.moved(q, v, h, jnp.asarray(rate, h.dtype), key, t)
+    sound = sound & _all_over(jnp.isfinite, new, group)
+    return Fitted(_choose(sound & present, new, past.element), ~sound & present)
+
+
+def _first_scale(group: LieGroup, v: Any, h: Any, mode: str) -> Any:
+    scale = _over(jnp.mean, h**4, group) ** (-1 / 8)
+    return scale if mode == "whiten" else _over(jnp.mean, v**2, group) ** (1 / 4) * scale
+
+
+def preconditioned(fitted: Signal, x: Signal, group: LieGroup) -> Signal:
+    """Q^T Q x; x itself as long as there has been no pair.
+
+    Args:
+      fitted: what `fit_preconditioner` gives.
+      x: a signal in the form that the group works on.
+      group: the same group.
+    """
+
+    def apply(q: Fitted, x: Any) -> Any:
+        return _choose(_started(group, q.element), group.applied(q.element, x), x)
+
+    return lift(apply, "precondition")(fitted, x)
+
+
+def failed_updates(fitted: Signal) -> Signal:
+    """How many elements of a group were left as they were, as a scalar signal."""
+
+    def count(tree: Leaves) -> Any:
+        flags = [jnp.sum(leaf.failed, dtype=jnp.int32) for leaf in tree.present()]
+        return sum(flags, jnp.zeros((), jnp.int32))
+
+    shape = jax.ShapeDtypeStruct((), jnp.int32)
+    return lift_tree(count, "failed_updates", out=lambda *_: shape)(fitted)

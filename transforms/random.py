@@ -148,3 +148,30 @@ def draw_scalar(
 
     lifted = lift_tree(drawn, "draw_scalar", context=True, out="scalar")
     return lifted(random_key(key), step_count())
+
+
+def drawn_start(
+    scale: Any, key: Any, distribution: str = "gaussian", sampler: Sampler | None = None
+) -> Callable[[Leaves], Leaves]:
+    """What a delay starts at, as its `start`: random entries times a scale.
+
+    Args:
+      scale: multiplier of the draws.
+      key: seed, raw key or typed key.
+      distribution: "rademacher" or "gaussian".
+      sampler: `(key, count, params) -> tree` in place of the distribution; count is 0.
+    """
+    draw = DISTRIBUTIONS[distribution]
+
+    def start(like: Leaves) -> Leaves:
+        fresh = as_key(key)
+        if sampler is not None and len(like):
+            given = Leaves.up_to(like.treedef, sampler(fresh, 0, like.tree()))
+            drawn = like.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+        else:
+            keys = iter(jax.random.split(fresh, max(len(like), 1)))
+            drawn = like.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+        return drawn.map(lambda leaf: (scale * leaf).astype(leaf.dtype))
+
+    start.of_tree = True  # type: ignore[attr-defined]
+    return start

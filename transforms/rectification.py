@@ -38,8 +38,8 @@ def radam_rectification(b2: Any) -> Rectification:
       Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond (arXiv 1908.03265).
     """
     if isinstance(b2, int | float):
-        longest = 2 / (1 - b2) - 1
-        rate = -math.log(b2) / 2 if b2 > 0 else math.inf
+        longest: Any = 2 / (1 - b2) - 1
+        rate: Any = -math.log(b2) / 2 if b2 > 0 else math.inf
     else:
         longest = 2 / (1 - b2) - 1
         rate = -jnp.log(b2) / 2

@@ -11,14 +11,14 @@ from jax.sharding import AxisType, PartitionSpec
 
 def replicated(leaf: Any) -> Any:
     """The array on every device of an explicit mesh; as it is without one."""
-    return jax.sharding.reshard(leaf, PartitionSpec()) if _explicit_axes() else leaf
+    return jax.sharding.reshard(leaf, PartitionSpec()) if _explicit_axes(leaf) else leaf
 
 
 def resharded(leaf: Any, like: Any) -> Any:
     """The array with the sharding of another of its shape, under an explicit mesh."""
-    if not _explicit_axes():
+    if not _explicit_axes(like):
         return leaf
-    return jax.sharding.reshard(leaf, jax.typeof(like).sharding.spec)
+    return jax.sharding.reshard(leaf, jax.typeof(like).sharding)
 
 
 def spread(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -> Any:
@@ -36,12 +36,12 @@ def spread(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -
     Returns:
       What `fn` returns: arrays with the batch as their leading axis.
     """
-    axes = _explicit_axes()
+    axes = _explicit_axes(batch)
     if axis_name is not None:
         return _own_share(fn, batch, axis_name)
     if not axes or batch.shape[0] == 1:
         return fn(batch)
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh = jax.typeof(batch).sharding.mesh
     spec = PartitionSpec(axes)
     padded = _padded(batch, prod(mesh.shape[axis] for axis in axes))
     shares = jax.sharding.reshard(padded, spec)
@@ -75,9 +75,9 @@ def _padded(batch: Any, devices: int) -> Any:
     return jnp.concatenate([batch, jnp.broadcast_to(eye, (missing, *eye.shape))])
 
 
-def _explicit_axes() -> tuple[str, ...]:
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+def _explicit_axes(leaf: Any) -> tuple[str, ...]:
+    mesh = getattr(getattr(jax.typeof(leaf), "sharding", None), "mesh", None)
+    if mesh is None or mesh.empty:
         return ()
     kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
     return tuple(name for name, kind in kinds if kind == AxisType.Explicit)

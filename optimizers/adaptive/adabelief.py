@@ -116,10 +116,10 @@ def adabelief(
     Example:
       >>> import jax.numpy as jnp
       >>> from gradchain.optimizers import adabelief
-      >>> opt = adabelief(0.5, rectify=False)
+      >>> opt = adabelief(0.5, b1=0.5, rectify=False)
       >>> params = jnp.array([1.0, -4.0])
       >>> print(opt.update(params, opt.init(params))[0].round(3))
-      [-0.556  0.556]
+      [-1.  1.]
     """
     direction = scale_by_adabelief(b1, b2, eps, rectify, degenerated_to_sgd, amsgrad)
     if not weight_decouple:

@@ -58,11 +58,11 @@ def adamw(
     Example:
       >>> import jax.numpy as jnp
       >>> from gradchain.optimizers import adamw
-      >>> opt = adamw(0.5, weight_decay=0.1)
+      >>> opt = adamw(0.5, weight_decay=0.5)
       >>> params = jnp.array([1.0, -4.0])
       >>> updates, state = opt.update(params, opt.init(params), params)
-      >>> print(updates.round(3))
-      [-0.55  0.7 ]
+      >>> [f"{u:.2f}" for u in updates]
+      ['-0.75', '1.50']
 
     References:
       Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization (arXiv 1711.05101). The paper

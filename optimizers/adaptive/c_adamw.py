@@ -85,7 +85,7 @@ def c_adamw(
       >>> params = jnp.array([1.0, -4.0])
       >>> state = opt.init(params)
       >>> _, state = opt.update(params, state)
-      >>> print(opt.update(jnp.array([1.0, 1.0]), state)[0].round(3))
+      >>> print(opt.update(jnp.array([1.0, 1.0]), state)[0].round(3) + 0.0)
       [-1.  0.]
     """
     return chain(

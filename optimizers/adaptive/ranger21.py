@@ -16,20 +16,20 @@ from ...transforms import (
     chain,
     count_from_0,
     debias,
-    delay,
+    debiased_root,
+    divide,
     divide_or_zero,
     ema,
     flow,
     fraction,
-    maximum,
     named,
     nonnegative,
     norm_loss_gradient,
     normalize_gradients,
     positive_negative_momentum,
+    running_max,
     scheduled,
     softplus,
-    sqrt,
     square,
     transformation,
     typical_gradient,
@@ -110,13 +110,12 @@ def scale_by_ranger21(
         x = params * (1 - rate * divide_or_zero(scheduled(weight_decay), typical))
         x = x - rate * norm_loss_gradient(x, normloss_factor, eps, channel_axis)
         if max_variance:
-            largest = delay(v, name="nu_max")
-            v = largest << maximum(largest, v)
-        root = sqrt(v >> debias(b2)) + eps
+            v = v >> named("nu_max", running_max())
+        root = debiased_root(v, b2, eps)
         if not _is_off(softplus_beta):
             root = softplus(root, softplus_beta)
         pnm = positive_negative_momentum(b1, pnm_beta, b2 if noise_beta is None else noise_beta)
-        return x - params - rate * (g >> prepare >> pnm >> debias(b1)) / root
+        return x - params - rate * divide(g >> prepare >> pnm >> debias(b1), root, eps)
 
     return flow(step)
 
@@ -188,8 +187,9 @@ def ranger21(
       >>> from gradchain.optimizers import ranger21
       >>> opt = ranger21(0.5, total_steps=100, softplus_beta=None, weight_decay=0.0)
       >>> params = jnp.array([1.0, -1.0])
-      >>> opt.update(2 * params, opt.init(params), params)[0].round(3).tolist()
-      [-0.02, 0.02]
+      >>> updates, _ = opt.update(2 * params, opt.init(params), params)
+      >>> [round(float(x), 3) for x in updates]
+      [-0.039, 0.039]
     """
     if callable(learning_rate):
         raise FlowError(

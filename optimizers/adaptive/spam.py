@@ -14,6 +14,7 @@ from ...transforms import (
     count_from_0,
     decay_weights,
     delay,
+    divide,
     ema,
     flow,
     named,
@@ -77,7 +78,7 @@ def scale_by_spam(
         g = where(since >= grad_accu_steps, clip_to_second_moment(g, v, threshold), g)
         m = g >> named("mu", ema(b1))
         v << b2 * v + (1 - b2) * square(g)
-        return m / (sqrt(v.written) + eps)
+        return divide(m, sqrt(v.written) + eps, eps)
 
     def step(g: Signal) -> Signal:
         u = g >> adam_with_resets
@@ -121,7 +122,8 @@ def spam(
       mask: leaves that decay; default all.
 
     Example:
-      >>>       >>> from gradchain.optimizers import spam
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import spam
       >>> opt = spam(0.5)
       >>> params = jnp.array([1.0, -1.0])
       >>> opt.update(2 * params, opt.init(params), params)[0].round(3).tolist()

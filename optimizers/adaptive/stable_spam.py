@@ -15,12 +15,14 @@ from ...transforms import (
     clip_to_tracked_maximum,
     count_from_0,
     delay,
+    divide,
     flow,
     fraction,
     lift,
-    maximum,
+    named,
     normalize_to_tracked_norm,
     one_minus_power,
+    running_max,
     scale_by_learning_rate,
     sqrt,
     square,
@@ -99,10 +101,9 @@ def scale_by_stable_spam(
         m = _average(g, b1 * scale, "mu", reset, official)
         v = _average(square(g), b2, "nu", reset, official)
         if amsgrad:
-            largest = delay(v, name="nu_max")
-            v = largest << maximum(largest, v)
-        root = sqrt(v) / sqrt(one_minus_power(b2, c))
-        return m / one_minus_power(b1 * scale, c) / (root + eps)
+            v = v >> named("nu_max", running_max())
+        root = sqrt(v / one_minus_power(b2, c)) + eps
+        return divide(m / one_minus_power(b1 * scale, c), root, eps)
 
     return flow(step)
 

@@ -12,6 +12,8 @@ from ...transforms import (
     chain,
     check_choice,
     debias,
+    debiased_root,
+    divide,
     ema,
     flow,
     fraction,
@@ -20,7 +22,6 @@ from ...transforms import (
     named,
     nonnegative,
     scale_by_learning_rate,
-    sqrt,
     square,
     transformation,
 )
@@ -100,7 +101,7 @@ def scale_by_coordinate_clipped_adam(
     def step(g: Signal) -> Signal:
         m = g >> coordinate_clipping(fraction, threshold_scale) >> named("mu", ema(b1))
         v = square(g) >> named("nu", ema(b2))
-        return (m >> debias(b1)) / (sqrt(v >> debias(b2)) + eps)
+        return divide(m >> debias(b1), debiased_root(v, b2, eps), eps)
 
     return flow(step)
 

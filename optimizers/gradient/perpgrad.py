@@ -42,7 +42,7 @@ def perpgrad(rescale: bool = True, eps: Any = 1e-30) -> Flow:
       >>> opt = optax.chain(perpgrad(rescale=False), optax.sgd(1.0))
       >>> params = jnp.array([2.0, 0.0])
       >>> opt.update(jnp.array([1.0, -1.0]), opt.init(params), params)[0].tolist()
-      [0.0, 1.0]
+      [-0.0, 1.0]
 
     References:
       Prieto et al. 2025, Grokking at the Edge of Numerical Stability (arXiv 2501.04697). The paper

@@ -91,12 +91,12 @@ def sgd(
     Example:
       >>> import jax.numpy as jnp
       >>> from gradchain.optimizers import sgd
-      >>> opt = sgd(0.5, momentum=0.9)
+      >>> opt = sgd(0.5, momentum=0.5)
       >>> params = jnp.array([1.0, -4.0])
       >>> state = opt.init(params)
       >>> _, state = opt.update(params, state)
-      >>> print(opt.update(params, state)[0].round(3))
-      [-0.95  3.8 ]
+      >>> opt.update(params, state)[0].tolist()
+      [-0.75, 3.0]
     """
     return chain(
         add_decayed_weights(weight_decay, mask),

@@ -113,7 +113,7 @@ def sgdp(
       >>> opt = sgdp(0.5, delta=10.0)
       >>> params = jnp.array([[1.0, 0.0]])
       >>> opt.update(jnp.array([[1.0, 1.0]]), opt.init(params), params)[0].tolist()
-      [[0.0, -0.5]]
+      [[-0.0, -0.5]]
     """
     return chain(
         scale_by_sgdp(

@@ -8,10 +8,16 @@ from .lion import (
     lion,
     scale_by_lion,
 )
+from .lion_k import (
+    lion_k,
+    scale_by_lion_k,
+)
 
 __all__ = [
     "c_lion",
     "lion",
+    "lion_k",
     "scale_by_c_lion",
     "scale_by_lion",
+    "scale_by_lion_k",
 ]

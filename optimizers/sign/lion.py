@@ -7,11 +7,11 @@ import optax
 from ...catalogue import method
 from ...transforms import (
     Flow,
-    Signal,
     add_decayed_weights,
     chain,
-    delay,
     flow,
+    interpolated_momentum,
+    named,
     scale_by_learning_rate,
     sign,
     transformation,
@@ -36,13 +36,7 @@ def scale_by_lion(b1: Any = 0.9, b2: Any = 0.99, mu_dtype: Any = None) -> Flow:
       google/automl and optax agree.
     """
 
-    def step(g: Signal) -> Signal:
-        m = delay(g, name="mu", dtype=mu_dtype)
-        c = b1 * m + (1 - b1) * g
-        m << b2 * m + (1 - b2) * g
-        return sign(c)
-
-    return flow(step)
+    return flow(lambda g: sign(g >> named("mu", interpolated_momentum(b1, b2, dtype=mu_dtype))))
 
 
 @method(

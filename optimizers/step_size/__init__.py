@@ -1,3 +1,9 @@
 """Step-size rules: the learning rate comes from the loss or the path."""
 
-__all__ = []
+from .momo import (
+    momo,
+)
+
+__all__ = [
+    "momo",
+]

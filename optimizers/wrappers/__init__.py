@@ -15,6 +15,9 @@ from .random_scaling import (
 from .sign_of_gradient import (
     sign_of_gradient,
 )
+from .ttur import (
+    ttur,
+)
 from .xgrad import (
     weight_prediction,
     xgrad,
@@ -26,6 +29,7 @@ __all__ = [
     "lookahead",
     "random_scaling",
     "sign_of_gradient",
+    "ttur",
     "weight_prediction",
     "xgrad",
 ]

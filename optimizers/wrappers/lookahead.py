@@ -8,13 +8,17 @@ from ...catalogue import method
 from ...transforms import (
     Flow,
     Signal,
+    check_choice,
     delay,
     flow,
     fraction,
+    pull_back_momentum,
     step_count,
     transformation,
     where,
 )
+
+PULLBACKS = ("none", "reset", "pullback")
 
 
 @method(
@@ -29,11 +33,56 @@ def lookahead(
     slow_step_size: Any = 0.8,
     pullback_momentum: str = "none",
 ) -> Flow:
+    """Goes k steps with any optimizer, then back to a point on the way.
+
+        x' = x_t + inner update
+        t mod k = 0:   slow <- slow + alpha (x' - slow),   x_{t+1} = slow
+        otherwise:     x_{t+1} = x'
+
+    The inner optimizer sees consecutive gradients and counts its steps through. Between
+    synchronisations `eval_params(state, params)` gives the slow weights.
+
+    Args:
+      inner: any optimizer. This wrapper is the outermost transformation: decay or scaling after it
+        would break its bookkeeping.
+      sync_period: k.
+      slow_step_size: alpha, the share of the way that is kept; 1 is the inner optimizer itself.
+      pullback_momentum: what becomes of the inner momentum at a synchronisation: "none" leaves it,
+        "reset" sets it to zero, "pullback" interpolates it like the weights, with what it was after
+        the last synchronisation. Count and second moments stay.
+
+    Returns:
+      The wrapped optimizer; it needs `params`, and its state is one more copy of them ("pullback":
+      and of the momentum).
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, or an inner optimizer without momentum whose
+        momentum is to be pulled back.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import lookahead, sgd
+      >>> opt = lookahead(sgd(1.0), sync_period=1, slow_step_size=0.5)
+      >>> x = jnp.array([4.0])
+      >>> opt.update(x, opt.init(x), x)[0].tolist()
+      [-2.0]
+
+    References:
+      Zhang et al. 2019, Lookahead Optimizer: k steps forward, 1 step back (arXiv 1907.08610). In
+      the authors' code the cached momentum of "pullback" becomes the live one after the first
+      synchronisation, so that it shrinks instead; we interpolate.
+    """
+    check_choice("lookahead", "pullback_momentum", pullback_momentum, PULLBACKS)
+
     def step(g: Signal, params: Signal) -> Signal:
-        slow = delay(params, name="slow", evaluation=(1.0, 0.0))
-        fast = params + (g >> inner)
         sync = step_count() % sync_period == 0
-        slow << where(sync, slow + slow_step_size * (fast - slow), slow)
-        return where(sync, slow.written, fast) - params
+        if pullback_momentum == "none":
+            u = g >> inner
+        else:
+            weight = slow_step_size if pullback_momentum == "pullback" else None
+            u = pull_back_momentum(g, inner, sync, weight)
+        slow = delay(params, name="slow", evaluation=(1.0, 0.0))
+        new = slow << where(sync, slow + slow_step_size * (params + u - slow), slow)
+        return where(sync, new - params, u)
 
     return flow(step)

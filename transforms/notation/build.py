@@ -221,6 +221,11 @@ class Flow(optax.GradientTransformationExtraArgs):
 
         return needs(self)
 
+    def _repr_svg_(self) -> str:
+        from .draw import draw
+
+        return draw(self).svg()
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={brief(value)}" for name, value in self.arguments.items())
         return f"{self.label}({inside})"
@@ -323,7 +328,7 @@ def send(
         kernel = foreign_kernel(target)
         return Machine(kernel, (signal,), kernel.name, explicit=False)
     if getattr(target, "is_lifted", False):
-        return target(signal)  # type: ignore[no-any-return]
+        return target(signal)
     raise FlowError(
         f"a signal cannot be sent into {target!r}: expected a gradient transformation, "
         "or a function made with lift()"
@@ -353,6 +358,7 @@ def _splice(signal: Signal, inner: Flow, reader: Reader | None, clock: Signal | 
             if isinstance(node, Delay):
                 delays.append((node, copy))
                 copies[node.index] = reader(node, copy) if reader else copy
+                copies[node.index].scope = copy.scope
     for original, copy in delays:
         copy.written = copied(original.written)
     for name, tapped in inner.graph.taps.items():
@@ -501,8 +507,9 @@ def delay(
     Args:
       like: a signal whose shapes it has, or a number for a scalar that starts there. A delay of
         the `params` input starts at the params; of any other signal, at zeros.
-      start: number at which every entry starts instead, or a function that turns a leaf of zeros
-        into what it starts at.
+      start: number at which every entry starts instead, or a function that turns a leaf into
+        what it starts at: a param where the signal is shaped like the params, else zeros. With
+        the attribute `of_tree` it is called once, with all `Leaves`.
       name: name of the state; default after the transformation around it.
       dtype: storage dtype; default the signal's, at least float32.
       evaluation: `(weight, params_weight)` if the method's evaluation weights are

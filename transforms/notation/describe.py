@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from .build import Flow, Scope, brief
@@ -43,7 +44,7 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, one entry per column."""
-        known = {k: v for k, v in self.arguments.items() if _is_shown(v)}
+        known = shown_arguments(self.arguments)
         arguments = ", ".join(f"{name}={brief(value)}" for name, value in known.items())
         state = readable_bytes(self.state_bytes) if self.state_bytes else ""
         per_parameter = f"{self.bytes_per_parameter:.2f}" if self.state_bytes else ""
@@ -129,7 +130,7 @@ def state_size(state: Any) -> int:
 
 
 def _itemsize(dtype: Any) -> int:
-    is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
     return jax.random.key_data(jax.random.key(0)).nbytes if is_key else dtype.itemsize
 
 
@@ -192,9 +193,8 @@ class _FlowRows:
         kernel = slot.kernel if isinstance(slot, Machine) else None
         if name:
             path, label = _joined(path, name), kernel.name if kernel else "delay"
-            yield Row(
-                path, name, depth, label, kernel.arguments if kernel else {}, state_size(held)
-            )
+            arguments = kernel.arguments if kernel else {}
+            yield Row(path, name, depth, label, arguments, state_size(held))
             depth += 1
         if kernel:
             yield from _children(kernel, held, path, depth)
@@ -211,12 +211,10 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
-def _is_shown(value: Any) -> bool:
-    return (
-        value is not None
-        and value is not False
-        and not isinstance(value, optax.GradientTransformation)
-    )
+def shown_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters without what is switched off, and what has a place of its own."""
+    hidden = (type(None), optax.GradientTransformation)
+    return {k: v for k, v in arguments.items() if v is not False and not isinstance(v, hidden)}
 
 
 def readable_bytes(size: int) -> str:

@@ -92,7 +92,7 @@ def flow_kernel(inner: Any) -> Kernel:
 
     def run(context: "Context", state: Any, value: Leaves) -> tuple[Any, Any]:
         given = context.params_like(value)
-        return runner.run(value, state, given, context.inner_extra())  # type: ignore[no-any-return]
+        return runner.run(value, state, given, context.inner_extra())
 
     return Kernel(
         inner.state_name or inner.label,
@@ -125,7 +125,7 @@ _ANONYMOUS = {"stateless", "with_extra_args_support", "init_fn", "update_fn", "u
 
 
 def closed_over(function: Callable[..., Any]) -> dict[str, Any]:
-    """The numbers that a function closes over: the hyper-parameters of a foreign transformation."""
+    """The numbers that a function closes over: hyper-parameters of a foreign transformation."""
     captured = _captured(function)
     return {
         k: value for k, value in captured.items() if isinstance(value, bool | int | float | str)

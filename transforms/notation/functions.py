@@ -111,9 +111,11 @@ isfinite = lift(jnp.isfinite, "isfinite")
 zeros_like = lift(jnp.zeros_like, "zeros_like")
 ones_like = lift(jnp.ones_like, "ones_like")
 transpose = lift(lambda x: jnp.swapaxes(x, -1, -2), "transpose")
-matmul = lift(jnp.matmul, "matmul")
+matmul = lift(operator.matmul, "matmul")
 divide_or_zero = lift(_zero_safe, "divide_or_zero")
 """`a / b`, and 0 where b is 0."""
+safe_sqrt = lift(lambda x: _root(x), "sqrt")
+"""The square root with the derivative 0 at 0."""
 
 
 def _sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -130,8 +132,14 @@ def _float_of(x: Any) -> Any:
     return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.float32
 
 
+def _root(x: Any) -> Any:
+    # The derivative of the plain root is infinite at 0, and NaN behind whatever is constant there.
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+
+
 def _norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return jnp.sqrt(jnp.sum(_square(x), axis=axis, keepdims=keepdims))
+    return _root(jnp.sum(_square(x), axis=axis, keepdims=keepdims))
 
 
 def _dot(x: Any, y: Any) -> Any:
@@ -146,7 +154,7 @@ leaf_sum = lift(_sum, "leaf_sum")
 leaf_mean = lift(_mean, "leaf_mean")
 leaf_norm = lift(_norm, "leaf_norm")
 """Euclidean norm of each leaf, or along `axis=`."""
-leaf_rms = lift(lambda x: jnp.sqrt(_mean(_square(x))), "leaf_rms")
+leaf_rms = lift(lambda x: _root(_mean(_square(x))), "leaf_rms")
 leaf_dot = lift(_dot, "leaf_dot")
 leaf_max = lift(_max, "leaf_max")
 leaf_size = lift(lambda x: jnp.asarray(x.size, _float_of(x)), "leaf_size")
@@ -193,7 +201,7 @@ global_size = reduce_leaves(lambda x: jnp.asarray(float(x.size), _float_of(x)), 
 
 def global_norm(signal: Signal) -> Signal:
     """Euclidean norm of a whole tree, as a scalar signal."""
-    return sqrt(global_squared_norm(signal))
+    return safe_sqrt(global_squared_norm(signal))
 
 
 def global_mean(signal: Signal) -> Signal:
@@ -233,8 +241,10 @@ def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
         pairs = zip(tree.values, flags, strict=True)
         return Leaves((x if flag is wanted else MISSING for x, flag in pairs), tree.treedef)
 
-    lifted = lift_tree(part, "split", context=True, out=lambda c, t, wanted: part(c, t, wanted))
-    return lifted(signal, True), lifted(signal, False)
+    def side(name: str, wanted: bool) -> Signal:
+        return lift_tree(part, name, context=True, out=part)(signal, wanted)
+
+    return side("selected", True), side("others", False)
 
 
 def merge(*parts: Signal) -> Signal:
@@ -267,11 +277,13 @@ def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list
 
 
 def _flags(mask: Any, tree: Leaves) -> list[bool]:
-    if isinstance(mask, bool):
-        return [mask] * len(tree)
-    flags: list[Any] = tree.treedef.flatten_up_to(mask)
+    numbered = tree.treedef.unflatten(range(len(tree)))
+    spread = jax.tree.map(lambda flag, part: [flag] * len(jax.tree.leaves(part)), mask, numbered)
+    flags: list[Any] = jax.tree.leaves(spread)
     if not all(isinstance(flag, bool) for flag in flags):
-        raise ValueError("a mask must be a tree of Python booleans shaped like the params")
+        raise ValueError(
+            "a mask must be a tree of Python booleans shaped like the params, or a prefix of it"
+        )
     return flags
 
 

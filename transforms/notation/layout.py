@@ -31,6 +31,17 @@ def _reduce(self: Any) -> Any:
     return make_state, (type(self).__name__, self._asdict())
 
 
+def field_of(state: Any, name: str) -> Any:
+    """A field of a state; FlowError if it has none of that name."""
+    if name not in getattr(state, "_fields", ()):
+        has = getattr(state, "_fields", type(state).__name__)
+        raise FlowError(
+            f"the state has no field `{name}`; it has {has}. "
+            "Was it made by another transformation's init?"
+        )
+    return getattr(state, name)
+
+
 @dataclass
 class Group:
     """The named states within one scope.
@@ -57,16 +68,11 @@ class Group:
     def unpack(self, state: Any, values: dict[int, Any]) -> None:
         """Enters the value of each slot by node index."""
         for name, child in self.fields.items():
-            if not hasattr(state, name):
-                has = getattr(state, "_fields", type(state).__name__)
-                raise FlowError(
-                    f"the state has no field `{name}`; it has {has}. "
-                    "Was it made by another transformation's init?"
-                )
+            value = field_of(state, name)
             if isinstance(child, Group):
-                child.unpack(getattr(state, name), values)
+                child.unpack(value, values)
             else:
-                values[child.index] = getattr(state, name)
+                values[child.index] = value
 
     def slots(self, prefix: str = "") -> dict[str, Slot]:
         """Dotted path -> slot."""

@@ -9,7 +9,7 @@ import optax
 
 from .context import Context, leaf_by_leaf
 from .errors import FlowError
-from .layout import COUNT, OBSERVED, Group, arrange, title_of
+from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .needs import missing_input
 from .shapes import Shapes
 from .signal import Clock, Delay, Function, Input, Machine, Signal
@@ -73,7 +73,7 @@ class Runner:
         incoming = checked(Leaves.of(updates), "updates", self.label)
         given = None if params is None else matching(incoming, params, self.label)
         value, state = self.run(incoming, state, given, extra)
-        return outgoing(value, incoming, given or incoming, self.label), state
+        return outgoing(value, incoming, given, self.label), state
 
     def run(
         self, incoming: Leaves, state: Any, given: Leaves | None, extra: dict[str, Any]
@@ -94,7 +94,7 @@ class Runner:
                 raise FlowError(missing_input(self.label, name))
 
     def _context(self, incoming: Leaves, given: Leaves | None, extra: Any, state: Any) -> Context:
-        count = optax.safe_increment(state.count) if self.graph.uses_clock else None
+        count = optax.safe_increment(field_of(state, COUNT)) if self.graph.uses_clock else None
         params = None if given is None else given.map(working)
         dtype = scalar_dtype((given or incoming).present())
         return Context(self.label, incoming.treedef, params, extra, count, dtype, given)
@@ -188,8 +188,9 @@ def _working_floats(leaf: Any) -> Any:
     return working(leaf) if is_float else leaf
 
 
-def outgoing(value: Any, incoming: Leaves, like: Leaves, label: str) -> Any:
+def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> Any:
     """The tree of updates, checked to fit the params and in their dtypes."""
+    like = given or incoming
     if not isinstance(value, Leaves) or value.treedef != incoming.treedef:
         kind = "leaves of another structure" if isinstance(value, Leaves) else "a scalar"
         raise FlowError(
@@ -202,7 +203,8 @@ def outgoing(value: Any, incoming: Leaves, like: Leaves, label: str) -> Any:
                 f"{label}: the step returns nothing for leaf {incoming.path(index)}; "
                 "merge() the parts of a split"
             )
-        if jnp.shape(leaf) != jnp.shape(param):
+        unstacked = given is None and jnp.shape(leaf) == jnp.shape(param)[1:]
+        if jnp.shape(leaf) != jnp.shape(param) and not unstacked:
             raise FlowError(
                 f"{label}: the update of leaf {incoming.path(index)} has shape "
                 f"{jnp.shape(leaf)}, the parameter {jnp.shape(param)}"
@@ -211,13 +213,16 @@ def outgoing(value: Any, incoming: Leaves, like: Leaves, label: str) -> Any:
 
 
 def matching(incoming: Leaves, params: Any, label: str) -> Leaves:
-    """The params flattened like the updates; FlowError where the trees differ."""
+    """The params flattened like the updates; FlowError where the trees differ.
+
+    Updates may have one more axis in front: gradients of several losses, stacked.
+    """
     try:
         leaves = Leaves.up_to(incoming.treedef, params)
     except (ValueError, TypeError, KeyError) as error:
         raise FlowError(f"{label}: params and updates are different trees: {error}") from error
     for index, (update, param) in enumerate(zip(incoming.values, leaves.values, strict=True)):
-        if jnp.shape(update) != jnp.shape(param):
+        if jnp.shape(param) not in (jnp.shape(update), jnp.shape(update)[1:]):
             raise FlowError(
                 f"{label}: updates and params differ at leaf {incoming.path(index)}: "
                 f"shapes {jnp.shape(update)} and {jnp.shape(param)}"

@@ -213,7 +213,7 @@ class Delay(Slot):
     """A unit delay: its value is what was written at the previous step.
 
     Attributes:
-      start: a scalar with which every leaf starts, or a function of a leaf of zeros; None means
+      start: a scalar with which every leaf starts, or a function (see `delay`); None means
         zeros, or the params themselves when the delay is of `params`.
       dtype: storage dtype; None means the signal's own, at least float32.
       evaluation: None, or `(weight, params_weight)`: the evaluation weights of the method are

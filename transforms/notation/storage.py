@@ -1,5 +1,6 @@
 """What a delay keeps between steps: how it starts, is read and is written."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,16 +25,18 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
         leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
     else:
         examples = example(shape, context)
-        leaves = examples.map(lambda leaf: _started(leaf, node.start))
+        of_tree = getattr(node.start, "of_tree", False)
+        started = node.start if of_tree else lambda tree: tree.map(_started_at(node.start))
+        leaves = started(examples)
     if node.dtype is not None:
         leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
     return _marked(node, leaves.tree(), context)
 
 
-def _started(leaf: Any, start: Any) -> Any:
+def _started_at(start: Any) -> Callable[[Any], Any]:
     if callable(start):
-        return start(leaf)
-    return jax.tree.map(lambda x: filled(x, start), leaf)
+        return start
+    return lambda leaf: jax.tree.map(lambda x: filled(x, start), leaf)
 
 
 def read(node: Delay, stored: Any, like: Any) -> Any:

@@ -1,0 +1,138 @@
+"""AdaBound, and AMSBound with its running maximum."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    clip,
+    decay_weights,
+    ema,
+    flow,
+    named,
+    one_minus_power,
+    positive,
+    relative_rate,
+    running_max,
+    scheduled,
+    sqrt,
+    square,
+    step_count,
+    transformation,
+)
+
+PAPER = "Luo et al. 2019, Adaptive Gradient Methods with Dynamic Bound of Learning Rate"
+ARXIV = "1902.09843"
+
+
+@transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
+def scale_by_adabound(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    final_learning_rate: Any = 0.1,
+    gamma: Any = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    *,
+    amsbound: bool = False,
+    base_learning_rate: Any = None,
+) -> Flow:
+    """Adam whose rates, entry by entry, are squeezed towards that of SGD.
+
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        v_t = b2 v_{t-1} + (1 - b2) g_t^2          (amsbound: its running maximum)
+        r_t = eta_t sqrt(1 - b2^t) / (1 - b1^t) / (sqrt(v_t) + eps)
+        f_t = final_learning_rate eta_t / eta_1
+        u_t = -clip(r_t, f_t (1 - 1/(gamma t + 1)), f_t (1 + 1/(gamma t))) m_t
+
+    The bounds start at nearly 0 and far above f and both tend to f: Adam at first, SGD with an
+    averaged momentum in the end. The rate and its sign are part of the rule: nothing may scale by
+    the rate again.
+
+    Args:
+      learning_rate: eta, number or schedule.
+      final_learning_rate: rate of the SGD at the end, for eta_1.
+      gamma: speed of the transition; its time scale is 1/gamma steps.
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added to sqrt(v) before v is debiased.
+      amsbound: use the running maximum of v.
+      base_learning_rate: eta_1; default the schedule's first value. Needed where that is 0, and
+        where a schedule reaches us as a number that changes (injected hyper-parameters).
+
+    Raises:
+      ValueError: if the schedule starts at 0 and there is no `base_learning_rate`.
+
+    References:
+      Luo et al. 2019 (arXiv 1902.09843) and Luolc/AdaBound, which we follow: no 1/sqrt(t), Adam's
+      bias correction inside the clip, gamma in place of 1 - b2.
+    """
+
+    def step(g: Signal) -> Signal:
+        t, rate = step_count(), scheduled(learning_rate)
+        m = g >> named("mu", ema(b1))
+        v = square(g) >> named("nu", ema(b2))
+        if amsbound:
+            v = v >> named("nu_max", running_max())
+        corrected = rate * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
+        relative = relative_rate(learning_rate, base_learning_rate, "adabound")
+        final = final_learning_rate * relative
+        low, high = final * (1 - 1 / (gamma * t + 1)), final * (1 + 1 / (gamma * t))
+        return -clip(corrected / (sqrt(v) + eps), low, high) * m
+
+    return flow(step)
+
+
+def bounded(weight_decay: Any, decoupled: bool, mask: Any, *arguments: Any, **options: Any) -> Flow:
+    """`scale_by_adabound` with weight decay in front of it (L2) or after it, whatever the rate."""
+    direction = scale_by_adabound(*arguments, **options)
+    if decoupled:
+        return chain(direction, decay_weights(weight_decay, form="fixed", mask=mask))
+    return chain(add_decayed_weights(weight_decay, mask), direction)
+
+
+@method(PAPER, arxiv=ARXIV)
+@transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
+def adabound(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    final_learning_rate: Any = 0.1,
+    gamma: Any = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+    decoupled: bool = False,
+    mask: Any = None,
+    *,
+    base_learning_rate: Any = None,
+) -> Flow:
+    """AdaBound: from Adam to SGD by bounds on the rate; the rule is that of `scale_by_adabound`.
+
+    Args:
+      learning_rate, final_learning_rate, gamma, b1, b2, eps, base_learning_rate: see
+        `scale_by_adabound`.
+      weight_decay: added to the gradient as L2 or, if `decoupled`, taken off the params.
+      decoupled: decay by `weight_decay` times the params, whatever the rate (AdaBoundW).
+      mask: leaves that decay; default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import adabound
+      >>> opt = adabound(0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> updates.round(3).tolist()
+      [-0.5, 0.5]
+    """
+    return bounded(
+        weight_decay,
+        decoupled,
+        mask,
+        *(learning_rate, final_learning_rate, gamma, b1, b2, eps),
+        base_learning_rate=base_learning_rate,
+    )

@@ -1,0 +1,128 @@
+"""Adam with critical momenta."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    count_from_1,
+    debias,
+    debiased_root,
+    delay,
+    divide,
+    ema,
+    flow,
+    fraction,
+    global_sum,
+    leaf_norm,
+    mean_of_buffer,
+    named,
+    running_max,
+    scale_by_learning_rate,
+    square,
+    step_count,
+    transformation,
+    where,
+)
+
+
+@transformation(decay=fraction, capacity=count_from_1)
+def scale_by_critical_momenta(
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    decay: Any = 0.7,
+    capacity: int = 5,
+    amsgrad: bool = False,
+    synced: bool = True,
+) -> Flow:
+    """Adam driven by its momentum plus the mean of the momenta of the largest recent gradients.
+
+        m_t = b1 m_{t-1} + (1 - b1) g_t,    m_1 = 0
+        a_t = m_t + mean(buffer)
+        v_t = b2 v_{t-1} + (1 - b2) a_t^2
+        u_t = a_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps)
+
+    Then m_t enters the buffer with the norm of g_t as its priority, if there is room or an entry of
+    less priority; see `mean_of_buffer`. The first step only puts the gradient into the buffer and
+    moves nothing. |a| is up to twice |m|: the effective rate is larger than Adam's.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added to the debiased root.
+      decay: of the priorities, per step.
+      capacity: slots of the buffer.
+      amsgrad: use the running maximum of v.
+      synced: one priority for all leaves, the sum of their gradients' norms, instead of each
+        leaf's own.
+
+    References:
+      Malviya et al. 2023, Promoting Exploration in Memory-Augmented Adam using Critical Momenta
+      (arXiv 2307.09638), and the class Adam_CM of chandar-lab/CMOptimizer, which we follow: in the
+      paper the buffer has momenta from the start, and the first step moves.
+    """
+
+    def step(g: Signal) -> Signal:
+        t = step_count()
+        past = delay(g, name="mu")
+        m = past << where(t == 1, past, b1 * past + (1 - b1) * g)
+        norm = leaf_norm(g)
+        priority = global_sum(norm) if synced else norm
+        a = m + mean_of_buffer(where(t == 1, g, m), priority, capacity, decay)
+        v = square(a) >> named("nu", ema(b2))
+        if amsgrad:
+            v = v >> named("nu_max", running_max())
+        return divide(a >> debias(b1), debiased_root(v, b2, eps), eps)
+
+    return flow(step)
+
+
+@method(
+    "Malviya et al. 2023, Promoting Exploration in Memory-Augmented Adam using Critical Momenta",
+    arxiv="2307.09638",
+)
+@transformation(decay=fraction, capacity=count_from_1)
+def adam_critical_momenta(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    decay: Any = 0.7,
+    capacity: int = 5,
+    weight_decay: Any = 0.0,
+    mask: Any = None,
+    amsgrad: bool = False,
+    synced: bool = True,
+) -> Flow:
+    """Adam with critical momenta; the rule is that of `scale_by_critical_momenta`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, decay, capacity, amsgrad, synced: see `scale_by_critical_momenta`.
+      weight_decay: decoupled decay, multiplied by the rate.
+      mask: leaves that decay; default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import adam_critical_momenta
+      >>> opt = adam_critical_momenta(0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> state = opt.init(params)
+      >>> updates, state = opt.update(params, state, params)
+      >>> updates.tolist()
+      [0.0, 0.0]
+      >>> updates, state = opt.update(params, state, params)
+      >>> updates.round(2).tolist()
+      [-3.7200000286102295, 3.7200000286102295]
+    """
+    return chain(
+        scale_by_critical_momenta(b1, b2, eps, decay, capacity, amsgrad, synced),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

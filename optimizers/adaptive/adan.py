@@ -1,0 +1,119 @@
+"""Adan."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    chain,
+    debias,
+    debiased_root,
+    decay_weights,
+    difference,
+    divide,
+    divide_or_zero,
+    ema,
+    flow,
+    global_norm,
+    minimum,
+    named,
+    nonnegative,
+    scale_by_learning_rate,
+    square,
+    transformation,
+    where,
+)
+
+
+@transformation(max_grad_norm=nonnegative)
+def scale_by_adan(
+    b1: Any = 0.98,
+    b2: Any = 0.92,
+    b3: Any = 0.99,
+    eps: Any = 1e-8,
+    max_grad_norm: Any = 0.0,
+) -> Flow:
+    """Adam with Nesterov's momentum, written with the change of the gradient.
+
+        y_t = g_t - g_{t-1},    y_1 = 0
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        d_t = b2 d_{t-1} + (1 - b2) y_t
+        n_t = b3 n_{t-1} + (1 - b3) (g_t + b2 y_t)^2
+        u_t = (m_t / (1 - b1^t) + b2 d_t / (1 - b2^t)) / (sqrt(n_t / (1 - b3^t)) + eps)
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the momentum of differences, in [0, 1).
+      b3: decay of the second moment, in [0, 1).
+      eps: added to the debiased root, and to the norm by which gradients are clipped.
+      max_grad_norm: gradients are first multiplied by min(1, max_grad_norm / (norm + eps)), with
+        the norm over all leaves; 0 does not clip.
+
+    References:
+      Xie et al. 2022, Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models
+      (arXiv 2208.06677), and sail-sg/Adan, whose betas and bias corrections we follow: the paper's
+      betas are one minus these, and it corrects nothing. Its restarts are left out.
+    """
+
+    def step(g: Signal) -> Signal:
+        g = _clipped(g, max_grad_norm, eps)
+        y = g >> named("previous_grad", difference(from_first=True))
+        m = g >> named("mu", ema(b1))
+        d = y >> named("delta", ema(b2))
+        n = square(g + b2 * y) >> named("nu", ema(b3))
+        ahead = (m >> debias(b1)) + b2 * (d >> debias(b2))
+        return divide(ahead, debiased_root(n, b3, eps), eps)
+
+    return flow(step)
+
+
+def _clipped(g: Signal, max_norm: Any, eps: Any) -> Signal:
+    if isinstance(max_norm, int | float) and max_norm == 0:
+        return g
+    factor = minimum(1.0, divide_or_zero(max_norm, global_norm(g) + eps))
+    return g * where(max_norm > 0, factor, 1.0)
+
+
+@method(
+    "Xie et al. 2022, Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models",
+    arxiv="2208.06677",
+)
+@transformation(max_grad_norm=nonnegative)
+def adan(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: Any = 0.98,
+    b2: Any = 0.92,
+    b3: Any = 0.99,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+    mask: Any = None,
+    max_grad_norm: Any = 0.0,
+    no_prox: bool = False,
+) -> Flow:
+    """Adan; the rule is that of `scale_by_adan`.
+
+    Args:
+      learning_rate: number or schedule; 5 to 10 times AdamW's.
+      b1, b2, b3, eps, max_grad_norm: see `scale_by_adan`.
+      weight_decay: decay w, in the proximal form (x - eta u) / (1 + eta w).
+      mask: leaves that decay; default all.
+      no_prox: decay as AdamW instead, x (1 - eta w) - eta u.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import adan
+      >>> opt = adan(0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> updates.round(3).tolist()
+      [-0.5, 0.5]
+    """
+    form = "decoupled" if no_prox else "proximal"
+    return chain(
+        scale_by_adan(b1, b2, b3, eps, max_grad_norm),
+        scale_by_learning_rate(learning_rate),
+        decay_weights(weight_decay, learning_rate, form, mask),
+    )

@@ -1,0 +1,55 @@
+"""AMSBound."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import Flow, positive, transformation
+from .adabound import ARXIV, PAPER, bounded
+
+
+@method(PAPER, arxiv=ARXIV)
+@transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
+def amsbound(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    final_learning_rate: Any = 0.1,
+    gamma: Any = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+    decoupled: bool = False,
+    mask: Any = None,
+    *,
+    base_learning_rate: Any = None,
+) -> Flow:
+    """AdaBound with the running maximum of the raw second moment.
+
+    The rule is that of `scale_by_adabound(..., amsbound=True)`; bias correction comes after the
+    maximum.
+
+    Args:
+      learning_rate, final_learning_rate, gamma, b1, b2, eps, base_learning_rate: see
+        `scale_by_adabound`.
+      weight_decay: added to the gradient as L2 or, if `decoupled`, taken off the params.
+      decoupled: decay by `weight_decay` times the params, whatever the rate.
+      mask: leaves that decay; default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import amsbound
+      >>> opt = amsbound(0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> updates.round(3).tolist()
+      [-0.5, 0.5]
+    """
+    return bounded(
+        weight_decay,
+        decoupled,
+        mask,
+        *(learning_rate, final_learning_rate, gamma, b1, b2, eps),
+        amsbound=True,
+        base_learning_rate=base_learning_rate,
+    )

@@ -1,0 +1,92 @@
+"""diffGrad."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    debias,
+    debiased_root,
+    difference,
+    divide,
+    ema,
+    flow,
+    named,
+    scale_by_learning_rate,
+    sigmoid,
+    square,
+    transformation,
+)
+
+
+@transformation()
+def scale_by_diffgrad(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
+    """Adam with friction where the gradient hardly changes.
+
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        v_t = b2 v_{t-1} + (1 - b2) g_t^2
+        xi_t = sigmoid(|g_t - g_{t-1}|),    g_0 = 0
+        u_t = sqrt(1 - b2^t) / (1 - b1^t) * xi_t m_t / (sqrt(v_t) + eps)
+
+    The friction, in [1/2, 1), multiplies the momentum but is not stored in it. It is not invariant
+    to the scale of the loss: for large gradients this is Adam, for tiny ones Adam at half the rate.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added to sqrt(v) before v is debiased.
+
+    References:
+      Dubey et al. 2019, diffGrad: An Optimization Method for Convolutional Neural Networks (arXiv
+      1909.11015), and shivram1987/diffGrad, whose corrected second version we follow: its first
+      compares the gradient with itself, the paper adds eps after the correction.
+    """
+
+    def step(g: Signal) -> Signal:
+        friction = sigmoid(abs(g >> named("previous_grad", difference())))
+        m = g >> named("mu", ema(b1))
+        v = square(g) >> named("nu", ema(b2))
+        root = debiased_root(v, b2, eps, eps_before_correction=True)
+        return divide(friction * (m >> debias(b1)), root, eps)
+
+    return flow(step)
+
+
+@method(
+    "Dubey et al. 2019, diffGrad: An Optimization Method for Convolutional Neural Networks",
+    arxiv="1909.11015",
+)
+@transformation()
+def diffgrad(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+) -> Flow:
+    """diffGrad; the rule is that of `scale_by_diffgrad`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps: see `scale_by_diffgrad`.
+      weight_decay: L2, added to the gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import diffgrad
+      >>> opt = diffgrad(1.0)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> updates.round(3).tolist()
+      [-0.7310000061988831, 0.9819999933242798]
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_diffgrad(b1, b2, eps),
+        scale_by_learning_rate(learning_rate),
+    )

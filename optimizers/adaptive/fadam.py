@@ -1,0 +1,130 @@
+"""FAdam."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    chain,
+    debias,
+    divide,
+    ema,
+    flow,
+    leaf_rms,
+    masked,
+    maximum,
+    named,
+    positive,
+    scale_by_learning_rate,
+    scheduled,
+    sqrt,
+    square,
+    transformation,
+)
+
+
+@transformation(power=positive)
+def scale_by_fadam(
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    power: Any = 0.5,
+    clip_threshold: Any = 1.0,
+    weight_decay: Any = 0.1,
+    mask: Any = None,
+    momentum_dtype: Any = None,
+    fim_dtype: Any = None,
+) -> Flow:
+    """Adam as natural gradient: precondition by the empirical Fisher information, then average.
+
+        f_t = v_t / (1 - b2^t),    v_t = b2 v_{t-1} + (1 - b2) g_t^2
+        D_t = f_t^power + eps max(1, rms(g_t))
+        n_t = clip(g_t / D_t),    clip(x) = x clip_threshold / max(1, rms(x))
+        m_t = b1 m_{t-1} + (1 - b1) n_t
+        u_t = m_t + weight_decay clip(x_{t-1} / D_t)
+
+    rms is taken over each leaf. m is not debiased. The weights decay in the natural geometry, too:
+    they are divided by D, and the clip alone contains them where gradients are tiny.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the Fisher information, in [0, 1).
+      eps: added to the root, times rms(g) where that exceeds 1.
+      power: of the Fisher information.
+      clip_threshold: rms of a clipped leaf; one whose rms is below 1 is multiplied by it as well.
+      weight_decay: coefficient of the preconditioned decay.
+      mask: leaves that decay; default all.
+      momentum_dtype: storage dtype of m.
+      fim_dtype: storage dtype of v.
+
+    References:
+      Hwang 2024, FAdam: Adam is a natural gradient optimizer using diagonal empirical Fisher
+      information (arXiv 2405.12807), and lessw2020/FAdam_PyTorch, which we follow in its eps (the
+      paper lets it shrink with small gradients) and its clip (the paper divides by
+      max(1, rms / clip)). The code keeps f itself, with a decay that debiases; it is the same.
+    """
+
+    def clipped(x: Signal) -> Signal:
+        return x * (clip_threshold / maximum(1.0, leaf_rms(x)))
+
+    def step(g: Signal) -> Signal:
+        f = square(g) >> named("fim", ema(b2, dtype=fim_dtype)) >> debias(b2)
+        root = sqrt(f) if isinstance(power, float) and power == 0.5 else f**power
+        root = root + eps * maximum(1.0, leaf_rms(g))
+        m = clipped(divide(g, root, eps)) >> named("mu", ema(b1, dtype=momentum_dtype))
+        if isinstance(weight_decay, int | float) and weight_decay == 0:
+            return m
+        return m >> masked(decayed_in(root), mask)
+
+    def decayed_in(root: Signal) -> Flow:
+        def step(m: Signal, params: Signal) -> Signal:
+            return m + scheduled(weight_decay) * clipped(divide(params, root, eps))
+
+        return flow(step, name="preconditioned_decay")
+
+    return flow(step)
+
+
+@method(
+    "Hwang 2024, FAdam: Adam is a natural gradient optimizer using diagonal empirical Fisher "
+    "information",
+    arxiv="2405.12807",
+)
+@transformation(power=positive)
+def fadam(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    power: Any = 0.5,
+    clip_threshold: Any = 1.0,
+    weight_decay: Any = 0.1,
+    mask: Any = None,
+    momentum_dtype: Any = None,
+    fim_dtype: Any = None,
+) -> Flow:
+    """FAdam; the rule is that of `scale_by_fadam`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, power, clip_threshold, weight_decay, mask, momentum_dtype, fim_dtype: see
+        `scale_by_fadam`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import fadam
+      >>> opt = fadam(0.5, weight_decay=0.0)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> updates.round(3).tolist()
+      [-0.05000000074505806, 0.05000000074505806]
+    """
+    return chain(
+        scale_by_fadam(
+            *(b1, b2, eps, power, clip_threshold, weight_decay, mask, momentum_dtype, fim_dtype)
+        ),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,121 @@
+"""Gravity."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    FlowError,
+    Signal,
+    absolute,
+    chain,
+    count_from_0,
+    drawn_start,
+    ema,
+    flow,
+    fraction,
+    leaf_max,
+    named,
+    nonnegative,
+    scale_by_learning_rate,
+    square,
+    step_count,
+    transformation,
+)
+
+
+@transformation(alpha=nonnegative, beta=fraction, count_start=count_from_0)
+def scale_by_gravity(
+    initial_scale: Any = 0.1,
+    beta: Any = 0.9,
+    key: int | jax.Array | None = None,
+    count_start: int = 0,
+    sampler: Any = None,
+) -> Flow:
+    """Momentum of gradients that are suppressed where they are large.
+
+        z_t = g_t / (1 + (g_t max|g_t|)^2)                 (the maximum over the leaf)
+        V_t = b_n V_{t-1} + (1 - b_n) z_t,    b_n = (beta n + 1) / (n + 2)
+
+    n is `count_start` at the first step. The average begins with a short memory, which grows up to
+    beta, and from a random velocity V_0 = initial_scale times a standard normal.
+
+    Args:
+      initial_scale: standard deviation of the initial velocity; exactly 0 starts at rest.
+      beta: decay that the average tends to, in [0, 1].
+      key: seed or key of the initial velocity.
+      count_start: n at the first step; 1 for the authors' PyTorch code.
+      sampler: `(key, count, params) -> tree` of standard normals in place of the draw.
+
+    References:
+      Bahrami & Pouriyan Zadeh 2021, Gravity Optimizer: a Kinematic Approach on Optimization in Deep
+      Learning (arXiv 2101.09192), and the Keras version of dariush-bahrami/gravity.optimizer,
+      which we follow; its PyTorch version counts from 1.
+    """
+    at_rest = isinstance(initial_scale, int | float) and initial_scale == 0
+    if not at_rest and key is None and sampler is None:
+        raise FlowError("gravity: the random start needs a key=; alpha=0 starts at rest")
+    seed = 0 if key is None else key
+    start = None if at_rest else drawn_start(initial_scale, seed, "gaussian", sampler)
+
+    def step(g: Signal) -> Signal:
+        n = step_count() + (count_start - 1)
+        z = g / (1 + square(g * leaf_max(absolute(g))))
+        return z >> named("velocity", ema((beta * n + 1) / (n + 2), start=start))
+
+    return flow(step)
+
+
+@method(
+    "Bahrami & Pouriyan Zadeh 2021, Gravity Optimizer: a Kinematic Approach on Optimization in "
+    "Deep Learning",
+    arxiv="2101.09192",
+    learning_rate=0.1,
+    sample={"key": 0},
+)
+@transformation(alpha=nonnegative, beta=fraction, count_start=count_from_0)
+def gravity(
+    learning_rate: optax.ScalarOrSchedule = 0.1,
+    alpha: Any = 0.01,
+    beta: Any = 0.9,
+    key: int | jax.Array | None = None,
+    count_start: int = 0,
+    sampler: Any = None,
+) -> Flow:
+    """Gravity; the rule is that of `scale_by_gravity`, started at the scale alpha / learning_rate.
+
+    Args:
+      learning_rate: number or schedule; its first value sets the scale of the initial velocity
+        (none at all if that is 0).
+      alpha: standard deviation of the first random step; 0 starts at rest.
+      beta, key, count_start, sampler: see `scale_by_gravity`.
+
+    Raises:
+      ValueError: if a random start has no key.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import gravity
+      >>> opt = gravity(1.0, alpha=0.0)
+      >>> params = jnp.array([1.0, -0.5])
+      >>> updates, state = opt.update(params, opt.init(params))
+      >>> updates.round(3).tolist()
+      [-0.25, 0.20000000298023224]
+    """
+    first = learning_rate(0) if callable(learning_rate) else learning_rate
+    at_rest = isinstance(alpha, int | float) and alpha == 0
+    scale = 0.0 if at_rest else _ratio_or_zero(alpha, first)
+    return chain(
+        scale_by_gravity(scale, beta, key, count_start, sampler),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def _ratio_or_zero(alpha: Any, rate: Any) -> Any:
+    if isinstance(rate, int | float):
+        return alpha / rate if rate else 0.0
+    return jnp.where(rate == 0, 0, alpha / jnp.where(rate == 0, 1, rate))

@@ -1,0 +1,138 @@
+"""Optimistic AMSGrad."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    check_choice,
+    count_from_1,
+    delay,
+    divide,
+    ema,
+    extrapolate,
+    flow,
+    named,
+    nonnegative,
+    one_minus_power,
+    running_max,
+    scheduled,
+    sqrt,
+    square,
+    step_count,
+    transformation,
+)
+
+PREDICTORS = ("extrapolation", "last", "given")
+
+
+@transformation(history=count_from_1, reg=nonnegative)
+def scale_by_optimistic_amsgrad(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    predictor: str = "extrapolation",
+    history: int = 5,
+    reg: Any = 1e-3,
+    bias_correction: bool = True,
+) -> Flow:
+    """AMSGrad that plays a step ahead, along its guess of the next gradient.
+
+    With p_t the guess that was made of g_t (p_1 = 0), p_{t+1} that of the next:
+
+        v_t = b2 v_{t-1} + (1 - b2) (g_t - p_t)^2
+        D_t = sqrt(max of v so far) + eps
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        h_t = b1 m_{t-1} + (1 - b1) p_{t+1}
+        a_t = eta_t sqrt(1 - b2^t) / (1 - b1^t)
+        y_t = y_{t-1} - a_t m_t / D_t,    x_t = y_t - a_t h_t / D_t
+
+    x is where gradients are taken; y is where AMSGrad would be. The rate and its sign are part of
+    the rule: nothing may change the update afterwards.
+
+    Args:
+      learning_rate: eta, number or schedule.
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment of prediction errors, in [0, 1).
+      eps: added to the root.
+      predictor: p_{t+1} is extrapolated from the last gradients ("extrapolation"), is the last one
+        ("last"), or is the extra argument `predicted_grads` ("given"), which then is p_t as well.
+      history: differences used in the extrapolation; see `extrapolate`.
+      reg: its regularisation.
+      bias_correction: False has a_t = eta_t, as in the paper.
+
+    References:
+      Wang, Li, Karimi & Li 2019, An Optimistic Acceleration of AMSGrad for Nonconvex Optimization
+      (arXiv 1903.01435), and the authors' code, whose zero start, eps and bias correction we
+      follow. The predictor is the paper's, of gradients, with the weights of the code (at the newer
+      end of a difference); the code itself extrapolates weights and takes a second gradient there:
+      "given".
+    """
+    check_choice("scale_by_optimistic_amsgrad", "predictor", predictor, PREDICTORS)
+
+    def step(g: Signal, predicted_grads: Signal) -> Signal:
+        return played(g, predicted_grads, predicted_grads)
+
+    def guessing(g: Signal) -> Signal:
+        ahead = g if predictor == "last" else g >> named("history", extrapolate(history, reg))
+        guess = delay(g, name="guess")
+        return played(g, guess, guess << ahead)
+
+    def played(g: Signal, guess: Signal, ahead: Signal) -> Signal:
+        rate, t = scheduled(learning_rate), step_count()
+        if bias_correction:
+            rate = rate * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
+        v = square(g - guess) >> named("nu", ema(b2)) >> named("nu_max", running_max())
+        scale = divide(rate, sqrt(v) + eps, eps)
+        m, offset = delay(g, name="mu"), delay(g, name="offset")
+        look_ahead = offset << -scale * (b1 * m + (1 - b1) * ahead)
+        momentum = m << b1 * m + (1 - b1) * g
+        return -scale * momentum - offset + look_ahead
+
+    return flow(step if predictor == "given" else guessing)
+
+
+@method(
+    "Wang, Li, Karimi & Li 2019, An Optimistic Acceleration of AMSGrad for Nonconvex Optimization",
+    arxiv="1903.01435",
+)
+@transformation(history=count_from_1, reg=nonnegative)
+def optimistic_amsgrad(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    predictor: str = "extrapolation",
+    history: int = 5,
+    reg: Any = 1e-3,
+    bias_correction: bool = True,
+    weight_decay: Any = 0.0,
+) -> Flow:
+    """Optimistic AMSGrad (OPT-AMSGrad); the rule is that of `scale_by_optimistic_amsgrad`.
+
+    Args:
+      learning_rate, b1, b2, eps, predictor, history, reg, bias_correction: see
+        `scale_by_optimistic_amsgrad`; the authors use 1e-3, 0.9, 0.99 and a history of 5.
+      weight_decay: L2, added to the gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import optimistic_amsgrad
+      >>> opt = optimistic_amsgrad(0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params))
+      >>> updates.round(3).tolist()
+      [-1.0, 1.0]
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_optimistic_amsgrad(
+            learning_rate, b1, b2, eps, predictor, history, reg, bias_correction
+        ),
+    )

@@ -1,0 +1,102 @@
+"""SGD-SaI: learning rates scaled at initialization."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    divide_or_zero,
+    ema,
+    flow,
+    freeze_first,
+    leaf_norm,
+    lift,
+    named,
+    scale_by_learning_rate,
+    transformation,
+)
+
+
+@transformation()
+def scale_by_sai(momentum: Any = 0.9, eps: Any = 1e-8) -> Flow:
+    """Momentum, each leaf scaled for good by the signal-to-noise ratio of its first gradient.
+
+        gsnr = |g_1| / (std(g_1) + eps)                 (one number per leaf, then kept)
+        m_t = momentum m_{t-1} + (1 - momentum) g_t,    m_1 = g_1
+        u_t = gsnr m_t
+
+    std is the sample standard deviation over the leaf, 0 for a single entry: such leaves, and
+    constant ones, get enormous steps and are better optimized apart. A leaf whose first gradient is
+    zero never moves. The first gradient must be the averaged one where gradients are accumulated.
+
+    Args:
+      momentum: decay of the momentum, in [0, 1); exactly 0 keeps none.
+      eps: added to the standard deviation.
+
+    References:
+      Xu et al. 2024, No More Adam: Learning Rate Scaling at Initialization is All You Need (arXiv
+      2412.11768), and AnonymousAlethiometer/SGD_SaI, version 1.0.3, which we follow.
+    """
+    unaveraged = isinstance(momentum, int | float) and momentum == 0
+
+    def step(g: Signal) -> Signal:
+        spread = lift(_sample_std, "std")(g)
+        gsnr = divide_or_zero(leaf_norm(g), spread + eps) >> named("gsnr", freeze_first())
+        m = g if unaveraged else g >> named("mu", ema(momentum, from_first=True))
+        return gsnr * m
+
+    return flow(step)
+
+
+def _sample_std(x: Any) -> Any:
+    if x.size < 2:
+        return jnp.zeros((), jnp.finfo(x.dtype).dtype)
+    away = jnp.abs(x - jnp.mean(x))
+    largest = jnp.max(away)
+    relative = away / jnp.where(largest == 0, 1, largest)
+    total = jnp.sum(relative**2) / (x.size - 1)
+    return jnp.where(largest == 0, 0, largest * jnp.sqrt(jnp.where(largest == 0, 1, total)))
+
+
+@method(
+    "Xu et al. 2024, No More Adam: Learning Rate Scaling at Initialization is All You Need",
+    arxiv="2412.11768",
+    learning_rate=1e-2,
+    sample={"eps": 1.0},
+)
+@transformation()
+def sgd_sai(
+    learning_rate: optax.ScalarOrSchedule = 1e-2,
+    momentum: Any = 0.9,
+    eps: Any = 1e-8,
+    weight_decay: Any = 1e-2,
+    mask: Any = None,
+) -> Flow:
+    """SGD-SaI; the rule is that of `scale_by_sai`, with decoupled weight decay.
+
+    Args:
+      learning_rate: number or schedule.
+      momentum, eps: see `scale_by_sai`.
+      weight_decay: decoupled decay, multiplied by the rate but not by the leaf's scale.
+      mask: leaves that decay; default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import sgd_sai
+      >>> opt = sgd_sai(0.1, weight_decay=0.0)
+      >>> params = jnp.array([1.0, 3.0])
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> updates.round(3).tolist()
+      [-0.2240000069141388, -0.6710000038146973]
+    """
+    return chain(
+        scale_by_sai(momentum, eps),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,119 @@
+"""MARS: the variance-reduced gradient, around any optimizer."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    any_number,
+    chain,
+    flow,
+    leaf_where,
+    mars_correction,
+    matrices,
+    merge,
+    named,
+    relative_rate,
+    scale_by_learning_rate,
+    scheduled,
+    split,
+    transformation,
+)
+from ..adaptive.adam import scale_by_adam
+
+
+@method(
+    "Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models",
+    arxiv="2411.10438",
+    wraps=True,
+)
+@transformation(gamma=any_number)
+def mars(
+    inner: optax.GradientTransformation,
+    gamma: Any = 0.025,
+    b1: Any = 0.95,
+    exact: bool = False,
+    max_norm: Any = 1.0,
+) -> Flow:
+    """Hands an optimizer gradients with less variance.
+
+        c_t = g_t + gamma b1 / (1 - b1) (g_t - p_t)
+        update = inner(c_t / max(1, |c_t| / max_norm))       the norm leaf by leaf
+
+    Args:
+      inner: any transformation.
+      gamma: strength of the correction.
+      b1: decay of the momentum of the inner transformation, in [0, 1).
+      exact: p_t is the extra input `previous_grads`, the gradient of this batch at the previous
+        params; otherwise the gradient of the last step, zero at first.
+      max_norm: largest norm of a leaf of c; None does not clip.
+
+    Returns:
+      The wrapped transformation; its state is one more copy of the gradient, none if `exact`.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, or without `previous_grads` if `exact`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import mars, sgd
+      >>> opt = mars(sgd(1.0), gamma=1.0, b1=0.5)
+      >>> g = jnp.array([0.25])
+      >>> u, state = opt.update(g, opt.init(g))
+      >>> u.tolist(), opt.update(g, state)[0].tolist()
+      ([-0.5], [-0.25])
+
+    References:
+      Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models
+      (arXiv 2411.10438), and the authors' code.
+    """
+    return chain(mars_correction(gamma, b1, exact, max_norm), inner)
+
+
+def for_matrices(
+    direction: optax.GradientTransformation,
+    b1_1d: Any,
+    b2_1d: Any,
+    eps: Any,
+    optimize_1d: bool,
+    other: optax.GradientTransformation | None = None,
+) -> Flow:
+    """Sends matrices one way, and the other leaves through Adam, or `other` if `optimize_1d`."""
+
+    def step(g: Signal) -> Signal:
+        chosen, others = split(g, matrices)
+        adam = named("rest", scale_by_adam(b1_1d, b2_1d, eps))
+        rest = named("rest", other or direction) if optimize_1d else adam
+        return merge(chosen >> direction, others >> rest)
+
+    return flow(step)
+
+
+def descend(
+    direction: Flow,
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: Any,
+    optimize_1d: bool,
+    learning_rate_1d: optax.ScalarOrSchedule,
+    weight_decay_1d: Any,
+    mask: Any,
+) -> Flow:
+    """Goes down along a direction of `for_matrices`, each kind of leaf at its rate and decay."""
+    if optimize_1d:
+        decayed = add_decayed_weights(weight_decay, mask)
+        return chain(direction, decayed, scale_by_learning_rate(learning_rate))
+
+    def rates(u: Signal) -> Signal:
+        chosen, others = split(u, leaf_where(lambda leaf: leaf.ndim == 2))
+        chosen = chosen >> add_decayed_weights(weight_decay, mask)
+        others = others >> add_decayed_weights(weight_decay_1d, mask)
+        rate_1d = scheduled(learning_rate_1d)
+        if callable(learning_rate) and not callable(learning_rate_1d):
+            rate_1d = rate_1d * relative_rate(learning_rate, None, "mars")
+        return merge(chosen >> scale_by_learning_rate(learning_rate), -rate_1d * others)
+
+    return chain(direction, flow(rates))

@@ -1,0 +1,151 @@
+"""MARS-Shampoo."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    any_number,
+    count_from_0,
+    decay_rate,
+    ema,
+    flow,
+    lift,
+    named,
+    newton_schulz,
+    nonnegative,
+    transformation,
+)
+from ..adaptive.adam import scale_by_adam
+from .mars import descend, for_matrices, mars
+
+
+@transformation(
+    gamma=any_number, b1_1d=decay_rate, b2_1d=decay_rate, ns_steps=count_from_0, output_axis=None
+)
+def scale_by_mars_shampoo(
+    b1: Any = 0.95,
+    b2: Any = 0.99,
+    eps: Any = 1e-8,
+    gamma: Any = 0.025,
+    exact: bool = False,
+    ns_steps: int = 5,
+    ns_dtype: Any = None,
+    optimize_1d: bool = False,
+    b1_1d: Any = 0.9,
+    b2_1d: Any = 0.95,
+    output_axis: int = 0,
+) -> Flow:
+    """Orthogonalised momentum of variance-reduced gradients; Adam on leaves that are not matrices.
+
+        c_t = g_t + gamma b1 / (1 - b1) (g_t - p_t),   clipped to norm 1 leaf by leaf
+        m_t = b1 m_{t-1} + (1 - b1) c_t
+        u_t = sqrt(max(1, outputs / inputs)) NewtonSchulz(m_t / (1 - b1))
+
+    with p_t the gradient before, zero at first. Leaves that are not matrices get the Adam direction
+    of g_t with b1_1d, b2_1d, eps; with `optimize_1d`, that of c_t with b1, b2, eps.
+
+    Args:
+      b1: decay of the momentum, in [0, 1); also weighs the correction.
+      b2: decay of the second moment of other leaves with `optimize_1d`.
+      eps: added to the Frobenius norm before the iteration, and to Adam's root.
+      gamma: strength of the correction.
+      exact: p_t is the extra input `previous_grads`, the gradient of this batch at the previous
+        params.
+      ns_steps: Newton-Schulz iterations; singular values end up in about (0.7, 1.2).
+      ns_dtype: in which they run; default that of the moments (the authors': bfloat16).
+      optimize_1d: correct the other leaves, too.
+      b1_1d, b2_1d: decays for other leaves.
+      output_axis: 0 if matrices are (outputs, inputs), as the authors' are; 1 for Flax kernels.
+
+    References:
+      Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models
+      (arXiv 2411.10438). The paper takes U V^T from an SVD; we follow the authors' code, in which
+      alone the factor in front is found.
+    """
+
+    def aspect(matrix: Any) -> Any:
+        ratio = matrix.shape[output_axis] / max(matrix.shape[1 - output_axis], 1)
+        return matrix * max(1.0, ratio) ** 0.5
+
+    def step(c: Signal) -> Signal:
+        m = c >> named("mu", ema(b1))
+        orthogonal = newton_schulz(m / (1 - b1), ns_steps, eps=eps, dtype=ns_dtype)
+        return lift(aspect, "aspect_ratio")(orthogonal)
+
+    corrected = mars(flow(step), gamma, b1, exact)
+    adam = mars(scale_by_adam(b1, b2, eps), gamma, b1, exact)
+    return for_matrices(corrected, b1_1d, b2_1d, eps, optimize_1d, adam)
+
+
+@method(
+    "Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models",
+    arxiv="2411.10438",
+    learning_rate=3e-3,
+)
+@transformation(
+    gamma=any_number,
+    b1_1d=decay_rate,
+    b2_1d=decay_rate,
+    ns_steps=count_from_0,
+    learning_rate_1d=nonnegative,
+    weight_decay_1d=nonnegative,
+)
+def mars_shampoo(
+    learning_rate: optax.ScalarOrSchedule = 3e-3,
+    b1: Any = 0.95,
+    b2: Any = 0.99,
+    eps: Any = 1e-8,
+    weight_decay: Any = 0.0,
+    gamma: Any = 0.025,
+    exact: bool = False,
+    ns_steps: int = 5,
+    ns_dtype: Any = None,
+    optimize_1d: bool = False,
+    learning_rate_1d: optax.ScalarOrSchedule = 3e-3,
+    b1_1d: Any = 0.9,
+    b2_1d: Any = 0.95,
+    weight_decay_1d: Any = 0.1,
+    mask: Any = None,
+    *,
+    output_axis: int = 0,
+) -> Flow:
+    """MARS-Shampoo; the rule is that of `scale_by_mars_shampoo`.
+
+    Args:
+      learning_rate: for matrices; number or schedule.
+      b1, b2, eps, gamma, exact, ns_steps, ns_dtype, optimize_1d, b1_1d, b2_1d, output_axis: see
+        `scale_by_mars_shampoo`.
+      weight_decay: decoupled decay of matrices, multiplied by their rate.
+      learning_rate_1d, weight_decay_1d: for other leaves; see `mars_adamw`.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+
+    Returns:
+      The optimizer; it needs `params`. Its state is twice the size of the params.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import mars_shampoo
+      >>> opt = mars_shampoo(1.0, ns_steps=0)
+      >>> params = jnp.array([[3.0, -4.0]])
+      >>> [f"{u:.2f}" for u in opt.update(params, opt.init(params), params)[0][0]]
+      ['-0.60', '0.80']
+    """
+    direction = scale_by_mars_shampoo(
+        b1, b2, eps, gamma, exact, ns_steps, ns_dtype, optimize_1d, b1_1d, b2_1d, output_axis
+    )
+    return descend(
+        direction,
+        learning_rate,
+        weight_decay,
+        optimize_1d,
+        learning_rate_1d,
+        weight_decay_1d,
+        mask,
+    )

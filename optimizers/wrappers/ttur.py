@@ -1,0 +1,109 @@
+"""TTUR: two time scales for two players."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from ...catalogue import get_method, method
+from ...transforms import (
+    Flow,
+    FlowError,
+    Signal,
+    flow,
+    merge,
+    named,
+    split,
+    step_count,
+    transformation,
+    when,
+)
+
+
+@method(
+    "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, GANs Trained by a Two Time-Scale "
+    "Update Rule Converge to a Local Nash Equilibrium",
+    arxiv="1706.08500",
+    learning_rate=None,
+    sample={
+        "learning_rates": {"disc": 1e-2, "gen": 3e-3},
+        "param_labels": lambda params: jax.tree.map(
+            lambda x: "gen" if x.ndim == 2 else "disc", params
+        ),
+    },
+)
+@transformation()
+def ttur(
+    learning_rates: Mapping[str, optax.ScalarOrSchedule],
+    param_labels: Any,
+    inner: str | Callable[..., optax.GradientTransformation] = "adam",
+    inner_kwargs: Mapping[str, Any] | None = None,
+    update_every: Mapping[str, int] | None = None,
+) -> Flow:
+    """An optimizer for each player of a game, with rates and periods of their own.
+
+        x_p <- x_p + inner_p(g_p)      for each label p, at the steps t = 0 mod update_every[p]
+
+    Gradients of all players come in one tree, each with respect to its own parameters. In between
+    its steps a player rests altogether: its moments and its step count stay, and the gradients of
+    those steps are dropped. In theory the discriminator's rate is the larger one, and the ratio of
+    the rates goes to 0.
+
+    Args:
+      learning_rates: label -> rate or schedule; a schedule counts the steps of its player.
+      param_labels: tree of labels, which may be a prefix of the params, or a function from the
+        params to it.
+      inner: name of an optimizer of the catalogue, or `(learning_rate, **inner_kwargs) ->
+        transformation`.
+      inner_kwargs: further arguments of `inner`.
+      update_every: label -> period in steps; default 1.
+
+    Raises:
+      ValueError: for a period of a label without a rate, and in update for a leaf with such a
+        label.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import ttur
+      >>> opt = ttur({"d": 0.5, "g": 0.25}, {"d": "d", "g": "g"}, update_every={"g": 2})
+      >>> params = {"d": jnp.ones(1), "g": jnp.ones(1)}
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> updates["d"].round(3).tolist(), updates["g"].tolist()
+      ([-0.5], [0.0])
+
+    References:
+      Heusel et al. 2017 (arXiv 1706.08500), and bioinf-jku/TTUR: two ordinary optimizers. WGAN-GP
+      has 3e-4 for the discriminator and 1e-4 for the generator, DCGAN on CelebA 1e-5 and 5e-4.
+    """
+    periods = dict(update_every or {})
+    unknown = set(periods) - set(learning_rates)
+    if unknown:
+        raise FlowError(f"ttur: update_every has labels without a learning rate: {sorted(unknown)}")
+    factory = inner if callable(inner) else get_method(inner).factory
+    players = {
+        label: factory(rate, **(inner_kwargs or {})) for label, rate in learning_rates.items()
+    }
+
+    def belongs_to(label: str) -> Callable[[Any], Any]:
+        def select(params: Any) -> Any:
+            labels = param_labels(params) if callable(param_labels) else param_labels
+            labels = jax.tree.broadcast(labels, params)
+            strange = set(jax.tree.leaves(labels)) - set(players)
+            if strange:
+                raise FlowError(f"ttur: param_labels has labels without a rate: {sorted(strange)}")
+            return jax.tree.map(lambda of_leaf: of_leaf == label, labels)
+
+        return select
+
+    def step(g: Signal) -> Signal:
+        parts = []
+        for number, (label, player) in enumerate(players.items()):
+            own, _ = split(g, belongs_to(label))
+            player = named(label if label.isidentifier() else f"player_{number}", player)
+            period = periods.get(label, 1)
+            due = step_count() % period == 0
+            parts.append(own >> player if period == 1 else when(due, player, own, otherwise=0))
+        return merge(*parts)
+
+    return flow(step)

@@ -1,0 +1,1 @@
+"""Diagrams: what they show, where it goes, and how it is written."""

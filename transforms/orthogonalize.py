@@ -1,0 +1,20 @@
+"""The orthogonal factor of a matrix."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def polar_factor(matrix: Any) -> Any:
+    """U V^T of the singular value decomposition U S V^T: all singular values become 1.
+
+    Directions of singular value 0 (to rounding) are left out, so that zero stays zero.
+
+    Args:
+      matrix: array with at least two axes, the last two being the matrix.
+    """
+    if matrix.size == 0:
+        return matrix
+    u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    smallest = jnp.max(s, axis=-1, keepdims=True) * max(matrix.shape[-2:]) * jnp.finfo(s.dtype).eps
+    return jnp.matmul(u * (s > smallest)[..., None, :], vt, precision="highest")
