@@ -118,7 +118,7 @@ from .layers import (
     layer_norms,
     layer_rows,
     per_layer,
-    per_leaf,
+    spread,
 )
 from .leaf_multipliers import (
     leaf_multipliers,
@@ -282,6 +282,9 @@ from .order_statistic import (
 from .orthogonalize import (
     polar_factor,
 )
+from .per_leaf import (
+    per_leaf,
+)
 from .pnm import (
     positive_negative_momentum,
 )
@@ -315,7 +318,6 @@ from .safeguards import (
     all_finite,
     finite_curvature,
     with_floor,
-    zero_unless,
 )
 from .scaling import (
     add_decayed_weights,
@@ -622,6 +624,5 @@ __all__ = [
     "with_floor",
     "with_polyak_step",
     "write_slot",
-    "zero_unless",
     "zeros_like",
 ]

@@ -64,7 +64,7 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
         shape = kernel.out(context, value) if kernel.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
-        return jax.lax.cond(  # type: ignore[no-any-return]
+        return jax.lax.cond(
             condition, lambda: kernel.update(context, state, value), lambda: (rest, state)
         )
 
@@ -79,6 +79,8 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
         kernel.needs,
         children=(inner,),
         stateless=kernel.stateless,
+        inside=lambda state: (state,),
+        rebuild=lambda children: _resting(*children, otherwise),
     )
 
 
