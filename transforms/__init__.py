@@ -332,7 +332,7 @@ from .spikes import (
     clip_to_tracked_maximum,
     normalize_to_tracked_norm,
 )
-from .spreading import spread
+from .spreading import spread_batch
 from .stable_decay import (
     stable_weight_decay,
     typical_gradient,
@@ -595,6 +595,7 @@ __all__ = [
     "spectrum",
     "split",
     "spread",
+    "spread_batch",
     "sqrt",
     "square",
     "stable_weight_decay",

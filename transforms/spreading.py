@@ -21,7 +21,7 @@ def resharded(leaf: Any, like: Any) -> Any:
     return jax.sharding.reshard(leaf, jax.typeof(like).sharding)
 
 
-def spread(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -> Any:
+def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -> Any:
     """`fn` of a batch of square matrices, each device taking its share of them.
 
     Under an explicit mesh all its axes are used. Inside `jax.shard_map` it is the axis that is

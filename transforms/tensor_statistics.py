@@ -13,7 +13,7 @@ from .notation.context import Context
 from .notation.functions import lift, lift_tree
 from .notation.signal import Signal
 from .notation.values import Leaves
-from .spreading import spread
+from .spreading import spread_batch
 
 RESIDUAL_LIMIT = 0.1
 
@@ -224,7 +224,7 @@ def _solved(
         power = _exponent_of(exponent, len(statistics.values[where[0][0]]))
         batch = jnp.concatenate([statistics.values[i][j] for i, j in where])
         batch = batch / jnp.asarray(correction, batch.real.dtype)
-        roots, residuals = spread(_bound(solver, eps, power), batch, axis_name)
+        roots, residuals = spread_batch(_bound(solver, eps, power), batch, axis_name)
         at = 0
         for i, j in where:
             count = statistics.values[i][j].shape[0]
