@@ -1,5 +1,6 @@
 """Inverse roots of batches of symmetric positive matrices, by interchangeable solvers."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -44,14 +45,46 @@ def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[
       rectify: negative eigenvalues, which are rounding, are set to zero ("clamp"), or the whole
         spectrum is moved up until the least of them is zero ("shift").
     """
+    real = a.real.dtype
+    return _eigh_root(a, jnp.asarray(eps, real), jnp.asarray(exponent, real), rectify)
+
+
+def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any, Any]:
+    """The rectified eigenvalues with eps, the eigenvectors, and the residual."""
     values, vectors = jnp.linalg.eigh(_symmetric(a), symmetrize_input=False)
     residual = _relative(multiply(a, vectors) - vectors * values[:, None, :], a)
-    if rectify == "clamp":
-        values = jnp.maximum(values, 0)
-    else:
-        values = values - jnp.minimum(values[:, :1], 0)
-    powers = (values + jnp.asarray(eps, values.dtype)) ** jnp.asarray(exponent, values.dtype)
-    return multiply(vectors * powers[:, None, :], _adjoint(vectors)), residual
+    shift = jnp.minimum(values[:, :1], 0)
+    values = jnp.maximum(values, 0) if rectify == "clamp" else values - shift
+    return values + eps, vectors, residual
+
+
+def _turned(vectors: Any, inner: Any) -> Any:
+    return multiply(multiply(vectors, inner), _adjoint(vectors))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _eigh_root(a: Any, eps: Any, exponent: Any, rectify: str) -> tuple[Any, Any]:
+    values, vectors, residual = _spectrum(a, eps, rectify)
+    return multiply(vectors * (values**exponent)[:, None, :], _adjoint(vectors)), residual
+
+
+@_eigh_root.defjvp
+def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
+    """By divided differences (Daleckii & Krein 1965), which stay finite at equal eigenvalues."""
+    (a, eps, exponent), (da, deps, dexponent) = primals, tangents
+    values, vectors, residual = _spectrum(a, eps, rectify)
+    powers = values**exponent
+    one, two = values[:, :, None], values[:, None, :]
+    close = jnp.abs(one - two) <= 1e-3 * (one + two)
+    slope = exponent * ((one + two) / 2) ** (exponent - 1)
+    apart = (powers[:, :, None] - powers[:, None, :]) / jnp.where(close, 1, one - two)
+    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    inner = multiply(multiply(_adjoint(vectors), _symmetric(da)), vectors) + deps * eye
+    inner = jnp.where(close, slope, apart) * inner
+    by_exponent = jnp.where(values > 0, powers * jnp.log(values), 0)
+    inner = inner + dexponent * by_exponent[:, :, None] * eye
+    root = multiply(vectors * powers[:, None, :], _adjoint(vectors))
+    return (root, residual), (_turned(vectors, inner), jnp.zeros_like(residual))
 
 
 def shifted_eigh_root(a: Any, eps: Any, exponent: Any) -> tuple[Any, Any]:

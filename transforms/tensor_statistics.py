@@ -167,8 +167,7 @@ def inverse_roots(
         solver = ROOT_SOLVERS[solver]
 
     def step(factors: Signal) -> Signal:
-        empty = lift(_no_roots, "roots")(factors)
-        past = delay(empty)
+        past = delay(lift(_unsolved, "roots")(factors), _identities)
 
         def solved(context: Context, statistics: Leaves, past: Leaves, t: Any) -> Leaves:
             correction = _correction(b2, context.step)
@@ -180,11 +179,19 @@ def inverse_roots(
     return flow(step)
 
 
-def _no_roots(factors: Any) -> Roots:
-    return Roots(
-        jax.tree.map(jnp.zeros_like, tuple(factors)),
-        tuple(jnp.zeros(factor.shape[0], jnp.bool_) for factor in factors),
-    )
+def _unsolved(factors: Any) -> Roots:
+    flags = (jnp.zeros(factor.shape[0], jnp.bool_) for factor in factors)
+    return Roots(tuple(factors), tuple(flags))
+
+
+def _identities(roots: Roots) -> Roots:
+    return roots._replace(factors=tuple(map(_identity, roots.factors)))
+
+
+def _identity(factor: Any) -> Any:
+    if factor.ndim == 2:
+        return jnp.ones_like(factor)
+    return jnp.zeros_like(factor) + jnp.eye(factor.shape[-1], dtype=factor.dtype)
 
 
 def _correction(b2: Any, t: Any) -> Any:
@@ -288,7 +295,12 @@ def graft(magnitude: Signal, direction: Signal, eps: Any = 1e-16, stacked: bool 
 
     def grafted(m: Any, d: Any) -> Any:
         axes = tuple(range(1 if stacked else 0, m.ndim))
-        size, own = (jnp.sqrt(jnp.sum(jnp.abs(x) ** 2, axes, keepdims=True)) for x in (m, d))
-        return d * (size / (own + eps))
+        return d * (_norm(m, axes) / (_norm(d, axes) + eps))
 
     return lift(grafted, "graft")(magnitude, direction)
+
+
+def _norm(x: Any, axes: tuple[int, ...]) -> Any:
+    """The Euclidean norm, whose gradient at zero is zero."""
+    squares = jnp.sum((x * x.conj()).real, axes, keepdims=True)
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)

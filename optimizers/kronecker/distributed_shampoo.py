@@ -140,7 +140,8 @@ def scale_by_distributed_shampoo(
         u = precondition(f, roots)
         if grafting is not None:
             u = graft(a, u, stacked=True)
-        return unstack(where(t < start, a, u) if start > 1 else u, g, blocks_of)
+            u = where(t < start, a, u) if start > 1 else u
+        return unstack(u, g, blocks_of)
 
     return flow(step)
 
@@ -267,9 +268,10 @@ def distributed_shampoo(
     Example:
       >>> import jax.numpy as jnp
       >>> from gradchain.optimizers import distributed_shampoo
-      >>> opt = distributed_shampoo(0.1, b1=0.0, grafting="sgd")
+      >>> opt = distributed_shampoo(0.1, b1=0.0, eps=1e-3, grafting="sgd")
       >>> params = jnp.array([3.0, 4.0])
-      >>> opt.update(params, opt.init(params), params)[0].round(3).tolist()
+      >>> update, _ = opt.update(params, opt.init(params), params)
+      >>> [round(float(entry), 3) for entry in update]
       [-0.3, -0.4]
     """
     check_choice("distributed_shampoo", "weight_decay_type", weight_decay_type, DECAY_TYPES)

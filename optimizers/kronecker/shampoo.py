@@ -117,7 +117,7 @@ def shampoo(
       >>> opt = shampoo(0.5, eps=0.0)
       >>> params = jnp.array([[3.0, 0.0], [0.0, -2.0]])
       >>> update, _ = opt.update(params, opt.init(params), params)
-      >>> update.round(3).tolist()
+      >>> (update.round(3) + 0.0).tolist()
       [[-0.5, 0.0], [0.0, 0.5]]
     """
     return chain(
