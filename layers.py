@@ -312,7 +312,7 @@ def _dense(module: Any, name: str, kernel: Any, x: Any, y: Any) -> Any:
 
 
 def _general(module: Any, name: str, kernel: Any, x: Any, y: Any) -> Any:
-    if _as_tuple(module.batch_axis):
+    if getattr(module, "batch_dims", None) or getattr(module, "batch_axis", None):
         raise FlowError(f"the layer {name} has batch axes: skip=({name!r},) leaves it out")
     axes = tuple(axis % x.ndim for axis in _as_tuple(module.axis))
     outputs = kernel.ndim - len(axes)

@@ -187,12 +187,13 @@ def record_grad_norms(total_steps: int, ord: int = 2) -> optax.GradientTransform
 
     def init(params: Any) -> RecordGradNormsState:
         del params
-        return RecordGradNormsState(jnp.zeros([], jnp.int32), jnp.zeros(capacity, float))
+        return RecordGradNormsState(jnp.zeros((), jnp.int32), jnp.zeros(capacity, float))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RecordGradNormsState]:
         del params
+        count: Any = optax.safe_increment(state.count)
         norms = state.norms.at[state.count].set(_global_norm(updates, ord), mode="drop")
-        return updates, RecordGradNormsState(optax.safe_increment(state.count), norms)
+        return updates, RecordGradNormsState(count, norms)
 
     return optax.GradientTransformation(init, update)
 

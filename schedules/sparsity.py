@@ -1,6 +1,7 @@
 """Gradual pruning: the sparsity that is in force at each step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,8 +119,9 @@ def sparsity_schedule(
     total_steps = check_steps("total_steps", total_steps, 1)
     update_interval = check_steps("update_interval", update_interval, 1)
     if fractions_of == "compute":
+        law: Any = (init_sparsity, final_sparsity, power)
         start_fraction, end_fraction = _steps_of_compute(
-            start_fraction, end_fraction, float(init_sparsity), float(final_sparsity), float(power)
+            start_fraction, end_fraction, *map(float, law)
         )
     start = round(start_fraction * total_steps)
     end = round(end_fraction * total_steps)

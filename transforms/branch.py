@@ -50,7 +50,7 @@ def _branches(first: Kernel, second: Kernel, children: tuple[Any, ...]) -> Kerne
             out, new = second.update(context, state.second, value)
             return out, state._replace(second=new)
 
-        return jax.lax.cond(condition, taken, other)  # type: ignore[no-any-return]
+        return jax.lax.cond(condition, taken, other)
 
     def out(context: Context, value: Any, condition: Any) -> Any:
         return first.out(context, value) if first.out else value

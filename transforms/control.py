@@ -80,7 +80,7 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
         children=(inner,),
         stateless=kernel.stateless,
         inside=lambda state: (state,),
-        rebuild=lambda children: _resting(*children, otherwise),
+        rebuild=lambda children: _resting(children[0], otherwise),
     )
 
 

@@ -112,10 +112,10 @@ def _places(tree: Leaves, layers: Layers, first_order: Sequence[str] = ()) -> li
     """The layers of a tree of leaves."""
     names = leaf_names(tree.treedef)
     index = {name: i for i, name in enumerate(names)}
-    for name in first_order:
-        if not any(_under(path, name) for path in names) and not _is_masked(tree, name):
+    for skipped in first_order:
+        if not any(_under(path, skipped) for path in names) and not _is_masked(tree, skipped):
             known = ", ".join(sorted({layer_name(_owner(path)) for path in names}))
-            raise FlowError(f"first_order_layers: there is no layer {name!r}; there are {known}")
+            raise FlowError(f"first_order_layers: there is no layer {skipped!r}; there are {known}")
     found = []
     for name, i in index.items():
         leaf = tree.values[i]
@@ -199,7 +199,7 @@ def layer_matrices(
         return Leaves(values, tree.treedef)
 
     def shapes(context: Context, tree: Leaves, data: Any) -> Leaves:
-        return jax.eval_shape(lambda t: matrices(context, t, None), tree)  # type: ignore[no-any-return]
+        return jax.eval_shape(lambda t: matrices(context, t, None), tree)
 
     return lift_tree(matrices, "layer_matrices", context=True, out=shapes)(g, layer_inputs)
 

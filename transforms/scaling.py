@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .notation.build import Flow, flow, scheduled
+from .notation.build import Flow, flow, scheduled, step_count
 from .notation.checks import any_number, check_choice, transformation
 from .notation.errors import FlowError
-from .notation.functions import Selector, merge, split
+from .notation.functions import Selector, lift, merge, split
 from .notation.signal import Signal
 
 
@@ -136,13 +136,14 @@ def relative_rate(learning_rate: optax.ScalarOrSchedule, base_rate: Any, label: 
         return scheduled(learning_rate) / base_rate
     if not callable(learning_rate):
         return 1.0
-    first = learning_rate(0)
-    if not isinstance(first, jax.core.Tracer) and first == 0:
+    base = learning_rate(0)
+    if not isinstance(base, jax.core.Tracer) and base == 0:
         raise FlowError(
             f"{label}: the learning-rate schedule starts at 0, so nothing can be relative to its "
             "first value; pass the base rate explicitly"
         )
-    return scheduled(learning_rate) / first
+    # At run time, not now: in the precision of the run.
+    return lift(lambda t: learning_rate(t - 1) / learning_rate(0), "relative_rate")(step_count())
 
 
 def _decayed(u: Signal, x: Signal, w: Any, r: Any, form: str) -> Signal:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -84,8 +84,12 @@ def _aligned(scalar: Any, array: Any, owner: Structured) -> Any:
     return scalar.reshape(lead + (1,) * (array.ndim - len(lead)))
 
 
-def _structure(cls: type) -> type:
-    made = dataclass(frozen=True)(cls)
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def _structure(cls: type[T]) -> type[T]:
+    made: Any = dataclass(frozen=True)(cls)
     names = [field.name for field in fields(made)]
     return jax.tree_util.register_dataclass(made, data_fields=names, meta_fields=[])
 
@@ -213,12 +217,14 @@ class _BlockDiagonal(Structured):
         count = rows.shape[-1] // cls.block
         head, tail = rows[..., : count * cls.block], rows[..., count * cls.block :]
         head = head.reshape(*head.shape[:-1], count, cls.block)
-        return cls(
+        make: Any = cls
+        return make(
             jnp.einsum("...nbi,...nbj->...bij", head, head), jnp.swapaxes(tail, -1, -2) @ tail
         )
 
     def __matmul__(self, other: Any) -> Any:
-        return type(self)(self.blocks @ other.blocks, self.last @ other.last)
+        make: Any = type(self)
+        return make(self.blocks @ other.blocks, self.last @ other.last)
 
 
 def _block_diagonal(parts: list[Any]) -> Any:
@@ -269,7 +275,8 @@ class _Hierarchical(Structured):
         def product(x: Any, y: Any) -> Any:
             return jnp.swapaxes(x, -1, -2) @ y
 
-        return cls(
+        make: Any = cls
+        return make(
             product(top, top),
             2 * product(top, rows[..., a:]),
             jnp.sum(middle * middle, axis=-2),
@@ -283,7 +290,8 @@ class _Hierarchical(Structured):
         own1, own2 = self.b[..., :middle], self.b[..., middle:]
         column = other.c[..., None, :]
         left = self.a @ b1 + own1 * column + own2 @ other.d
-        return type(self)(
+        make: Any = type(self)
+        return make(
             self.a @ other.a,
             jnp.concatenate([left, self.a @ b2 + own2 @ other.e], axis=-1),
             self.c * other.c,

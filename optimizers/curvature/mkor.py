@@ -113,22 +113,19 @@ def scale_by_mkor(
     """
     check_choice("scale_by_mkor", "variant", variant, VARIANTS)
     first_order = tuple(first_order_layers)
-    update = {"official": _reset_rule, "paper": _paper_rule, "sherman_morrison": _exact_rule}
 
     def refresh(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
         means = layer_means(g, layer_inputs, layer_cotangents, layers, clip_value, first_order)
         a, d = (across_devices(mean, axis_name) for mean in means)
         inverses = delay(pair(outer(a), outer(d)), _identities, name="inverses")
         JA, JG = inverses[0], inverses[1]
+        new: tuple[Signal, ...]
         if variant == "official":
             new = _reset_rule(JA, JG, a, d)
         else:
-            new = (
-                update[variant](
-                    _stabilised(J, stabilization_threshold, stabilization_factor), u, gamma
-                )
-                for J, u in ((JA, a), (JG, d))
-            )
+            rule = {"paper": _paper_rule, "sherman_morrison": _exact_rule}[variant]
+            bounds = (stabilization_threshold, stabilization_factor)
+            new = tuple(rule(_stabilised(J, *bounds), u, gamma) for J, u in ((JA, a), (JG, d)))
         return inverses << pair(*(finite_or(n, J) for n, J in zip(new, (JA, JG), strict=True)))
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:

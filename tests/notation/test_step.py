@@ -38,6 +38,8 @@ def test_the_name_is_that_of_the_factory_or_the_one_given():
 
     assert shrink().label == "shrink"
     assert flow(lambda g: g, name="other").label == "other"
+    with pytest.raises(FlowError, match="name='a b' must be an identifier"):
+        flow(lambda g: g, name="a b")
 
 
 @pytest.mark.parametrize("scalar", [2, 2.0, np.float32(2), np.array(2.0), jnp.array(2.0)])

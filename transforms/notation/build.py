@@ -215,6 +215,11 @@ class Flow(optax.GradientTransformationExtraArgs):
         return Flow(graph, self.label, self.arguments, self.state_name, self.parts)
 
     @property
+    def is_observed(self) -> bool:
+        """Whether it keeps signals in its state for logging."""
+        return bool(self.graph.observed or self.graph.replaced)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names of the inputs that `update` must be given beside the gradients."""
         from .needs import needs
@@ -258,6 +263,8 @@ def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
       >>> signed.update(jnp.array([1.0, -2.0]), state)[0].tolist()
       [1.0, -1.0]
     """
+    if name is not None and not name.isidentifier():
+        raise FlowError(f"flow: name={name!r} must be an identifier: it names states")
     builder = Builder(name or _factory_name(step))
     token = _building.set((*_building.get(), builder))
     try:
@@ -446,7 +453,8 @@ def chain(*parts: optax.GradientTransformation) -> Flow:
 
 def _flat_parts(parts: tuple[Any, ...]) -> Iterator[Any]:
     for part in parts:
-        if isinstance(part, Flow) and part.parts and part.state_name is None:
+        is_plain = isinstance(part, Flow) and part.state_name is None and not part.is_observed
+        if is_plain and part.parts:
             yield from part.parts
         else:
             yield part

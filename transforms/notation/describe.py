@@ -183,7 +183,8 @@ class _FlowRows:
             if isinstance(child, Scope):
                 name = self.names.get(id(child), child.hint)
                 at, held = _joined(path, name), [self.stored.get(i) for i in self._slots(child)]
-                yield Row(at, name, depth, child.label, child.arguments, state_size(held))
+                shown = name or child.label
+                yield Row(at, shown, depth, child.label, child.arguments, state_size(held))
                 yield from self._within(child, at, depth + 1)
             elif isinstance(child, Slot):
                 yield from self._slot(child, path, depth)

@@ -85,16 +85,20 @@ class Group:
     def names(self) -> dict[int, str]:
         """What each slot and each inner scope is called, by its id.
 
-        A slot that gave its scope its name has the empty name.
+        Where a scope has the name of the only state in it, what leads to that state, and the state
+        itself, have the empty name.
         """
         found: dict[int, str] = {}
         for name, child in self.fields.items():
             if isinstance(child, Group):
                 found |= {id(child.scope): name, **child.names()}
-            elif child.scope is self.scope:
-                found[id(child)] = name
-            else:
-                found |= {id(child.scope): name, id(child): ""}
+                continue
+            way: list[Any] = [child]
+            scope = child.scope
+            while scope is not self.scope:
+                way.append(scope)
+                scope = scope.parent  # type: ignore[assignment]
+            found |= {**{id(inner): "" for inner in way}, id(way[-1]): name}
         return found
 
 

@@ -118,6 +118,7 @@ class _Drawing:
         self.made = made
         self.depth = depth
         self.root = Box("group", made.label)
+        self.needed = made.needs
         self.inputs: dict[str, Box] = {}
         self.edges: list[_Edge] = []
 
@@ -139,8 +140,9 @@ class _Drawing:
 
     def _input(self, name: str, is_optional: bool = False) -> Box:
         if name not in self.inputs:
-            title = "g" if name == "updates" else f"{name}?" if is_optional else name
-            box = Box("input", title, is_first=name == "updates")
+            first, optional = name == "updates", is_optional and name not in self.needed
+            title = "g" if first else f"{name}?" if optional else name
+            box = Box("input", title, is_first=first)
             self.inputs[name] = self._add(self.root, box)
         return self.inputs[name]
 

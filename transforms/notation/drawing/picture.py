@@ -292,7 +292,8 @@ def _paint(axes: Any, shape: Any, order: int) -> None:
 
 def _curve(corners: tuple[tuple[int, int], ...], curve: Any) -> Any:
     start, *inner, end = corners
-    points, codes = [start], [curve.MOVETO]
+    points: list[Any] = [start]
+    codes = [curve.MOVETO]
     for before, corner, after in zip(corners, inner, [*inner[1:], end], strict=False):
         radius = min(CORNER, _distance(before, corner) / 2, _distance(corner, after) / 2)
         points += [_towards(corner, before, radius), corner, _towards(corner, after, radius)]

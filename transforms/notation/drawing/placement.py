@@ -316,8 +316,10 @@ class _Level:
             indices = range(len(self.layers))
             for index in indices if sweep % 2 == 0 else reversed(indices):
                 wanted = self._wanted(index, up=sweep % 2 == 0, down=sweep % 2 == 1)
-                keys = {id(i): wanted.get(id(i), i.x) + i.width / 2 for i in self.layers[index]}
-                self.layers[index].sort(key=lambda item, keys=keys: keys[id(item)])
+                layer = self.layers[index]
+                keys = [wanted.get(id(item), item.x) + item.width / 2 for item in layer]
+                order = sorted(range(len(layer)), key=keys.__getitem__)
+                self.layers[index] = [layer[place] for place in order]
                 self._pack(self.layers[index])
         self.layers = kept
         for layer in self.layers:
