@@ -4,6 +4,7 @@ from .adaptive import *  # noqa: F403
 from .averaging import *  # noqa: F403
 from .curvature import *  # noqa: F403
 from .gradient import *  # noqa: F403
+from .kronecker import *  # noqa: F403
 from .low_rank import *  # noqa: F403
 from .momentum import *  # noqa: F403
 from .sign import *  # noqa: F403

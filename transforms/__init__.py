@@ -35,6 +35,10 @@ from .curvature import (
     hessian_vector_product,
     hutchinson,
 )
+from .curvature_pairs import (
+    given_or,
+    hessian_along,
+)
 from .dense import (
     Spectrum,
     dense_hessian,
@@ -122,6 +126,16 @@ from .layers import (
 from .leaf_multipliers import (
     leaf_multipliers,
 )
+from .lie_groups import (
+    Cross,
+    Kronecker,
+    LieGroup,
+    LowRank,
+    failed_updates,
+    fit_preconditioner,
+    norm_lower_bound,
+    preconditioned,
+)
 from .line_search import (
     backtracking,
     loss_change,
@@ -141,6 +155,14 @@ from .low_rank import (
 )
 from .masked import (
     masked,
+)
+from .matrix_roots import (
+    ROOT_SOLVERS,
+    eigh_root,
+    newton_root,
+    newton_schulz_root,
+    qr_root,
+    shifted_eigh_root,
 )
 from .maxima import (
     decayed_max,
@@ -313,9 +335,18 @@ from .spikes import (
     clip_to_tracked_maximum,
     normalize_to_tracked_norm,
 )
+from .spreading import (
+    spread_batch,
+)
 from .stable_decay import (
     stable_weight_decay,
     typical_gradient,
+)
+from .stacking import (
+    Blocks,
+    merge_dims,
+    stack_same_shapes,
+    unstack,
 )
 from .staleness import (
     delay_gradients,
@@ -326,6 +357,17 @@ from .structured import (
 from .subgradients import (
     SUBGRADIENTS,
     subgradient,
+)
+from .tensor_statistics import (
+    Roots,
+    failed_roots,
+    finite_or_zero,
+    graft,
+    inverse_roots,
+    kronecker_statistics,
+    mode_product,
+    mode_products,
+    precondition,
 )
 from .trust_ratio import (
     scale_by_trust_ratio,
@@ -350,18 +392,25 @@ from .window import (
 
 __all__ = [
     "MOMENTUM_FORMS",
+    "ROOT_SOLVERS",
     "SUBGRADIENTS",
     "Basis",
+    "Blocks",
     "Coordinates",
+    "Cross",
     "Flow",
     "FlowError",
     "Gaussian",
     "Interval",
     "Kernel",
+    "Kronecker",
     "Layer",
     "Layers",
+    "LieGroup",
+    "LowRank",
     "Pairs",
     "Rectification",
+    "Roots",
     "Signal",
     "Spectrum",
     "Switch",
@@ -410,6 +459,7 @@ __all__ = [
     "draw_scalar",
     "drawn_start",
     "eigenbasis",
+    "eigh_root",
     "either",
     "ema",
     "eval_params",
@@ -418,9 +468,13 @@ __all__ = [
     "exponential",
     "extrapolate",
     "factor_average",
+    "failed_roots",
+    "failed_updates",
     "finite_curvature",
     "finite_or",
     "finite_or_plain",
+    "finite_or_zero",
+    "fit_preconditioner",
     "flatten_tree",
     "flow",
     "fraction",
@@ -429,6 +483,7 @@ __all__ = [
     "gauss_newton_model_change",
     "gauss_newton_solve",
     "gaussian",
+    "given_or",
     "global_dot",
     "global_max",
     "global_mean",
@@ -437,17 +492,21 @@ __all__ = [
     "global_squared_norm",
     "global_sum",
     "gradient",
+    "graft",
     "gram_like",
     "gram_update",
+    "hessian_along",
     "hessian_spectrum",
     "hessian_vector_product",
     "hutchinson",
     "identity_like",
     "inject_hyperparams",
     "interpolated_momentum",
+    "inverse_roots",
     "isfinite",
     "join_layers",
     "kalman_predict",
+    "kronecker_statistics",
     "largest_magnitude",
     "last_values",
     "layer_matrices",
@@ -476,7 +535,10 @@ __all__ = [
     "mean_loss_moment",
     "mean_of_buffer",
     "merge",
+    "merge_dims",
     "minimum",
+    "mode_product",
+    "mode_products",
     "model_step_size",
     "momentum",
     "mup_init_scale",
@@ -484,10 +546,13 @@ __all__ = [
     "mup_width_multipliers",
     "named",
     "needs",
+    "newton_root",
     "newton_schulz",
+    "newton_schulz_root",
     "nonnegative",
     "norm_loss",
     "norm_loss_gradient",
+    "norm_lower_bound",
     "normalize",
     "normalize_gradients",
     "normalize_to_tracked_norm",
@@ -502,10 +567,13 @@ __all__ = [
     "polar_factor",
     "positive",
     "positive_negative_momentum",
+    "precondition",
+    "preconditioned",
     "project",
     "project_out_params",
     "project_out_radial",
     "pull_back_momentum",
+    "qr_root",
     "quadratic_polyak_step",
     "radam_rectification",
     "random_basis",
@@ -527,6 +595,7 @@ __all__ = [
     "scheduled",
     "second_moment",
     "send_at",
+    "shifted_eigh_root",
     "shifted_solve",
     "sigmoid",
     "sign",
@@ -536,9 +605,11 @@ __all__ = [
     "spectrum",
     "split",
     "spread",
+    "spread_batch",
     "sqrt",
     "square",
     "stable_weight_decay",
+    "stack_same_shapes",
     "stacked_gradients",
     "starting_at",
     "stateful",
@@ -555,6 +626,7 @@ __all__ = [
     "unflatten_tree",
     "unit_norm",
     "unproject",
+    "unstack",
     "when",
     "where",
     "whitened_mean",

@@ -89,15 +89,18 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
     memory = _memory_of(inner, kernel)
 
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+        shapes: list[Leaves] = []
+
         def due() -> Any:
             out, new = kernel.update(context, memory.inner(state), value)
+            shapes.append(out.map(_abstract))
             return memory.join(out, new, state)
 
         state = jax.lax.cond(condition, due, lambda: state)
-        held = memory.output(state, value, context)
-        if all(hasattr(leaf, "dtype") for leaf in held.present()):
-            return held, state
-        return restored(held, out(context, value, condition)), state
+        if not shapes:  # without jit, the branch that is not taken is not traced either
+            shapes.append(out(context, value, condition))
+        held = memory.output(state, shapes[0].treedef)
+        return restored(held, shapes[0]), state
 
     def init(context: Context, value: Any, condition: Any) -> Any:
         return memory.init(context, value)
@@ -115,6 +118,10 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
         inside=lambda state: (memory.inner(state),),
         rebuild=lambda children: _holding(*children),
     )
+
+
+def _abstract(leaf: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), leaf)
 
 
 def _memory_of(inner: Any, kernel: Kernel) -> Any:
@@ -140,10 +147,10 @@ class _InState:
     def join(self, out: Any, new: Any, state: Any) -> Any:
         return new
 
-    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
+    def output(self, state: Any, treedef: Any) -> Leaves:
         found: dict[int, Any] = {}
         self.layout.unpack(state, found)
-        return Leaves.up_to(value.treedef, found[self.node.index])
+        return Leaves.up_to(treedef, found[self.node.index])
 
 
 class _Beside:
@@ -170,12 +177,8 @@ class _Beside:
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
-    def output(self, state: Any, value: Leaves, context: Context) -> Leaves:
-        try:
-            return Leaves.up_to(value.treedef, state.output)
-        except ValueError:  # what comes out has other leaves than what goes in
-            assert self.kernel.out is not None
-            return Leaves.up_to(self.kernel.out(context, value).treedef, state.output)
+    def output(self, state: Any, treedef: Any) -> Leaves:
+        return Leaves.up_to(treedef, state.output)
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)

@@ -26,10 +26,22 @@ def as_key(key: Any) -> jax.Array:
 
 
 def random_key(key: Any) -> Signal:
-    """A signal that is a fresh key at every step; the key it is derived from is in the state."""
+    """A signal that is a fresh key at every step; the key it is derived from is in the state.
+
+    Args:
+      key: seed, raw key or typed key; a signal is a fresh key already.
+    """
+    if isinstance(key, Signal):
+        return key
     root = delay(as_key(key), name="key")
     root << root
     return lift_tree(_fold_in, "fold_in", context=True, out=_same_key)(root, step_count())
+
+
+def fold_key(key: Signal, number: int) -> Signal:
+    """Another fresh key, for a second kind of draws from one key in the state."""
+    folded = lift_tree(lambda k: jax.random.fold_in(k, number), "fold_key", out=0)
+    return folded(key)
 
 
 def _fold_in(context: Context, root: Any, _: Any) -> Any:

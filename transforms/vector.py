@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from .notation.functions import lift_tree
 from .notation.signal import Signal
 from .notation.values import MISSING, Leaves, is_missing
+from .spreading import replicated, resharded
 
 ONE_LEAF = jax.tree.structure(0)
 
@@ -67,7 +68,7 @@ def flat_dtype(tree: Leaves) -> Any:
 def to_vector(tree: Leaves) -> Any:
     """All entries that are there, as one real vector."""
     dtype = flat_dtype(tree)
-    parts = [_entries(_everywhere(leaf)).astype(dtype) for leaf in tree.present()]
+    parts = [_entries(replicated(leaf)).astype(dtype) for leaf in tree.present()]
     return jnp.concatenate(parts) if parts else jnp.zeros(0, dtype)
 
 
@@ -80,7 +81,7 @@ def from_vector(vector: Any, like: Leaves) -> Leaves:
             continue
         size = _real_size(leaf)
         entries = jax.lax.slice_in_dim(vector, start, start + size)
-        leaves.append(_placed(_shaped(entries, leaf), leaf))
+        leaves.append(resharded(_shaped(entries, leaf), leaf))
         start += size
     return Leaves(leaves, like.treedef)
 
@@ -101,24 +102,6 @@ def _shaped(entries: Any, leaf: Any) -> Any:
         real, imaginary = entries.reshape(2, *leaf.shape)
         return jax.lax.complex(real, imaginary).astype(leaf.dtype)
     return entries.reshape(leaf.shape).astype(leaf.dtype)
-
-
-def _everywhere(leaf: Any) -> Any:
-    """The leaf on every device of an explicit mesh, where one axis of the vector has no name."""
-    return jax.sharding.reshard(leaf, jax.P()) if _is_explicit(leaf) else leaf
-
-
-def _placed(leaf: Any, like: Any) -> Any:
-    return jax.sharding.reshard(leaf, jax.typeof(like).sharding) if _is_explicit(like) else leaf
-
-
-def _is_explicit(leaf: Any) -> bool:
-    mesh = getattr(getattr(jax.typeof(leaf), "sharding", None), "mesh", None)
-    return (
-        mesh is not None
-        and not mesh.empty
-        and any(kind == jax.sharding.AxisType.Explicit for kind in mesh.axis_types)
-    )
 
 
 _flatten = lift_tree(lambda tree: one_leaf(to_vector(tree)), "flatten_tree")

@@ -83,7 +83,11 @@ def at_least_float32(dtype: Any) -> Any:
 
 
 def working(leaf: Any) -> Any:
-    """The leaf, array or abstract, in the precision in which it is computed."""
+    """The leaf, array or abstract or a tree of these, in the precision of computation."""
+    if not hasattr(leaf, "dtype"):
+        return jax.tree.map(working, leaf)
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return leaf
     dtype = at_least_float32(leaf.dtype)
     if dtype == leaf.dtype:
         return leaf
@@ -94,7 +98,8 @@ def working(leaf: Any) -> Any:
 
 def scalar_dtype(leaves: Iterable[Any]) -> Any:
     """The real dtype of scalars that accompany these leaves: the widest, at least float32."""
-    real = [jnp.finfo(leaf.dtype).dtype for leaf in leaves if hasattr(leaf, "dtype")]
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(list(leaves)) if hasattr(leaf, "dtype")]
+    real = [jnp.finfo(dtype).dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
     return jnp.result_type(jnp.float32, *real)
 
 

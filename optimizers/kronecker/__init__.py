@@ -1,0 +1,35 @@
+"""Methods with Kronecker-factored and other structured whole-matrix preconditioners."""
+
+from .distributed_shampoo import (
+    distributed_shampoo,
+    scale_by_distributed_shampoo,
+)
+from .psgd_kron import (
+    psgd_kron,
+    scale_by_psgd_kron,
+)
+from .psgd_lra import (
+    psgd_lra,
+    scale_by_psgd_lra,
+)
+from .psgd_xmat import (
+    psgd_xmat,
+    scale_by_psgd_xmat,
+)
+from .shampoo import (
+    scale_by_shampoo,
+    shampoo,
+)
+
+__all__ = [
+    "distributed_shampoo",
+    "psgd_kron",
+    "psgd_lra",
+    "psgd_xmat",
+    "scale_by_distributed_shampoo",
+    "scale_by_psgd_kron",
+    "scale_by_psgd_lra",
+    "scale_by_psgd_xmat",
+    "scale_by_shampoo",
+    "shampoo",
+]

@@ -1,0 +1,117 @@
+"""What the PSGD methods share: momentum, the preconditioner's rhythm and clipping."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ...transforms import (
+    Flow,
+    LieGroup,
+    Signal,
+    check_choice,
+    count_from_0,
+    decay_rate,
+    draw_scalar,
+    ema,
+    failed_updates,
+    finite_or_zero,
+    fit_preconditioner,
+    flow,
+    fraction,
+    merge,
+    named,
+    nonnegative,
+    positive,
+    preconditioned,
+    split,
+    step_count,
+    tap,
+    when,
+    zeros_like,
+)
+from ..gradient import clip_by_global_norm
+
+MODES = ("newton", "whiten")
+NORMALIZERS = ("2nd", "1st")
+RANGES = {
+    "rank": count_from_0,
+    "precond_lr": positive,
+    "precond_init_scale": positive,
+    "momentum": decay_rate,
+    "max_size": nonnegative,
+    "max_skew": positive,
+    "precond_update_probability": fraction,
+    "grad_clip_norm": positive,
+    "balance_probability": fraction,
+}
+SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+def default_precond_lr(precond_lr: Any, step_normalizer: str, label: str) -> Any:
+    """The step size within the group: 0.1 for "2nd", 0.01 for "1st"."""
+    check_choice(label, "step_normalizer", step_normalizer, NORMALIZERS)
+    if precond_lr is not None:
+        return precond_lr
+    return 0.1 if step_normalizer == "2nd" else 0.01
+
+
+def scale_by_psgd(
+    label: str,
+    group: LieGroup,
+    of: Callable[[Signal], Signal],
+    back: Callable[[Signal, Signal], Signal],
+    precond_lr: Any,
+    mode: str,
+    precond_init_scale: Any,
+    momentum: Any,
+    precond_update_probability: Any,
+    grad_clip_norm: Any,
+    key: Any,
+    mask: Any,
+    sampler: Any,
+) -> Flow:
+    """Momentum, preconditioned by an element of a Lie group that is fitted on the way.
+
+    Args:
+      label: name of the method.
+      group: the group.
+      of: brings a tree into the form that the group works on.
+      back: brings it back, given the original tree.
+      precond_lr, mode, precond_init_scale, momentum, precond_update_probability, grad_clip_norm,
+        key, mask, sampler: see the methods.
+    """
+    check_choice(label, "mode", mode, MODES)
+
+    def chosen(tree: Signal) -> Signal:
+        return of(tree if mask is None else split(tree, mask)[0])
+
+    def returned(u: Signal, like: Signal) -> Signal:
+        if mask is None:
+            return back(u, like)
+        inside, outside = split(like, mask)
+        return merge(back(u, inside), zeros_like(outside))
+
+    fit = fit_preconditioner(group, precond_lr, mode, precond_init_scale, key, chosen, sampler)
+    fit = named("preconditioner", fit)
+
+    def step(g: Signal) -> Signal:
+        g, dropped = finite_or_zero(g)
+        tap("nonfinite_gradients", dropped)
+        if _is(precond_update_probability, 1):
+            q = g >> fit
+        else:
+            coin = draw_scalar(key, jax.random.uniform)
+            q = when((step_count() == 1) | (coin < precond_update_probability), fit, g)
+        tap("failed_updates", failed_updates(q))
+        m = g if _is(momentum, 0) else g >> named("mu", ema(momentum))
+        u = returned(preconditioned(q, chosen(m), group), m)
+        u, _ = finite_or_zero(u)
+        return u if grad_clip_norm is None else u >> clip_by_global_norm(grad_clip_norm, SMALLEST)
+
+    return flow(step, name=label)
+
+
+def _is(value: Any, number: float) -> bool:
+    return isinstance(value, int | float) and value == number

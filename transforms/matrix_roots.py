@@ -1,0 +1,219 @@
+"""Inverse roots of batches of symmetric positive matrices, by interchangeable solvers."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Solver = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""`(matrices (batch, n, n), eps, exponent) -> ((A + eps I)^exponent, residual (batch,))`.
+
+The residual is relative: 0 for an exact root, 1 or more for a useless one.
+"""
+
+
+def multiply(a: Any, b: Any) -> Any:
+    """Matrix product in full precision, on accelerators too."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _adjoint(a: Any) -> Any:
+    return jnp.conj(jnp.swapaxes(a, -1, -2))
+
+
+def _symmetric(a: Any) -> Any:
+    return (a + _adjoint(a)) / 2
+
+
+def _trace_norm(a: Any) -> Any:
+    return jnp.linalg.norm(a, axis=(-2, -1))
+
+
+def _ridged(a: Any, eps: Any) -> Any:
+    return a + jnp.asarray(eps, a.real.dtype) * jnp.eye(a.shape[-1], dtype=a.dtype)
+
+
+def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[Any, Any]:
+    """By symmetric eigendecomposition; any exponent.
+
+    Args:
+      a: matrices.
+      eps: added to the eigenvalues.
+      exponent: of the eigenvalues.
+      rectify: negative eigenvalues, which are rounding, are set to zero ("clamp"), or the whole
+        spectrum is moved up until the least of them is zero ("shift").
+    """
+    real = a.real.dtype
+    return _eigh_root(a, jnp.asarray(eps, real), jnp.asarray(exponent, real), rectify)
+
+
+def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any, Any]:
+    """The rectified eigenvalues with eps, the eigenvectors, and the residual."""
+    values, vectors = jnp.linalg.eigh(_symmetric(a), symmetrize_input=False)
+    residual = _relative(multiply(a, vectors) - vectors * values[:, None, :], a)
+    shift = jnp.minimum(values[:, :1], 0)
+    values = jnp.maximum(values, 0) if rectify == "clamp" else values - shift
+    return values + eps, vectors, residual
+
+
+def _turned(vectors: Any, inner: Any) -> Any:
+    return multiply(multiply(vectors, inner), _adjoint(vectors))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _eigh_root(a: Any, eps: Any, exponent: Any, rectify: str) -> tuple[Any, Any]:
+    values, vectors, residual = _spectrum(a, eps, rectify)
+    return multiply(vectors * (values**exponent)[:, None, :], _adjoint(vectors)), residual
+
+
+@_eigh_root.defjvp
+def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
+    """By divided differences (Daleckii & Krein 1965), which stay finite at equal eigenvalues."""
+    (a, eps, exponent), (da, deps, dexponent) = primals, tangents
+    values, vectors, residual = _spectrum(a, eps, rectify)
+    powers = values**exponent
+    one, two = values[:, :, None], values[:, None, :]
+    close = jnp.abs(one - two) <= 1e-3 * (one + two)
+    slope = exponent * ((one + two) / 2) ** (exponent - 1)
+    apart = (powers[:, :, None] - powers[:, None, :]) / jnp.where(close, 1, one - two)
+    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    inner = multiply(multiply(_adjoint(vectors), _symmetric(da)), vectors) + deps * eye
+    inner = jnp.where(close, slope, apart) * inner
+    by_exponent = jnp.where(values > 0, powers * jnp.log(values), 0)
+    inner = inner + dexponent * by_exponent[:, :, None] * eye
+    root = multiply(vectors * powers[:, None, :], _adjoint(vectors))
+    return (root, residual), (_turned(vectors, inner), jnp.zeros_like(residual))
+
+
+def shifted_eigh_root(a: Any, eps: Any, exponent: Any) -> tuple[Any, Any]:
+    """As `eigh_root`, with the whole spectrum shifted where an eigenvalue is negative."""
+    return eigh_root(a, eps, exponent, "shift")
+
+
+def _relative(error: Any, a: Any) -> Any:
+    size = _trace_norm(a)
+    return _trace_norm(error) / jnp.where(size > 0, size, 1)
+
+
+def _order_of(exponent: Any, name: str) -> int:
+    order = -1 / exponent if isinstance(exponent, int | float) and exponent < 0 else 0.0
+    if order < 1 or abs(order - round(order)) > 1e-6:
+        raise ValueError(f"the {name} root needs an exponent -1/p with an integer p: {exponent!r}")
+    return round(order)
+
+
+def newton_root(
+    a: Any, eps: Any, exponent: Any, max_iterations: int = 100, tolerance: float | None = None
+) -> tuple[Any, Any]:
+    """By the coupled Newton iteration: matrix products only; exponents -1/p.
+
+        M_0 = z A,  X_0 = z^(1/p) I,  z = (1 + p) / (2 |A|)
+        T = ((p + 1) I - M) / p,  M <- T^p M,  X <- X T
+
+    The whole batch stops when all of its matrices have converged.
+
+    References:
+      Guo & Higham 2006, A Schur-Newton method for the matrix pth root and its inverse.
+    """
+    p = _order_of(exponent, "Newton")
+    a = _ridged(_symmetric(a), eps)
+    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    real = a.real.dtype
+    goal = 10 * float(jnp.finfo(real).eps) if tolerance is None else tolerance
+    z = (1 + p) / (2 * _trace_norm(a))[:, None, None]
+
+    def error(m: Any) -> Any:
+        return jnp.max(jnp.abs(m - eye), axis=(-2, -1))
+
+    def going(state: Any) -> Any:
+        _, _, now, before, i = state
+        return (i < max_iterations) & jnp.any((now > goal) & (now < 1.2 * before))
+
+    def iterate(state: Any) -> Any:
+        m, x, now, _, i = state
+        t = ((p + 1) * eye - m) / p
+        new_m, new_x = multiply(jnp.linalg.matrix_power(t, p), m), multiply(x, t)
+        # Once rounding takes over, further iterations only spoil what has been reached.
+        better = (error(new_m) < 1.2 * now) & (now > goal)
+        keep = better[:, None, None]
+        m, x = jnp.where(keep, new_m, m), jnp.where(keep, new_x, x)
+        return m, x, error(m), jnp.where(better, now, 0), i + 1
+
+    m = z * a
+    start = error(m)
+    x = z ** (1 / p) * jnp.broadcast_to(eye, a.shape)
+    # Zero times the input: inside shard_map the loop's state then varies over the mesh like it.
+    state = m, x, start, jnp.full_like(start, jnp.inf), jnp.zeros((), jnp.int32)
+    _, x, residual, _, _ = jax.lax.while_loop(going, iterate, state)
+    return _symmetric(x), residual
+
+
+def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) -> tuple[Any, Any]:
+    """By the coupled Newton-Schulz iteration for square roots; exponents -1/2, -1/4, -1/8, ...
+
+        Y_0 = A / |A|,  Z_0 = I,  T = (3 I - Z Y) / 2,  Y <- Y T,  Z <- T Z
+
+    Y tends to the square root and Z to its inverse, which is halved again for a fourth root.
+
+    References:
+      Higham 2008, Functions of Matrices, section 6.7.
+    """
+    p = _order_of(exponent, "Newton-Schulz")
+    if p < 2 or p & (p - 1):
+        raise ValueError(f"the Newton-Schulz root needs an exponent -1/2, -1/4, ...: {exponent!r}")
+    a = _ridged(_symmetric(a), eps)
+    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+
+    def roots(a: Any) -> tuple[Any, Any]:
+        size = _trace_norm(a)[:, None, None]
+
+        def iterate(_: Any, pair: Any) -> Any:
+            y, z = pair
+            t = (3 * eye - multiply(z, y)) / 2
+            return multiply(y, t), multiply(t, z)
+
+        start = a / size, jnp.broadcast_to(eye, a.shape) + 0 * a
+        y, z = jax.lax.fori_loop(0, iterations, iterate, start)
+        return y * jnp.sqrt(size), z / jnp.sqrt(size)
+
+    root, inverse = roots(a)
+    order = 2
+    while order < p:
+        # The root of A^(1/q) times that of its inverse is one, so its inverse root is enough.
+        root, inverse = roots(_symmetric(root))
+        order *= 2
+    check = multiply(jnp.linalg.matrix_power(inverse, p), a) - eye
+    return _symmetric(inverse), jnp.max(jnp.abs(check), axis=(-2, -1))
+
+
+def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, Any]:
+    """By orthogonal iteration from the matrix's own columns; approximate, any exponent.
+
+    `iterations` steps Q <- qr(A Q), from the coordinates ordered by the diagonal, and the root on
+    the basis Q with eigenvalues diag(Q^T A Q).
+
+    References:
+      Vyas et al. 2024, SOAP: Improving and Stabilizing Shampoo using Adam.
+    """
+    a = _symmetric(a)
+    order = jnp.argsort(-jnp.diagonal(a, axis1=-2, axis2=-1).real, axis=-1)
+    basis = jax.nn.one_hot(order, a.shape[-1], axis=-2, dtype=a.dtype)
+    for _ in range(iterations):
+        basis = jnp.linalg.qr(multiply(_ridged(a, eps), basis))[0]
+    turned = multiply(multiply(_adjoint(basis), a), basis)
+    values = jnp.maximum(jnp.diagonal(turned, axis1=-2, axis2=-1).real, 0)
+    powers = (values + jnp.asarray(eps, values.dtype)) ** jnp.asarray(exponent, values.dtype)
+    orthogonality = multiply(_adjoint(basis), basis) - jnp.eye(a.shape[-1], dtype=a.dtype)
+    residual = jnp.max(jnp.abs(orthogonality), axis=(-2, -1))
+    return multiply(basis * powers[:, None, :], _adjoint(basis)), residual
+
+
+ROOT_SOLVERS: dict[str, Solver] = {
+    "eigh": eigh_root,
+    "eigh_shift": shifted_eigh_root,
+    "newton": newton_root,
+    "newton_schulz": newton_schulz_root,
+    "qr": qr_root,
+}
