@@ -156,7 +156,7 @@ def _diagonal_of(
     draw: Any,
 ) -> Leaves:
     if ready is not None:
-        return ready.map(finite_curvature)  # type: ignore[no-any-return]
+        return ready.map(finite_curvature)
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
 

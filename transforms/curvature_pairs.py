@@ -34,7 +34,7 @@ def hessian_along(value_fn: Signal, ready: Signal, params: Signal, vector: Signa
 
 def _product(context: Context, value_fn: Any, ready: Any, params: Leaves, vector: Leaves) -> Leaves:
     if ready is not None:
-        return ready  # type: ignore[no-any-return]
+        return ready
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
     return _hvp_of(context, value_fn, params, vector)

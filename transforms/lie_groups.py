@@ -407,15 +407,15 @@ def fit_preconditioner(
     def newton(
         g: Signal,
         params: Signal,
-        value_fn: Signal = None,
-        hvp: Signal = None,
-        probe: Signal = None,
+        value_fn: Signal | None = None,
+        hvp: Signal | None = None,
+        probe: Signal | None = None,
     ) -> Signal:
         fresh = random_key(key)
         v = given_or(probe, draw_like(params, fresh, "gaussian", sampler))
         return fitted(v, hessian_along(value_fn, hvp, params, v), fresh)
 
-    def whiten(g: Signal, probe: Signal = None) -> Signal:
+    def whiten(g: Signal, probe: Signal | None = None) -> Signal:
         fresh = random_key(key)
         return fitted(given_or(probe, draw_like(g, fresh, "gaussian", sampler)), g, fresh)
 

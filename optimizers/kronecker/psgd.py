@@ -31,7 +31,7 @@ from ...transforms import (
     when,
     zeros_like,
 )
-from ..gradient import clip_by_global_norm
+from ..gradient.clip_by_global_norm import clip_by_global_norm
 
 MODES = ("newton", "whiten")
 NORMALIZERS = ("2nd", "1st")
