@@ -20,7 +20,7 @@ import optax
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
     """One optimizer, gradient method or wrapper of the catalogue.
 

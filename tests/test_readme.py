@@ -8,11 +8,13 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_tables_are_those_of_the_catalogue():
+def test_tables_and_page_are_those_of_the_catalogue():
     spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
     assert tables.with_tables(README) == README, "run: python docs/make_tables.py"
+    page = (ROOT / "docs" / "methods.md").read_text()
+    assert tables.methods_page() == page, "run: python docs/make_tables.py"
 
 
 def test_the_tour_runs(capsys):
