@@ -8,6 +8,7 @@ A test compares both with what this would write.
 import inspect
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import gradchain
