@@ -62,16 +62,20 @@ def gram(stack: Any, axis: int, diagonal: bool = False) -> Any:
     return multiply(rows, jnp.conj(jnp.swapaxes(rows, 1, 2)))
 
 
-def finite_or_zero(signal: Signal) -> tuple[Signal, Signal]:
+def finite_or_zero(signal: Signal, stacked: bool = False) -> tuple[Signal, Signal]:
     """The leaves of a signal, those that hold a NaN or an infinity set to zero; and their number.
 
     Args:
       signal: a tree signal.
+      stacked: the leaves are stacks, whose elements are judged on their own.
     """
-    sound = lift(lambda x: jnp.all(jnp.isfinite(x)), "is_finite")(signal)
-    kept = lift(lambda ok, x: jnp.where(ok, x, 0), "finite_or_zero")(sound, signal)
-    count = lift_tree(_count_false, "count_nonfinite", out=_counter)(sound)
-    return kept, count
+
+    def sound(x: Any) -> Any:
+        return _sound(x) if stacked else jnp.all(jnp.isfinite(x))
+
+    fine = lift(sound, "is_finite")(signal)
+    kept = lift(lambda ok, x: jnp.where(ok, x, 0), "finite_or_zero")(fine, signal)
+    return kept, lift_tree(_count_false, "count_nonfinite", out=_counter)(fine)
 
 
 def _counter(context: Context, *_: Any) -> Any:
@@ -79,7 +83,8 @@ def _counter(context: Context, *_: Any) -> Any:
 
 
 def _count_false(flags: Leaves) -> Any:
-    return sum((jnp.int32(~flag) for flag in flags.present()), jnp.zeros((), jnp.int32))
+    counts = (jnp.sum(~flag, dtype=jnp.int32) for flag in flags.present())
+    return sum(counts, jnp.zeros((), jnp.int32))
 
 
 @transformation(b2=fraction)

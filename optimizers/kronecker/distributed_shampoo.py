@@ -93,7 +93,7 @@ def scale_by_distributed_shampoo(
     Before step S the direction is A, without grafting F. Blocks of one shape are factorised
     together, under an explicit mesh on all of its devices.
 
-    A gradient leaf that is not finite counts as zero (observable as `nonfinite_gradients`), a
+    A block of a gradient that is not finite counts as zero (observable as `nonfinite_gradients`), a
     root that fails keeps the one before it (`failed_roots`).
 
     Args:
@@ -128,9 +128,8 @@ def scale_by_distributed_shampoo(
     kept_roots = named("roots", solve)
 
     def step(g: Signal) -> Signal:
-        g, dropped = finite_or_zero(g)
+        blocks, dropped = finite_or_zero(stack_same_shapes(g, blocks_of), stacked=True)
         tap("nonfinite_gradients", dropped)
-        blocks = stack_same_shapes(g, blocks_of)
         statistics = blocks >> named("statistics", kronecker_statistics(b2))
         t = step_count()
         roots = when(_due(t, update_interval, start), kept_roots, statistics)

@@ -71,9 +71,8 @@ def scale_by_shampoo(
     """
 
     def step(g: Signal) -> Signal:
-        g, dropped = finite_or_zero(g)
+        stack, dropped = finite_or_zero(stack_same_shapes(g), stacked=True)
         tap("nonfinite_gradients", dropped)
-        stack = stack_same_shapes(g)
         statistics = stack >> named("statistics", kronecker_statistics(1.0, max_dim))
         solve = inverse_roots(eps, exponent, root_solver)
         roots = statistics >> named("roots", every(update_interval, solve))
