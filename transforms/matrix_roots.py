@@ -10,7 +10,7 @@ import jax.numpy as jnp
 Solver = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`(matrices (batch, n, n), eps, exponent) -> ((A + eps I)^exponent, residual (batch,))`.
 
-The residual is relative: 0 for an exact root, 1 or more for a useless one.
+The residual is relative: 0 for an exact root, 1 or more or NaN for a useless one.
 """
 
 
@@ -53,7 +53,8 @@ def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[
 
 def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any]:
     """The rectified eigenvalues with eps, and the eigenvectors."""
-    values, vectors = jnp.linalg.eigh(a, symmetrize_input=False)
+    # LAPACK wants columns: the transpose of a symmetric matrix is laid out so, without a copy.
+    values, vectors = jnp.linalg.eigh(_adjoint(a), symmetrize_input=False)
     shift = jnp.minimum(values[:, :1], 0)
     values = jnp.maximum(values, 0) if rectify == "clamp" else values - shift
     return values + eps, vectors
@@ -66,8 +67,9 @@ def _turned(vectors: Any, inner: Any) -> Any:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _eigh_root(a: Any, eps: Any, exponent: Any, rectify: str) -> tuple[Any, Any]:
     values, vectors = _spectrum(a, eps, rectify)
-    root = multiply(vectors * (values**exponent)[:, None, :], _adjoint(vectors))
-    return root, jnp.zeros_like(values[:, 0])
+    powers = values**exponent
+    root = multiply(vectors * powers[:, None, :], _adjoint(vectors))
+    return root, 0 * jnp.sum(powers, axis=1)
 
 
 @_eigh_root.defjvp
@@ -86,8 +88,8 @@ def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
     by_exponent = jnp.where(values > 0, powers * jnp.log(values), 0)
     inner = inner + dexponent * by_exponent[:, :, None] * eye
     root = multiply(vectors * powers[:, None, :], _adjoint(vectors))
-    residual = jnp.zeros_like(values[:, 0])
-    return (root, residual), (_turned(vectors, inner), residual)
+    residual = 0 * jnp.sum(powers, axis=1)
+    return (root, residual), (_turned(vectors, inner), jnp.zeros_like(residual))
 
 
 def shifted_eigh_root(a: Any, eps: Any, exponent: Any) -> tuple[Any, Any]:
@@ -204,7 +206,7 @@ def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, 
     values = jnp.maximum(jnp.diagonal(turned, axis1=-2, axis2=-1).real, 0)
     powers = (values + jnp.asarray(eps, values.dtype)) ** jnp.asarray(exponent, values.dtype)
     orthogonality = multiply(_adjoint(basis), basis) - jnp.eye(a.shape[-1], dtype=a.dtype)
-    residual = jnp.max(jnp.abs(orthogonality), axis=(-2, -1))
+    residual = jnp.max(jnp.abs(orthogonality), axis=(-2, -1)) + 0 * jnp.sum(powers, axis=1)
     return multiply(basis * powers[:, None, :], _adjoint(basis)), residual
 
 

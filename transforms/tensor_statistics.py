@@ -163,7 +163,7 @@ def inverse_roots(
     """(L_i / c + eps I)^exponent of the factors of `kronecker_statistics`, as `Roots`.
 
     All factors of one size and exponent go through one batched call, whichever stacks they come
-    from. A root that is not finite, or whose residual is above one tenth, is replaced by the one
+    from. A root whose residual is not below one tenth is replaced by the one
     before it; the first one is then zero. `failed_roots` counts these.
 
     Args:
@@ -242,12 +242,11 @@ def _solved(
         batch = batch / jnp.asarray(correction, batch.real.dtype)
         if batch.ndim == 2:
             roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
-            residuals = jnp.zeros(batch.shape[:1], batch.dtype)
+            residuals = 0 * jnp.sum(roots, axis=1)
         else:
             roots, residuals = spread_batch(_bound(solver, eps, power), batch, axis_name)
         old = _joined([past.values[i].factors[j] for i, j in where])
-        fine = jnp.all(jnp.isfinite(roots), axis=range(1, roots.ndim))
-        fine &= residuals <= RESIDUAL_LIMIT
+        fine = residuals <= RESIDUAL_LIMIT
         roots = jnp.where(fine.reshape(-1, *[1] * (roots.ndim - 1)), roots, old)
         counts = [statistics.values[i][j].shape[0] for i, j in where]
         pieces = zip(parts_of(roots, counts), parts_of(~fine, counts), strict=True)
