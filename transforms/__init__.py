@@ -360,6 +360,7 @@ from .subgradients import (
 )
 from .tensor_statistics import (
     Roots,
+    bounded_or_zero,
     failed_roots,
     finite_or_zero,
     graft,
@@ -426,6 +427,7 @@ __all__ = [
     "bartlett_diagonal",
     "blend_identity",
     "block_average",
+    "bounded_or_zero",
     "centralize_gradients",
     "chain",
     "check_choice",

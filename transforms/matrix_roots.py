@@ -10,7 +10,7 @@ import jax.numpy as jnp
 Solver = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`(matrices (batch, n, n), eps, exponent) -> ((A + eps I)^exponent, residual (batch,))`.
 
-The residual is relative: 0 for an exact root, 1 or more for a useless one.
+The residual is relative: 0 for an exact root, 1 or more or NaN for a useless one.
 """
 
 
@@ -36,7 +36,9 @@ def _ridged(a: Any, eps: Any) -> Any:
 
 
 def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[Any, Any]:
-    """By symmetric eigendecomposition; any exponent.
+    """By symmetric eigendecomposition of the lower triangles; any exponent.
+
+    LAPACK and its kin give NaN where they fail, so that no residual has to be computed.
 
     Args:
       a: matrices.
@@ -49,13 +51,13 @@ def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[
     return _eigh_root(a, jnp.asarray(eps, real), jnp.asarray(exponent, real), rectify)
 
 
-def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any, Any]:
-    """The rectified eigenvalues with eps, the eigenvectors, and the residual."""
-    values, vectors = jnp.linalg.eigh(_symmetric(a), symmetrize_input=False)
-    residual = _relative(multiply(a, vectors) - vectors * values[:, None, :], a)
+def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any]:
+    """The rectified eigenvalues with eps, and the eigenvectors."""
+    # LAPACK wants columns: the transpose of a symmetric matrix is laid out so, without a copy.
+    values, vectors = jnp.linalg.eigh(_adjoint(a), symmetrize_input=False)
     shift = jnp.minimum(values[:, :1], 0)
     values = jnp.maximum(values, 0) if rectify == "clamp" else values - shift
-    return values + eps, vectors, residual
+    return values + eps, vectors
 
 
 def _turned(vectors: Any, inner: Any) -> Any:
@@ -64,15 +66,17 @@ def _turned(vectors: Any, inner: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _eigh_root(a: Any, eps: Any, exponent: Any, rectify: str) -> tuple[Any, Any]:
-    values, vectors, residual = _spectrum(a, eps, rectify)
-    return multiply(vectors * (values**exponent)[:, None, :], _adjoint(vectors)), residual
+    values, vectors = _spectrum(a, eps, rectify)
+    powers = values**exponent
+    root = multiply(vectors * powers[:, None, :], _adjoint(vectors))
+    return root, 0 * jnp.sum(powers, axis=1)
 
 
 @_eigh_root.defjvp
 def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
     """By divided differences (Daleckii & Krein 1965), which stay finite at equal eigenvalues."""
     (a, eps, exponent), (da, deps, dexponent) = primals, tangents
-    values, vectors, residual = _spectrum(a, eps, rectify)
+    values, vectors = _spectrum(a, eps, rectify)
     powers = values**exponent
     one, two = values[:, :, None], values[:, None, :]
     close = jnp.abs(one - two) <= 1e-3 * (one + two)
@@ -84,17 +88,13 @@ def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
     by_exponent = jnp.where(values > 0, powers * jnp.log(values), 0)
     inner = inner + dexponent * by_exponent[:, :, None] * eye
     root = multiply(vectors * powers[:, None, :], _adjoint(vectors))
+    residual = 0 * jnp.sum(powers, axis=1)
     return (root, residual), (_turned(vectors, inner), jnp.zeros_like(residual))
 
 
 def shifted_eigh_root(a: Any, eps: Any, exponent: Any) -> tuple[Any, Any]:
     """As `eigh_root`, with the whole spectrum shifted where an eigenvalue is negative."""
     return eigh_root(a, eps, exponent, "shift")
-
-
-def _relative(error: Any, a: Any) -> Any:
-    size = _trace_norm(a)
-    return _trace_norm(error) / jnp.where(size > 0, size, 1)
 
 
 def _order_of(exponent: Any, name: str) -> int:
@@ -206,7 +206,7 @@ def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, 
     values = jnp.maximum(jnp.diagonal(turned, axis1=-2, axis2=-1).real, 0)
     powers = (values + jnp.asarray(eps, values.dtype)) ** jnp.asarray(exponent, values.dtype)
     orthogonality = multiply(_adjoint(basis), basis) - jnp.eye(a.shape[-1], dtype=a.dtype)
-    residual = jnp.max(jnp.abs(orthogonality), axis=(-2, -1))
+    residual = jnp.max(jnp.abs(orthogonality), axis=(-2, -1)) + 0 * jnp.sum(powers, axis=1)
     return multiply(basis * powers[:, None, :], _adjoint(basis)), residual
 
 

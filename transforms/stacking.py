@@ -13,6 +13,9 @@ from .notation.signal import Signal
 from .notation.values import MISSING, Leaves, is_missing
 from .spreading import replicated, resharded
 
+FEW = 8
+"""So many slices of one stack are compiled one by one."""
+
 
 class Cut(Protocol):
     """How a leaf becomes batches of tensors, and how these become the leaf again."""
@@ -170,21 +173,57 @@ def _stacked(tree: Leaves, cut: Cut) -> Leaves:
 def _unstacked(stacked: Leaves, tree: Leaves, cut: Cut) -> Leaves:
     if not tree.values:
         return tree
-    stacks = stacked.tree()
-    used = dict.fromkeys(stacks, 0)
+    wanted = _wanted(tree, cut)
+    pieces = {name: iter(parts_of(stack, wanted[name])) for name, stack in stacked.tree().items()}
     values = []
     for leaf in tree.values:
         if not _in_stack(leaf):
             values.append(MISSING if is_missing(leaf) else jnp.zeros_like(leaf))
             continue
-        batches = []
-        for count, shape in cut.shapes(leaf.shape):
-            name = _name(shape, leaf.dtype)
-            at = used[name]
-            batches.append(jax.lax.slice_in_dim(stacks[name], at, at + count))
-            used[name] = at + count
+        names = [_name(shape, leaf.dtype) for _, shape in cut.shapes(leaf.shape)]
+        batches = [next(pieces[name]) for name in names]
         values.append(resharded(cut.join(batches, leaf.shape), leaf))
     return Leaves(values, tree.treedef)
+
+
+def _wanted(tree: Leaves, cut: Cut) -> dict[str, list[int]]:
+    """How many elements of each stack every leaf in turn has."""
+    counts: dict[str, list[int]] = {}
+    for leaf in filter(_in_stack, tree.values):
+        for count, shape in cut.shapes(leaf.shape):
+            counts.setdefault(_name(shape, leaf.dtype), []).append(count)
+    return counts
+
+
+def parts_of(stack: Any, counts: list[int]) -> list[Any]:
+    """A stack split along its leading axis into parts of these lengths.
+
+    For the CPU, XLA compiles a kernel for every slice, which for hundreds of leaves takes longer
+    than all the rest. Equal slices at places that it does not know when compiling share a kernel.
+
+    Args:
+      stack: any array.
+      counts: the lengths, which add up to that of the stack.
+    """
+    starts = [0, *itertools.accumulate(counts)][:-1]
+
+    def fixed(stack: Any) -> list[Any]:
+        spans = zip(starts, counts, strict=True)
+        return [jax.lax.slice_in_dim(stack, at, at + count) for at, count in spans]
+
+    def hidden(stack: Any) -> list[Any]:
+        certain = jax.lax.optimization_barrier(jnp.bool_(True))
+        places = jax.lax.cond(certain, lambda: _integers(starts), lambda: _integers(starts, 1))
+        spans = zip(places, counts, strict=True)
+        return [jax.lax.dynamic_slice_in_dim(stack, at, count) for at, count in spans]
+
+    if len(counts) <= FEW:
+        return fixed(stack)
+    return jax.lax.platform_dependent(stack, cpu=hidden, default=fixed)
+
+
+def _integers(values: list[int], more: int = 0) -> list[Any]:
+    return [jnp.int32(value + more) for value in values]
 
 
 def _in_stack(leaf: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .matrix_roots import ROOT_SOLVERS, Solver, multiply
+from .matrix_roots import ROOT_SOLVERS, Solver
 from .notation.build import Flow, delay, flow, step_count
 from .notation.checks import check_choice, fraction, transformation
 from .notation.context import Context
@@ -14,6 +14,7 @@ from .notation.functions import lift, lift_tree
 from .notation.signal import Signal
 from .notation.values import Leaves
 from .spreading import spread_batch
+from .stacking import parts_of
 
 RESIDUAL_LIMIT = 0.1
 
@@ -41,9 +42,14 @@ def mode_product(stack: Any, factor: Any, axis: int) -> Any:
         shape = [1] * stack.ndim
         shape[0], shape[axis + 1] = factor.shape
         return stack * factor.reshape(shape)
-    moved = jnp.moveaxis(stack, axis + 1, 1)
-    product = multiply(factor, moved.reshape(*moved.shape[:2], -1))
-    return jnp.moveaxis(product.reshape(moved.shape), 1, axis + 1)
+    if axis + 2 == stack.ndim:
+        return _contracted(stack, factor, ([axis + 1], [2]))
+    return jnp.moveaxis(_contracted(factor, stack, ([2], [axis + 1])), 1, axis + 1)
+
+
+def _contracted(a: Any, b: Any, axes: tuple[list[int], list[int]]) -> Any:
+    batched = (axes, ([0], [0]))
+    return jax.lax.dot_general(a, b, batched, precision=jax.lax.Precision.HIGHEST)
 
 
 def mode_products(stack: Any, factors: Any) -> Any:
@@ -56,10 +62,25 @@ def mode_products(stack: Any, factors: Any) -> Any:
 
 def gram(stack: Any, axis: int, diagonal: bool = False) -> Any:
     """G_(i) G_(i)^H of stacked tensors, or its diagonal."""
-    rows = unfolding(stack, axis)
+    others = [other for other in range(1, stack.ndim) if other != axis + 1]
     if diagonal:
-        return jnp.sum((rows * rows.conj()).real, axis=-1)
-    return multiply(rows, jnp.conj(jnp.swapaxes(rows, 1, 2)))
+        return jnp.sum((stack * stack.conj()).real, axis=others)
+    return _contracted(stack, stack.conj(), (others, others))
+
+
+def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
+    """Stacks, whose elements are set to zero where their squared norm is not finite; how many are.
+
+    Args:
+      signal: a signal of stacks.
+    """
+
+    def squares(x: Any) -> Any:
+        return jnp.sum((x * x.conj()).real, range(1, x.ndim), keepdims=True)
+
+    fine = lift(lambda x: jnp.isfinite(squares(x)), "is_bounded")(signal)
+    kept = lift(lambda ok, x: jnp.where(ok, x, 0), "bounded_or_zero")(fine, signal)
+    return kept, lift_tree(_count_false, "count_unbounded", out=_counter)(fine)
 
 
 def finite_or_zero(signal: Signal) -> tuple[Signal, Signal]:
@@ -68,10 +89,9 @@ def finite_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     Args:
       signal: a tree signal.
     """
-    sound = lift(lambda x: jnp.all(jnp.isfinite(x)), "is_finite")(signal)
-    kept = lift(lambda ok, x: jnp.where(ok, x, 0), "finite_or_zero")(sound, signal)
-    count = lift_tree(_count_false, "count_nonfinite", out=_counter)(sound)
-    return kept, count
+    fine = lift(lambda x: jnp.all(jnp.isfinite(x)), "is_finite")(signal)
+    kept = lift(lambda ok, x: jnp.where(ok, x, 0), "finite_or_zero")(fine, signal)
+    return kept, lift_tree(_count_false, "count_nonfinite", out=_counter)(fine)
 
 
 def _counter(context: Context, *_: Any) -> Any:
@@ -79,7 +99,8 @@ def _counter(context: Context, *_: Any) -> Any:
 
 
 def _count_false(flags: Leaves) -> Any:
-    return sum((jnp.int32(~flag) for flag in flags.present()), jnp.zeros((), jnp.int32))
+    counts = (jnp.sum(~flag, dtype=jnp.int32) for flag in flags.present())
+    return sum(counts, jnp.zeros((), jnp.int32))
 
 
 @transformation(b2=fraction)
@@ -88,8 +109,7 @@ def kronecker_statistics(b2: Any = 1.0, max_dim: int | None = None) -> Flow:
 
         L_i <- b2 L_i + w G_(i) G_(i)^T,    w = 1 if b2 = 1 else 1 - b2
 
-    G_(i) is the unfolding along dimension i. A stack that would leave the finite numbers keeps
-    its factors as they were.
+    G_(i) is the unfolding along dimension i.
 
     Args:
       b2: decay; 1 for a plain sum.
@@ -115,15 +135,9 @@ def _grams(stack: Any, max_dim: int | None) -> tuple[Any, ...]:
 def _accumulated(past: Any, fresh: Any, b2: Any) -> Any:
     def accumulate(old: Any, gram: Any) -> Any:
         decay = jnp.asarray(b2, old.real.dtype)
-        new = decay * old + jnp.where(decay < 1, 1 - decay, 1) * gram
-        return jnp.where(_sound(new), new, old)
+        return decay * old + jnp.where(decay < 1, 1 - decay, 1) * gram
 
     return jax.tree.map(accumulate, past, fresh)
-
-
-def _sound(x: Any) -> Any:
-    """Which elements of a batch are finite, shaped to be broadcast against it."""
-    return jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)), keepdims=True)
 
 
 class Roots(NamedTuple):
@@ -149,7 +163,7 @@ def inverse_roots(
     """(L_i / c + eps I)^exponent of the factors of `kronecker_statistics`, as `Roots`.
 
     All factors of one size and exponent go through one batched call, whichever stacks they come
-    from. A root that is not finite, or whose residual is above one tenth, is replaced by the one
+    from. A root whose residual is not below one tenth is replaced by the one
     before it; the first one is then zero. `failed_roots` counts these.
 
     Args:
@@ -216,48 +230,41 @@ def _solved(
     axis_name: str | None,
 ) -> Leaves:
     groups: dict[Any, list[tuple[int, int]]] = {}
-    found: dict[tuple[int, int], tuple[Any, Any]] = {}
     for i, factors in enumerate(statistics.values):
-        power = _exponent_of(exponent, len(factors))
         for j, factor in enumerate(factors):
-            corrected = factor / jnp.asarray(correction, factor.real.dtype)
-            if factor.ndim == 2:
-                root = (corrected + jnp.asarray(eps, factor.dtype)) ** power
-                found[i, j] = root, jnp.zeros(factor.shape[0], factor.dtype)
-            else:
-                order = len(factors) if exponent is None or callable(exponent) else 0
-                groups.setdefault((factor.shape[-1], order, factor.dtype), []).append((i, j))
+            order = len(factors) if exponent is None or callable(exponent) else 0
+            kind = (*factor.shape[1:], order, factor.dtype)
+            groups.setdefault(kind, []).append((i, j))
+    found: dict[tuple[int, int], tuple[Any, Any]] = {}
     for where in groups.values():
         power = _exponent_of(exponent, len(statistics.values[where[0][0]]))
-        batch = jnp.concatenate([statistics.values[i][j] for i, j in where])
+        batch = _joined([statistics.values[i][j] for i, j in where])
         batch = batch / jnp.asarray(correction, batch.real.dtype)
-        roots, residuals = spread_batch(_bound(solver, eps, power), batch, axis_name)
-        at = 0
-        for i, j in where:
-            count = statistics.values[i][j].shape[0]
-            found[i, j] = roots[at : at + count], residuals[at : at + count]
-            at += count
-    return Leaves(
-        (
-            _accepted(old, [found[i, j] for j in range(len(old.factors))])
-            for i, old in enumerate(past.values)
-        ),
-        past.treedef,
-    )
+        if batch.ndim == 2:
+            roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
+            residuals = 0 * jnp.sum(roots, axis=1)
+        else:
+            roots, residuals = spread_batch(_bound(solver, eps, power), batch, axis_name)
+        old = _joined([past.values[i].factors[j] for i, j in where])
+        fine = residuals <= RESIDUAL_LIMIT
+        roots = jnp.where(fine.reshape(-1, *[1] * (roots.ndim - 1)), roots, old)
+        counts = [statistics.values[i][j].shape[0] for i, j in where]
+        pieces = zip(parts_of(roots, counts), parts_of(~fine, counts), strict=True)
+        found.update(zip(where, pieces, strict=True))
+
+    def gathered(i: int, count: int) -> Roots:
+        return Roots(*(tuple(found[i, j][part] for j in range(count)) for part in (0, 1)))
+
+    counts = (len(factors) for factors in statistics.values)
+    return Leaves((gathered(i, n) for i, n in enumerate(counts)), past.treedef)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def _bound(solver: Solver, eps: Any, power: Any) -> Callable[[Any], Any]:
     return lambda batch: solver(batch, eps, power)
-
-
-def _accepted(past: Roots, found: list[tuple[Any, Any]]) -> Roots:
-    factors, failed = [], []
-    for old, (root, residual) in zip(past.factors, found, strict=True):
-        fine = jnp.all(jnp.isfinite(root), axis=tuple(range(1, root.ndim)))
-        fine = fine & (residual <= RESIDUAL_LIMIT)
-        factors.append(jnp.where(fine.reshape(-1, *[1] * (root.ndim - 1)), root, old))
-        failed.append(~fine)
-    return Roots(tuple(factors), tuple(failed))
 
 
 def failed_roots(roots: Signal) -> Signal:

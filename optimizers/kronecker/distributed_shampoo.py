@@ -12,6 +12,7 @@ from ...transforms import (
     Signal,
     add_decayed_weights,
     any_number,
+    bounded_or_zero,
     chain,
     check_choice,
     count_from_1,
@@ -21,7 +22,6 @@ from ...transforms import (
     divide_or_zero,
     ema,
     failed_roots,
-    finite_or_zero,
     flow,
     fraction,
     graft,
@@ -93,8 +93,8 @@ def scale_by_distributed_shampoo(
     Before step S the direction is A, without grafting F. Blocks of one shape are factorised
     together, under an explicit mesh on all of its devices.
 
-    A gradient leaf that is not finite counts as zero (observable as `nonfinite_gradients`), a
-    root that fails keeps the one before it (`failed_roots`).
+    A block whose squared norm is not finite counts as zero (observable as
+    `nonfinite_gradients`), a root that fails keeps the one before it (`failed_roots`).
 
     Args:
       b1: decay of the gradient's average; 0 leaves the gradient unfiltered.
@@ -128,9 +128,8 @@ def scale_by_distributed_shampoo(
     kept_roots = named("roots", solve)
 
     def step(g: Signal) -> Signal:
-        g, dropped = finite_or_zero(g)
+        blocks, dropped = bounded_or_zero(stack_same_shapes(g, blocks_of))
         tap("nonfinite_gradients", dropped)
-        blocks = stack_same_shapes(g, blocks_of)
         statistics = blocks >> named("statistics", kronecker_statistics(b2))
         t = step_count()
         roots = when(_due(t, update_interval, start), kept_roots, statistics)

@@ -10,12 +10,12 @@ from ...transforms import (
     Signal,
     add_decayed_weights,
     any_number,
+    bounded_or_zero,
     chain,
     count_from_1,
     ema,
     every,
     failed_roots,
-    finite_or_zero,
     flow,
     inverse_roots,
     kronecker_statistics,
@@ -51,8 +51,8 @@ def scale_by_shampoo(
     scalar is a vector of length one. Leaves of one shape are factorised together, under an
     explicit mesh on all of its devices.
 
-    A gradient leaf that is not finite counts as zero (observable as `nonfinite_gradients`), a
-    root that fails keeps the one before it (`failed_roots`).
+    A gradient leaf whose squared norm is not finite counts as zero (observable as
+    `nonfinite_gradients`), a root that fails keeps the one before it (`failed_roots`).
 
     Args:
       eps: start of the diagonal of the statistics; eigenvalues are not allowed below it.
@@ -71,9 +71,8 @@ def scale_by_shampoo(
     """
 
     def step(g: Signal) -> Signal:
-        g, dropped = finite_or_zero(g)
+        stack, dropped = bounded_or_zero(stack_same_shapes(g))
         tap("nonfinite_gradients", dropped)
-        stack = stack_same_shapes(g)
         statistics = stack >> named("statistics", kronecker_statistics(1.0, max_dim))
         solve = inverse_roots(eps, exponent, root_solver)
         roots = statistics >> named("roots", every(update_interval, solve))

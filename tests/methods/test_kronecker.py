@@ -136,7 +136,7 @@ def test_a_factor_that_is_not_finite_is_left_as_it_was(name, bad):
     for t, g in enumerate(grads):
         updates, state = opt.update(g, state, params)
         assert all(np.all(np.isfinite(u)) for u in jax.tree.leaves(updates))
-        assert observed(state)["nonfinite_gradients"] == (t == 1 and not np.isfinite(bad))
+        assert observed(state)["nonfinite_gradients"] == (t == 1)
 
 
 def test_a_singular_factor_falls_back_and_says_so():
