@@ -43,7 +43,8 @@ def body_of(case, name):
 def arguments_of(method):
     arguments = dict(method.sample)
     if method.wraps:
-        arguments["inner"] = gradchain.optimizers.adam(method.learning_rate)
+        first = next(iter(inspect.signature(method.factory).parameters))
+        arguments[first] = gradchain.optimizers.adam(method.learning_rate)
     elif method.learning_rate is not None and not method.front:
         arguments["learning_rate"] = method.learning_rate
     return arguments
