@@ -15,8 +15,10 @@ def inject_hyperparams(
     """`optax.inject_hyperparams` that keeps precision and knows what must stay static.
 
     Numbers become arrays in `state.hyperparams`, in the default float dtype and not in that of the
-    params, in which 0.999 may be 1. Numbers that are annotated `int` or `float`, because they set
-    sizes, lengths or counts, and functions that are not schedules (masks, samplers), are static.
+    params, in which 0.999 may be 1. Static are: numbers that are annotated `int` or `float`,
+    because they set sizes, lengths or counts; functions that are not schedules (masks, samplers);
+    and a number of exactly 0, which leaves a part out: a momentum or a decay that is to be changed
+    while training starts at another number.
 
     Args:
       factory: a factory of ours or of Optax.
@@ -54,11 +56,15 @@ def inject_hyperparams(
 def _is_static(parameter: inspect.Parameter, value: Any) -> bool:
     if parameter.name == "key":  # a float is no seed, and would not hold every one
         return True
-    if isinstance(value, int):
-        return parameter.annotation in (int, int | None)
-    if isinstance(value, float):
-        return parameter.annotation in (float, float | None)
+    if isinstance(value, int | float):
+        kind = type(value)
+        return parameter.annotation in (kind, kind | None) or _leaves_out(parameter, value)
     return callable(value) and not _may_be_schedule(parameter)
+
+
+def _leaves_out(parameter: inspect.Parameter, value: float) -> bool:
+    """Whether the number says that a part, such as the momentum and its state, is not there."""
+    return value == 0 and parameter.annotation != optax.ScalarOrSchedule
 
 
 def _may_be_schedule(parameter: inspect.Parameter) -> bool:
