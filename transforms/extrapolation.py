@@ -9,6 +9,7 @@ from .notation.build import Flow, flow, step_count
 from .notation.checks import count_from_1, nonnegative, transformation
 from .notation.functions import lift
 from .notation.signal import Signal
+from .spreading import replicated
 
 
 @transformation(history=count_from_1, reg=nonnegative)
@@ -38,7 +39,7 @@ def extrapolate(history: int = 5, reg: Any = 1e-3) -> Flow:
 
 def _guess(g: Any, values: Any, t: Any, reg: Any) -> Any:
     history = len(values) - 1
-    differences = jnp.diff(values, axis=0).reshape(history, -1)
+    differences = replicated(jnp.diff(values, axis=0)).reshape(history, -1)
     gramian = jnp.matmul(differences, differences.T.conj(), precision="highest").real
     system = gramian + reg * jnp.eye(history, dtype=gramian.dtype)
     z = jnp.linalg.solve(system, jnp.ones(history, gramian.dtype))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from .notation.functions import lift, lift_tree
 from .notation.signal import Signal
 from .notation.values import Leaves
+from .spreading import replicated
 
 
 def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal:
@@ -18,10 +19,12 @@ def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal
       scope: "global" for one scalar of the whole tree, "leaf" for one per leaf.
     """
     if scope == "leaf":
-        return lift(lambda x: _following(jnp.abs(x).ravel(), fraction), "largest_magnitude")(g)
+        return lift(
+            lambda x: _following(jnp.abs(replicated(x)).ravel(), fraction), "largest_magnitude"
+        )(g)
 
     def over_tree(tree: Leaves) -> Any:
-        entries = [jnp.abs(leaf).ravel() for leaf in tree.present()]
+        entries = [jnp.abs(replicated(leaf)).ravel() for leaf in tree.present()]
         return _following(jnp.concatenate(entries or [jnp.zeros(0)]), fraction)
 
     return lift_tree(over_tree, "largest_magnitude", out="scalar")(g)
