@@ -8,7 +8,6 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 
 from pathlib import Path
 
-import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -30,12 +29,3 @@ class PlainRoot:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PlainRoot())
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> None:
-    """Most of the suite's time is compilation of programs that run for microseconds.
-
-    The examples train models; theirs are optimised as a user's are.
-    """
-    jax.config.update("jax_disable_most_optimizations", "examples" not in request.path.parts)

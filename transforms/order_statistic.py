@@ -24,7 +24,7 @@ def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal
         )(g)
 
     def over_tree(tree: Leaves) -> Any:
-        entries = [jnp.abs(replicated(leaf)).ravel() for leaf in tree.present()]
+        entries = [_entries(leaf) for leaf in tree.present()]
         return _following(jnp.concatenate(entries or [jnp.zeros(0)]), fraction)
 
     return lift_tree(over_tree, "largest_magnitude", out="scalar")(g)
@@ -43,3 +43,7 @@ def _rank(size: int, fraction: Any) -> Any:
     if isinstance(fraction, int | float):
         return int(size * fraction)
     return jnp.floor(size * fraction).astype(jnp.int32)
+
+
+def _entries(leaf: Any) -> Any:
+    return jnp.abs(replicated(leaf)).ravel()
