@@ -9,14 +9,16 @@ from .notation.build import Flow, flow
 from .notation.checks import any_number, transformation
 from .notation.functions import lift, maximum, where
 from .notation.signal import Signal
+from .spreading import replicated
 
 
 def as_rows(x: Any, channel_axis: int) -> Any:
     """The array as a matrix with one row per output channel; scalars and vectors are one row."""
     if x.ndim <= 1:
-        return x.reshape(1, -1)
+        return replicated(x).reshape(1, -1)
     width = math.prod(x.shape[axis] for axis in other_axes(x, channel_axis))
-    return jnp.moveaxis(x, channel_axis, 0).reshape(x.shape[channel_axis], width)
+    rows = jnp.moveaxis(replicated(x), channel_axis, 0)
+    return rows.reshape(x.shape[channel_axis], width)
 
 
 def other_axes(x: Any, channel_axis: int) -> tuple[int, ...]:

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from .channels import as_rows
 from .notation.functions import lift, where
 from .notation.signal import Signal
+from .spreading import replicated, resharded
 
 
 def _rows(x: Any, channel_axis: int | None) -> Any:
-    return x.reshape(1, -1) if channel_axis is None else as_rows(x, channel_axis)
+    return replicated(x).reshape(1, -1) if channel_axis is None else as_rows(x, channel_axis)
 
 
 def _dot(a: Any, b: Any) -> Any:
@@ -37,9 +38,9 @@ def _without_radial(params: Any, u: Any, eps: Any, channel_axis: int | None) -> 
     unit = theta / jnp.where(length > 0, length, 1)
     tangent = rows - unit * _dot(unit, rows)
     if channel_axis is None:
-        return tangent.reshape(u.shape)
+        return resharded(tangent.reshape(u.shape), u)
     moved = jnp.moveaxis(u, channel_axis, 0).shape
-    return jnp.moveaxis(tangent.reshape(moved), 0, channel_axis)
+    return resharded(jnp.moveaxis(tangent.reshape(moved), 0, channel_axis), u)
 
 
 def project_out_radial(

@@ -135,8 +135,8 @@ def psgd_kron(
       >>> state = opt.init(params)
       >>> for _ in range(60):
       ...     update, state = jax.jit(opt.update)(params, state)
-      >>> round(float(update), 1)
-      -1.0
+      >>> round(float(update))
+      -1
     """
     if learning_rate is None:
         learning_rate = 0.01 if mode == "newton" else 0.001

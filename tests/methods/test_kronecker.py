@@ -534,7 +534,7 @@ def test_newton_mode_makes_an_ill_conditioned_problem_easy(name):
         return (optax.apply_updates(params, updates), state), None
 
     params = {"w": jnp.ones(3)}
-    (params, _), _ = jax.lax.scan(step, (params, opt.init(params)), None, 400)
+    (params, _), _ = jax.lax.scan(step, (params, opt.init(params)), None, 8000)
     assert ill_conditioned(params) < 1e-10
 
 

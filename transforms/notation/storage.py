@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..spreading import resharded
 from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
@@ -96,7 +97,7 @@ def _spread(value: Any, old: Any) -> Any:
 def _like(node: Delay, new: Any, old: Any) -> Any:
     if jnp.shape(new) != old.shape:
         raise ValueError(f"delay `{node.hint}` holds shape {old.shape}, written {jnp.shape(new)}")
-    return jnp.asarray(new, old.dtype)
+    return resharded(jnp.asarray(new, old.dtype), old)
 
 
 def example(shape: Any, context: Context) -> Any:
