@@ -14,13 +14,13 @@ WHITENING_DAMPING = 2.0**-13
 """Of the noise that bounds a preconditioner which whitens: h = g + damping mean|g| v."""
 
 
-def given_or(given: Signal, drawn: Signal) -> Signal:
+def given_or(given: Any, drawn: Signal) -> Signal:
     """An optional input, where `update` was given it, else the other signal."""
     choose = lift_tree(lambda a, b: b if a is None else a, "given_or", out=1)
     return choose(given, drawn)
 
 
-def hessian_along(value_fn: Signal, ready: Signal, params: Signal, vector: Signal) -> Signal:
+def hessian_along(value_fn: Any, ready: Any, params: Signal, vector: Signal) -> Signal:
     """H v, from the closure `value_fn`; or the product that is given as the input `hvp`.
 
     Args:

@@ -255,8 +255,8 @@ def _solved(
     def gathered(i: int, count: int) -> Roots:
         return Roots(*(tuple(found[i, j][part] for j in range(count)) for part in (0, 1)))
 
-    counts = (len(factors) for factors in statistics.values)
-    return Leaves((gathered(i, n) for i, n in enumerate(counts)), past.treedef)
+    sizes = (len(factors) for factors in statistics.values)
+    return Leaves((gathered(i, n) for i, n in enumerate(sizes)), past.treedef)
 
 
 def _joined(parts: list[Any]) -> Any:
