@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
-from .transforms.layers import BIAS, KERNEL, TABLE, Layer, layer_name, plain_path
+from .transforms.kronecker.layers import BIAS, KERNEL, TABLE, Layer, layer_name, plain_path
 from .transforms.notation.errors import FlowError
 
 __all__ = [

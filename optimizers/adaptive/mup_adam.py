@@ -16,7 +16,7 @@ from ...transforms import (
     scale_by_learning_rate,
     transformation,
 )
-from ...transforms.width import Width, widths
+from ...transforms.step_size.width import Width, widths
 from .adam import scale_by_adam
 
 

@@ -15,7 +15,7 @@ from ...transforms import (
     chain,
     check_choice,
     flow,
-    per_leaf,
+    leaf_multipliers,
     spread,
     transformation,
 )
@@ -158,7 +158,7 @@ def scale_leaves(multipliers: Any) -> Flow:
     """
 
     def step(u: Signal) -> Signal:
-        return u * per_leaf(u, spread(multipliers, 1.0))
+        return u * leaf_multipliers(u, spread(multipliers, 1.0))
 
     return flow(step)
 

@@ -9,7 +9,7 @@ import pytest
 import replay
 from gradchain import optimizers
 from gradchain.transforms import Layer, observe, observed
-from gradchain.transforms.structured import structure_named
+from gradchain.transforms.kronecker.structured import structure_named
 
 
 @pytest.fixture(autouse=True)

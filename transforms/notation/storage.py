@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..spreading import resharded
 from .context import Context
 from .evaluation import EvaluationWeights
 from .shapes import Shapes, scalar_start
+from .sharding import resharded
 from .signal import Delay, Signal
 from .values import Leaves, is_missing, working
 

@@ -1,0 +1,46 @@
+"""Memory over time: averages, momenta, windows and what corrects them."""
+
+from .difference import difference
+from .ema import debias, ema, interpolated_momentum, one_minus_power, trace
+from .extrapolation import extrapolate
+from .factored import scale_by_factored_rms
+from .freeze import freeze_first
+from .inner_momentum import pull_back_momentum
+from .last_values import last_values
+from .maxima import decayed_max
+from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
+from .pnm import positive_negative_momentum
+from .priority_buffer import mean_of_buffer
+from .rectification import Rectification, radam_rectification
+from .staleness import delay_gradients
+from .variance_reduction import mars_correction
+from .window import ring_slot, window, write_slot
+
+__all__ = [
+    "MOMENTUM_FORMS",
+    "Rectification",
+    "debias",
+    "debiased_root",
+    "decayed_max",
+    "delay_gradients",
+    "difference",
+    "divide",
+    "ema",
+    "extrapolate",
+    "freeze_first",
+    "interpolated_momentum",
+    "last_values",
+    "mars_correction",
+    "mean_of_buffer",
+    "momentum",
+    "one_minus_power",
+    "positive_negative_momentum",
+    "pull_back_momentum",
+    "radam_rectification",
+    "ring_slot",
+    "running_max",
+    "scale_by_factored_rms",
+    "trace",
+    "window",
+    "write_slot",
+]

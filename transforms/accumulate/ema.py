@@ -1,0 +1,119 @@
+"""Exponential moving averages and their bias correction."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.build import Flow, delay, flow, scheduled, step_count
+from ..notation.checks import any_number, transformation
+from ..notation.functions import lift
+from ..notation.signal import Signal
+
+
+@transformation()
+def ema(decay: Any, *, dtype: Any = None, start: Any = None, from_first: bool = False) -> Flow:
+    """Exponential moving average, started at zero and not debiased.
+
+        m_t = decay m_{t-1} + (1 - decay) g_t,    m_1 = g_1  if from_first
+
+    Args:
+      decay: in [0, 1); a number, a schedule or a scalar signal.
+      dtype: storage dtype; default that of the signal, at least float32.
+      start: what it starts at instead of zero; see `delay`.
+      from_first: it starts at the first value.
+
+    References:
+      Kingma & Ba 2015, Adam: A Method for Stochastic Optimization.
+    """
+
+    def step(g: Signal) -> Signal:
+        rate = scheduled(decay)
+        if from_first:
+            rate = lift(lambda t, b: jnp.where(t == 1, 0.0, b), "0 at first")(step_count(), rate)
+        past = delay(g, start, dtype=dtype)
+        return past << rate * past + (1 - rate) * g
+
+    return flow(step)
+
+
+@transformation()
+def interpolated_momentum(b1: Any, b2: Any, *, dtype: Any = None) -> Flow:
+    """Momentum with two decays: one for what it gives, one for what it remembers.
+
+        c_t = b1 m_{t-1} + (1 - b1) g_t       (given)
+        m_t = b2 m_{t-1} + (1 - b2) g_t       (remembered)
+
+    With b1 < b2 the newest gradient weighs more in the direction than in the memory.
+
+    Args:
+      b1: weight of the memory in the direction, in [0, 1).
+      b2: decay of the memory, in [0, 1).
+      dtype: storage dtype; default that of the signal, at least float32.
+
+    References:
+      Chen et al. 2023, Symbolic Discovery of Optimization Algorithms (Lion).
+    """
+
+    def step(g: Signal) -> Signal:
+        past = delay(g, dtype=dtype)
+        past << b2 * past + (1 - b2) * g
+        return b1 * past + (1 - b1) * g
+
+    return flow(step)
+
+
+@transformation()
+def debias(decay: Any) -> Flow:
+    """Corrects the zero start of an `ema`: divides by 1 - decay^t.
+
+    Args:
+      decay: the average's decay, in [0, 1).
+    """
+
+    def step(m: Signal) -> Signal:
+        return m / one_minus_power(decay, step_count())
+
+    return flow(step)
+
+
+def one_minus_power(decay: Any, t: Signal) -> Signal:
+    """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer."""
+    return lift(_one_minus_power, "1 - decay^t")(decay, t)
+
+
+def _one_minus_power(decay: Any, count: Any) -> Any:
+    if isinstance(decay, int | float):
+        return -jnp.expm1(count * math.log(decay)) if decay > 0 else jnp.ones(())
+    return -jnp.expm1(count * jnp.log(decay))
+
+
+@transformation(decay=any_number)
+def trace(decay: Any, nesterov: bool = False, *, dampening: Any = 0.0, dtype: Any = None) -> Flow:
+    """Heavy-ball momentum: the undamped sum of past gradients.
+
+        b_t = decay b_{t-1} + (1 - dampening) g_t,    b_1 = g_1
+        u_t = g_t + decay b_t  if nesterov else  b_t
+
+    Args:
+      decay: momentum.
+      nesterov: look ahead along the new buffer.
+      dampening: how much of a gradient is left out of the buffer; never of the first.
+      dtype: storage dtype; default that of the signal, at least float32.
+
+    References:
+      Sutskever et al. 2013, On the importance of initialization and momentum in deep learning.
+    """
+
+    def step(g: Signal) -> Signal:
+        buffer = delay(g, dtype=dtype)
+        new = buffer << decay * buffer + _undamped_first(dampening) * g
+        return g + decay * new if nesterov else new
+
+    return flow(step)
+
+
+def _undamped_first(dampening: Any) -> Any:
+    if isinstance(dampening, int | float) and dampening == 0:
+        return 1.0
+    return lift(lambda t: jnp.where(t == 1, 1.0, 1.0 - dampening), "undamped first")(step_count())

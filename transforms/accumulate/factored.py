@@ -1,0 +1,75 @@
+"""Second moments that are kept as row and column averages."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..notation.build import Flow, flow, named
+from ..notation.checks import count_from_0, transformation
+from ..notation.functions import leaf_where, lift, merge, split, square
+from ..notation.signal import Signal
+from .ema import ema
+
+
+@transformation(min_dim_size_to_factor=count_from_0)
+def scale_by_factored_rms(
+    b2: Any, eps: Any = 1e-30, factored: bool = True, min_dim_size_to_factor: int = 128
+) -> Flow:
+    """Divides by the root of a second moment of which only row and column means are kept.
+
+        Q_t = g_t^2 + eps
+        R_t = b2 R_{t-1} + (1 - b2) mean of Q_t along the largest axis
+        C_t = b2 C_{t-1} + (1 - b2) mean of Q_t along the second largest axis
+        u_t = g_t (R_t / mean(R_t))^(-1/2) C_t^(-1/2)
+
+    The mean of R runs along the second largest axis; further axes are batch axes; of equal axes the
+    later one counts as larger. A leaf with fewer than two axes, or whose second largest is shorter
+    than `min_dim_size_to_factor`, keeps V_t = b2 V_{t-1} + (1 - b2) Q_t, and u_t = g_t V_t^(-1/2).
+    Nothing is debiased: b2 is meant to be 0 at the first step.
+
+    Args:
+      b2: decay; number, schedule or scalar signal.
+      eps: added to the squares.
+      factored: False keeps V for all leaves.
+      min_dim_size_to_factor: see above.
+
+    References:
+      Shazeer & Stern 2018, Adafactor (arXiv 1804.04235); axes as in `optax.scale_by_factored_rms`.
+    """
+
+    def is_factored(leaf: Any) -> bool:
+        enough = factored and leaf.ndim >= 2 and leaf.size > 0
+        return enough and leaf.shape[_axes(leaf)[1]] >= min_dim_size_to_factor
+
+    def step(g: Signal) -> Signal:
+        wide, narrow = split(square(g) + eps, leaf_where(is_factored))
+        rows = _mean_along(wide, 0) >> named("v_row", ema(b2))
+        columns = _mean_along(wide, 1) >> named("v_col", ema(b2))
+        v = narrow >> named("v", ema(b2))
+        factors = _rsqrt(rows, _mean_along(rows, 1, wide)), _rsqrt(columns, 1.0)
+        return merge(g * factors[0] * factors[1], g * _rsqrt(v, 1.0))
+
+    return flow(step)
+
+
+def _axes(leaf: Any) -> tuple[int, int]:
+    """The axes of the largest and the second largest size."""
+    order = np.argsort(leaf.shape, kind="stable")
+    return int(order[-1]), int(order[-2])
+
+
+def _mean_along(x: Signal, which: int, like: Signal | None = None) -> Signal:
+    """The mean along one of the two largest axes of `like`."""
+
+    def mean(a: Any, shaped: Any) -> Any:
+        return jnp.mean(a, axis=_axes(shaped)[which], keepdims=True)
+
+    return lift(mean, "mean")(x, x if like is None else like)
+
+
+# A zero whose eps has underflowed divides nothing: the gradient there is 0, too.
+_rsqrt = lift(
+    lambda x, scale: jnp.where(x > 0, jax.lax.rsqrt(jnp.where(x > 0, x / scale, 1)), 0), "rsqrt"
+)

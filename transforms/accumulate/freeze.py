@@ -1,0 +1,20 @@
+"""Statistics of the first step that are kept for good."""
+
+import jax.numpy as jnp
+
+from ..notation.build import Flow, delay, flow, step_count
+from ..notation.checks import transformation
+from ..notation.functions import lift
+from ..notation.signal import Signal
+
+
+@transformation()
+def freeze_first() -> Flow:
+    """Gives what came in at the first step, at this and every later step."""
+
+    def step(x: Signal) -> Signal:
+        held = delay(x)
+        first = lift(lambda t, new, old: jnp.where(t == 1, new, old), "freeze_first")
+        return held << first(step_count(), x, held)
+
+    return flow(step)

@@ -1,0 +1,106 @@
+"""Changing the momentum of an inner transformation from outside."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..notation.build import stateful
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.foreign import Kernel, kernel_of
+from ..notation.layout import make_state
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+
+MOMENTUM_STATES = ("mu", "trace", "momentum", "momentum_buffer")
+"""Names under which first moments are kept, ours and Optax's."""
+
+
+def pull_back_momentum(
+    g: Signal, inner: optax.GradientTransformation, at: Signal, weight: Any = None
+) -> Signal:
+    """Sends `g` through a transformation whose momentum is pulled back after some steps.
+
+    Where `at` holds, each momentum b becomes weight b + (1 - weight) c, with c what it became the
+    last time (zero at first), or zero if there is no weight.
+
+    Args:
+      g: what is sent.
+      inner: any transformation that keeps a state named "mu", "trace", "momentum" or
+        "momentum_buffer".
+      at: a boolean scalar signal.
+      weight: number, or None to set the momentum to zero.
+
+    Raises:
+      FlowError: in `init`, for an inner state without momentum.
+    """
+    kernel = kernel_of(inner)
+
+    def init(context: Context, value: Any, at: Any) -> Any:
+        state = kernel.init(context, value)
+        momenta = _momenta(state)
+        if not jax.tree.leaves(momenta):
+            names = ", ".join(MOMENTUM_STATES)
+            raise FlowError(f"{context.label}: {kernel.name} keeps no momentum (none of {names})")
+        if weight is None:
+            return state
+        cached = jax.tree.map(jnp.zeros_like, momenta)
+        return make_state("PullBackState", {"inner": state, "cached": cached})
+
+    def run(context: Context, state: Any, value: Leaves, at: Any) -> tuple[Any, Any]:
+        out, new = kernel.update(context, state if weight is None else state.inner, value)
+        momenta = _momenta(new)
+        if weight is None:
+            return out, _with(new, jax.tree.map(lambda b: jnp.where(at, 0, b), momenta))
+
+        def pulled(b: Any, cached: Any) -> Any:
+            return jnp.where(at, weight * b + (1 - weight) * cached, b).astype(b.dtype)
+
+        def kept(b: Any, cached: Any) -> Any:
+            return jnp.where(at, b, cached)
+
+        momenta = jax.tree.map(pulled, momenta, state.cached)
+        cached = jax.tree.map(kept, momenta, state.cached)
+        return out, state._replace(inner=_with(new, momenta), cached=cached)
+
+    def out(context: Context, value: Any, at: Any) -> Any:
+        return kernel.out(context, value) if kernel.out else value
+
+    whole = Kernel(kernel.name, init, run, out, kernel.needs, children=(inner,))
+    return stateful(whole, g, at)
+
+
+def _momenta(state: Any) -> tuple[Any, ...]:
+    """The momentum trees in a state, in the order in which they are met."""
+    found: list[Any] = []
+
+    def collect(momentum: Any) -> Any:
+        found.append(momentum)
+        return momentum
+
+    _visit(state, collect)
+    return tuple(found)
+
+
+def _with(state: Any, momenta: tuple[Any, ...]) -> Any:
+    """The state with other momentum trees."""
+    rest = iter(momenta)
+    return _visit(state, lambda _: next(rest))
+
+
+def _visit(state: Any, change: Callable[[Any], Any]) -> Any:
+    if hasattr(state, "_fields"):
+        return state._replace(
+            **{
+                name: change(field) if name in MOMENTUM_STATES else _visit(field, change)
+                for name, field in zip(state._fields, state, strict=True)
+            }
+        )
+    if isinstance(state, tuple | list):
+        return type(state)(_visit(part, change) for part in state)
+    if isinstance(state, dict):
+        return {name: _visit(part, change) for name, part in state.items()}
+    return state

@@ -1,0 +1,110 @@
+"""Momentum in its three forms, and the root of a second moment with eps in its two places."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.build import Flow, delay, flow, step_count
+from ..notation.checks import any_number, check_choice, transformation
+from ..notation.functions import divide_or_zero, maximum, sqrt
+from ..notation.signal import Signal
+from .ema import debias, ema, one_minus_power, trace
+
+MOMENTUM_FORMS = ("heavy_ball", "ema", "debiased")
+
+
+@transformation(decay=any_number)
+def momentum(
+    decay: Any,
+    form: str = "heavy_ball",
+    nesterov: bool = False,
+    *,
+    dampening: Any = 0.0,
+    dtype: Any = None,
+) -> Flow:
+    """Momentum in one of its three forms, which differ from the first step on.
+
+        heavy_ball   b_t = d b_{t-1} + (1 - dampening) g_t,  b_1 = g_1      u_t = b_t
+        ema          m_t = d m_{t-1} + (1 - d) g_t                         u_t = m_t
+        debiased     the same                                              u_t = m_t / (1 - d^t)
+
+    With `nesterov` the direction looks one step ahead along the momentum:
+
+        heavy_ball   u_t = g_t + d b_t
+        ema          u_t = d m_t + (1 - d) g_t
+        debiased     u_t = d m_t / (1 - d^(t+1)) + (1 - d) g_t / (1 - d^t)
+
+    A decay of exactly 0, or None, keeps no state and passes gradients on.
+
+    Args:
+      decay: d.
+      form: one of the above.
+      nesterov: look ahead.
+      dampening: how much of a gradient is left out of a heavy ball; never of the first.
+      dtype: storage dtype; default that of the signal, at least float32.
+
+    References:
+      Polyak 1964 (heavy ball); Sutskever et al. 2013, On the importance of initialization and
+      momentum in deep learning (nesterov); Dozat 2016 (nesterov of the debiased average).
+    """
+    check_choice("momentum", "form", form, MOMENTUM_FORMS)
+    if decay is None or (isinstance(decay, int | float) and decay == 0):
+        return flow(lambda g: g)
+    if form == "heavy_ball":
+        return trace(decay, nesterov, dampening=dampening, dtype=dtype)
+
+    def step(g: Signal) -> Signal:
+        m = g >> ema(decay, dtype=dtype)
+        if form == "ema":
+            return decay * m + (1 - decay) * g if nesterov else m
+        if not nesterov:
+            return m >> debias(decay)
+        ahead = m / one_minus_power(decay, step_count() + 1)
+        return decay * ahead + (1 - decay) * (g >> debias(decay))
+
+    return flow(step)
+
+
+@transformation()
+def running_max() -> Flow:
+    """The largest value so far of every entry, never less than zero."""
+
+    def step(v: Signal) -> Signal:
+        past = delay(v)
+        return past << maximum(past, v)
+
+    return flow(step)
+
+
+def debiased_root(
+    v: Signal, decay: Any, eps: Any, eps_root: Any = 0.0, *, eps_before_correction: bool = False
+) -> Signal:
+    """The denominator of Adam: the root of a debiased second moment, kept away from zero.
+
+        sqrt(v / (1 - decay^t) + eps_root) + eps
+        (sqrt(v + eps_root) + eps) / sqrt(1 - decay^t)      if eps_before_correction
+
+    Args:
+      v: an `ema` of squares.
+      decay: its decay.
+      eps: added to the root.
+      eps_root: added under the root.
+      eps_before_correction: add both before v is debiased; eps then weighs more at first.
+    """
+    correction = one_minus_power(decay, step_count())
+    if eps_before_correction:
+        return (sqrt(v + eps_root) + eps) / sqrt(correction)
+    return sqrt(v / correction + eps_root) + eps
+
+
+def divide(numerator: Signal, denominator: Signal, eps: Any) -> Signal:
+    """numerator / denominator, of which `eps` is a part; what is 0/0 without it is 0.
+
+    The guard costs a comparison per entry, so it is left out where eps is known to be positive.
+
+    Args:
+      numerator, denominator: tree signals.
+      eps: the number that keeps the denominator from zero.
+    """
+    is_guard = isinstance(eps, int | float) and eps >= jnp.finfo(jnp.float32).tiny
+    return numerator / denominator if is_guard else divide_or_zero(numerator, denominator)

@@ -1,0 +1,73 @@
+"""The variance rectification of RAdam."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from ..notation.build import step_count
+from ..notation.functions import lift
+from ..notation.signal import Signal
+
+
+class Rectification(NamedTuple):
+    """How far a second moment can be trusted.
+
+    Attributes:
+      length: n_t, the number of gradients in an equivalent simple average.
+      factor: r_t in [0, 1], by which a step is shortened; 0 where n_t <= 4.
+    """
+
+    length: Signal
+    factor: Signal
+
+
+def radam_rectification(b2: Any) -> Rectification:
+    """The rectification of RAdam at this step, as two scalar signals.
+
+        n_inf = 2 / (1 - b2) - 1,   n_t = n_inf - 2 t b2^t / (1 - b2^t)
+        r_t = sqrt( (n_t - 4)(n_t - 2) n_inf / ((n_inf - 4)(n_inf - 2) n_t) )
+
+    Methods differ in the length from which on they trust it (5, or anything above 4) and in what
+    they do before; both are left to them.
+
+    Args:
+      b2: decay of the second moment, in [0, 1).
+
+    References:
+      Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond (arXiv 1908.03265).
+    """
+    if isinstance(b2, int | float):
+        longest: Any = 2 / (1 - b2) - 1
+        rate: Any = -math.log(b2) / 2 if b2 > 0 else math.inf
+    else:
+        longest = 2 / (1 - b2) - 1
+        rate = -jnp.log(b2) / 2
+    length = lift(lambda t: _length(longest, rate, t), "sma_length")(step_count())
+    return Rectification(length, lift(lambda n: _factor(longest, n), "rectification")(length))
+
+
+def _length(longest: Any, rate: Any, t: Any) -> Any:
+    # With b2 = exp(-2 rate) the length is t + L(rate) - t L(rate t), L(z) = coth z - 1/z: early
+    # on, the textbook form is a difference of numbers near n_inf, in which float32 loses the
+    # step at which a threshold is crossed.
+    late = rate * t >= 1
+    small = jnp.where(late, 1.0, rate * t)
+    early_length = t + _langevin(jnp.minimum(rate, 1.0)) - t * _langevin(small)
+    power = jnp.exp(-2 * rate * t)
+    late_length = longest - 2 * t * power / jnp.where(late, 1 - power, 1.0)
+    return jnp.where(late, late_length, early_length)
+
+
+def _langevin(z: Any) -> Any:
+    tiny = z < 0.02
+    safe = jnp.where(tiny, 1.0, z)
+    series = z / 3 - z**3 / 45 + 2 * z**5 / 945
+    return jnp.where(tiny, series, 1 / jnp.tanh(safe) - 1 / safe)
+
+
+def _factor(longest: Any, length: Any) -> Any:
+    tractable = (length > 4) & (jnp.asarray(longest) > 4)
+    n, n_inf = jnp.where(tractable, length, 5.0), jnp.where(longest > 4, longest, 5.0)
+    squared = (n - 4) * (n - 2) * n_inf / ((n_inf - 4) * (n_inf - 2) * n)
+    return jnp.where(tractable, jnp.sqrt(squared), 0.0)

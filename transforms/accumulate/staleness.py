@@ -1,0 +1,40 @@
+"""Gradients that arrive late."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.build import Flow, delay, flow, step_count
+from ..notation.checks import count_from_0, transformation
+from ..notation.functions import lift
+from ..notation.signal import Signal
+
+
+@transformation(steps=count_from_0)
+def delay_gradients(steps: int) -> Flow:
+    """Hands on the gradient of `steps` updates ago: zeros before there is one.
+
+    In front of an optimizer it simulates asynchronous training.
+
+    Args:
+      steps: how many updates the gradients are late.
+    """
+    if steps == 0:
+        return flow(lambda g: g)
+
+    def step(g: Signal) -> Signal:
+        past = delay(_stacked(g, steps=steps), name="past_grads")
+        slot = (step_count() - 1) % steps
+        past << _put(past, g, slot)
+        return _taken(past, slot)
+
+    return flow(step)
+
+
+_stacked = lift(lambda x, steps: jnp.zeros((steps, *x.shape), x.dtype), "window")
+_put = lift(lambda window, x, slot: window.at[slot].set(x), "put")
+
+
+@lift
+def _taken(window: Any, slot: Any) -> Any:
+    return window[slot]

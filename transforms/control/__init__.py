@@ -1,0 +1,22 @@
+"""Which transformation runs, when, on which leaves and on which loss."""
+
+from .branch import either, on_leaves
+from .inject import inject_hyperparams
+from .masked import masked
+from .objectives import combine, stacked_gradients
+from .periods import every, reset_every, reset_when, when
+from .prediction import send_at
+
+__all__ = [
+    "combine",
+    "either",
+    "every",
+    "inject_hyperparams",
+    "masked",
+    "on_leaves",
+    "reset_every",
+    "reset_when",
+    "send_at",
+    "stacked_gradients",
+    "when",
+]

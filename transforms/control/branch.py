@@ -1,0 +1,79 @@
+"""Choosing between transformations at run time, and applying one to some of the leaves."""
+
+from typing import Any
+
+import jax
+import optax
+
+from ..notation.build import Flow, flow, stateful
+from ..notation.checks import transformation
+from ..notation.context import Context
+from ..notation.foreign import Kernel, kernel_of
+from ..notation.functions import Selector, merge, split, zeros_like
+from ..notation.layout import make_state
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+
+
+def either(
+    condition: Signal,
+    first: optax.GradientTransformation,
+    second: optax.GradientTransformation,
+    g: Signal,
+) -> Signal:
+    """Sends `g` through one of two transformations; the other costs nothing and keeps its state.
+
+    Both must give the same shapes.
+
+    Args:
+      condition: a boolean scalar signal: `first` where it holds, else `second`.
+      first: any transformation.
+      second: any transformation.
+      g: the input of both.
+    """
+    return stateful(_branches(kernel_of(first), kernel_of(second), (first, second)), g, condition)
+
+
+def _branches(first: Kernel, second: Kernel, children: tuple[Any, ...]) -> Kernel:
+    kernels = (first, second)
+
+    def init(context: Context, value: Any, condition: Any) -> Any:
+        states = [kernel.init(context, value) for kernel in kernels]
+        return make_state("EitherState", dict(zip(("first", "second"), states, strict=True)))
+
+    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Any, Any]:
+        def taken() -> Any:
+            out, new = first.update(context, state.first, value)
+            return out, state._replace(first=new)
+
+        def other() -> Any:
+            out, new = second.update(context, state.second, value)
+            return out, state._replace(second=new)
+
+        return jax.lax.cond(condition, taken, other)
+
+    def out(context: Context, value: Any, condition: Any) -> Any:
+        return first.out(context, value) if first.out else value
+
+    needs = tuple(dict.fromkeys((*first.needs, *second.needs)))
+    return Kernel(f"either_{first.name}", init, run, out, needs, children=children)
+
+
+@transformation()
+def on_leaves(mask: Selector, inner: optax.GradientTransformation) -> Flow:
+    """Applies a transformation to the selected leaves alone; the others are not moved.
+
+    Unlike under `optax.masked`, whose other leaves leave as they came: as raw gradients.
+
+    Args:
+      mask: the leaves that take part: a tree of booleans, or a function of the params; None: all.
+      inner: any transformation.
+    """
+    if mask is None:
+        return flow(lambda g: g >> inner)
+
+    def step(g: Signal) -> Signal:
+        chosen, others = split(g, mask)
+        return merge(chosen >> inner, zeros_like(others))
+
+    return flow(step)

@@ -1,0 +1,27 @@
+"""Transformations for some of the leaves."""
+
+import optax
+
+from ..notation.build import Flow, flow
+from ..notation.functions import Selector, merge, split
+from ..notation.signal import Signal
+
+
+def masked(inner: optax.GradientTransformation, mask: Selector = True) -> Flow:
+    """Sends the selected leaves through a transformation and leaves the others as they are.
+
+    As `optax.masked`, as part of the flow: the state has no trace of the others.
+
+    Args:
+      inner: any transformation.
+      mask: a boolean, a tree of booleans, or a function from the params to such a tree.
+    """
+
+    if mask is None or mask is True:
+        return flow(lambda g: g >> inner)
+
+    def step(g: Signal) -> Signal:
+        chosen, others = split(g, mask)
+        return merge(chosen >> inner, others)
+
+    return flow(step)

@@ -1,0 +1,232 @@
+"""Running a transformation only at some steps, and starting it anew at others."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..notation.build import Flow, delay, flow, send, stateful, step_count
+from ..notation.checks import count_from_0, count_from_1, transformation
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.foreign import Kernel, kernel_of
+from ..notation.functions import lift
+from ..notation.layout import make_state
+from ..notation.signal import Delay, Signal
+from ..notation.storage import filled, restored, zeros
+from ..notation.values import Leaves
+
+
+@transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
+def every(k: int, inner: optax.GradientTransformation, *, phase: int = 1, start: int = 1) -> Flow:
+    """Runs a transformation each k-th step and holds its last output in between.
+
+    It runs at the steps t >= start with t = phase (mod k). In between its state is frozen, and it
+    costs nothing: the two cases are branches of a `lax.cond`. Before the first run it gives zeros.
+    An output that the inner state holds anyway, as that of an `ema`, is not stored twice.
+
+    Args:
+      k: period in steps.
+      inner: any transformation.
+      phase: 1 runs at t = 1, k + 1, ...; 0 at t = k, 2k, ...
+      start: first step at which it may run.
+    """
+    if isinstance(k, int) and k == 1 and start == 1:
+        return flow(lambda g: g >> inner)
+
+    def step(g: Signal) -> Signal:
+        due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
+        return when(due, inner, g)
+
+    return flow(step)
+
+
+def when(
+    condition: Signal, inner: optax.GradientTransformation, g: Signal, otherwise: Any = None
+) -> Signal:
+    """Runs a transformation on `g` at the steps where a scalar condition holds; see `every`.
+
+    Args:
+      condition: a boolean scalar signal.
+      inner: any transformation; its state is frozen while the condition does not hold.
+      g: its input.
+      otherwise: number that every entry of the output then is; default its last output, held.
+    """
+    return stateful(
+        _holding(inner) if otherwise is None else _resting(inner, otherwise), g, condition
+    )
+
+
+def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
+    kernel = kernel_of(inner)
+
+    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+        shape = kernel.out(context, value) if kernel.out else value
+        rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
+        return jax.lax.cond(
+            condition, lambda: kernel.update(context, state, value), lambda: (rest, state)
+        )
+
+    def out(context: Context, value: Any, condition: Any) -> Any:
+        return kernel.out(context, value) if kernel.out else value
+
+    return Kernel(
+        kernel.name,
+        lambda context, value, condition: kernel.init(context, value),
+        run,
+        out,
+        kernel.needs,
+        children=(inner,),
+        stateless=kernel.stateless,
+        inside=lambda state: (state,),
+        rebuild=lambda children: _resting(children[0], otherwise),
+    )
+
+
+def _holding(inner: optax.GradientTransformation) -> Kernel:
+    kernel = kernel_of(inner)
+    memory = _memory_of(inner, kernel)
+
+    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+        shapes: list[Leaves] = []
+
+        def due() -> Any:
+            out, new = kernel.update(context, memory.inner(state), value)
+            shapes.append(out.map(_abstract))
+            return memory.join(out, new, state)
+
+        state = jax.lax.cond(condition, due, lambda: state)
+        if not shapes:  # without jit, the branch that is not taken is not traced either
+            shapes.append(out(context, value, condition))
+        held = memory.output(state, shapes[0].treedef)
+        return restored(held, shapes[0]), state
+
+    def init(context: Context, value: Any, condition: Any) -> Any:
+        return memory.init(context, value)
+
+    def out(context: Context, value: Any, condition: Any) -> Any:
+        return kernel.out(context, value) if kernel.out else value
+
+    return Kernel(
+        kernel.name,
+        init,
+        run,
+        out,
+        kernel.needs,
+        children=(inner,),
+        inside=lambda state: (memory.inner(state),),
+        rebuild=lambda children: _holding(*children),
+    )
+
+
+def _abstract(leaf: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), leaf)
+
+
+def _memory_of(inner: Any, kernel: Kernel) -> Any:
+    """How the held output is kept: by a delay of the inner flow that holds just that, or beside."""
+    for node in inner.graph.slots if isinstance(inner, Flow) else ():
+        if isinstance(node, Delay) and node.written is inner.graph.output and node.dtype is None:
+            return _InState(inner, kernel, node)
+    return _Beside(kernel)
+
+
+class _InState:
+    """The held output is part of the inner state."""
+
+    def __init__(self, inner: Flow, kernel: Kernel, node: Delay) -> None:
+        self.layout, self.kernel, self.node = inner.runner.layout, kernel, node
+
+    def init(self, context: Context, value: Any) -> Any:
+        return self.kernel.init(context, value)
+
+    def inner(self, state: Any) -> Any:
+        return state
+
+    def join(self, out: Any, new: Any, state: Any) -> Any:
+        return new
+
+    def output(self, state: Any, treedef: Any) -> Leaves:
+        found: dict[int, Any] = {}
+        self.layout.unpack(state, found)
+        return Leaves.up_to(treedef, found[self.node.index])
+
+
+class _Beside:
+    """The held output is kept next to the inner state."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def init(self, context: Context, value: Any) -> Any:
+        shape = self.kernel.out(context, value) if self.kernel.out else value
+        held = zeros(shape).tree()
+        inner = self.kernel.init(context, value)
+        if self.kernel.stateless or not jax.tree.leaves(inner):
+            return make_state("HeldState", {"output": held})
+        return make_state("HeldState", {"output": held, "inner": inner})
+
+    def inner(self, state: Any) -> Any:
+        return getattr(state, "inner", optax.EmptyState())
+
+    def join(self, out: Any, new: Any, state: Any) -> Any:
+        olds, structure = jax.tree.flatten(state.output)
+        pairs = zip(jax.tree.leaves(out.tree()), olds, strict=True)
+        held = jax.tree.unflatten(structure, [x.astype(old.dtype) for x, old in pairs])
+        fields = {"output": held, "inner": new}
+        return state._replace(**{name: fields[name] for name in state._fields})
+
+    def output(self, state: Any, treedef: Any) -> Leaves:
+        return Leaves.up_to(treedef, state.output)
+
+
+@transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
+def reset_every(k: int, inner: Flow, *, phase: int = 1, start: int = 2) -> Flow:
+    """Runs a flow whose delays start anew each k-th step, before that step is computed.
+
+    The step count goes on. A reset happens at the steps t >= start with t = phase (mod k).
+
+    Args:
+      k: period in steps.
+      inner: a flow.
+      phase: 1 resets before the steps k + 1, 2k + 1, ...
+      start: first step at which it may happen.
+    """
+
+    def step(g: Signal) -> Signal:
+        due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
+        return reset_when(due, inner, g)
+
+    return flow(step)
+
+
+def reset_when(condition: Signal, inner: Flow, g: Signal, *, restart_count: bool = False) -> Signal:
+    """Sends `g` through a flow whose delays read as at the start wherever `condition` holds.
+
+    Args:
+      condition: a boolean scalar signal.
+      inner: a flow; transformations inside that are not flows keep their state.
+      g: its input.
+      restart_count: the flow's step count starts anew, too, so that its averages are debiased by
+        the number of steps since the reset.
+    """
+
+    def restarted(past: Delay, copy: Any) -> Signal:
+        return lift(jnp.where, "reset")(condition, _start_of(past, copy), copy)
+
+    if not restart_count:
+        return send(g, inner, restarted)
+    since = delay(0, name="steps_since_reset")
+    count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
+    return send(g, inner, restarted, since << count)
+
+
+def _start_of(past: Delay, copy: Delay) -> Any:
+    if not isinstance(past.like, Signal):
+        return past.like
+    if callable(past.start):
+        raise FlowError(f"state `{past.hint}` starts at values made in init: it cannot be reset")
+    if past.start is not None:
+        return past.start
+    return copy.like if past.of_params else 0

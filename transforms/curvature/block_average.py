@@ -1,0 +1,58 @@
+"""Averages over parts of a leaf, spread over the part again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.build import Flow, flow
+from ..notation.checks import transformation
+from ..notation.functions import lift
+from ..notation.signal import Signal
+
+SPATIAL_AXES: Mapping[int, tuple[int, ...]] = {4: (0, 1)}
+"""The spatial axes of Flax's convolution kernels (height, width, in, out)."""
+
+
+@transformation()
+def block_average(
+    average_axes: Mapping[int, Sequence[int]] | None = None,
+    block_sizes: Mapping[int, int] | None = None,
+) -> Flow:
+    """Replaces every entry by the mean of its block.
+
+    Args:
+      average_axes: number of dimensions of a leaf -> axes over which it is averaged; default the
+        spatial axes of Flax's convolution kernels, `{4: (0, 1)}`. Leaves of other dimensions
+        stay as they are.
+      block_sizes: number of dimensions -> B: the leaf, flattened row-major, is averaged over
+        consecutive blocks of B entries. It wins over `average_axes`.
+
+    Raises:
+      ValueError: when it runs, if B does not divide the size of a leaf.
+    """
+    axes = SPATIAL_AXES if average_axes is None else average_axes
+    averaged = lift(lambda x: _averaged(x, axes, block_sizes or {}), "block_average")
+
+    def step(g: Signal) -> Signal:
+        return averaged(g)
+
+    return flow(step)
+
+
+def _averaged(x: Any, axes: Mapping[int, Sequence[int]], blocks: Mapping[int, int]) -> Any:
+    if x.size == 0:
+        return x
+    if x.ndim in blocks:
+        return _blockwise(x, blocks[x.ndim])
+    if not axes.get(x.ndim):
+        return x
+    mean = jnp.mean(x, axis=tuple(axes[x.ndim]), keepdims=True)
+    return jnp.broadcast_to(mean, x.shape)
+
+
+def _blockwise(x: Any, size: int) -> Any:
+    if size < 1 or x.size % size:
+        raise ValueError(f"block_sizes: {size} does not divide a leaf of shape {x.shape}")
+    rows = x.reshape(-1, size)
+    return jnp.broadcast_to(jnp.mean(rows, axis=1, keepdims=True), rows.shape).reshape(x.shape)

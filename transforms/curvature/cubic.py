@@ -1,0 +1,101 @@
+"""The subproblem of cubic-regularised Newton methods."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.functions import lift
+from ..notation.signal import Signal
+from .dense import Spectrum
+from .dual import matmul
+
+
+def cubic_subproblem(of: Signal, m: Any, g: Signal, iterations: int = 50) -> Signal:
+    """The global minimiser of <g, h> + <H h, h> / 2 + (m / 6) |h|^3.
+
+    With r = |h|: (H + (m r / 2) I) h = -g with a positive semidefinite matrix. In the basis of
+    the eigenvectors this is one equation for r, solved by Newton's method on 1/|h| - 1/r inside a
+    shrinking bracket. The unknown is the distance of m r / 2 from the lowest value that makes the
+    matrix semidefinite, so that the nearly hard case loses no digits. In the hard case (g has no
+    part along the lowest, negative eigenvalue, and h falls short of r) the missing length goes
+    along that eigenvector, in the direction of its largest entry.
+
+    Args:
+      of: the `Spectrum` of H as a leaf.
+      m: the cubic constant, positive.
+      g: a signal with one leaf.
+      iterations: steps of the root search; each at least halves the bracket.
+
+    References:
+      Nesterov & Polyak 2006, Cubic regularization of Newton method and its global performance.
+    """
+    return _minimiser(of, m, g, iterations=iterations)
+
+
+def _minimised(of: Spectrum, m: Any, g: Any, iterations: int) -> Any:
+    if not g.size:
+        return g
+    usable = jnp.isfinite(of.values[0])
+    values = jnp.where(usable, of.values, 1)
+    c = matmul(of.vectors.T, g)
+    base = jnp.minimum(values[0], 0)
+    gaps = values - base
+    x = _polished(gaps, base, c, m, jax.lax.stop_gradient(_root(gaps, base, c, m, iterations)))
+    inner = -_ratio(c, gaps + x)
+    missing = (2 * (x - base) / m) ** 2 - jnp.sum(inner**2)
+    is_hard = (base < 0) & (x <= 0) & (missing > 0)
+    inner = inner.at[0].add(jnp.where(is_hard, jnp.sqrt(jnp.where(is_hard, missing, 1)), 0))
+    return jnp.where(usable, matmul(of.vectors, inner), 0)
+
+
+def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
+    """The x >= 0 with |c / (gaps + x)| = 2 (x - base) / m; 0 where there is none."""
+    c = jnp.abs(c)
+    norm = jnp.sqrt(jnp.sum(c**2))
+    low = jnp.max(_root_of_one(gaps, base, c, m))
+    high = jnp.maximum(_root_of_one(gaps[0], base, norm, m), low)
+
+    def refine(_: Any, bracket: Any) -> Any:
+        low, high, x = bracket
+        ratio = _ratio(c, gaps + x)
+        n, r = jnp.sqrt(jnp.sum(ratio**2)), 2 * (x - base) / m
+        low, high = jnp.where(n > r, x, low), jnp.where(n > r, high, x)
+        slope = jnp.sum(_ratio(ratio**2, gaps + x)) / _nonzero(n) ** 3 + 2 / m / _nonzero(r) ** 2
+        newton = x - (1 / _nonzero(n) - 1 / _nonzero(r)) / slope
+        middle = jnp.where(low > 0, jnp.sqrt(low) * jnp.sqrt(high), high / 2)
+        inside = (newton > low) & (newton < high)
+        return low, high, jnp.where(inside, newton, middle)
+
+    falls_short = jnp.sqrt(jnp.sum(_ratio(c, gaps) ** 2)) <= -2 * base / m
+    x = jax.lax.fori_loop(0, iterations, refine, (low, high, high))[2]
+    return jnp.where(falls_short & (low <= 0), 0, x)
+
+
+def _polished(gaps: Any, base: Any, c: Any, m: Any, root: Any) -> Any:
+    """The root after one more Newton step: derivatives go through this step, not the search."""
+    is_inside = root > 0
+    ratio = _ratio(c, gaps + jnp.where(is_inside, root, 1))
+    n = jnp.sqrt(jnp.where(is_inside, jnp.sum(ratio**2), 1))
+    fall = jnp.sum(_ratio(ratio**2, gaps + jnp.where(is_inside, root, 1))) / n + 2 / m
+    step = (n - 2 * (root - base) / m) / jax.lax.stop_gradient(fall)
+    return jnp.where(is_inside, jnp.maximum(root + step, 0), root)
+
+
+def _root_of_one(gap: Any, base: Any, c: Any, m: Any) -> Any:
+    """The x >= 0 with c / (gap + x) = 2 (x - base) / m, without cancellation."""
+    excess = m * c / 2 + gap * base
+    below = gap - base + jnp.sqrt((gap + base) ** 2 + 2 * m * c)
+    return jnp.maximum(2 * excess / _nonzero(below), 0)
+
+
+def _ratio(c: Any, denominator: Any) -> Any:
+    """c / denominator, and 0 where c is 0."""
+    return jnp.where(c == 0, 0, c / _nonzero(jnp.where(c == 0, 1, denominator)))
+
+
+def _nonzero(x: Any) -> Any:
+    return jnp.where(x == 0, jnp.finfo(x.dtype).tiny, x)
+
+
+_minimiser = lift(_minimised, "cubic_subproblem")

@@ -1,0 +1,245 @@
+"""Gauss-Newton matrices: a sampled diagonal, and exact systems in the space of the outputs."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.build import Flow, flow, step_count
+from ..notation.checks import count_from_1, transformation
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import lift_tree
+from ..notation.needs import missing_input
+from ..notation.signal import Signal
+from ..notation.values import Leaves, at_least_float32, working
+from ..trees.random import Sampler, random_key
+from .dense import replaced
+from .dual import dual_solve, matmul
+from .hessian import array_closure, scalar_closure
+from .safeguards import finite_curvature
+
+LOSSES = ("mse", "ce", "bce")
+
+
+def gauss_newton_bartlett(
+    logits_fn: Any, params: Any, key: Any, batch_size: int | None = None, labels: Any = None
+) -> Any:
+    """An unbiased estimate of the Gauss-Newton diagonal of a mean softmax cross entropy.
+
+        labels_i ~ Categorical(softmax(logits_i))
+        estimate = B * (gradient of mean_i CE(logits_i, labels_i))^2
+
+    Args:
+      logits_fn: params -> logits (..., C), one row for each of the B positions that enter the
+        mean loss; or -> (logits, mask), with a mask (...) of the positions that do.
+      params: tree of arrays.
+      key: of the draw.
+      batch_size: B; default the number of positions (that the mask has).
+      labels: integers (...) in place of the draw.
+
+    Returns:
+      A tree like the params, nonnegative, in at least float32.
+
+    References:
+      Liu et al. 2023, Sophia (arXiv 2305.14342), section 2.3. Only their code multiplies when the
+      diagonal is used, by a constant batch size; that is the same.
+    """
+    logits, pull, mask = jax.vjp(lambda p: _masked(logits_fn(p)), params, has_aux=True)
+    wide = working(logits)
+    if labels is None:
+        labels = jax.random.categorical(key, wide)
+    residuals = jax.nn.softmax(wide) - jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype)
+    count = jnp.asarray(math.prod(wide.shape[:-1]), wide.dtype)
+    if mask is not None:
+        residuals, count = residuals * mask[..., None], jnp.sum(mask.astype(wide.dtype))
+    mean = residuals / jnp.maximum(count, 1)
+    scale = count if batch_size is None else jnp.asarray(batch_size, wide.dtype)
+    grads = pull(mean.astype(logits.dtype))[0]
+    return jax.tree.map(lambda g: scale.astype(g.dtype) * g * g, jax.tree.map(working, grads))
+
+
+def _masked(out: Any) -> tuple[Any, Any]:
+    return out if isinstance(out, tuple) else (out, None)
+
+
+@transformation(batch_size=count_from_1)
+def bartlett_diagonal(
+    key: Any = 0, batch_size: int | None = None, sampler: Sampler | None = None
+) -> Flow:
+    """The Gauss-Newton-Bartlett estimate at the params, whatever comes in.
+
+    Needs `logits_fn`, or a ready `hessian_diag`, which is then passed on; see
+    `gauss_newton_bartlett`. Entries that are not finite take the largest finite magnitude of their
+    leaf.
+
+    Args:
+      key: seed or key of the labels.
+      batch_size: number of positions in the mean loss; default that of the logits.
+      sampler: `(key, count, params) -> labels` in place of the draw.
+    """
+
+    def step(
+        g: Signal,
+        params: Signal,
+        logits_fn: Signal | None = None,
+        hessian_diag: Signal | None = None,
+    ) -> Signal:
+        return _diagonal(
+            logits_fn,
+            hessian_diag,
+            params,
+            random_key(key),
+            step_count(),
+            batch_size=batch_size,
+            sampler=sampler,
+        )
+
+    return flow(step)
+
+
+def _diagonal_of(
+    context: Context,
+    logits_fn: Any,
+    ready: Any,
+    params: Leaves,
+    key: Any,
+    _: Any,
+    batch_size: int | None,
+    sampler: Sampler | None,
+) -> Leaves:
+    if ready is not None:
+        return ready.map(finite_curvature)
+    if logits_fn is None:
+        raise FlowError(missing_input(context.label, "logits_fn"))
+    at = context.whole
+    assert at is not None
+    array_closure(_only_logits(logits_fn), at.tree(), context.label, "logits_fn", axes=1)
+    labels = None if sampler is None else sampler(key, context.step - 1, params.tree())
+    estimate = gauss_newton_bartlett(logits_fn, at.tree(), key, batch_size, labels)
+    found = Leaves.up_to(at.treedef, estimate)
+    return params.map(lambda _, leaf: finite_curvature(leaf), found)
+
+
+def _only_logits(logits_fn: Any) -> Any:
+    return (lambda p: _masked(logits_fn(p))[0]) if callable(logits_fn) else logits_fn
+
+
+_diagonal = lift_tree(
+    _diagonal_of,
+    "gauss_newton_bartlett",
+    context=True,
+    out=lambda c, f, d, params, *_: params,
+    needs=("logits_fn",),
+)
+
+
+def gauss_newton_solve(
+    outputs_fn: Signal,
+    outputs_loss_fn: Signal,
+    params: Signal,
+    like: Signal,
+    damping: Any,
+    loss: str = "mse",
+) -> Signal:
+    """(J^T Q J + damping I)^{-1} J^T r, exactly, through a system of the size of the outputs.
+
+    J is the Jacobian of the outputs in the leaves of `like`, r and Q are the gradient and the
+    Hessian of the mean loss in the outputs. The Duncan-Guttman form
+
+        J^T (Q J J^T + damping I)^{-1} r
+
+    needs J J^T alone, which is made of Jacobian products in chunks: J is never stored.
+
+    Args:
+      outputs_fn: the input of that name: params -> outputs of the batch.
+      outputs_loss_fn: the input of that name: outputs -> mean loss.
+      params: the input `params`.
+      like: a tree signal.
+      damping: number or scalar signal, positive.
+      loss: how Q couples the outputs: "mse" and "bce" not at all, "ce" within the last axis.
+    """
+    return lift_tree(_solved, "gauss_newton_solve", context=True, out=3)(
+        outputs_fn, outputs_loss_fn, params, like, damping, loss=loss
+    )
+
+
+CHUNK = 64
+"""Rows of J J^T that are computed at once."""
+
+
+def _outputs_of(context: Context, outputs_fn: Any, outputs_loss_fn: Any, like: Leaves) -> Any:
+    """The outputs as a function of the leaves that `like` has, and these leaves."""
+    at = context.whole
+    assert at is not None
+    array_closure(outputs_fn, at.tree(), context.label, "outputs_fn")
+    shape = jax.eval_shape(outputs_fn, at.tree())
+    scalar_closure(outputs_loss_fn, shape, context.label, "outputs_loss_fn")
+
+    def outputs(parts: Leaves) -> Any:
+        return outputs_fn(replaced(at, parts).tree())
+
+    return outputs, like.map(lambda _, param: param, at)
+
+
+def _solved(
+    context: Context,
+    outputs_fn: Any,
+    outputs_loss_fn: Any,
+    params: Leaves,
+    like: Leaves,
+    damping: Any,
+    loss: str,
+) -> Leaves:
+    outputs, parts = _outputs_of(context, outputs_fn, outputs_loss_fn, like)
+    out, pull = jax.vjp(outputs, parts)
+    push = jax.linearize(outputs, parts)[1]
+    dtype = at_least_float32(out.dtype)
+
+    def backward(vector: Any) -> Leaves:
+        return pull(vector.reshape(out.shape).astype(out.dtype))[0]
+
+    def row(vector: Any) -> Any:
+        return push(backward(vector)).reshape(-1).astype(dtype)
+
+    gram = jax.lax.map(row, jnp.eye(out.size, dtype=dtype), batch_size=CHUNK)
+    slope = jax.grad(outputs_loss_fn)
+    residuals = slope(out).reshape(-1).astype(dtype)
+    coupled = _output_hessian(slope, out, loss, gram)
+    damping = jnp.asarray(damping, dtype)
+    return backward(dual_solve(coupled, damping, residuals, symmetric=False)).map(working)
+
+
+def _output_hessian(slope: Any, out: Any, loss: str, matrix: Any) -> Any:
+    """The Hessian of the loss in the outputs times a matrix."""
+
+    def product(tangent: Any) -> Any:
+        return jax.jvp(slope, (out,), (tangent,))[1]
+
+    if loss != "ce":
+        return product(jnp.ones_like(out)).reshape(-1, 1).astype(matrix.dtype) * matrix
+    classes = jnp.eye(out.shape[-1], dtype=out.dtype)
+    columns = jax.vmap(lambda one: product(jnp.broadcast_to(one, out.shape)))(classes)
+    blocks = jnp.moveaxis(columns, 0, -1).reshape(-1, len(classes), len(classes))
+    rows = matrix.reshape(blocks.shape[0], len(classes), -1)
+    return matmul(blocks.astype(matrix.dtype), rows).reshape(matrix.shape)
+
+
+def _model(
+    context: Context, outputs_fn: Any, outputs_loss_fn: Any, params: Leaves, update: Leaves
+) -> Any:
+    outputs, parts = _outputs_of(context, outputs_fn, outputs_loss_fn, update)
+    tangent = update.map(lambda u, p: u.astype(p.dtype), parts)
+    out, moved = jax.jvp(outputs, (parts,), (tangent,))
+    slope, curved = jax.jvp(jax.grad(outputs_loss_fn), (out,), (moved,))
+    return jnp.sum(moved * slope + moved * curved / 2).astype(context.scalar_dtype)
+
+
+gauss_newton_model_change = lift_tree(
+    _model, "gauss_newton_model_change", context=True, out="scalar"
+)
+"""`gauss_newton_model_change(outputs_fn, outputs_loss_fn, params, update)`, a scalar signal:
+
+what the loss changes by if the outputs are linear and the loss is quadratic in them.
+"""

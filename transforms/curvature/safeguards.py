@@ -1,0 +1,40 @@
+"""What stands in for curvature that is not finite, and floors under what is divided by."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.checks import check_choice
+from ..notation.functions import lift_tree, maximum
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+
+FLOORS = ("add", "max")
+
+
+def with_floor(x: Signal, eps: Any, mode: str = "max") -> Signal:
+    """x kept away from zero: x + eps ("add"), or max(x, eps) ("max")."""
+    check_choice("with_floor", "mode", mode, FLOORS)
+    return x + eps if mode == "add" else maximum(x, eps)
+
+
+def finite_curvature(x: Any) -> Any:
+    """A leaf of curvature whose non-finite entries take the largest finite magnitude in it.
+
+    What overflows is large: a large curvature gives a small step, where zero would give a large
+    one. A leaf without any finite entry becomes ones.
+    """
+    if x.size == 0:
+        return x
+    finite = jnp.isfinite(x)
+    largest = jnp.max(jnp.where(finite, jnp.abs(x), 0))
+    return jnp.where(finite, x, jnp.where(jnp.any(finite), largest, 1).astype(x.dtype))
+
+
+def _all_finite(*trees: Leaves) -> Any:
+    leaves = [jnp.all(jnp.isfinite(leaf)) for tree in trees for leaf in tree.present()]
+    return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
+
+
+all_finite = lift_tree(_all_finite, "all_finite")
+"""True as a scalar signal if every entry of these trees is finite."""

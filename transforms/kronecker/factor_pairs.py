@@ -1,0 +1,69 @@
+"""Leaves whose product is the model: each is preconditioned by the other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import jax.scipy.linalg as linalg
+
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import Selector, lift, lift_tree, selected
+from ..notation.signal import Signal
+from ..notation.values import MISSING, Leaves, is_missing
+from .layers import layer_name, leaf_names
+
+Pairs = Sequence[tuple[str, str]] | None
+
+
+def partner_leaves(params: Signal, pairs: Pairs = None, mask: Selector = None) -> Signal:
+    """At every factor of a product left right^T the other factor; nothing at other leaves.
+
+    Args:
+      params: the params.
+      pairs: (left, right) names of leaves ("encoder/left"); None: every matrix X is a factor of
+        its own product X X^T.
+      mask: the leaves that take part; default all.
+    """
+
+    def partners(context: Context, tree: Leaves) -> Leaves:
+        flags = [True] * len(tree) if mask is None else selected(mask, tree, context)
+        values: list[Any] = [MISSING] * len(tree)
+        for i, j in _indices(tree, pairs):
+            if flags[i]:
+                values[i] = tree.values[j]
+        return Leaves(values, tree.treedef)
+
+    return lift_tree(partners, "partner_leaves", context=True)(params)
+
+
+def _indices(tree: Leaves, pairs: Pairs) -> list[tuple[int, int]]:
+    if pairs is None:
+        is_matrix = (not is_missing(x) and x.ndim == 2 and x.size > 0 for x in tree.values)
+        return [(i, i) for i, fits in enumerate(is_matrix) if fits]
+    index = {layer_name(path): i for i, path in enumerate(leaf_names(tree.treedef))}
+    found: list[tuple[int, int]] = []
+    for left, right in pairs:
+        for name in (left, right):
+            if name not in index:
+                raise FlowError(f"pairs: no leaf is named {name!r}; there are {', '.join(index)}")
+        i, j = index[left], index[right]
+        shapes = tree.values[i].shape, tree.values[j].shape
+        if any(len(shape) != 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
+            raise FlowError(
+                f"pairs: {left!r} and {right!r} have shapes {shapes[0]} and {shapes[1]}; the "
+                "factors of left @ right^T are matrices with equally many columns"
+            )
+        found += [(i, j), (j, i)]
+    if len({i for i, _ in found}) != len(found):
+        raise FlowError("pairs: a leaf is in more than one pair")
+    return found
+
+
+def _solve_gram(x: Any, factor: Any, damping: Any) -> Any:
+    gram = factor.T @ factor + damping * jnp.eye(factor.shape[-1], dtype=factor.dtype)
+    return linalg.cho_solve((jnp.linalg.cholesky(gram), True), x.T).T
+
+
+solve_gram = lift(_solve_gram, "solve_gram")
+"""X (F^T F + damping I)^{-1}, by a Cholesky decomposition; NaN where it is singular."""

@@ -1,0 +1,54 @@
+"""Approximate orthogonalisation of matrices."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.functions import lift
+from ..notation.signal import Signal
+
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients that bring singular values quickly to about (0.7, 1.2)."""
+
+
+def newton_schulz(
+    matrix: Signal,
+    steps: int = 5,
+    coefficients: tuple[float, float, float] = QUINTIC,
+    eps: Any = 1e-7,
+    dtype: Any = None,
+) -> Signal:
+    """Brings all singular values of each matrix near 1: an approximate U V^T.
+
+        X = M / (|M|_F + eps)
+        X <- a X + (b A + c A^2) X,  A = X X^H          `steps` times
+
+    Args:
+      matrix: a signal of matrices (further axes in front are batch axes).
+      steps: iterations.
+      coefficients: a, b, c.
+      eps: added to the norm.
+      dtype: in which it is computed; default the signal's own.
+
+    References:
+      Jordan et al. 2024, Muon. Bernstein & Newhouse 2024, Old Optimizer, New Norm
+      (arXiv 2409.20325).
+    """
+
+    def orthogonalised(m: Any) -> Any:
+        x = m.astype(dtype or m.dtype)
+        norm = jnp.sqrt(jnp.sum(jnp.abs(x) ** 2, axis=(-2, -1), keepdims=True))
+        x = x / jnp.where(norm + eps == 0, 1, norm + eps)
+        tall = x.shape[-2] > x.shape[-1]
+        x = _transposed(x) if tall else x
+        a, b, c = coefficients
+        for _ in range(steps):
+            gram = x @ _transposed(x)
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        return (_transposed(x) if tall else x).astype(m.dtype)
+
+    return lift(orthogonalised, "newton_schulz")(matrix)
+
+
+def _transposed(x: Any) -> Any:
+    return jnp.swapaxes(x, -1, -2).conj()

@@ -1,0 +1,65 @@
+"""Batched work spread over the devices of a mesh, each doing its share."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from ..notation.sharding import explicit_axes, replicated
+
+
+def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -> Any:
+    """`fn` of a batch of square matrices, each device taking its share of them.
+
+    Under an explicit mesh all its axes are used. Inside `jax.shard_map` it is the axis that is
+    given; without either, everything is done where the program runs. Every device has the whole
+    result.
+
+    Args:
+      fn: function of (batch, n, n) that treats every matrix on its own.
+      batch: the matrices, the same on every device.
+      axis_name: mesh axis of the surrounding `shard_map`.
+
+    Returns:
+      What `fn` returns: arrays with the batch as their leading axis.
+    """
+    axes = explicit_axes(batch)
+    if axis_name is not None:
+        return _own_share(fn, batch, axis_name)
+    if not axes or batch.shape[0] == 1:
+        return fn(batch)
+    mesh = jax.typeof(batch).sharding.mesh
+    spec = PartitionSpec(axes)
+    padded = _padded(batch, prod(mesh.shape[axis] for axis in axes))
+    shares = jax.sharding.reshard(padded, spec)
+    done = jax.shard_map(fn, in_specs=spec, out_specs=spec)(shares)
+    return jax.tree.map(lambda x: replicated(x)[: batch.shape[0]], done)
+
+
+def _own_share(fn: Callable[[Any], Any], batch: Any, axis_name: str) -> Any:
+    devices = jax.lax.axis_size(axis_name)
+    padded = _padded(batch, devices)
+    size = padded.shape[0] // devices
+    at = jax.lax.axis_index(axis_name) * size
+    mine = fn(jax.lax.dynamic_slice_in_dim(padded, at, size))
+
+    def gathered(share: Any) -> Any:
+        # A sum of disjoint shares, unlike all_gather, is known to be the same on all devices.
+        numbers = share.astype(jnp.int32) if share.dtype == jnp.bool_ else share
+        empty = jnp.zeros((padded.shape[0], *share.shape[1:]), numbers.dtype)
+        placed = jax.lax.dynamic_update_slice_in_dim(empty, numbers, at, 0)
+        return jax.lax.psum(placed, axis_name).astype(share.dtype)[: batch.shape[0]]
+
+    return jax.tree.map(gathered, mine)
+
+
+def _padded(batch: Any, devices: int) -> Any:
+    """The batch with identity matrices behind it, as many as make it divisible."""
+    missing = -batch.shape[0] % devices
+    if not missing:
+        return batch
+    eye = jnp.eye(batch.shape[-1], dtype=batch.dtype)
+    return jnp.concatenate([batch, jnp.broadcast_to(eye, (missing, *eye.shape))])

@@ -1,0 +1,313 @@
+"""Kronecker-factored statistics of stacked tensors, their inverse roots, and grafting."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.build import Flow, delay, flow, step_count
+from ..notation.checks import check_choice, fraction, transformation
+from ..notation.context import Context
+from ..notation.functions import lift, lift_tree
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+from .matrix_roots import ROOT_SOLVERS, Solver
+from .spreading import spread_batch
+from .stacking import parts_of
+
+RESIDUAL_LIMIT = 0.1
+
+
+def as_tensors(stack: Any) -> Any:
+    """A stack of scalars as one of vectors of length one; others as they are."""
+    return stack[:, None] if stack.ndim == 1 else stack
+
+
+def unfolding(stack: Any, axis: int) -> Any:
+    """(batch, n_axis, rest): the matrices whose rows belong to one dimension of the tensors."""
+    moved = jnp.moveaxis(stack, axis + 1, 1)
+    return moved.reshape(*moved.shape[:2], -1)
+
+
+def mode_product(stack: Any, factor: Any, axis: int) -> Any:
+    """Multiplies one dimension of stacked tensors by a matrix each, or by a diagonal.
+
+    Args:
+      stack: (batch, n_1, ..., n_k).
+      factor: (batch, n, n), or (batch, n) for diagonals.
+      axis: which dimension, from 0.
+    """
+    if factor.ndim == 2:
+        shape = [1] * stack.ndim
+        shape[0], shape[axis + 1] = factor.shape
+        return stack * factor.reshape(shape)
+    if axis + 2 == stack.ndim:
+        return _contracted(stack, factor, ([axis + 1], [2]))
+    return jnp.moveaxis(_contracted(factor, stack, ([2], [axis + 1])), 1, axis + 1)
+
+
+def _contracted(a: Any, b: Any, axes: tuple[list[int], list[int]]) -> Any:
+    batched = (axes, ([0], [0]))
+    return jax.lax.dot_general(a, b, batched, precision=jax.lax.Precision.HIGHEST)
+
+
+def mode_products(stack: Any, factors: Any) -> Any:
+    """The stacked tensors multiplied along every dimension by its factor."""
+    product = as_tensors(stack)
+    for axis, factor in enumerate(factors):
+        product = mode_product(product, factor, axis)
+    return product.reshape(stack.shape)
+
+
+def gram(stack: Any, axis: int, diagonal: bool = False) -> Any:
+    """G_(i) G_(i)^H of stacked tensors, or its diagonal."""
+    others = [other for other in range(1, stack.ndim) if other != axis + 1]
+    if diagonal:
+        return jnp.sum((stack * stack.conj()).real, axis=others)
+    return _contracted(stack, stack.conj(), (others, others))
+
+
+def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
+    """Stacks, whose elements are set to zero where their squared norm is not finite; how many are.
+
+    Args:
+      signal: a signal of stacks.
+    """
+
+    def squares(x: Any) -> Any:
+        return jnp.sum((x * x.conj()).real, range(1, x.ndim), keepdims=True)
+
+    fine = lift(lambda x: jnp.isfinite(squares(x)), "is_bounded")(signal)
+    kept = lift(lambda ok, x: jnp.where(ok, x, 0), "bounded_or_zero")(fine, signal)
+    return kept, lift_tree(_count_false, "count_unbounded", out=_counter)(fine)
+
+
+def finite_or_zero(signal: Signal) -> tuple[Signal, Signal]:
+    """The leaves of a signal, those that hold a NaN or an infinity set to zero; and their number.
+
+    Args:
+      signal: a tree signal.
+    """
+    fine = lift(lambda x: jnp.all(jnp.isfinite(x)), "is_finite")(signal)
+    kept = lift(lambda ok, x: jnp.where(ok, x, 0), "finite_or_zero")(fine, signal)
+    return kept, lift_tree(_count_false, "count_nonfinite", out=_counter)(fine)
+
+
+def _counter(context: Context, *_: Any) -> Any:
+    return jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def _count_false(flags: Leaves) -> Any:
+    counts = (jnp.sum(~flag, dtype=jnp.int32) for flag in flags.present())
+    return sum(counts, jnp.zeros((), jnp.int32))
+
+
+@transformation(b2=fraction)
+def kronecker_statistics(b2: Any = 1.0, max_dim: int | None = None) -> Flow:
+    """One symmetric factor per dimension of every stacked tensor, summed or averaged over time.
+
+        L_i <- b2 L_i + w G_(i) G_(i)^T,    w = 1 if b2 = 1 else 1 - b2
+
+    G_(i) is the unfolding along dimension i.
+
+    Args:
+      b2: decay; 1 for a plain sum.
+      max_dim: dimensions larger than that keep the diagonal only.
+    """
+
+    def step(g: Signal) -> Signal:
+        fresh = lift(lambda x: _grams(x, max_dim), "grams")(g)
+        past = delay(fresh)
+        return past << lift(_accumulated, "accumulate")(past, fresh, b2)
+
+    return flow(step)
+
+
+def _grams(stack: Any, max_dim: int | None) -> tuple[Any, ...]:
+    tensors = as_tensors(stack)
+    sizes = tensors.shape[1:]
+    return tuple(
+        gram(tensors, axis, max_dim is not None and n > max_dim) for axis, n in enumerate(sizes)
+    )
+
+
+def _accumulated(past: Any, fresh: Any, b2: Any) -> Any:
+    def accumulate(old: Any, gram: Any) -> Any:
+        decay = jnp.asarray(b2, old.real.dtype)
+        return decay * old + jnp.where(decay < 1, 1 - decay, 1) * gram
+
+    return jax.tree.map(accumulate, past, fresh)
+
+
+class Roots(NamedTuple):
+    """Inverse roots of the factors of one stack.
+
+    Attributes:
+      factors: one per dimension, like the statistics.
+      failed: for each, which elements of the batch kept their previous root at the last refresh.
+    """
+
+    factors: tuple[Any, ...]
+    failed: tuple[Any, ...]
+
+
+@transformation(b2=fraction)
+def inverse_roots(
+    eps: Any,
+    exponent: Any = None,
+    solver: str | Solver = "eigh",
+    b2: Any = None,
+    axis_name: str | None = None,
+) -> Flow:
+    """(L_i / c + eps I)^exponent of the factors of `kronecker_statistics`, as `Roots`.
+
+    All factors of one size and exponent go through one batched call, whichever stacks they come
+    from. A root whose residual is not below one tenth is replaced by the one
+    before it; the first one is then zero. `failed_roots` counts these.
+
+    Args:
+      eps: added to the spectrum.
+      exponent: default -1/(2k) for a tensor with k dimensions; a number, or a function of k.
+      solver: a name in `ROOT_SOLVERS`, or a function of that kind.
+      b2: decay of averages whose zero start is to be corrected by c = 1 - b2^t; None or 1: c = 1.
+      axis_name: mesh axis over which the work is spread inside `jax.shard_map`.
+
+    References:
+      Gupta, Koren & Singer 2018, Shampoo: Preconditioned Stochastic Tensor Optimization.
+    """
+    if isinstance(solver, str):
+        check_choice("inverse_roots", "solver", solver, ROOT_SOLVERS)
+        solver = ROOT_SOLVERS[solver]
+
+    def step(factors: Signal) -> Signal:
+        past = delay(lift(_unsolved, "roots")(factors), _identities)
+
+        def solved(context: Context, statistics: Leaves, past: Leaves, t: Any) -> Leaves:
+            correction = _correction(b2, context.step)
+            return _solved(statistics, past, eps, exponent, solver, correction, axis_name)
+
+        solve = lift_tree(solved, "inverse_roots", context=True, out=1)
+        return past << solve(factors, past, step_count())
+
+    return flow(step)
+
+
+def _unsolved(factors: Any) -> Roots:
+    flags = (jnp.zeros(factor.shape[0], jnp.bool_) for factor in factors)
+    return Roots(tuple(factors), tuple(flags))
+
+
+def _identities(roots: Roots) -> Roots:
+    return roots._replace(factors=tuple(map(_identity, roots.factors)))
+
+
+def _identity(factor: Any) -> Any:
+    if factor.ndim == 2:
+        return jnp.ones_like(factor)
+    return jnp.zeros_like(factor) + jnp.eye(factor.shape[-1], dtype=factor.dtype)
+
+
+def _correction(b2: Any, t: Any) -> Any:
+    if b2 is None:
+        return 1.0
+    return jnp.where(jnp.asarray(b2) < 1, -jnp.expm1(t * jnp.log(b2)), 1.0)
+
+
+def _exponent_of(exponent: Any, order: int) -> Any:
+    if exponent is None:
+        return -1 / (2 * order)
+    return exponent(order) if callable(exponent) else exponent
+
+
+def _solved(
+    statistics: Leaves,
+    past: Leaves,
+    eps: Any,
+    exponent: Any,
+    solver: Solver,
+    correction: Any,
+    axis_name: str | None,
+) -> Leaves:
+    groups: dict[Any, list[tuple[int, int]]] = {}
+    for i, factors in enumerate(statistics.values):
+        for j, factor in enumerate(factors):
+            order = len(factors) if exponent is None or callable(exponent) else 0
+            kind = (*factor.shape[1:], order, factor.dtype)
+            groups.setdefault(kind, []).append((i, j))
+    found: dict[tuple[int, int], tuple[Any, Any]] = {}
+    for where in groups.values():
+        power = _exponent_of(exponent, len(statistics.values[where[0][0]]))
+        batch = _joined([statistics.values[i][j] for i, j in where])
+        batch = batch / jnp.asarray(correction, batch.real.dtype)
+        if batch.ndim == 2:
+            roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
+            residuals = 0 * jnp.sum(roots, axis=1)
+        else:
+            roots, residuals = spread_batch(_bound(solver, eps, power), batch, axis_name)
+        old = _joined([past.values[i].factors[j] for i, j in where])
+        fine = residuals <= RESIDUAL_LIMIT
+        roots = jnp.where(fine.reshape(-1, *[1] * (roots.ndim - 1)), roots, old)
+        counts = [statistics.values[i][j].shape[0] for i, j in where]
+        pieces = zip(parts_of(roots, counts), parts_of(~fine, counts), strict=True)
+        found.update(zip(where, pieces, strict=True))
+
+    def gathered(i: int, count: int) -> Roots:
+        return Roots(*(tuple(found[i, j][part] for j in range(count)) for part in (0, 1)))
+
+    sizes = (len(factors) for factors in statistics.values)
+    return Leaves((gathered(i, n) for i, n in enumerate(sizes)), past.treedef)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def _bound(solver: Solver, eps: Any, power: Any) -> Callable[[Any], Any]:
+    return lambda batch: solver(batch, eps, power)
+
+
+def failed_roots(roots: Signal) -> Signal:
+    """How many factors kept their previous root at the last refresh, as a scalar signal."""
+
+    def count(tree: Leaves) -> Any:
+        flags = [jnp.sum(flag, dtype=jnp.int32) for leaf in tree.values for flag in leaf.failed]
+        return sum(flags, jnp.zeros((), jnp.int32))
+
+    return lift_tree(count, "failed_roots", out=_counter)(roots)
+
+
+def precondition(stacked: Signal, roots: Signal) -> Signal:
+    """The stacked tensors multiplied along every dimension by its root.
+
+    Args:
+      stacked: a signal like the one that `kronecker_statistics` was given.
+      roots: what `inverse_roots` gives.
+    """
+    return lift(lambda x, root: mode_products(x, root.factors), "precondition")(stacked, roots)
+
+
+def graft(magnitude: Signal, direction: Signal, eps: Any = 1e-16, stacked: bool = False) -> Signal:
+    """The direction of one signal with the norm of another: D |M| / (|D| + eps).
+
+    Args:
+      magnitude: M, whose norms are taken leaf by leaf.
+      direction: D.
+      eps: keeps a direction of norm zero from dividing by zero.
+      stacked: the norms are those of the elements of stacks.
+
+    References:
+      Agarwal et al. 2020, Disentangling Adaptive Gradient Methods from Learning Rates.
+    """
+
+    def grafted(m: Any, d: Any) -> Any:
+        axes = tuple(range(1 if stacked else 0, m.ndim))
+        return d * (_norm(m, axes) / (_norm(d, axes) + eps))
+
+    return lift(grafted, "graft")(magnitude, direction)
+
+
+def _norm(x: Any, axes: tuple[int, ...]) -> Any:
+    """The Euclidean norm, whose gradient at zero is zero."""
+    squares = jnp.sum((x * x.conj()).real, axes, keepdims=True)
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)

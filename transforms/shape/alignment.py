@@ -1,0 +1,46 @@
+"""How far two trees point the same way."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.checks import check_choice
+from ..notation.functions import divide_or_zero, global_dot, global_norm, lift, maximum, sqrt
+from ..notation.signal import Signal
+from .channels import other_axes
+
+GRANULARITIES = ("tensor", "filter", "global")
+
+
+def cosine_similarity(
+    a: Signal,
+    b: Signal,
+    eps: Any = 1e-8,
+    granularity: str = "tensor",
+    channel_axis: int = -1,
+) -> Signal:
+    """<a, b> / max(|a| |b|, eps): 0 where one of them is zero.
+
+    Args:
+      a, b: tree signals.
+      eps: least product of the norms.
+      granularity: "tensor" for one value per leaf, "filter" for one per output channel (per leaf
+        for scalars and vectors), shaped to broadcast, "global" for one of the whole trees.
+      channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
+    """
+    check_choice("cosine_similarity", "granularity", granularity, GRANULARITIES)
+    if granularity == "global":
+        dot, lengths = global_dot(a, b), global_norm(a) * global_norm(b)
+    else:
+        axis = channel_axis if granularity == "filter" else None
+        dot = _dot(a, b, channel_axis=axis)
+        lengths = sqrt(_dot(a, a, channel_axis=axis)) * sqrt(_dot(b, b, channel_axis=axis))
+    return divide_or_zero(dot, maximum(lengths, eps))
+
+
+@lift
+def _dot(x: Any, y: Any, channel_axis: int | None) -> Any:
+    product = (x * jnp.conj(y)).real
+    if channel_axis is None or x.ndim <= 1:
+        return jnp.sum(product)
+    return jnp.sum(product, axis=other_axes(x, channel_axis), keepdims=True)

@@ -1,0 +1,150 @@
+"""Output channels: the axis convention, and norms and means over one channel's weights."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.build import Flow, flow
+from ..notation.checks import any_number, transformation
+from ..notation.functions import lift, maximum, where
+from ..notation.sharding import replicated
+from ..notation.signal import Signal
+
+
+def as_rows(x: Any, channel_axis: int) -> Any:
+    """The array as a matrix with one row per output channel; scalars and vectors are one row."""
+    if x.ndim <= 1:
+        return replicated(x).reshape(1, -1)
+    width = math.prod(x.shape[axis] for axis in other_axes(x, channel_axis))
+    rows = jnp.moveaxis(replicated(x), channel_axis, 0)
+    return rows.reshape(x.shape[channel_axis], width)
+
+
+def other_axes(x: Any, channel_axis: int) -> tuple[int, ...]:
+    """All axes of the array but that of the output channels."""
+    return tuple(axis for axis in range(x.ndim) if axis != channel_axis % x.ndim)
+
+
+def _unit_axes(x: Any, channel_axis: int) -> tuple[int, ...]:
+    if x.ndim <= 1:
+        return tuple(range(x.ndim))
+    if x.ndim >= 4:
+        return other_axes(x, channel_axis)
+    channel = channel_axis % x.ndim
+    return (channel + 1 if channel == 0 else channel - 1,)
+
+
+@lift
+def unit_norm(x: Any, channel_axis: int = -1) -> Any:
+    """Norm of each unit's weights, shaped to broadcast against the leaf.
+
+    A unit is the whole leaf for scalars and vectors, the axis beside that of the channels (the
+    inputs) for two and three dimensions, and all but the channels for more.
+
+    Args:
+      x: a tree signal.
+      channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
+
+    References:
+      Brock et al. 2021, High-Performance Large-Scale Image Recognition Without Normalization.
+    """
+    squares = (x * jnp.conj(x)).real
+    return jnp.sqrt(jnp.sum(squares, axis=_unit_axes(x, channel_axis), keepdims=True))
+
+
+@transformation(clipping=any_number, channel_axis=None)
+def adaptive_grad_clip(clipping: Any = 1e-2, eps: Any = 1e-3, channel_axis: int = -1) -> Flow:
+    r"""Clips the gradient of each unit at a fraction of the norm of its weights.
+
+    .. math::
+        g \leftarrow g \min\left(1, \frac{\lambda \max(\|\theta\|, \epsilon)}{\|g\|}\right)
+        \quad \text{unit by unit, see `unit\_norm`}
+
+    As `optax.adaptive_grad_clip`, for either place of the channels.
+
+    Args:
+      clipping: the fraction lambda.
+      eps: least norm that weights are taken to have, so that those at zero can move.
+      channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
+
+    References:
+      Brock et al. 2021, High-Performance Large-Scale Image Recognition Without Normalization
+      (arXiv 2102.06171).
+    """
+
+    def step(g: Signal, params: Signal) -> Signal:
+        allowed = clipping * maximum(unit_norm(params, channel_axis=channel_axis), eps)
+        norm = unit_norm(g, channel_axis=channel_axis)
+        return where(norm > allowed, g * (allowed / maximum(norm, 1e-6)), g)
+
+    return flow(step)
+
+
+@transformation(channel_axis=None)
+def centralize_gradients(channel_axis: int = -1) -> Flow:
+    """Takes the mean over each output channel's weights out of the gradients of matrices and up.
+
+    Args:
+      channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
+
+    References:
+      Yong et al. 2020, Gradient Centralization: A New Optimization Technique for Deep Neural
+      Networks (arXiv 2004.01461).
+    """
+
+    def centred(g: Any) -> Any:
+        if g.ndim <= 1 or g.size == 0:
+            return g
+        return g - jnp.mean(g, axis=other_axes(g, channel_axis), keepdims=True)
+
+    return flow(lambda g: g >> lift(centred, "centralize"))
+
+
+@transformation()
+def normalize_gradients(eps: Any = 1e-8) -> Flow:
+    """Divides each gradient of more than two entries by its standard deviation, plus eps.
+
+    Args:
+      eps: added to the (unbiased) standard deviation.
+
+    References:
+      Wright & Demeure 2021, Ranger21 (arXiv 2106.13731).
+    """
+
+    def normalized(g: Any) -> Any:
+        if g.size <= 2:
+            return g
+        deviation = g - jnp.mean(g)
+        variance = jnp.sum((deviation * jnp.conj(deviation)).real) / (g.size - 1)
+        return g / (jnp.sqrt(variance) + eps)
+
+    return flow(lambda g: g >> lift(normalized, "normalize"))
+
+
+def norm_loss_gradient(params: Signal, factor: Any, eps: Any, channel_axis: int) -> Signal:
+    """The gradient of factor * (1 - norm)^2, summed over the units of the weights."""
+    norm = unit_norm(params, channel_axis=channel_axis)
+    return 2 * factor * (1 - 1 / (norm + eps)) * params
+
+
+@transformation(factor=any_number, channel_axis=None)
+def norm_loss(factor: Any = 1e-4, eps: Any = 1e-8, channel_axis: int = -1) -> Flow:
+    r"""Adds the gradient of a penalty that draws the norm of each unit's weights to 1.
+
+    .. math::
+        u + 2 \lambda \left(1 - \frac{1}{\|\theta\| + \epsilon}\right) \theta
+        \quad \text{unit by unit, see `unit\_norm`}
+
+    In a chain it stands where weight decay stands, before the learning rate.
+
+    Args:
+      factor: strength lambda of the penalty.
+      eps: added to the norm.
+      channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
+
+    References:
+      Georgiou et al. 2021, Norm Loss: An efficient yet effective regularization method for deep
+      neural networks (arXiv 2103.06583).
+    """
+    return flow(lambda u, params: u + norm_loss_gradient(params, factor, eps, channel_axis))

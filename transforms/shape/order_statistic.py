@@ -1,0 +1,49 @@
+"""The k-th largest entry of a leaf or of a whole tree."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.functions import lift, lift_tree
+from ..notation.sharding import replicated
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+
+
+def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal:
+    """The entry that follows the floor(n * fraction) largest ones in absolute value.
+
+    Args:
+      g: a tree signal of n entries.
+      fraction: in [0, 1]; of 1, no entry follows and the result is 0.
+      scope: "global" for one scalar of the whole tree, "leaf" for one per leaf.
+    """
+    if scope == "leaf":
+        return lift(
+            lambda x: _following(jnp.abs(replicated(x)).ravel(), fraction), "largest_magnitude"
+        )(g)
+
+    def over_tree(tree: Leaves) -> Any:
+        entries = [_entries(leaf) for leaf in tree.present()]
+        return _following(jnp.concatenate(entries or [jnp.zeros(0)]), fraction)
+
+    return lift_tree(over_tree, "largest_magnitude", out="scalar")(g)
+
+
+def _following(magnitudes: Any, fraction: Any) -> Any:
+    rank = _rank(magnitudes.size, fraction)
+    padded = jnp.concatenate(
+        [jnp.sort(magnitudes, descending=True), jnp.zeros(1, magnitudes.dtype)]
+    )
+    return padded[rank]
+
+
+def _rank(size: int, fraction: Any) -> Any:
+    # On the host in double precision, as the published code: 0.1 * n may lie just below an integer.
+    if isinstance(fraction, int | float):
+        return int(size * fraction)
+    return jnp.floor(size * fraction).astype(jnp.int32)
+
+
+def _entries(leaf: Any) -> Any:
+    return jnp.abs(replicated(leaf)).ravel()

@@ -1,0 +1,109 @@
+"""Spikes: gradient entries and norms far above what they were so far."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..accumulate.ema import debias, ema, one_minus_power
+from ..notation.build import Flow, delay, flow, named, step_count
+from ..notation.checks import count_from_1, nonnegative, transformation
+from ..notation.functions import divide_or_zero, leaf_norm, lift, sqrt, square, where
+from ..notation.signal import Signal
+
+
+def _clipped(g: Any, second_moment: Any, threshold: Any) -> Any:
+    allowed = threshold * second_moment
+    spikes = ((g * jnp.conj(g)).real > allowed) & (threshold != 0)
+    return jnp.where(spikes, jnp.sign(g) * jnp.sqrt(allowed), g)
+
+
+clip_to_second_moment = lift(_clipped, "clip_to_second_moment")
+"""`clip_to_second_moment(g, v, threshold)`: entries with g^2 > threshold v become
+sign(g) sqrt(threshold v); a threshold of 0 clips nothing."""
+
+
+@transformation(threshold=nonnegative, start=count_from_1)
+def clip_spikes(threshold: Any = 5000.0, b2: Any = 0.999, start: int = 20) -> Flow:
+    """Clips entries whose square is far above the average square of the entry so far.
+
+        g_t <- sign(g_t) sqrt(threshold v_{t-1})    where g_t^2 > threshold v_{t-1} and t >= start
+        v_t = b2 v_{t-1} + (1 - b2) g_t^2           of the clipped gradient
+
+    Args:
+      threshold: how far above, as a factor of the (not debiased) average; 0 clips nothing.
+      b2: decay of the average.
+      start: first step that is clipped; at the first step the average is 0.
+
+    References:
+      Huang et al. 2025, SPAM: Spike-Aware Adam with Momentum Reset (arXiv 2501.06842).
+    """
+
+    def step(g: Signal) -> Signal:
+        v = delay(g, name="nu")
+        clipped = where(step_count() >= start, clip_to_second_moment(g, v, threshold), g)
+        v << b2 * v + (1 - b2) * square(clipped)
+        return clipped
+
+    return flow(step)
+
+
+def _debiased(average: Signal, decay: Any, count: Signal | None) -> Signal:
+    return average >> debias(decay) if count is None else average / one_minus_power(decay, count)
+
+
+leaf_max_abs = lift(lambda x: jnp.max(jnp.abs(x), initial=0.0), "leaf_max_abs")
+
+
+@transformation()
+def clip_to_tracked_maximum(decay: Any = 0.999, *, count: Signal | None = None) -> Flow:
+    r"""Scales down the entries of each leaf that exceed its average largest entry so far.
+
+    .. math::
+        x_t = \gamma x_{t-1} + (1 - \gamma) \max |g_t|, \quad \hat x_t = x_t / (1 - \gamma^t),
+        \quad g_i \leftarrow \frac{g_i}{\max |g_t|} \hat x_t \text{ where } |g_i| > \hat x_t
+
+    Args:
+      decay: gamma, of the average.
+      count: a signal in place of t in the correction, for averages that are taken to restart.
+
+    References:
+      Huang et al. 2025, Stable-SPAM (arXiv 2502.17055).
+    """
+
+    def step(g: Signal) -> Signal:
+        largest = leaf_max_abs(g)
+        usual = _debiased(largest >> named("largest", ema(decay)), decay, count)
+        return where(abs(g) > usual, divide_or_zero(g, largest) * usual, g)
+
+    return flow(step)
+
+
+@transformation(b1=nonnegative)
+def normalize_to_tracked_norm(
+    b1: Any = 0.7, b2: Any = 0.9, eps: Any = 1e-8, *, count: Signal | None = None
+) -> Flow:
+    r"""Gives each leaf a norm as Adam would: the average of its norms over their mean square.
+
+    .. math::
+        g \leftarrow \frac{g}{\|g\|} \cdot \frac{\hat n_t}{\sqrt{\hat w_t} + \epsilon}
+
+    with n the average (decay b1) of the norms and w that (decay b2) of their squares, debiased. A
+    leaf of norm 0 stays.
+
+    Args:
+      b1: decay of the average norm; number or scalar signal.
+      b2: decay of the average squared norm.
+      eps: added to the root.
+      count: a signal in place of t in the corrections, for averages that are taken to restart.
+
+    References:
+      Huang et al. 2025, Stable-SPAM (arXiv 2502.17055).
+    """
+
+    def step(g: Signal) -> Signal:
+        norm = leaf_norm(g)
+        n = _debiased(norm >> named("norm", ema(b1)), b1, count)
+        w = _debiased(square(norm) >> named("squared_norm", ema(b2)), b2, count)
+        return divide_or_zero(g, norm) * (n / (sqrt(w) + eps))
+
+    return flow(step)

@@ -1,0 +1,84 @@
+"""Subgradients of convex, even functions: what a momentum becomes in the Lion-K family."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..kronecker.orthogonalize import polar_factor
+from ..notation.checks import check_choice
+from ..notation.functions import lift
+from ..notation.signal import Signal
+from .normalize import normalize
+
+
+def _lp(c: Signal, power: Any) -> Signal:
+    def of(x: Any, p: Any) -> Any:
+        # Relative to the largest entry: no power over- or underflows.
+        size = jnp.abs(x)
+        largest = jnp.max(size, initial=0.0)
+        relative = size / jnp.where(largest == 0, 1, largest)
+        total = jnp.sum(jnp.where(size == 0, 0, relative**p))
+        norm = jnp.where(total == 0, 1, total) ** (1 / p)
+        return jnp.sign(x) * (relative / norm) ** (p - 1)
+
+    return lift(of, "lp")(c, power)
+
+
+def _linf(x: Any) -> Any:
+    largest = jnp.abs(x) == jnp.max(jnp.abs(x), initial=0.0)
+    return jnp.sign(x) * largest / jnp.maximum(jnp.sum(largest), 1)
+
+
+def _nuclear(x: Any) -> Any:
+    return polar_factor(x) if x.ndim == 2 else jnp.sign(x)
+
+
+def _group(c: Signal) -> Signal:
+    return normalize(c, axis=-1)
+
+
+SUBGRADIENTS: dict[str, Callable[..., Signal]] = {
+    "l1": lambda c, *_: lift(jnp.sign, "sign")(c),
+    "l2": lambda c, *_: normalize(c),
+    "lp": lambda c, power, *_: _lp(c, power),
+    "linf": lambda c, *_: lift(_linf, "linf")(c),
+    "group_l2": lambda c, *_: _group(c),
+    "huber": lambda c, _, delta, __: lift(lambda x, d: jnp.clip(x / d, -1, 1), "huber")(c, delta),
+    "trunc_l1": lambda c, _, __, threshold: lift(
+        lambda x, e: jnp.where(jnp.abs(x) > e, jnp.sign(x), 0), "trunc_l1"
+    )(c, threshold),
+    "nuclear": lambda c, *_: lift(_nuclear, "nuclear")(c),
+    "quadratic": lambda c, *_: c,
+}
+
+
+def subgradient(
+    c: Signal, kappa: Any = "l1", power: Any = 2.0, delta: Any = 1.0, threshold: Any = 0.0
+) -> Signal:
+    """A subgradient of K, leaf by leaf; zero leaves become zero.
+
+        l1         sign(c)
+        l2         c / |c|
+        lp         sign(c) (|c| / |c|_p)^(p-1)
+        linf       sign(c_i) / k on the k entries of largest magnitude, else 0
+        group_l2   c over its norm along the last axis (scalars: sign)
+        huber      clip(c / delta, -1, 1)
+        trunc_l1   sign(c) where |c| > threshold, else 0
+        nuclear    U V^T of the singular value decomposition of matrices (others: sign)
+        quadratic  c
+
+    Args:
+      c: a tree signal.
+      kappa: which K, or a function that gives the subgradient of a leaf.
+      power: p of "lp", at least 1.
+      delta: width of "huber".
+      threshold: of "trunc_l1".
+
+    References:
+      Chen, Liu, Liang & Liu 2023, Lion Secretly Solves Constrained Optimization.
+    """
+    if callable(kappa):
+        return lift(kappa, "kappa")(c)
+    check_choice("subgradient", "kappa", kappa, SUBGRADIENTS)
+    return SUBGRADIENTS[kappa](c, power, delta, threshold)

@@ -1,0 +1,36 @@
+"""How far to go: learning rates, decay, multipliers, Polyak steps, line searches."""
+
+from .adgd import adgd_step_size
+from .leaf_multipliers import leaf_multipliers
+from .line_search import backtracking, loss_change
+from .model_step import model_step_size
+from .polyak import quadratic_polyak_step, with_polyak_step
+from .scaling import (
+    add_decayed_weights,
+    decay_weights,
+    relative_rate,
+    scale_by_learning_rate,
+    starting_at,
+)
+from .stable_decay import stable_weight_decay, typical_gradient
+from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
+
+__all__ = [
+    "add_decayed_weights",
+    "adgd_step_size",
+    "backtracking",
+    "decay_weights",
+    "leaf_multipliers",
+    "loss_change",
+    "model_step_size",
+    "mup_init_scale",
+    "mup_readout_multiplier",
+    "mup_width_multipliers",
+    "quadratic_polyak_step",
+    "relative_rate",
+    "scale_by_learning_rate",
+    "stable_weight_decay",
+    "starting_at",
+    "typical_gradient",
+    "with_polyak_step",
+]

@@ -1,0 +1,56 @@
+"""The step size of adaptive gradient descent without descent."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.build import delay, scheduled, step_count
+from ..notation.functions import global_dot, lift, square
+from ..notation.signal import Signal
+
+
+def adgd_step_size(
+    learning_rate: Any, params: Signal, grads: Signal, previous: Any, weights: Signal
+) -> Signal:
+    """The rate of Malitsky and Mishchenko in a diagonal norm: no line search, no constants.
+
+        rate_t = min( sqrt(1 + ratio_{t-1}) rate_{t-1}, |dx|_D / (2 |dg|_{1/D}) )
+        ratio_t = rate_t / rate_{t-1},    rate_1 = learning_rate,    ratio_1 = infinity
+
+    dx and dg are the changes of the params and of the gradient since the last step. Where the
+    gradient did not change the rate grows as far as it may, and stays where that is infinite. A
+    scalar signal; the params of the last step are kept in the state.
+
+    Args:
+      learning_rate: the first rate; number or schedule.
+      params: the input `params`.
+      grads: the gradient at params.
+      previous: function of last step's params, a signal, to the gradient there, a signal; of the
+        same batch, or the rate measures noise.
+      weights: D, positive.
+
+    References:
+      Malitsky & Mishchenko 2020, Adaptive gradient descent without descent (arXiv 1910.09529).
+    """
+    at = delay(params, name="previous_params")
+    rate, before = delay(0.0, name="rate"), delay(0.0, name="previous_rate")
+    dg = grads - previous(at)
+    moved = global_dot(weights, square(params - at))
+    changed = global_dot(1 / weights, square(dg))
+    at << params
+    before << rate
+    return rate << _next_rate(scheduled(learning_rate), rate, before, moved, changed, step_count())
+
+
+def _next(first: Any, rate: Any, before: Any, moved: Any, changed: Any, t: Any) -> Any:
+    is_second = before == 0
+    growth = jnp.sqrt(1 + rate / jnp.where(is_second, 1, before))
+    allowed = jnp.where(is_second, jnp.inf, growth * rate)
+    is_known = (moved > 0) & (changed > 0)
+    squared = jnp.where(is_known, moved, 1) / jnp.where(is_known, 4 * changed, 1)
+    measured = jnp.where(is_known, jnp.sqrt(squared), allowed)
+    new = jnp.minimum(allowed, measured)
+    return jnp.where(t == 1, first, jnp.where(jnp.isfinite(new) & (new > 0), new, rate))
+
+
+_next_rate = lift(_next, "adgd_step_size")

@@ -1,0 +1,37 @@
+"""Numbers that differ from leaf to leaf."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.context import Context
+from ..notation.functions import lift_tree
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+
+
+def leaf_multipliers(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signal:
+    """A signal with one number for each leaf, such as multipliers of the learning rate.
+
+    Args:
+      like: a tree signal.
+      numbers: a tree of numbers shaped like the params, or a function from the params (of which
+        only shapes and dtypes may be used) to such a tree.
+    """
+
+    def given(context: Context, tree: Leaves) -> Leaves:
+        shaped = tree if context.params is None else context.params
+        chosen = numbers(shaped.tree()) if callable(numbers) else numbers
+        values = Leaves.up_to(tree.treedef, chosen)
+        return tree.map(lambda leaf, x: jnp.asarray(x, _real(leaf)), values)
+
+    def shape(context: Context, tree: Leaves) -> Leaves:
+        return tree.map(lambda leaf: jax.ShapeDtypeStruct((), _real(leaf)))
+
+    return lift_tree(given, "leaf_multipliers", context=True, out=shape)(like)
+
+
+def _real(leaf: Any) -> Any:
+    return jnp.finfo(leaf.dtype).dtype

@@ -1,0 +1,126 @@
+"""Backtracking along a direction."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..curvature.hessian import scalar_closure
+from ..notation.context import Context
+from ..notation.functions import lift_tree
+from ..notation.signal import Signal
+from ..notation.values import Leaves, is_missing, working
+
+
+def backtracking(
+    value_fn: Signal,
+    params: Signal,
+    direction: Signal,
+    start: Any = 1.0,
+    *,
+    decrease_factor: Any = 0.5,
+    sufficient_decrease: Any = 1e-4,
+    max_steps: int = 20,
+    max_step: Any = None,
+    slack: bool = False,
+) -> Signal:
+    """The first step s of start, start * decrease_factor, ... that decreases the loss enough.
+
+        f(x + s p) - f(x) <= sufficient_decrease * s * <grad f(x), p>
+
+    A scalar signal. If none of them does, it is the last one. A loss that is not a number counts
+    as no decrease. The slope comes from `value_fn`, so a gradient that was clipped or averaged on
+    its way does not matter.
+
+    Args:
+      value_fn: params -> loss, the input of that name or a closure signal.
+      params: the input `params`.
+      direction: p, with the sign with which it is added; its missing leaves do not move.
+      start: first step; number or scalar signal.
+      decrease_factor: between 0 and 1.
+      sufficient_decrease: the fraction of the linear decrease that is asked for.
+      max_steps: how often the step is decreased at most.
+      max_step: an upper bound on every step after the first.
+      slack: forgive one rounding of the loss: add the machine epsilon to the right-hand side.
+
+    References:
+      Armijo 1966, Minimization of functions having Lipschitz continuous first partial derivatives.
+    """
+    return lift_tree(_searched, "backtracking", context=True, out="scalar")(
+        value_fn,
+        params,
+        direction,
+        start,
+        decrease_factor,
+        sufficient_decrease,
+        max_step,
+        max_steps=max_steps,
+        slack=slack,
+    )
+
+
+def _searched(
+    context: Context,
+    value_fn: Any,
+    params: Leaves,
+    direction: Leaves,
+    start: Any,
+    factor: Any,
+    fraction: Any,
+    max_step: Any,
+    max_steps: int,
+    slack: bool,
+) -> Any:
+    along = loss_along(context, value_fn, direction)
+    zero = jnp.zeros((), context.scalar_dtype)
+    value, slope = jax.jvp(along, (zero,), (jnp.ones_like(zero),))
+    forgiven = jnp.finfo(value.dtype).eps if slack else 0
+
+    def is_enough(step: Any) -> Any:
+        return along(step) - value <= fraction * step * slope + forgiven
+
+    def shrink(_: Any, carry: Any) -> Any:
+        step, done = carry
+        smaller = step * factor
+        if max_step is not None:
+            smaller = jnp.minimum(smaller, max_step)
+        step = jnp.where(done, step, jnp.asarray(smaller, step.dtype))
+        done = jax.lax.cond(done, lambda: jnp.asarray(True), lambda: is_enough(step))
+        return step, done
+
+    first = jnp.asarray(start, context.scalar_dtype)
+    if max_steps == 0:
+        return first
+    # the last step is taken whatever the loss there, so it is not evaluated
+    step, done = jax.lax.fori_loop(0, max_steps - 1, shrink, (first, is_enough(first)))
+    last = step * factor if max_step is None else jnp.minimum(step * factor, max_step)
+    return jnp.where(done, step, jnp.asarray(last, step.dtype))
+
+
+def loss_along(context: Context, value_fn: Any, direction: Leaves) -> Any:
+    """s -> loss at params + s * direction, in working precision."""
+    at = context.whole
+    assert at is not None
+    scalar_closure(value_fn, at.tree(), context.label)
+
+    def moved(param: Any, towards: Any, step: Any) -> Any:
+        if is_missing(towards):
+            return param
+        return (working(param) + step.astype(towards.real.dtype) * towards).astype(param.dtype)
+
+    def along(step: Any) -> Any:
+        pairs = zip(at.values, direction.values, strict=True)
+        point = Leaves((moved(param, towards, step) for param, towards in pairs), at.treedef)
+        return value_fn(point.tree()).astype(context.scalar_dtype)
+
+    return along
+
+
+def _changed(context: Context, value_fn: Any, params: Leaves, update: Leaves) -> Any:
+    along = loss_along(context, value_fn, update)
+    zero = jnp.zeros((), context.scalar_dtype)
+    return along(zero + 1) - along(zero)
+
+
+loss_change = lift_tree(_changed, "loss_change", context=True, out="scalar")
+"""`loss_change(value_fn, params, update)`: f(params + update) - f(params), a scalar signal."""

@@ -1,0 +1,66 @@
+"""Step sizes from a model of the loss."""
+
+from typing import Any
+
+from ..accumulate.ema import ema
+from ..notation.build import delay, named
+from ..notation.functions import divide_or_zero, global_dot, maximum, minimum, where
+from ..notation.signal import Signal
+
+
+def model_step_size(
+    g: Signal,
+    params: Signal,
+    value: Signal,
+    m: Signal,
+    squared_norm: Signal,
+    *,
+    decay: Any,
+    rho: Any,
+    rate: Any,
+    shrink: Any = 1.0,
+    lower_bound: float = 0.0,
+    adapt_lower_bound: bool = False,
+) -> Signal:
+    """How far to go along a momentum until the model of the loss reaches its lower bound.
+
+    The model is the average of the past linearisations, whose slope is the momentum m; f and c are
+    the averages, with the decay of m, of `value` and of <g, params>. With A = `shrink`:
+
+        tau = min(rate / rho, max(A (f - rho lb) + <m, params> - A c, 0) / squared_norm)
+
+    and 0 where squared_norm is 0.
+
+    Args:
+      g: the gradient at `params`.
+      params: the parameters.
+      value: the loss at `params`, of the same function as g.
+      m: the average of gradients.
+      squared_norm: the squared norm of m in the metric of the method, a scalar.
+      decay: the decay of m; number or scalar signal.
+      rho: the weight that the averages add up to so far; 1 if they start with the first batch.
+      rate: the largest step.
+      shrink: A, 1 + rate * weight decay.
+      lower_bound: lower bound of the loss, where lb starts and below which it never falls.
+      adapt_lower_bound: estimate the bound along the way.
+
+    Returns:
+      tau, a scalar signal.
+
+    References:
+      Schaipp et al. 2023, MoMo: Momentum Models for Adaptive Learning Rates (arXiv 2305.07583).
+    """
+    f = value >> named("value_average", ema(decay))
+    c = global_dot(g, params) >> named("offset_average", ema(decay))
+    d = global_dot(m, params)
+    if not adapt_lower_bound:
+        excess = shrink * (f - rho * lower_bound) + d - shrink * c
+        return minimum(rate / rho, divide_or_zero(maximum(excess, 0), squared_norm))
+    past = delay(1.0 * lower_bound, name="lower_bound")
+    cap = shrink * f + d - shrink * c
+    lowered = maximum(cap / (2 * shrink * rho), lower_bound)
+    bound = where(cap < shrink * rho * past, lowered, past)
+    excess = maximum(cap - shrink * rho * bound, 0)
+    tau = minimum(rate / rho, divide_or_zero(excess, squared_norm))
+    past << maximum((f + d - c - tau * squared_norm / 2) / rho, lower_bound)
+    return tau

@@ -1,0 +1,59 @@
+"""Polyak step sizes from the quadratic model of the loss."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ..notation.build import Flow, flow, tap
+from ..notation.checks import any_number, transformation
+from ..notation.functions import global_dot, lift
+from ..notation.signal import Signal
+
+
+def quadratic_polyak_step(value: Signal, f_star: Any, squared_norm: Signal) -> Signal:
+    """How far along -B^{-1} g the quadratic model of the loss reaches its least value.
+
+    The smaller root l of f - l G + l^2 G / 2 = f_star, with G = <g, B^{-1} g>; the whole step, 1,
+    where there is none. A scalar signal.
+
+    Args:
+      value: f, the loss; below f_star it counts as f_star.
+      f_star: the least possible loss.
+      squared_norm: G.
+    """
+    return _smaller_root(value, f_star, squared_norm)
+
+
+def _root(value: Any, f_star: Any, squared_norm: Any) -> Any:
+    gap = jnp.maximum(value - f_star, 0)
+    reachable = (squared_norm > 0) & (2 * gap < squared_norm)
+    c = gap / jnp.where(reachable, squared_norm, 1)
+    root = 2 * c / (1 + jnp.sqrt(jnp.where(reachable, 1 - 2 * c, 1)))
+    return jnp.where(jnp.isnan(gap), 0, jnp.where(reachable & (2 * c < 1), root, 1))
+
+
+_smaller_root = lift(_root, "quadratic_polyak_step")
+
+
+@transformation(f_star=any_number)
+def with_polyak_step(inner: optax.GradientTransformation, f_star: Any = 0.0) -> Flow:
+    """Scales a preconditioned gradient by its Polyak step; see `quadratic_polyak_step`.
+
+    Needs `value`. All leaves share one step.
+
+    Args:
+      inner: turns g into B^{-1} g: any preconditioner without a learning rate.
+      f_star: the least possible loss.
+
+    References:
+      Abdukhakimov et al. 2023, SANIA: Polyak-type Optimization Framework Leads to Scale Invariant
+      Stochastic Algorithms.
+    """
+
+    def step(g: Signal, value: Signal) -> Signal:
+        direction = g >> inner
+        rate = quadratic_polyak_step(value, f_star, global_dot(direction, g))
+        return tap("polyak_step", rate) * direction
+
+    return flow(step)

@@ -1,0 +1,155 @@
+"""The last steps of a chain: learning rate and weight decay."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..notation.build import Flow, flow, scheduled, step_count
+from ..notation.checks import any_number, check_choice, transformation
+from ..notation.errors import FlowError
+from ..notation.functions import Selector, lift, merge, split
+from ..notation.signal import Signal
+
+
+@transformation()
+def scale_by_learning_rate(
+    learning_rate: optax.ScalarOrSchedule, *, flip_sign: bool = True
+) -> Flow:
+    """Multiplies by the learning rate, with the sign that descends.
+
+    As `optax.scale_by_learning_rate`, but a schedule reads the flow's own step count instead of
+    keeping a second one.
+
+    Args:
+      learning_rate: number or schedule; a schedule is 0-based: its first argument is 0.
+      flip_sign: multiply by minus the rate.
+    """
+
+    def step(u: Signal) -> Signal:
+        rate = scheduled(learning_rate)
+        return -rate * u if flip_sign else rate * u
+
+    return flow(step)
+
+
+@transformation()
+def add_decayed_weights(weight_decay: Any = 0.0, mask: Selector = None) -> Flow:
+    """Adds weight_decay times the params to the update.
+
+    A decay of exactly 0 is left out, so that params are not needed.
+
+    Args:
+      weight_decay: number, schedule or scalar signal.
+      mask: the leaves that decay: a tree of booleans, or a function of the params; default all.
+    """
+    if isinstance(weight_decay, int | float) and weight_decay == 0:
+        return flow(lambda u: u)
+
+    def step(u: Signal, params: Signal) -> Signal:
+        decay = scheduled(weight_decay)
+        if mask is None:
+            return u + decay * params
+        decayed, kept = split(u, mask)
+        return merge(decayed + decay * params, kept)
+
+    return flow(step)
+
+
+def starting_at(value: Any, count: int) -> Any:
+    """A hyper-parameter that is 0 before the step of that 0-based index: a number or a schedule.
+
+    Args:
+      value: number.
+      count: how many steps it rests.
+    """
+    if isinstance(count, int) and count == 0:
+        return value
+    if isinstance(value, int | float) and value == 0:
+        return value
+    return lambda step: jnp.where(step >= count, value, 0.0)
+
+
+DECAY_FORMS = ("decoupled", "fixed", "relative", "stepped", "stepped_fixed", "proximal")
+
+
+@transformation(learning_rate=any_number)
+def decay_weights(
+    weight_decay: Any,
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    form: str = "decoupled",
+    mask: Selector = None,
+    base_rate: Any = None,
+) -> Flow:
+    """Weight decay in its named forms, applied to a finished update (rate and sign included).
+
+    With u the incoming update, x the params, r the rate, w the decay:
+
+        decoupled       u - r w x                  (AdamW as in torch and Optax)
+        fixed           u - w x                    (whatever the rate)
+        relative        u - (r_t / r_1) w x        (AdamW as in its paper)
+        stepped         u - r w (x + u)            (on the params after the step)
+        stepped_fixed   u - w (x + u)
+        proximal        (x + u) / (1 + r w) - x
+
+    A decay of exactly 0 is left out, so that params are not needed.
+
+    Args:
+      weight_decay: w; number, schedule or scalar signal.
+      learning_rate: r; number, schedule or scalar signal.
+      form: one of the above.
+      mask: the leaves that decay: a tree of booleans, or a function of the params; default all.
+      base_rate: r_1 of the relative form; default the schedule's first value.
+
+    Raises:
+      FlowError: for the relative form of a schedule that starts at 0 without a `base_rate`.
+    """
+    check_choice("decay_weights", "form", form, DECAY_FORMS)
+    if isinstance(weight_decay, int | float) and weight_decay == 0:
+        return flow(lambda u: u)
+
+    def step(u: Signal, params: Signal) -> Signal:
+        w, r = scheduled(weight_decay), scheduled(learning_rate)
+        if form == "relative":
+            r = relative_rate(learning_rate, base_rate, "decay_weights")
+        if mask is None:
+            return _decayed(u, params, w, r, form)
+        chosen, kept = split(u, mask)
+        return merge(_decayed(chosen, params, w, r, form), kept)
+
+    return flow(step)
+
+
+def relative_rate(learning_rate: optax.ScalarOrSchedule, base_rate: Any, label: str) -> Any:
+    """The rate of this step as a multiple of its base; 1 for a rate that is no schedule.
+
+    Args:
+      learning_rate: number or schedule.
+      base_rate: what it is compared with; default the schedule's first value.
+      label: the method, for messages.
+
+    Raises:
+      FlowError: if the first value is 0 and no base is given.
+    """
+    if base_rate is not None:
+        return scheduled(learning_rate) / base_rate
+    if not callable(learning_rate):
+        return 1.0
+    base = learning_rate(0)
+    if not isinstance(base, jax.core.Tracer) and base == 0:
+        raise FlowError(
+            f"{label}: the learning-rate schedule starts at 0, so nothing can be relative to its "
+            "first value; pass the base rate explicitly"
+        )
+    # At run time, not now: in the precision of the run.
+    return lift(lambda t: learning_rate(t - 1) / learning_rate(0), "relative_rate")(step_count())
+
+
+def _decayed(u: Signal, x: Signal, w: Any, r: Any, form: str) -> Signal:
+    if form == "proximal":
+        # (x + u) / (1 + r w) - x without its cancellation
+        return (u - r * w * x) / (1 + r * w)
+    rate = 1.0 if form.endswith("fixed") else r
+    at = x + u if form.startswith("stepped") else x
+    return u - rate * w * at

@@ -1,0 +1,47 @@
+"""Weight decay in proportion to the typical size of a step."""
+
+from typing import Any
+
+from ..accumulate.ema import debias, ema
+from ..notation.build import Flow, flow, named, scheduled
+from ..notation.checks import transformation
+from ..notation.functions import divide_or_zero, global_size, global_sum, sqrt, square
+from ..notation.signal import Signal
+
+
+def typical_gradient(second_moment: Signal, offset: Any = 0.0) -> Signal:
+    """The root mean square over all entries of the tree, from the (debiased) average of squares.
+
+    Args:
+      second_moment: a tree signal.
+      offset: added to its sum.
+    """
+    return sqrt((offset + global_sum(second_moment)) / global_size(second_moment))
+
+
+@transformation()
+def stable_weight_decay(weight_decay: Any = 1e-4, b2: Any = 0.999, offset: Any = 0.0) -> Flow:
+    r"""Adds weight decay divided by the root mean square of all gradient entries of the tree.
+
+    .. math::
+        u + \frac{\lambda}{s} \theta, \qquad
+        s = \sqrt{\frac{1}{N} \Bigl(o + \sum_{i=1}^N \hat v_i\Bigr)}
+
+    with :math:`\hat v` the debiased average of the squared incoming updates. In a chain it stands
+    before the learning rate. Where s is 0 nothing decays.
+
+    Args:
+      weight_decay: lambda; number, schedule or scalar signal.
+      b2: decay of the average of squares.
+      offset: o, added to the sum of the averages.
+
+    References:
+      Xie, Sato & Sugiyama 2020, Stable Weight Decay Regularization (arXiv 2011.11152), with the
+      mean over the whole tree of Wright & Demeure 2021, Ranger21 (arXiv 2106.13731).
+    """
+
+    def step(u: Signal, params: Signal) -> Signal:
+        v = square(u) >> named("nu", ema(b2)) >> debias(b2)
+        return u + divide_or_zero(scheduled(weight_decay), typical_gradient(v, offset)) * params
+
+    return flow(step)

@@ -1,0 +1,15 @@
+"""Whole trees: as one vector, spread over devices, drawn at random."""
+
+from .random import draw_leaves, draw_like, draw_scalar, drawn_start, exponential, random_key
+from .vector import flatten_tree, unflatten_tree
+
+__all__ = [
+    "draw_leaves",
+    "draw_like",
+    "draw_scalar",
+    "drawn_start",
+    "exponential",
+    "flatten_tree",
+    "random_key",
+    "unflatten_tree",
+]

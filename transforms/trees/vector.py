@@ -1,0 +1,110 @@
+"""A whole tree as one vector, and back."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.functions import lift_tree
+from ..notation.sharding import replicated, resharded
+from ..notation.signal import Signal
+from ..notation.values import MISSING, Leaves, is_missing
+
+ONE_LEAF = jax.tree.structure(0)
+
+
+def flatten_tree(signal: Signal) -> Signal:
+    """A tree as a signal with one leaf: all entries in tree order, each leaf row-major.
+
+    Leaves on the other side of a `split` are left out. Complex leaves become their real parts
+    followed by their imaginary parts, so that inner products are those of real spaces. Whatever
+    takes a signal takes the result; `unflatten_tree` brings it back.
+
+    Args:
+      signal: a tree signal.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.transforms import flatten_tree, flow, leaf_norm, unflatten_tree
+      >>> def step(g):
+      ...     flat = flatten_tree(g)
+      ...     return unflatten_tree(flat / leaf_norm(flat), g)
+      >>> tree = {"a": jnp.array([3.0]), "b": jnp.array(4.0)}
+      >>> normalised = flow(step)
+      >>> updates, _ = normalised.update(tree, normalised.init(tree))
+      >>> round(float(updates["b"]), 6)
+      0.8
+    """
+    return _flatten(signal)
+
+
+def unflatten_tree(flat: Signal, like: Signal) -> Signal:
+    """The tree whose entries a signal with one leaf holds; the inverse of `flatten_tree`.
+
+    Args:
+      flat: a signal with one leaf.
+      like: the tree signal whose shapes and dtypes it takes.
+    """
+    return _unflatten(flat, like)
+
+
+def one_leaf(value: Any) -> Leaves:
+    """A value as the only leaf of a tree."""
+    return Leaves((value,), ONE_LEAF)
+
+
+def flat_size(tree: Leaves) -> int:
+    """The number of real entries."""
+    return sum(_real_size(leaf) for leaf in tree.present())
+
+
+def flat_dtype(tree: Leaves) -> Any:
+    """The real dtype that holds all entries."""
+    kinds = [jnp.finfo(leaf.dtype).dtype for leaf in tree.present()]
+    return jnp.result_type(*kinds) if kinds else jnp.dtype(jnp.float32)
+
+
+def to_vector(tree: Leaves) -> Any:
+    """All entries that are there, as one real vector."""
+    dtype = flat_dtype(tree)
+    parts = [_entries(replicated(leaf)).astype(dtype) for leaf in tree.present()]
+    return jnp.concatenate(parts) if parts else jnp.zeros(0, dtype)
+
+
+def from_vector(vector: Any, like: Leaves) -> Leaves:
+    """The leaves whose entries a vector holds, in the dtypes of `like`."""
+    leaves, start = [], 0
+    for leaf in like.values:
+        if is_missing(leaf):
+            leaves.append(MISSING)
+            continue
+        size = _real_size(leaf)
+        entries = jax.lax.slice_in_dim(vector, start, start + size)
+        leaves.append(resharded(_shaped(entries, leaf), leaf))
+        start += size
+    return Leaves(leaves, like.treedef)
+
+
+def _real_size(leaf: Any) -> int:
+    size = math.prod(jnp.shape(leaf))
+    return 2 * size if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else size
+
+
+def _entries(leaf: Any) -> Any:
+    if jnp.iscomplexobj(leaf):
+        return jnp.concatenate([jnp.real(leaf).reshape(-1), jnp.imag(leaf).reshape(-1)])
+    return leaf.reshape(-1)
+
+
+def _shaped(entries: Any, leaf: Any) -> Any:
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        real, imaginary = entries.reshape(2, *leaf.shape)
+        return jax.lax.complex(real, imaginary).astype(leaf.dtype)
+    return entries.reshape(leaf.shape).astype(leaf.dtype)
+
+
+_flatten = lift_tree(lambda tree: one_leaf(to_vector(tree)), "flatten_tree")
+_unflatten = lift_tree(
+    lambda flat, like: from_vector(flat.values[0], like), "unflatten_tree", out=1
+)
