@@ -2,6 +2,6 @@
 
 from setuptools import find_packages, setup
 
-FOLDERS = find_packages(include=["transforms*", "optimizers*", "schedules*"])
+FOLDERS = find_packages(include=["transforms*", "optimizers*", "schedules*", "layers*"])
 
 setup(packages=["gradchain", *(f"gradchain.{folder}" for folder in FOLDERS)])

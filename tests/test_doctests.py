@@ -6,9 +6,10 @@ import pkgutil
 import warnings
 
 import gradchain
+import gradchain.layers
 import pytest
 
-FOLDERS = (gradchain.optimizers, gradchain.schedules, gradchain.transforms)
+FOLDERS = (gradchain.layers, gradchain.optimizers, gradchain.schedules, gradchain.transforms)
 
 
 def modules():
