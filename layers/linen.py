@@ -69,11 +69,7 @@ def _intercepted(loss_fn: Callable[[Any], Any], skip: Sequence[str]) -> Callable
         name = layer_name(module.path)
         if context.method_name != "__call__" or is_skipped(name, skip):
             return y
-        for known, mark in (
-            (nn.Dense, mark_dense),
-            (nn.DenseGeneral, mark_general),
-            (nn.Conv, mark_conv),
-        ):
+        for known, mark in kinds:
             if is_plain(module, known):
                 return mark(module, name, module.get_variable("params", KERNEL), args[0], y)
         own = module.variables.get("params", {}) if module.scope is not None else {}
