@@ -1,5 +1,6 @@
 """What every method of the catalogue must do (DESIGN, section 7); a method enters by existing."""
 
+import functools
 import inspect
 import pickle
 
@@ -102,11 +103,26 @@ def test_zero_gradients_are_safe(name):
     assert finite(state)
 
 
+@functools.lru_cache(maxsize=1)
+def three_steps(name):
+    """The method, its compiled step, and what three steps make of the params and the state.
+
+    The tests of one method run one after the other, so that what they share is compiled once.
+    """
+    opt = method_named(name).build()
+    step = jax.jit(step_of(opt))
+    params = small_tree()
+    state = opt.init(params)
+    for _ in range(3):
+        params, state = step(params, state)
+    return opt, step, params, state
+
+
 @every_method
 def test_vmap_and_scan_equal_the_loop(name):
     """Training under scan, vmapped over two starts, is training one after the other."""
-    opt = method_named(name).build()
-    starts = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x + 0.1]), small_tree())
+    opt, _, expected, _ = three_steps(name)
+    starts = jax.tree.map(lambda x: jnp.stack([0.5 * x + 0.1, x]), small_tree())
 
     def train(params):
         def body(carry, _):
@@ -115,11 +131,27 @@ def test_vmap_and_scan_equal_the_loop(name):
         return jax.lax.scan(body, (params, opt.init(params)), length=3)[0][0]
 
     together = jax.jit(jax.vmap(train))(starts)
-    one = jax.tree.map(lambda x: x[1], starts)
-    state, step = opt.init(one), jax.jit(step_of(opt))
-    for _ in range(3):
-        one, state = step(one, state)
-    chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], together), one, rtol=2e-4, atol=2e-5)
+    found = jax.tree.map(lambda x: x[1], together)
+    chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-5)
+
+
+@every_method
+def test_a_mesh_changes_no_result(name):
+    """Params spread over eight devices: the state keeps its sharding, the steps are the same."""
+    opt, _, expected, _ = three_steps(name)
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    specs = {"w": jax.P("x", None), "u": jax.P(None, "x"), "b": jax.P(None), "s": jax.P()}
+    with jax.set_mesh(mesh):
+        params = jax.device_put(
+            small_tree(), {k: jax.NamedSharding(mesh, spec) for k, spec in specs.items()}
+        )
+        state = opt.init(params)
+        types = jax.tree.map(jax.typeof, (params, state))
+        step = jax.jit(step_of(opt))
+        for _ in range(3):
+            params, state = step(params, state)
+        assert jax.tree.map(jax.typeof, (params, state)) == types
+    chex.assert_trees_all_close(jax.device_get(params), expected, rtol=2e-4, atol=2e-5)
 
 
 @every_method
@@ -157,12 +189,7 @@ def test_state_never_aliases_the_params(name):
 @every_method
 def test_resume_is_bit_exact(name):
     """A state that went through bytes continues as if nothing had happened."""
-    opt = method_named(name).build()
-    step = jax.jit(step_of(opt))
-    params = small_tree()
-    state = opt.init(params)
-    for _ in range(3):
-        params, state = step(params, state)
+    _, step, params, state = three_steps(name)
     saved = pickle.dumps(jax.tree.map(np.asarray, (params, state)))
     resumed = jax.tree.map(jnp.asarray, pickle.loads(saved))
     for _ in range(4):

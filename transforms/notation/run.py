@@ -12,6 +12,7 @@ from .errors import FlowError
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .needs import missing_input
 from .shapes import Shapes
+from .sharding import resharded
 from .signal import Clock, Delay, Function, Input, Machine, Signal
 from .storage import example, filled, initial, read, written
 from .values import Leaves, is_missing, scalar_dtype, working
@@ -209,7 +210,12 @@ def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> 
                 f"{label}: the update of leaf {incoming.path(index)} has shape "
                 f"{jnp.shape(leaf)}, the parameter {jnp.shape(param)}"
             )
-    return value.map(lambda leaf, param: leaf.astype(param.dtype), like).tree()
+    return value.map(_fitted, like).tree()
+
+
+def _fitted(leaf: Any, param: Any) -> Any:
+    leaf = leaf.astype(param.dtype)
+    return resharded(leaf, param) if leaf.shape == param.shape else leaf
 
 
 def matching(incoming: Leaves, params: Any, label: str) -> Leaves:
