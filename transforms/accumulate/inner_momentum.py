@@ -81,7 +81,7 @@ def _pulling(inner: optax.GradientTransformation, weight: Any) -> Kernel:
         kernel.needs,
         children=(inner,),
         inside=lambda state: (state if weight is None else state.inner,),
-        rebuild=lambda children: _pulling(*children, weight),
+        rebuild=lambda children: _pulling(children[0], weight),
     )
 
 

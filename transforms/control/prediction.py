@@ -48,5 +48,6 @@ def _shown_other_params(inner: optax.GradientTransformation) -> Kernel:
         out=out,
         needs=tuple(name for name in kernel.needs if name != "params"),
         children=kernel.children or (inner,),
+        inside=kernel.inside if kernel.children else None,
         rebuild=kernel.rebuild and rebuilt,
     )
