@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from gradchain.transforms import eval_params
 from gradchain.transforms.notation.checks import RANGES
 from subjects import (
@@ -79,6 +80,24 @@ def test_odd_trees_and_donation(name):
     assert jax.tree.structure(state) == structure
     assert jax.tree.structure(params) == jax.tree.structure(odd_tree())
     assert step._cache_size() == 1
+
+
+class Model(nnx.Module):
+    def __init__(self):
+        self.first = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+        self.second = nnx.Linear(3, 4, use_bias=False, rngs=nnx.Rngs(1))
+        self.scale = nnx.Param(jnp.ones(()))
+
+
+@every_method
+def test_the_params_of_an_nnx_model(name):
+    """An `nnx.State` of variables goes in and comes out."""
+    opt = method_named(name).build()
+    params = nnx.state(Model(), nnx.Param)
+    state = opt.init(params)
+    new_params, new_state = jax.eval_shape(step_of(opt), params, state)
+    assert signature_of(new_params) == signature_of(params)
+    assert signature_of(new_state) == signature_of(state)
 
 
 @every_method
