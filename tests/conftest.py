@@ -2,6 +2,8 @@
 
 import os
 
+# LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=8"
 )
