@@ -65,10 +65,11 @@ RANGES: dict[str, Interval] = {
     "num_samples": count_from_1,
     "warmup_steps": count_from_0,
     "total_steps": count_from_0,
-    "channel_axis": any_integer,
-    "fan_in_axis": any_integer,
 }
 """The ranges of arguments whose names mean the same everywhere."""
+
+AXES: dict[str, Interval] = {"channel_axis": any_integer, "fan_in_axis": any_integer}
+"""Axes, which count from either end."""
 
 SIZES = frozenset(
     {
@@ -106,7 +107,8 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
     def decorate(factory: Factory) -> Factory:
         signature = inspect.signature(factory)
-        allowed = {name: ranges.get(name, RANGES.get(name)) for name in signature.parameters}
+        common = RANGES | AXES
+        allowed = {name: ranges.get(name, common.get(name)) for name in signature.parameters}
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
