@@ -8,7 +8,7 @@ from ...catalogue import method
 from ...transforms import (
     Flow,
     Signal,
-    any_number,
+    any_integer,
     decay_weights,
     ema,
     flow,
@@ -16,6 +16,7 @@ from ...transforms import (
     maximum,
     minimum,
     named,
+    nonnegative,
     positive,
     scale_by_factored_rms,
     scheduled,
@@ -24,7 +25,7 @@ from ...transforms import (
 )
 
 
-@transformation(decay_rate=positive, decay_offset=any_number)
+@transformation(decay_rate=positive, decay_offset=any_integer)
 def scale_by_adafactor(
     decay_rate: Any = 0.8,
     decay_offset: int = 0,
@@ -66,7 +67,7 @@ def scale_by_adafactor(
     learning_rate=0.01,
     sample={"min_dim_size_to_factor": 2},
 )
-@transformation(decay_rate=positive, decay_offset=any_number)
+@transformation(decay_rate=positive, decay_offset=any_integer, min_scale=nonnegative)
 def adafactor(
     learning_rate: optax.ScalarOrSchedule | None = None,
     decay_rate: Any = 0.8,

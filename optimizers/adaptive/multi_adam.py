@@ -71,6 +71,8 @@ def scale_by_multi_adam(
       of Physics-informed Neural Networks (arXiv 2306.02816), and src/optimizer/multiadam.py of
       i207M/PINNacle, by the same authors, which we follow.
     """
+    if not (group_weights is None or hasattr(group_weights, "__len__")):
+        raise FlowError(f"multi_adam: group_weights={group_weights!r} must be a sequence")
     given = None if group_weights is None else len(group_weights)
     groups = num_groups or given or 2
     if given not in (None, groups):

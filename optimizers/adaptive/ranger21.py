@@ -38,7 +38,11 @@ from ..wrappers.lookahead import lookahead
 
 
 @transformation(
-    normloss_factor=any_number, agc_clip=nonnegative, agc_eps=nonnegative, softplus_beta=nonnegative
+    normloss_factor=any_number,
+    agc_clip=nonnegative,
+    agc_eps=nonnegative,
+    softplus_beta=nonnegative,
+    variance_offset=nonnegative,
 )
 def scale_by_ranger21(
     learning_rate: optax.ScalarOrSchedule,
@@ -135,6 +139,8 @@ def _is_off(value: Any) -> bool:
     agc_clip=nonnegative,
     agc_eps=nonnegative,
     softplus_beta=nonnegative,
+    variance_offset=nonnegative,
+    end_value=nonnegative,
     sync_period=count_from_0,
     slow_step_size=fraction,
     warmdown_start=fraction,

@@ -722,3 +722,25 @@ def test_every_argument_of_a_direction_is_that_of_its_optimizer():
         for argument, parameter in part.items():
             if argument != "amsbound":
                 assert parameter.default == whole[argument].default, (name, argument)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("adam", {"eps": np.float64(-1.0)}),
+        ("adam", {"b1": np.ones(2)}),
+        ("grams", {"learning_rate": jnp.ones(3)}),
+        ("adamp", {"channel_axis": 0.5}),
+        ("ranger21", {"total_steps": 9, "variance_offset": -1.0}),
+        ("ranger21", {"total_steps": 9, "end_value": "small"}),
+        ("adafactor", {"min_scale": -1.0}),
+        ("adafactor", {"decay_offset": 0.5}),
+        ("mup_adam", {"base_shapes": {"w": (1,)}, "fan_in_axis": "last"}),
+        ("multi_adam", {"group_weights": 0.5}),
+        ("spam", {"reset_interval": np.inf}),
+    ],
+)
+def test_refuses_by_name_what_is_no_number_or_out_of_range(name, settings):
+    *_, argument = settings
+    with pytest.raises(ValueError, match=argument):
+        getattr(optimizers, name)(**{"learning_rate": 0.1, **settings})

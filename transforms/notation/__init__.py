@@ -3,6 +3,7 @@
 from .build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
 from .checks import (
     Interval,
+    any_integer,
     any_number,
     check_choice,
     count_from_0,
@@ -73,6 +74,7 @@ __all__ = [
     "Kernel",
     "Signal",
     "absolute",
+    "any_integer",
     "any_number",
     "chain",
     "check_choice",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from .build import Flow
 from .errors import FlowError
@@ -29,7 +30,7 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
-        return above and below and not (self.integer and int(value) != value)
+        return above and below and not (self.integer and value % 1 != 0)
 
     def __str__(self) -> str:
         left, right = "(["[not self.low_open], ")]"[not self.high_open]
@@ -42,6 +43,7 @@ fraction = Interval(0.0, 1.0)
 nonnegative = Interval(0.0, math.inf)
 positive = Interval(0.0, math.inf, low_open=True)
 any_number = Interval(-math.inf, math.inf)
+any_integer = Interval(-math.inf, math.inf, integer=True)
 count_from_1 = Interval(1, math.inf, integer=True)
 count_from_0 = Interval(0, math.inf, integer=True)
 
@@ -65,6 +67,9 @@ RANGES: dict[str, Interval] = {
     "total_steps": count_from_0,
 }
 """The ranges of arguments whose names mean the same everywhere."""
+
+AXES: dict[str, Interval] = {"channel_axis": any_integer, "fan_in_axis": any_integer}
+"""Axes, which count from either end."""
 
 SIZES = frozenset(
     {
@@ -94,7 +99,7 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
     The result knows the factory's name and arguments, and an argument out of range is refused:
     by the range that is common to all arguments of its name, or by the one given here (None: not
-    checked). Arrays, which may be traced, schedules and None pass.
+    checked). Scalar arrays, which may be traced, schedules and None pass.
 
     Args:
       **ranges: argument name -> `Interval`, in place of the common one.
@@ -102,7 +107,8 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
     def decorate(factory: Factory) -> Factory:
         signature = inspect.signature(factory)
-        allowed = {name: ranges.get(name, RANGES.get(name)) for name in signature.parameters}
+        common = RANGES | AXES
+        allowed = {name: ranges.get(name, common.get(name)) for name in signature.parameters}
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
@@ -138,8 +144,11 @@ def check(label: str, values: Mapping[str, Any], allowed: Mapping[str, Interval 
         interval = allowed.get(name)
         if interval is None or value is None or isinstance(value, Signal) or callable(value):
             continue
-        if hasattr(value, "dtype"):
+        if getattr(value, "ndim", 0) > 0:
+            raise FlowError(f"{label}: {name} of shape {value.shape} must be a number {interval}")
+        if hasattr(value, "dtype") and not isinstance(value, np.generic):
             continue
+        value = value.item() if isinstance(value, np.generic) else value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise FlowError(f"{label}: {name}={value!r} must be a number {interval}")
         if math.isnan(value) or value not in interval:

@@ -53,7 +53,7 @@ def unit_norm(x: Any, channel_axis: int = -1) -> Any:
     return jnp.sqrt(jnp.sum(squares, axis=_unit_axes(x, channel_axis), keepdims=True))
 
 
-@transformation(clipping=any_number, channel_axis=None)
+@transformation(clipping=any_number)
 def adaptive_grad_clip(clipping: Any = 1e-2, eps: Any = 1e-3, channel_axis: int = -1) -> Flow:
     r"""Clips the gradient of each unit at a fraction of the norm of its weights.
 
@@ -81,7 +81,7 @@ def adaptive_grad_clip(clipping: Any = 1e-2, eps: Any = 1e-3, channel_axis: int 
     return flow(step)
 
 
-@transformation(channel_axis=None)
+@transformation()
 def centralize_gradients(channel_axis: int = -1) -> Flow:
     """Takes the mean over each output channel's weights out of the gradients of matrices and up.
 
@@ -128,7 +128,7 @@ def norm_loss_gradient(params: Signal, factor: Any, eps: Any, channel_axis: int)
     return 2 * factor * (1 - 1 / (norm + eps)) * params
 
 
-@transformation(factor=any_number, channel_axis=None)
+@transformation(factor=any_number)
 def norm_loss(factor: Any = 1e-4, eps: Any = 1e-8, channel_axis: int = -1) -> Flow:
     r"""Adds the gradient of a penalty that draws the norm of each unit's weights to 1.
 
