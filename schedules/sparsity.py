@@ -12,7 +12,6 @@ from ..catalogue import schedule
 from .arguments import check, check_choice, check_steps
 from .steps import Count, Numeric, as_count, between, fractions, modulo, reached, since
 
-
 PAPER = (
     "Jin et al. 2025, The Journey Matters: Average Parameter Count over Pre-training Unifies "
     "Sparse and Dense Scaling Laws"
