@@ -7,6 +7,7 @@ import optax
 import pytest
 from flows import PARAMS, close, gradient, run
 from gradchain import chain, flow, named
+from gradchain.optimizers import random_scaling, weight_prediction
 from gradchain.transforms import (
     FlowError,
     debias,
@@ -179,6 +180,11 @@ def test_scheduled_state_names_of_a_reset_flow_are_its_own():
 def test_periods_are_checked(arguments):
     with pytest.raises(FlowError, match=r"every: (k|phase)="):
         every(inner=optax.identity(), **arguments)
+
+
+def test_random_draws_inside_a_flow_that_does_not_count():
+    drawn = random_scaling(optax.identity(), sampler=lambda key, count, params: count + 1.0)
+    assert of_ones(weight_prediction(drawn, prediction_steps=0), 3) == [1, 2, 3]
 
 
 def test_taps_and_random_draws_inside_follow_the_outer_step():
