@@ -74,11 +74,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Schedule:
-    """One learning-rate (or other) schedule of the catalogue.
+    """One schedule of the catalogue, or a law that gives a schedule its peak.
 
     Attributes:
       name: the factory's name.
-      factory: the public factory; returns `step -> value`.
+      factory: the public factory; a schedule's returns `step -> value`.
       paper: authors, year and title.
       arxiv: arXiv identifier, or None.
       build: `(peak_value, total_steps) -> schedule`, with choices that suit a short run.
@@ -132,12 +132,13 @@ def schedule(
     *,
     arxiv: str | None = None,
     build: Callable[[float, int], optax.Schedule] | None = None,
+    name: str | None = None,
 ) -> Callable[[Factory], Factory]:
     """Enters the decorated schedule into the catalogue; see `Schedule` for the arguments."""
 
     def enter(factory: Factory) -> Factory:
-        name = factory.__name__
-        SCHEDULES[name] = Schedule(name, factory, paper, arxiv, build)
+        entry = name or factory.__name__
+        SCHEDULES[entry] = Schedule(entry, factory, paper, arxiv, build)
         return factory
 
     return enter

@@ -134,11 +134,12 @@ def half_life_interpolation(
     offset = check_steps("count_offset", count_offset)
 
     def decay(count: Numeric) -> jax.Array:
-        _, left = fractions(count, -offset, length)
+        done, left = fractions(count, -offset, length)
         inside = left > 0
-        slope = between(_memory(init_value), _memory(end_value), jnp.where(inside, left, 0.5))
+        # the memories differ by orders of magnitude: 1 - left is not done at the start of long runs
+        slope = _memory(init_value) * left + _memory(end_value) * jnp.where(inside, done, 0.5)
         value = jnp.where(slope < 0, jnp.exp(1 / jnp.where(slope < 0, slope, -1)), 0)
-        return jnp.where(left >= 1, init_value, jnp.where(inside, value, end_value))
+        return jnp.where(done <= 0, init_value, jnp.where(inside, value, end_value))
 
     return decay
 

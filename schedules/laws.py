@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..catalogue import schedule
 from .arguments import check, check_choice
 from .steps import Numeric
 
@@ -23,6 +24,11 @@ class StepLaw(NamedTuple):
     batch_size_tokens: Numeric
 
 
+@schedule(
+    "Li et al. 2025, Predictable Scale: Part I, Step Law -- Optimal Hyperparameter Scaling Law in "
+    "Large Language Model Pretraining",
+    arxiv="2503.04715",
+)
 def step_law(
     n_params: Numeric,
     n_tokens: Numeric,
@@ -95,6 +101,11 @@ def batch_in_sequences(batch_size_tokens: Numeric, seq_len: Numeric) -> Numeric:
     return batch_size_tokens / seq_len
 
 
+@schedule(
+    "Granziol, Zohren & Roberts 2022, Learning Rates as a Function of Batch Size: A Random Matrix "
+    "Theory Approach to Neural Network Training",
+    arxiv="2006.09092",
+)
 def scale_learning_rate(
     learning_rate: Numeric,
     batch_size: Numeric,

@@ -12,6 +12,12 @@ from ..catalogue import schedule
 from .arguments import check, check_choice, check_steps
 from .steps import Count, Numeric, as_count, between, fractions, modulo, reached, since
 
+PAPER = (
+    "Jin et al. 2025, The Journey Matters: Average Parameter Count over Pre-training Unifies "
+    "Sparse and Dense Scaling Laws"
+)
+ARXIV = "2501.12486"
+
 
 @dataclass(frozen=True)
 class SparsitySchedule:
@@ -53,11 +59,7 @@ class SparsitySchedule:
         return reached(count, first) & (first <= self.end)
 
 
-@schedule(
-    "Jin et al. 2025, The Journey Matters: Average Parameter Count over Pre-training Unifies "
-    "Sparse and Dense Scaling Laws",
-    arxiv="2501.12486",
-)
+@schedule(PAPER, arxiv=ARXIV)
 def sparsity_schedule(
     final_sparsity: Numeric,
     total_steps: int,
@@ -128,7 +130,7 @@ def sparsity_schedule(
     return SparsitySchedule(init_sparsity, final_sparsity, start, end, update_interval, power)
 
 
-pruning_schedule = sparsity_schedule
+pruning_schedule = schedule(PAPER, arxiv=ARXIV, name="pruning_schedule")(sparsity_schedule)
 
 
 def _steps_of_compute(

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import gradchain
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from gradchain import optimizers as o
+from gradchain import transforms as t
 
 STEPS = 6
 SHAPES = {"w": (4, 3), "k": (2, 3, 2), "b": (3,), "s": ()}
@@ -163,6 +165,32 @@ IDENTITIES = {
     ),
     "Lookahead at every step is a smaller rate": Identity(
         "lookahead sgd", lambda: o.lookahead(o.sgd(0.1), 1, 0.3), lambda: o.sgd(0.03)
+    ),
+    "schedule-free around SGD is schedule-free SGD": Identity(
+        "schedule_free schedule_free_sgd sgd",
+        lambda: o.schedule_free(o.sgd(0.1), r=1.0, b1=0.8),
+        lambda: o.schedule_free_sgd(0.1, r=1.0, b1=0.8),
+    ),
+    "the sign of aligned gradients is that of the inner method": Identity(
+        "sign_of_gradient adam",
+        lambda: o.sign_of_gradient(o.adam(0.1)),
+        lambda: o.adam(0.1),
+        grads="aligned",
+    ),
+    "spikes that are not clipped and resets that never come leave a method": Identity(
+        "adam",
+        lambda: gradchain.chain(t.clip_spikes(0.0), t.reset_every(STEPS + 1, optax.adam(0.1))),
+        lambda: o.adam(0.1),
+    ),
+    "LARS is Optax's": Identity(
+        "lars",
+        lambda: o.lars(3.0, 0.1, nesterov=True),
+        lambda: optax.lars(3.0, 0.1, nesterov=True),
+    ),
+    "maximal-update scales at the base width are the inner method": Identity(
+        "mup_second_order adam",
+        lambda: o.mup_second_order(0.1, "hidden", 8, 8, "adam"),
+        lambda: o.adam(0.1),
     ),
     "weight interpolation trains as its base": Identity(
         "momentum_weight_interpolation adam",

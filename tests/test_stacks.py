@@ -18,7 +18,7 @@ from gradchain import optimizers as o
 from gradchain import transforms as t
 from subjects import finite, gradients, loss_of, same, signature_of, small_tree
 
-STACKS = 24
+STACKS = 32
 STEPS = 6
 
 INNER: dict[str, Callable[[], Any]] = {
@@ -30,6 +30,7 @@ INNER: dict[str, Callable[[], Any]] = {
     "galore": lambda: o.galore(0.01, rank=2, update_interval=2),
     "lion": lambda: o.lion(0.01),
     "lion_k": lambda: o.lion_k(0.01, "l2"),
+    "optax adam": lambda: optax.adam(0.01),
     "optax adafactor": lambda: optax.adafactor(0.01, min_dim_size_to_factor=2),
     "optax rmsprop": lambda: optax.rmsprop(0.01, momentum=0.5),
     "partition": lambda: optax.partition(
@@ -46,6 +47,8 @@ INNER: dict[str, Callable[[], Any]] = {
     "xgrad": lambda: o.xgrad(0.01, "sgd"),
 }
 
+FOREIGN = ("optax adam", "optax adafactor", "optax rmsprop", "partition")
+
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "cautious": lambda inner: o.cautious(inner),
     "lookahead": lambda inner: o.lookahead(inner, sync_period=2),
@@ -56,8 +59,8 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "brake": lambda inner: o.brake(inner, rho=0.5),
     "mars": lambda inner: o.mars(inner),
     "clip_spikes": lambda inner: gradchain.chain(t.clip_spikes(100.0, 0.9, start=2), inner),
-    "reset_every": lambda inner: t.reset_every(3, gradchain.chain(inner)),
-    "every": lambda inner: t.every(2, gradchain.chain(inner)),
+    "reset_every": lambda inner: t.reset_every(3, inner),
+    "every": lambda inner: t.every(2, inner),
     "optax.masked": lambda inner: optax.masked(
         inner, lambda params: jax.tree.map(lambda x: x.ndim > 0, params)
     ),
@@ -129,6 +132,16 @@ def test_stack(seed):
         again = step(*again)
     assert same(again, (params, state))
     assert signature_of(gradchain.eval_params(state, params)) == signature_of(params)
+
+
+def test_every_wrapper_stands_around_ours_and_around_foreign_transformations():
+    """The ten wrappers of the library, each around a foreign transformation somewhere, too."""
+    around: dict[str, set[bool]] = {name: set() for name in WRAPPERS}
+    for seed in range(STACKS):
+        inner, names = stack_of(seed)
+        for name in names:
+            around[name].add(inner in FOREIGN)
+    assert all(kinds == {True, False} for kinds in around.values()), around
 
 
 def test_every_wrapper_and_inner_method_takes_part():

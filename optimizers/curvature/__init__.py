@@ -33,6 +33,7 @@ from .mkor_h import (
     scale_by_mkor_h,
 )
 from .mup_second_order import (
+    mup_second_order,
     mup_second_order_scales,
     with_mup_scales,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "m_fac",
     "mkor",
     "mkor_h",
+    "mup_second_order",
     "mup_second_order_scales",
     "oasis",
     "sania",

@@ -7,6 +7,7 @@ from typing import Any
 
 import optax
 
+from ...catalogue import get_method, method
 from ...transforms import (
     Flow,
     FlowError,
@@ -19,8 +20,12 @@ from ...transforms import (
     spread,
     transformation,
 )
+from ...transforms.notation.checks import check
 
 ROLES = ("input", "hidden", "output")
+
+FACTORIES = {"sgd": "sgd", "adam": "adam", "kfac": "k_fac", "shampoo": "shampoo"}
+"""The optimizer of the catalogue that a row stands for; FOOF has none."""
 
 RATE_EXPONENTS: dict[str, tuple[float, float, float]] = {
     "sgd": (-1.0, 0.0, 1.0),
@@ -34,6 +39,8 @@ RATE_EXPONENTS: dict[str, tuple[float, float, float]] = {
 STD_EXPONENTS = (0.0, 0.5, 1.0)
 DAMPING_A_EXPONENTS = (0.0, 1.0, 1.0)
 DAMPING_B_EXPONENTS = (-1.0, -1.0, 0.0)
+
+at_least_1 = Interval(1, float("inf"))
 
 
 def mup_second_order_scales(
@@ -77,9 +84,8 @@ def mup_second_order_scales(
     """
     label = "mup_second_order_scales"
     check_choice(label, "method", method, RATE_EXPONENTS)
-    for name, value in (("base_width", base_width), ("width", width)):
-        if value not in _AT_LEAST_1:
-            raise FlowError(f"{label}: {name}={value!r} is out of range; it must be {_AT_LEAST_1}")
+    widths = {"base_width": base_width, "width": width}
+    check(label, widths, dict.fromkeys(widths, at_least_1))
     ratio = width / base_width
     scales = {}
     for role in roles:
@@ -93,9 +99,6 @@ def mup_second_order_scales(
             "damping_b_mult": ratio**b if method == "kfac" else 1.0,
         }
     return scales
-
-
-_AT_LEAST_1 = Interval(1, float("inf"))
 
 
 def with_mup_scales(
@@ -112,8 +115,8 @@ def with_mup_scales(
     Args:
       factory: `k_fac`, `shampoo`, `adam`, ...: learning rate first.
       roles: tree of "input", "hidden", "output", shaped like the params or cut off above the
-        leaves (`{"embed": "input", "blocks": "hidden", "head": "output"}`). Leaves without a role
-        keep the rate; every layer of `k_fac` needs one.
+        leaves (`{"embed": "input", "blocks": "hidden", "head": "output"}`), or one role for all.
+        Leaves without a role keep the rate; every layer of `k_fac` needs one.
       method: which row of `mup_second_order_scales`.
       base_width: see there.
       width: see there.
@@ -147,6 +150,62 @@ def with_mup_scales(
         return chain(factory(*bound.args, **bound.kwargs), scale_leaves(rates))
 
     return scaled
+
+
+@method(
+    "Ishikawa & Karakida 2023, On the Parameterization of Second-Order Optimization Effective "
+    "Towards the Infinite Width",
+    arxiv="2312.12226",
+    learning_rate=1e-2,
+    sample={"roles": "hidden", "base_width": 64, "width": 128},
+    complex_ok=False,
+)
+@transformation(base_width=at_least_1, width=at_least_1)
+def mup_second_order(
+    learning_rate: optax.ScalarOrSchedule,
+    roles: Any,
+    base_width: int,
+    width: int,
+    method: str = "kfac",
+    inner: str | Callable[..., optax.GradientTransformation] | None = None,
+    inner_kwargs: Mapping[str, Any] | None = None,
+) -> Flow:
+    """K-FAC, or another optimizer, whose rate and damping transfer from a narrower model.
+
+    The multipliers are those of `mup_second_order_scales`, layer by layer.
+
+    Args:
+      learning_rate: number or schedule, tuned at `base_width`.
+      roles: see `with_mup_scales`.
+      base_width: width at which rate and damping were tuned.
+      width: width of the model.
+      method: which row of `mup_second_order_scales`: "kfac", "shampoo", "sgd", "adam" or "foof".
+      inner: the optimizer, by its name in the catalogue or as `(learning_rate, **inner_kwargs) ->
+        transformation`; default that of the row, "foof" has none.
+      inner_kwargs: further arguments of `inner`.
+
+    Raises:
+      ValueError: for an unknown method or role, a width below 1, or "foof" without an `inner`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import mup_second_order
+      >>> opt = mup_second_order(1.0, {"head": "output"}, 64, 128, "sgd")
+      >>> params = {"head": jnp.ones((2, 2))}
+      >>> float(opt.update(params, opt.init(params), params)[0]["head"][0, 0])
+      -0.5
+
+    References:
+      Ishikawa & Karakida 2023 (arXiv 2312.12226), see `mup_second_order_scales`. Start the weights
+      with a standard deviation times `init_std_mult`.
+    """
+    check_choice("mup_second_order", "method", method, RATE_EXPONENTS)
+    inner = inner or FACTORIES.get(method)
+    if inner is None:
+        raise FlowError(f"mup_second_order: inner must be given for method={method!r}, got None")
+    factory = inner if callable(inner) else get_method(inner).factory
+    scaled = with_mup_scales(factory, roles, method, base_width, width)
+    return scaled(learning_rate, **(inner_kwargs or {}))
 
 
 @transformation()

@@ -5,11 +5,20 @@ from typing import Any
 import optax
 
 from ...catalogue import method
-from ...transforms import Flow, Signal, delay, flow, nonnegative, scheduled, transformation
+from ...transforms import (
+    Flow,
+    Signal,
+    delay,
+    flow,
+    fraction,
+    nonnegative,
+    scheduled,
+    transformation,
+)
 from ..wrappers.random_scaling import random_scaling
 
 
-@transformation(mu=nonnegative)
+@transformation(momentum=fraction, mu=nonnegative)
 def scale_by_shrinking_momentum(
     learning_rate: optax.ScalarOrSchedule, momentum: Any = 0.9, mu: Any = 0.0
 ) -> Flow:
@@ -20,7 +29,7 @@ def scale_by_shrinking_momentum(
 
     Args:
       learning_rate: eta; number or schedule. It is inside the buffer.
-      momentum: beta, in [0, 1).
+      momentum: beta, in [0, 1]; with 1, as in the authors' file, mu alone shrinks.
       mu: strength of the regulariser that shrinks the displacement.
 
     References:
@@ -41,7 +50,7 @@ def scale_by_shrinking_momentum(
     arxiv="2405.09742",
     learning_rate=1e-2,
 )
-@transformation(mu=nonnegative)
+@transformation(momentum=fraction, mu=nonnegative)
 def sgdm_random_scaling(
     learning_rate: optax.ScalarOrSchedule,
     momentum: Any = 0.9,

@@ -110,9 +110,10 @@ def polyak_momentum(
 
     def heavy_ball(g: Signal, value: Signal) -> Signal:
         last = delay(g, name="last_update")
-        gap = (value - f_min) / c + momentum * global_dot(g, last)
-        rate = divide_or_zero(gap, global_squared_norm(g))
-        rate = limited(rate if smoothness is None else rate + 1 / (2 * smoothness))
+        norm = global_squared_norm(g)
+        smooth = 0.0 if smoothness is None else norm / (2 * smoothness)
+        gap = (value - f_min) / c + momentum * global_dot(g, last) + smooth
+        rate = limited(divide_or_zero(gap, norm))
         return last << (momentum * last - rate * g >> decay_weights(weight_decay, rate))
 
     return flow(averaged if variant.endswith("mag") else heavy_ball, name="polyak_momentum")

@@ -18,7 +18,7 @@ from gradchain.optimizers import (
     sign_of_gradient,
 )
 from gradchain.transforms import radam_rectification
-from trajectory import assert_close, average, gradients, run, transcribed, tree
+from trajectories import assert_close, average, gradients, run, transcribed, tree
 
 B1, B2 = 0.7, 0.9
 RATE = optax.piecewise_constant_schedule(0.1, {2: 0.5, 5: 0.0})
@@ -34,7 +34,7 @@ def moments(g, memory):
 
 def check(opt, rule, steps=8, seed=0):
     params, grads = tree(seed), gradients(steps, seed + 1)
-    grads[3]["b"] = np.zeros(3)
+    grads[3]["b"] = np.zeros(4)
     assert_close(run(opt, params, grads), transcribed(rule, params, grads))
 
 

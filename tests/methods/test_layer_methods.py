@@ -540,6 +540,12 @@ def test_mup_scales_reach_rates_and_damping():
     )
     one, other = run(scaled(0.1, damping=0.2), data)[0], run(by_hand, data)[0]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), one, other)
+    entry = optimizers.mup_second_order(0.1, roles, 10, 30, inner_kwargs={"damping": 0.2})
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), run(entry, data)[0], other
+    )
+    with pytest.raises(ValueError, match="inner"):
+        optimizers.mup_second_order(0.1, roles, 10, 30, "foof")
     adam = optimizers.with_mup_scales(gradchain.optimizers.adam, roles, "adam", 10, 30)
     one, other = run(adam(0.3), data)[0][-1], run(gradchain.optimizers.adam(0.1), data)[0][-1]
     np.testing.assert_allclose(one["two"]["kernel"], other["two"]["kernel"], rtol=1e-12)

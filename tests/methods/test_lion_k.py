@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 from gradchain import optimizers
-from trajectories import MASK, by_leaf, compare, draws, falling, rate_at, run
+from trajectories import MASK, assert_close, by_leaf, draws, falling, rate_at, run
 
 
 def top_entries(x):
@@ -58,7 +58,7 @@ def test_follows_the_transcription(kappa):
     common = {"b1": 0.7, "b2": 0.8, "weight_decay": 0.3, "mask": MASK}
     got = run(optimizers.lion_k(falling, kappa, **common, **settings), params, grads)
     wanted = by_leaf(lion_k, params, grads, learning_rate=falling, subgradient=rule, **common)
-    compare(got, wanted)
+    assert_close(got, wanted)
 
 
 @pytest.mark.parametrize("kappa", MEMBERS)
@@ -104,5 +104,5 @@ def test_weight_decay_bounds_the_norm():
     opt = optimizers.lion_k(0.1, "l2", weight_decay=0.5)
     params = {"w": np.array([0.1, 0.2])}
     grads = [{"w": np.array([-3.0, -4.0])}] * 150
-    end = run(opt, params, grads)["w"][-1]
+    end = run(opt, params, grads)[-1]["w"]
     np.testing.assert_allclose(end, [1.2, 1.6], rtol=1e-3)

@@ -9,7 +9,7 @@ import optax
 import pytest
 from gradchain.optimizers import adafactor, frugal, galore
 from gradchain.transforms import flow, low_rank, random_basis, random_coordinates, svd_basis
-from trajectory import assert_close, average, gradients, run, transcribed, tree
+from trajectories import assert_close, average, gradients, run, transcribed, tree
 
 SHAPES = {"b": (3,), "e": (4, 4), "u": (3, 6), "w": (5, 4)}
 B1, B2, EPS = 0.7, 0.9, 1e-3

@@ -374,19 +374,19 @@ def test_ranger21_at_zero_weights_and_gradients_stays():
 # --- momentum ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mu", [0.0, 2.0])
-def test_random_scaling_scales_the_step_and_not_the_buffer(mu):
+@pytest.mark.parametrize(("momentum", "mu"), [(0.8, 0.0), (0.8, 2.0), (1.0, 2.0)])
+def test_random_scaling_scales_the_step_and_not_the_buffer(momentum, mu):
     draws = np.random.default_rng(1).exponential(size=12)
 
     def rule(theta, g, past, t):
         rate = RATES[t - 1]
-        d = past["d"] = 0.8 / (1 + rate * mu) * (past.get("d", 0) - rate * g)
+        d = past["d"] = momentum / (1 + rate * mu) * (past.get("d", 0) - rate * g)
         return theta + draws[t - 1] * d
 
     def sampler(key, count, params):
         return jnp.asarray(draws)[count]
 
-    follows(optimizers.sgdm_random_scaling(schedule, 0.8, mu, sampler=sampler), rule)
+    follows(optimizers.sgdm_random_scaling(schedule, momentum, mu, sampler=sampler), rule)
 
 
 def test_random_scaling_draws_one_exponential_scalar_per_step():
@@ -636,7 +636,7 @@ def test_polyak_momentum(variant, options):
 
 def test_a_zero_gradient_makes_no_polyak_step():
     zero = jnp.zeros(3)
-    for variant in ("smag", "hb"):
-        opt = optimizers.polyak_momentum(variant, smoothness=None)
-        updates, _ = opt.update(zero, opt.init(zero), zero, value=1.0)
+    for variant, smoothness in (("smag", None), ("hb", None), ("hb", 3.0)):
+        opt = optimizers.polyak_momentum(variant, weight_decay=0.5, smoothness=smoothness)
+        updates, _ = opt.update(zero, opt.init(zero), zero + 1, value=1.0)
         np.testing.assert_array_equal(updates, 0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain.optimizers import sgd, sgdw
-from trajectory import assert_close, gradients, run, transcribed, tree
+from trajectories import assert_close, gradients, run, transcribed, tree
 
 MOMENTUM = 0.8
 

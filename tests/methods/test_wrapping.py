@@ -24,7 +24,7 @@ from gradchain.optimizers import (
     sgd,
     sophia_h,
 )
-from trajectory import assert_close, average, gradients, run, transcribed, tree
+from trajectories import assert_close, average, gradients, run, transcribed, tree
 
 B1, B2, EPS = 0.7, 0.9, 1e-3
 both = lambda state, params: (params, gradchain.eval_params(state, params))  # noqa: E731

@@ -7,6 +7,7 @@ import optax
 import pytest
 from flows import PARAMS, close, gradient, run
 from gradchain import chain, flow, named
+from gradchain.optimizers import random_scaling, weight_prediction
 from gradchain.transforms import (
     FlowError,
     debias,
@@ -116,6 +117,15 @@ def test_when_holds_or_rests():
         assert seen == [1.0, idle, 1.5]
 
 
+def of_ones(opt, steps):
+    """What a transformation gives for gradients of 1."""
+    state, seen = opt.init(ONE), []
+    for _ in range(steps):
+        out, state = opt.update({"a": jnp.ones(1)}, state, ONE)
+        seen.append(int(out["a"][0]))
+    return seen
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -125,12 +135,25 @@ def test_when_holds_or_rests():
     ],
 )
 def test_reset_every(arguments, expected):
-    opt = reset_every(3, trace(1.0), **arguments)
-    state, seen = opt.init(ONE), []
-    for _ in range(7):
-        out, state = opt.update({"a": jnp.ones(1)}, state, ONE)
-        seen.append(int(out["a"][0]))
-    assert seen == expected
+    assert of_ones(reset_every(3, trace(1.0), **arguments), 7) == expected
+
+
+@pytest.mark.parametrize("inner", [optax.trace(1.0), chain(optax.identity(), optax.trace(1.0))])
+def test_reset_of_a_foreign_transformation(inner):
+    assert of_ones(reset_every(3, inner), 7) == [1, 2, 3, 1, 2, 3, 1]
+
+
+def test_a_foreign_count_goes_on_over_a_reset_or_starts_anew():
+    counting = optax.scale_by_schedule(lambda count: count + 1.0)
+
+    def restarting(restart):
+        def step(g):
+            return reset_when(step_count() == 3, counting, g, restart_count=restart)
+
+        return flow(step)
+
+    for restart, expected in ((False, [1, 2, 3, 4]), (True, [1, 2, 1, 2])):
+        assert of_ones(restarting(restart), 4) == expected
 
 
 def test_the_count_goes_on_over_a_reset_or_starts_anew():
@@ -157,6 +180,11 @@ def test_scheduled_state_names_of_a_reset_flow_are_its_own():
 def test_periods_are_checked(arguments):
     with pytest.raises(FlowError, match=r"every: (k|phase)="):
         every(inner=optax.identity(), **arguments)
+
+
+def test_random_draws_inside_a_flow_that_does_not_count():
+    drawn = random_scaling(optax.identity(), sampler=lambda key, count, params: count + 1.0)
+    assert of_ones(weight_prediction(drawn, prediction_steps=0), 3) == [1, 3, 6]
 
 
 def test_taps_and_random_draws_inside_follow_the_outer_step():

@@ -197,6 +197,7 @@ def test_catalogue_has_the_schedules():
         "ademamix_alpha_schedule", "ademamix_b3_schedule", "ranger21_schedule", "step_decay",
         "stage_decay", "exponential_to", "cosine_decay", "one_cycle", "one_cycle_momentum",
         "reduce_on_plateau", "sparsity_schedule", "spam_rewarmup", "last_iterate_schedule",
+        "pruning_schedule", "step_law", "scale_learning_rate",
     }  # fmt: skip
     assert expected <= set(SCHEDULES)
     assert all(getattr(s, name) is SCHEDULES[name].factory for name in expected)

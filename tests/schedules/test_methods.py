@@ -212,6 +212,14 @@ def test_ademamix_decay_keeps_its_digits_in_float32():
     assert abs(single - exact) < 6e-8
 
 
+def test_ademamix_decay_leaves_its_start_at_once_in_a_long_run():
+    """1 / ln b goes from -9.5 to -1e4: a step of 2^24 moves it, though 1 - 1/N is 1 in float32."""
+    exact = [float(s.ademamix_b3_schedule(0.9999, 0.9, 2**24 + 5)(c)) for c in (1, 2, 50)]
+    with jax.enable_x64(False):
+        single = [float(s.ademamix_b3_schedule(0.9999, 0.9, 2**24 + 5)(c)) for c in (1, 2, 50)]
+    np.testing.assert_allclose(single, exact, rtol=2e-7)
+
+
 # Ranger21
 
 

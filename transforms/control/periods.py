@@ -1,5 +1,6 @@
 """Running a transformation only at some steps, and starting it anew at others."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from ..notation.errors import FlowError
 from ..notation.foreign import Kernel, kernel_of
 from ..notation.functions import lift
 from ..notation.layout import make_state
-from ..notation.signal import Delay, Signal
+from ..notation.signal import Delay, Machine, Signal
 from ..notation.storage import filled, restored, zeros
 from ..notation.values import Leaves
 
@@ -182,14 +183,16 @@ class _Beside:
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
-def reset_every(k: int, inner: Flow, *, phase: int = 1, start: int = 2) -> Flow:
-    """Runs a flow whose delays start anew each k-th step, before that step is computed.
+def reset_every(
+    k: int, inner: optax.GradientTransformation, *, phase: int = 1, start: int = 2
+) -> Flow:
+    """Runs a transformation whose state starts anew each k-th step, before that step is computed.
 
     The step count goes on. A reset happens at the steps t >= start with t = phase (mod k).
 
     Args:
       k: period in steps.
-      inner: a flow.
+      inner: any transformation; see `reset_when`.
       phase: 1 resets before the steps k + 1, 2k + 1, ...
       start: first step at which it may happen.
     """
@@ -201,25 +204,72 @@ def reset_every(k: int, inner: Flow, *, phase: int = 1, start: int = 2) -> Flow:
     return flow(step)
 
 
-def reset_when(condition: Signal, inner: Flow, g: Signal, *, restart_count: bool = False) -> Signal:
-    """Sends `g` through a flow whose delays read as at the start wherever `condition` holds.
+def reset_when(
+    condition: Signal,
+    inner: optax.GradientTransformation,
+    g: Signal,
+    *,
+    restart_count: bool = False,
+) -> Signal:
+    """Sends `g` through a transformation whose state is as at the start wherever `condition` holds.
+
+    The delays of a flow read as at the start. Of other transformations, inside a flow or in its
+    place, the floating-point state is what `init` gives for the present params.
 
     Args:
       condition: a boolean scalar signal.
-      inner: a flow; transformations inside that are not flows keep their state.
+      inner: any transformation.
       g: its input.
-      restart_count: the flow's step count starts anew, too, so that its averages are debiased by
-        the number of steps since the reset.
+      restart_count: the step count (of other transformations, all integers) starts anew, too, so
+        that averages are debiased by the number of steps since the reset.
     """
+    target = inner if isinstance(inner, Flow) else flow(lambda g: g >> inner)
 
-    def restarted(past: Delay, copy: Any) -> Signal:
+    def restarted(past: Delay | Machine, copy: Any) -> Signal:
+        if isinstance(past, Machine):
+            kernel = _restarting(past.kernel, restart_count)
+            return Machine(kernel, (*copy.args, condition), copy.hint, copy.explicit)
         return lift(jnp.where, "reset")(condition, _start_of(past, copy), copy)
 
     if not restart_count:
-        return send(g, inner, restarted)
+        return send(g, target, restarted)
     since = delay(0, name="steps_since_reset")
     count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
-    return send(g, inner, restarted, since << count)
+    return send(g, target, restarted, since << count)
+
+
+def _restarting(kernel: Kernel, with_integers: bool) -> Kernel:
+    """The kernel with a last argument that says whether its state starts anew."""
+    kinds = (jnp.inexact, jnp.signedinteger) if with_integers else (jnp.inexact,)
+
+    def run(context: Context, state: Any, *values: Any) -> tuple[Any, Any]:
+        *inputs, due = values
+        fresh = kernel.init(context, *(_example(context, value) for value in inputs))
+
+        def chosen(old: Any, new: Any) -> Any:
+            starts = any(jnp.issubdtype(old.dtype, kind) for kind in kinds)
+            return jnp.where(due, new, old).astype(old.dtype) if starts else old
+
+        return kernel.update(context, jax.tree.map(chosen, state, fresh), *inputs)
+
+    def out(context: Context, *values: Any) -> Any:
+        return kernel.out(context, *values[:-1]) if kernel.out else values[0]
+
+    rebuild = kernel.rebuild
+    return replace(
+        kernel,
+        init=lambda context, *examples: kernel.init(context, *examples[:-1]),
+        update=run,
+        out=out,
+        rebuild=rebuild and (lambda children: _restarting(rebuild(children), with_integers)),
+    )
+
+
+def _example(context: Context, value: Any) -> Any:
+    if not isinstance(value, Leaves):
+        return value
+    params = context.params_like(value)
+    return value.map(lambda leaf: jax.tree.map(jnp.zeros_like, leaf)) if params is None else params
 
 
 def _start_of(past: Delay, copy: Delay) -> Any:

@@ -315,7 +315,7 @@ def _check_delays(builder: Builder) -> None:
             )
 
 
-Reader = Callable[[Delay, Signal], Signal]
+Reader = Callable[[Delay | Machine, Signal], Signal]
 
 
 def send(
@@ -326,8 +326,8 @@ def send(
     Args:
       signal: what is sent.
       target: a transformation, or a function made by `lift`.
-      reader: what the inner nodes read in place of each delay of the target, given the original
-        and its copy.
+      reader: what the inner nodes read in place of each delay, and of each node with a hand-written
+        state, of the target, given the original and its copy.
       clock: what the inner nodes read in place of the step count.
     """
     if isinstance(target, Flow):
@@ -365,8 +365,9 @@ def _splice(signal: Signal, inner: Flow, reader: Reader | None, clock: Signal | 
             copies[node.index] = copy
             if isinstance(node, Delay):
                 delays.append((node, copy))
-                copies[node.index] = reader(node, copy) if reader else copy
-                copies[node.index].scope = copy.scope
+            if reader and isinstance(node, Delay | Machine):
+                copies[node.index] = reader(node, copy)
+                copies[node.index].scope, copies[node.index].site = copy.scope, copy.site
     for original, copy in delays:
         copy.written = copied(original.written)
     for name, tapped in inner.graph.taps.items():

@@ -39,7 +39,8 @@ class Context:
     @property
     def step(self) -> Any:
         """The number of the outermost flow's step: that of a held node runs on while it rests."""
-        return self.extra.get(OUTER_STEP, self.count)
+        outer = self.extra.get(OUTER_STEP)  # None inside a flow that does not count
+        return self.count if outer is None else outer
 
     def inner_extra(self) -> dict[str, Any]:
         """The extra inputs for a transformation that runs inside this one."""
