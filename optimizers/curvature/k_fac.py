@@ -66,7 +66,8 @@ def scale_by_k_fac(
     $$X = Q_A \left[ (Q_A^T G Q_G) / (a g^T + \lambda) \right] Q_G^T .$$
 
     Other leaves pass unchanged. A layer whose X is not finite takes G instead; the tap
-    `fallbacks` counts them. Statistics that are not finite are left out.
+    `fallbacks` counts them. Statistics that are not finite are left out (tap
+    `statistics_are_finite`).
 
     Args:
       stat_decay: rho, in [0, 1).

@@ -8,6 +8,7 @@ from ...catalogue import method
 from ...transforms import (
     Flow,
     Signal,
+    all_finite,
     chain,
     count_from_1,
     cubic_subproblem,
@@ -19,8 +20,10 @@ from ...transforms import (
     positive,
     scale_by_learning_rate,
     scheduled,
+    tap,
     transformation,
     unflatten_tree,
+    where,
 )
 
 
@@ -34,7 +37,8 @@ def scale_by_lazy_cubic_newton(
 
     H is the full Hessian at the params of the steps 1, k + 1, ..., the gradient is fresh. The
     global minimiser leaves strict saddles even where the gradient vanishes. The spectrum of H is
-    kept (d^2 + d numbers): for small models.
+    kept (d^2 + d numbers): for small models. A step with a Hessian or a direction that is not
+    finite is left out (taps `curvature_is_finite`, `direction_is_finite`).
 
     Args:
       m: cubic regularisation, positive; number or schedule; theory: 6 k times the Lipschitz
@@ -51,7 +55,8 @@ def scale_by_lazy_cubic_newton(
     def step(g: Signal) -> Signal:
         hessian = g >> named("hessian", hessian_spectrum(update_interval))
         h = cubic_subproblem(hessian, scheduled(m), flatten_tree(g), solver_iterations)
-        return -unflatten_tree(h, g)
+        is_usable = tap("direction_is_finite", all_finite(h))
+        return -unflatten_tree(where(is_usable, h, 0.0), g)
 
     return flow(step)
 

@@ -8,6 +8,7 @@ from ...catalogue import method
 from ...transforms import (
     Flow,
     Signal,
+    all_finite,
     chain,
     check_choice,
     flatten_tree,
@@ -21,8 +22,10 @@ from ...transforms import (
     scheduled,
     shifted_solve,
     sqrt,
+    tap,
     transformation,
     unflatten_tree,
+    where,
 )
 
 REGULARIZATIONS = ("gradient", "constant")
@@ -45,7 +48,9 @@ def scale_by_lazy_newton(
     between costs O(d^2). For small models, or few parameters of a large one (`mask`).
 
     Directions in which H + lam I vanishes up to rounding are left out. An indefinite H may give a
-    direction towards a saddle: `lazy_cubic_newton` does not. float64 is recommended.
+    direction towards a saddle: `lazy_cubic_newton` does not. float64 is recommended. A
+    step with a Hessian or a direction that is not finite is left out (taps `curvature_is_finite`,
+    `direction_is_finite`).
 
     Args:
       m: regularisation; theory: 3 k times the Lipschitz constant of the Hessian.
@@ -64,7 +69,9 @@ def scale_by_lazy_newton(
         hessian = g >> named("hessian", hessian_spectrum(update_interval))
         is_constant = regularization == "constant"
         shift = scheduled(damping) if is_constant else sqrt(scheduled(m) * leaf_norm(flat))
-        return unflatten_tree(shifted_solve(hessian, shift, flat), g)
+        u = shifted_solve(hessian, shift, flat)
+        is_usable = tap("direction_is_finite", all_finite(u))
+        return unflatten_tree(where(is_usable, u, 0.0), g)
 
     return flow(step)
 

@@ -18,6 +18,7 @@ from ...transforms import (
     flow,
     gram_like,
     gram_update,
+    lone_solve,
     named,
     on_leaves,
     positive,
@@ -42,7 +43,8 @@ def scale_by_m_fac(num_grads: int = 1024, damping: Any = 1e-5, window_dtype: Any
     All leaves form one vector of d entries. F is never formed: an inner product with each kept
     gradient and a Cholesky decomposition of the m x m matrix of such products give u in
     O(d m + m^3). The divisor is m also while the window fills. A gradient that is not finite
-    enters as zero.
+    enters as zero (tap `gradient_is_finite`); where rounding has made the system of the window
+    singular, the newest gradient is taken alone (tap `window_is_regular`).
 
     The state is m times the size of the model: that is the price of the method.
 
@@ -64,7 +66,9 @@ def scale_by_m_fac(num_grads: int = 1024, damping: Any = 1e-5, window_dtype: Any
         slot = ring_slot(num_grads)
         gram = delay(gram_like(rows), name="gram")
         gram << gram_update(gram, rows, slot)
-        return unflatten_tree(window_solve(rows, gram.written, slot, damping), g)
+        u = window_solve(rows, gram.written, slot, damping)
+        is_regular = tap("window_is_regular", all_finite(u))
+        return unflatten_tree(where(is_regular, u, lone_solve(rows, slot, damping)), g)
 
     return flow(step)
 

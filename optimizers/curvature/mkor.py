@@ -13,6 +13,7 @@ from ...transforms import (
     Signal,
     across_devices,
     add_decayed_weights,
+    all_finite,
     blend_identity,
     chain,
     check_choice,
@@ -35,6 +36,7 @@ from ...transforms import (
     sandwich,
     scale_by_learning_rate,
     step_count,
+    tap,
     trace,
     transformation,
     when,
@@ -87,7 +89,8 @@ def scale_by_mkor(
     X = J_A G J_G, rescaled to the norms of G: times (|dW| + |db|) / (|X_W| + |X_b|).
 
     Other leaves pass unchanged. A layer whose X is not finite, or zero, takes G instead; the tap
-    `fallbacks` counts the former. Updates of J that are not finite are left out.
+    `fallbacks` counts the former. Updates of J that are not finite are left out; the tap
+    `statistics_are_finite` is then false.
 
     Args:
       update_interval: see above.
@@ -126,16 +129,18 @@ def scale_by_mkor(
             rule = {"paper": _paper_rule, "sherman_morrison": _exact_rule}[variant]
             bounds = (stabilization_threshold, stabilization_factor)
             new = tuple(rule(_stabilised(J, *bounds), u, gamma) for J, u in ((JA, a), (JG, d)))
+        tap("statistics_are_finite", all_finite(*new))
         return inverses << pair(*(finite_or(n, J) for n, J in zip(new, (JA, JG), strict=True)))
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
         due = lift(lambda t: ((t - 1) % update_interval == 0) | (t <= warmup_steps), "due")
         G = layer_matrices(g, layer_inputs, layers, first_order)
         J = when(due(step_count()), named("inverses", flow(refresh)), g)
-        X = finite_or_plain(sandwich(J[0], G, J[1]), G)
+        X = sandwich(J[0], G, J[1])
         size = layer_norms(X, g, layers)
-        scale = layer_norms(G, g, layers) / where(size > 0, size, 1.0)
-        return join_layers(where(size > 0, X * scale, G), g, layers)
+        scale = layer_norms(G, g, layers) / where(size == 0, 1.0, size)
+        X = where(size == 0, G, X * scale)
+        return join_layers(finite_or_plain(X, G), g, layers)
 
     return flow(step)
 

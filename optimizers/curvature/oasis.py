@@ -166,7 +166,8 @@ def oasis(
             rate = adgd_step_size(
                 rate, params, g, lambda at: gradient(value_fn, at, previous_grads), scale
             )
+            tap("rate", rate)
         direction = _direction(g, momentum) / scale >> add_decayed_weights(weight_decay, mask)
-        return -tap("rate", rate) * direction
+        return -rate * direction
 
     return flow(step)

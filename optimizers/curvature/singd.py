@@ -12,6 +12,7 @@ from ...transforms import (
     Layers,
     Signal,
     add_decayed_weights,
+    all_finite,
     chain,
     count_from_0,
     decay_rate,
@@ -32,6 +33,7 @@ from ...transforms import (
     starting_at,
     step_count,
     structure_named,
+    tap,
     trace,
     transformation,
 )
@@ -64,7 +66,7 @@ def scale_by_singd(
 
     all from the K and C of before; then X = K K^T G C C^T. Other leaves pass unchanged. A layer
     whose X is not finite takes G instead; the tap `fallbacks` counts them. Factors never become
-    infinite: such an update of theirs is left out.
+    infinite: such an update of theirs is left out, and the tap `statistics_are_finite` is false.
 
     Args:
       damping: lambda.
@@ -107,6 +109,7 @@ def scale_by_singd(
         rate = lift(lambda run: rate_at((run - 1) * update_interval), "lr_cov")(step_count())
         bK, bC = (rate / maximum(1.0, _largest(m)) if normalize_lr_cov else rate for m in (mK, mC))
         moved = pair(K - bK * matmul(K, mK), C - bC * matmul(C, mC))
+        tap("statistics_are_finite", all_finite(moved))
         momenta << finite_or(pair(mK, mC), momenta)
         return factors << finite_or(moved, factors)
 

@@ -95,7 +95,7 @@ def scale_by_stochastic_newton_filter(
         is_usable = tap("curvature_is_finite", all_finite(flat))
         past << choose(is_usable, belief, past)
         u = unflatten_tree(where(is_usable, flat, 0.0), g)
-        s = 1.0
+        s: Any = 1.0
         if line_search:
             s = backtracking(
                 value_fn,

@@ -3,7 +3,7 @@
 from .block_average import block_average
 from .cubic import cubic_subproblem
 from .dense import Spectrum, dense_hessian, hessian_spectrum, shifted_solve, spectrum
-from .dual import gram_like, gram_update, window_solve
+from .dual import gram_like, gram_update, lone_solve, window_solve
 from .gauss_newton import (
     bartlett_diagonal,
     gauss_newton_bartlett,
@@ -13,7 +13,7 @@ from .gauss_newton import (
 from .hessian import gradient, hessian_vector_product, hutchinson
 from .kalman import Gaussian, choose, discriminative_update, gaussian, kalman_predict, whitened_mean
 from .pairs import given_or, hessian_along
-from .safeguards import all_finite, finite_curvature, with_floor
+from .safeguards import all_finite, finite_curvature, tapped_curvature, with_floor
 
 __all__ = [
     "Gaussian",
@@ -39,8 +39,10 @@ __all__ = [
     "hessian_vector_product",
     "hutchinson",
     "kalman_predict",
+    "lone_solve",
     "shifted_solve",
     "spectrum",
+    "tapped_curvature",
     "whitened_mean",
     "window_solve",
     "with_floor",

@@ -50,14 +50,21 @@ def _newest_solved(rows: Any, gram: Any, slot: Any, damping: Any) -> Any:
     size = len(rows)
     newest = (jnp.arange(size) == slot).astype(rows.dtype)
     x = size * matmul(dual_solve(gram, size * damping, newest), rows)
-    alone = size * rows[slot] / (size * damping + jnp.sum(rows[slot] ** 2))
-    return jnp.where(jnp.all(jnp.isfinite(x)), x, alone)
+    return x
+
+
+def _newest_alone(rows: Any, slot: Any, damping: Any) -> Any:
+    size = len(rows)
+    return size * rows[slot] / (size * damping + jnp.sum(rows[slot] ** 2))
 
 
 window_solve = lift(_newest_solved, "window_solve")
 """`window_solve(rows, gram, slot, damping)`: (damping I + R^T R / m)^{-1} times row `slot` of R.
 
 For m rows. Since the right-hand side is itself a row, this is m R^T (R R^T + m damping I)^{-1} e:
-no difference is taken, so no digits are lost to a small damping. Where rounding has made the
-system singular, the other rows are left out.
+no difference is taken, so no digits are lost to a small damping. Not a number where rounding
+has made the system singular.
 """
+
+lone_solve = lift(_newest_alone, "lone_solve")
+"""`lone_solve(rows, slot, damping)`: the same without the other rows; always finite."""

@@ -18,7 +18,7 @@ from ..trees.random import Sampler, random_key
 from .dense import replaced
 from .dual import dual_solve, matmul
 from .hessian import array_closure, scalar_closure
-from .safeguards import finite_curvature
+from .safeguards import tapped_curvature
 
 LOSSES = ("mse", "ce", "bce")
 
@@ -86,7 +86,7 @@ def bartlett_diagonal(
         logits_fn: Signal | None = None,
         hessian_diag: Signal | None = None,
     ) -> Signal:
-        return _diagonal(
+        estimate = _diagonal(
             logits_fn,
             hessian_diag,
             params,
@@ -95,6 +95,7 @@ def bartlett_diagonal(
             batch_size=batch_size,
             sampler=sampler,
         )
+        return tapped_curvature(estimate)
 
     return flow(step)
 
@@ -110,7 +111,7 @@ def _diagonal_of(
     sampler: Sampler | None,
 ) -> Leaves:
     if ready is not None:
-        return ready.map(finite_curvature)
+        return ready.map(working)
     if logits_fn is None:
         raise FlowError(missing_input(context.label, "logits_fn"))
     at = context.whole
@@ -119,7 +120,7 @@ def _diagonal_of(
     labels = None if sampler is None else sampler(key, context.step - 1, params.tree())
     estimate = gauss_newton_bartlett(logits_fn, at.tree(), key, batch_size, labels)
     found = Leaves.up_to(at.treedef, estimate)
-    return params.map(lambda _, leaf: finite_curvature(leaf), found)
+    return params.map(lambda _, leaf: leaf, found)
 
 
 def _only_logits(logits_fn: Any) -> Any:

@@ -15,7 +15,7 @@ from ..notation.needs import missing_input
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing, working
 from ..trees.random import DISTRIBUTIONS, Sampler, drawn_like, random_key
-from .safeguards import finite_curvature
+from .safeguards import tapped_curvature
 
 
 def hessian_vector_product(value_fn: Signal, params: Signal, vector: Signal) -> Signal:
@@ -132,7 +132,7 @@ def hutchinson(
         value_fn: Signal | None = None,
         hessian_diag: Signal | None = None,
     ) -> Signal:
-        return _diagonal(
+        estimate = _diagonal(
             value_fn,
             hessian_diag,
             params,
@@ -141,6 +141,7 @@ def hutchinson(
             num_samples=num_samples,
             draw=partial(drawn_like, distribution=probe, sampler=sampler),
         )
+        return tapped_curvature(estimate)
 
     return flow(step)
 
@@ -156,7 +157,7 @@ def _diagonal_of(
     draw: Any,
 ) -> Leaves:
     if ready is not None:
-        return ready.map(finite_curvature)
+        return ready.map(working)
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
 
@@ -170,7 +171,7 @@ def _diagonal_of(
     total = estimate(fresh)
     if num_samples > 1:
         total = jax.lax.scan(add, total, jnp.arange(1, num_samples))[0]
-    return total.map(lambda x: finite_curvature(x / num_samples))
+    return total.map(lambda x: x / num_samples)
 
 
 _diagonal = lift_tree(

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from ..notation.build import tap
 from ..notation.checks import check_choice
-from ..notation.functions import lift_tree, maximum
+from ..notation.functions import lift, lift_tree, maximum
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 
@@ -32,9 +34,22 @@ def finite_curvature(x: Any) -> Any:
 
 
 def _all_finite(*trees: Leaves) -> Any:
-    leaves = [jnp.all(jnp.isfinite(leaf)) for tree in trees for leaf in tree.present()]
+    leaves = [jnp.all(jnp.isfinite(x)) for tree in trees for x in jax.tree.leaves(tree.present())]
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
 
 
 all_finite = lift_tree(_all_finite, "all_finite")
 """True as a scalar signal if every entry of these trees is finite."""
+
+
+def tapped_curvature(raw: Signal) -> Signal:
+    """A curvature tree after `finite_curvature`; the tap "curvature_is_finite" says if it changed.
+
+    Args:
+      raw: a tree signal.
+    """
+    tap("curvature_is_finite", all_finite(raw))
+    return _finite(raw)
+
+
+_finite = lift(finite_curvature, "finite_curvature")

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..curvature.safeguards import all_finite
 from ..notation.build import Flow, delay, flow, tap
 from ..notation.checks import transformation
 from ..notation.functions import lift, reduce_leaves
@@ -26,7 +27,8 @@ def factor_average(decay: Any) -> Flow:
 
         S_t = decay S_{t-1} + (1 - decay) M_t,    S_0 = I
 
-    A moment that is not finite leaves the average as it was.
+    A moment that is not finite leaves the average as it was; the tap "statistics_are_finite" says
+    so.
 
     Args:
       decay: in [0, 1).
@@ -34,6 +36,7 @@ def factor_average(decay: Any) -> Flow:
 
     def step(moment: Signal) -> Signal:
         past = delay(moment, identity_like)
+        tap("statistics_are_finite", all_finite(moment))
         return past << finite_or(decay * past + (1 - decay) * moment, past)
 
     return flow(step)
