@@ -108,10 +108,10 @@ def leaf_loop(opt: Any, params: Any) -> Runner:
 
     def step(carried: Any, grads: Any) -> Any:
         params, state = dict(carried[0]), dict(carried[1])
-        before: Any = ()
+        before = jnp.zeros(())
         for name, p in params.items():
             # With dozens of factorisations at a time, XLA's few threads for the CPU get stuck.
-            g, _ = jax.lax.optimization_barrier((grads[name], before))
+            g = jnp.where(jnp.any(jnp.isinf(before)), 0, grads[name])
             update, state[name] = opt.update({"leaf": g}, state[name], {"leaf": p})
             before = update["leaf"]
             params[name] = optax.apply_updates(p, before)
