@@ -29,3 +29,11 @@ class PlainRoot:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PlainRoot())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the catalogue's tests of one method on one worker, to share what they compile."""
+    for item in items:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+        if "catalogue" in item.path.parts and isinstance(name, str):
+            item.add_marker(pytest.mark.xdist_group(name))

@@ -19,8 +19,8 @@ def data() -> tuple[Any, Any]:
 
 
 def start(dtype: Any = jnp.float32) -> Any:
-    """Parameters of 64 -> 24 -> 10, kernels (in, out)."""
-    sizes = (64, 24, 10)
+    """Parameters of 64 -> 16 -> 10, kernels (in, out)."""
+    sizes = (64, 16, 10)
     keys = jax.random.split(jax.random.key(1), len(sizes))
     return {
         f"l{i}": {

@@ -147,8 +147,11 @@ SHARDING_TESTS = (
 
 
 @pytest.mark.parametrize("name", ONLY_GRADIENTS)
-@pytest.mark.parametrize("test", SHARDING_TESTS)
-def test_sharding(name, test):
-    """On a mesh of eight simulated devices; their version guard compares strings, so patch it."""
+def test_sharding(name):
+    """On a mesh of eight simulated devices; their version guard compares strings, so patch it.
+
+    In one test, because each body compiles what the one before has compiled.
+    """
     with mock.patch.object(sharding.jax, "__version__", "9.9.9"):
-        body_of(sharding.ShardingTest, test)(Asserting(), method_named(name).build())
+        for test in SHARDING_TESTS:
+            body_of(sharding.ShardingTest, test)(Asserting(), method_named(name).build())

@@ -29,11 +29,19 @@ def test_needs_come_from_everything_inside_params_first():
 def test_a_missing_input_is_named_with_the_call_that_passes_it():
     opt = chain(optax.identity(), polyak())
     state = opt.init(PARAMS)
-    with pytest.raises(ValueError, match=r"chain needs `value` .*update\(.*value=\.\.\.\)"):
+    with pytest.raises(ValueError, match=r"chain: polyak needs `value` .*update\(.*value=\.\.\.\)"):
         opt.update(PARAMS, state, PARAMS)
     decayed = chain(add_decayed_weights(0.1))
-    with pytest.raises(ValueError, match=r"needs `params` .*update\(grads, state, params\)"):
+    with pytest.raises(
+        ValueError, match=r"add_decayed_weights needs `params` .*update\(grads, state, params\)"
+    ):
         decayed.update(PARAMS, decayed.init(PARAMS))
+
+
+def test_a_missing_input_of_an_inner_method_is_told_with_the_outer_one():
+    held = flow(lambda g: g >> every(2, polyak()), name="held")
+    with pytest.raises(ValueError, match="held: polyak needs `value`"):
+        held.update(PARAMS, held.init(PARAMS), PARAMS)
 
 
 def test_an_input_is_found_by_the_name_of_the_parameter():

@@ -6,8 +6,17 @@ import optax
 import pytest
 from flows import PARAMS, close, gradient, run
 from gradchain import chain, flow, named, observe, observed, tap
-from gradchain.optimizers import adamw
-from gradchain.transforms import FlowError, ema, every, global_norm, lift, trace
+from gradchain.optimizers import adamw, lookahead, weight_prediction
+from gradchain.transforms import (
+    FlowError,
+    either,
+    ema,
+    every,
+    global_norm,
+    lift,
+    step_count,
+    trace,
+)
 
 
 def tapped():
@@ -136,3 +145,19 @@ class TestInside:
         inner = flow(lambda g: g >> named("mu", trace(0.5)), name="inner")
         bare = chain(named("held", every(2, chain(inner, optax.scale(3.0)))))
         assert jaxpr(self.held()) == jaxpr(bare)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: lookahead(inner, sync_period=2, pullback_momentum="pullback"),
+        weight_prediction,
+        lambda inner: flow(lambda g: either(step_count() < 9, inner, optax.identity(), g)),
+    ],
+    ids=["pulled_back", "shown_other_params", "one_of_two"],
+)
+def test_every_node_that_runs_a_flow_is_transparent(wrap):
+    """The norm that the inner flow sees is read through whatever runs it."""
+    _, state = run(observe(wrap(tapped()), "norm"), steps=1)
+    expected = optax.tree.norm(jax.tree.map(jnp.sin, gradient(1)))
+    close(observed(state)["norm"], expected)

@@ -203,3 +203,11 @@ def test_params_only_where_they_are_used():
         chain(decay_weights(0.1)).update(PARAMS, chain(decay_weights(0.1)).init(PARAMS))
     opt = chain(add_decayed_weights(0.0), decay_weights(0.0), scale_by_learning_rate(1.0))
     close(opt.update(PARAMS, opt.init(PARAMS))[0], jax.tree.map(jnp.negative, PARAMS))
+
+
+def test_a_size_that_is_injected_as_an_array_is_refused_by_name():
+    opt = optax.inject_hyperparams(gradchain.optimizers.galore)(0.1, rank=2)
+    with pytest.raises(ValueError, match=r"galore: rank sets a size .*static_args"):
+        opt.init(PARAMS)
+    opt = optax.inject_hyperparams(gradchain.optimizers.galore, static_args=("rank",))(0.1, rank=2)
+    opt.init(PARAMS)

@@ -37,6 +37,10 @@ def pull_back_momentum(
     Raises:
       FlowError: in `init`, for an inner state without momentum.
     """
+    return stateful(_pulling(inner, weight), g, at)
+
+
+def _pulling(inner: optax.GradientTransformation, weight: Any) -> Kernel:
     kernel = kernel_of(inner)
 
     def init(context: Context, value: Any, at: Any) -> Any:
@@ -69,8 +73,16 @@ def pull_back_momentum(
     def out(context: Context, value: Any, at: Any) -> Any:
         return kernel.out(context, value) if kernel.out else value
 
-    whole = Kernel(kernel.name, init, run, out, kernel.needs, children=(inner,))
-    return stateful(whole, g, at)
+    return Kernel(
+        kernel.name,
+        init,
+        run,
+        out,
+        kernel.needs,
+        children=(inner,),
+        inside=lambda state: (state if weight is None else state.inner,),
+        rebuild=lambda children: _pulling(children[0], weight),
+    )
 
 
 def _momenta(state: Any) -> tuple[Any, ...]:

@@ -31,11 +31,11 @@ def either(
       second: any transformation.
       g: the input of both.
     """
-    return stateful(_branches(kernel_of(first), kernel_of(second), (first, second)), g, condition)
+    return stateful(_branches((first, second)), g, condition)
 
 
-def _branches(first: Kernel, second: Kernel, children: tuple[Any, ...]) -> Kernel:
-    kernels = (first, second)
+def _branches(children: tuple[Any, ...]) -> Kernel:
+    first, second = kernels = tuple(map(kernel_of, children))
 
     def init(context: Context, value: Any, condition: Any) -> Any:
         states = [kernel.init(context, value) for kernel in kernels]
@@ -56,7 +56,16 @@ def _branches(first: Kernel, second: Kernel, children: tuple[Any, ...]) -> Kerne
         return first.out(context, value) if first.out else value
 
     needs = tuple(dict.fromkeys((*first.needs, *second.needs)))
-    return Kernel(f"either_{first.name}", init, run, out, needs, children=children)
+    return Kernel(
+        f"either_{first.name}",
+        init,
+        run,
+        out,
+        needs,
+        children=children,
+        inside=lambda state: (state.first, state.second),
+        rebuild=_branches,
+    )
 
 
 @transformation()

@@ -20,6 +20,10 @@ def send_at(params: Signal, g: Signal, inner: optax.GradientTransformation) -> S
       g: its input.
       inner: any transformation.
     """
+    return stateful(_shown_other_params(inner), g, params)
+
+
+def _shown_other_params(inner: optax.GradientTransformation) -> Kernel:
     kernel = kernel_of(inner)
 
     def elsewhere(context: Context, at: Leaves) -> Context:
@@ -34,15 +38,16 @@ def send_at(params: Signal, g: Signal, inner: optax.GradientTransformation) -> S
     def out(context: Context, value: Any, at: Any) -> Any:
         return kernel.out(context, value) if kernel.out else value
 
-    needs = tuple(name for name in kernel.needs if name != "params")
-    shown = Kernel(
-        kernel.name,
-        init,
-        run,
-        out,
-        needs,
-        arguments=kernel.arguments,
+    def rebuilt(children: tuple[Any, ...]) -> Kernel:
+        return _shown_other_params(*children)
+
+    return dataclasses.replace(
+        kernel,
+        init=init,
+        update=run,
+        out=out,
+        needs=tuple(name for name in kernel.needs if name != "params"),
         children=kernel.children or (inner,),
-        stateless=kernel.stateless,
+        inside=kernel.inside if kernel.children else None,
+        rebuild=kernel.rebuild and rebuilt,
     )
-    return stateful(shown, g, params)

@@ -9,6 +9,7 @@ import jax.scipy.linalg as linalg
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import Selector, lift, lift_tree, selected
+from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
 from .layers import layer_name, leaf_names
@@ -61,6 +62,7 @@ def _indices(tree: Leaves, pairs: Pairs) -> list[tuple[int, int]]:
 
 
 def _solve_gram(x: Any, factor: Any, damping: Any) -> Any:
+    x, factor = replicated(x), replicated(factor)
     gram = factor.T @ factor + damping * jnp.eye(factor.shape[-1], dtype=factor.dtype)
     return linalg.cho_solve((jnp.linalg.cholesky(gram), True), x.T).T
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.functions import lift
+from ..notation.sharding import replicated
 from ..notation.signal import Signal
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -36,7 +37,7 @@ def newton_schulz(
     """
 
     def orthogonalised(m: Any) -> Any:
-        x = m.astype(dtype or m.dtype)
+        x = replicated(m).astype(dtype or m.dtype)
         norm = jnp.sqrt(jnp.sum(jnp.abs(x) ** 2, axis=(-2, -1), keepdims=True))
         x = x / jnp.where(norm + eps == 0, 1, norm + eps)
         tall = x.shape[-2] > x.shape[-1]

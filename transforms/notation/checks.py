@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import jax
+
 from .build import Flow
 from .errors import FlowError
 from .signal import Signal
@@ -64,6 +66,28 @@ RANGES: dict[str, Interval] = {
 }
 """The ranges of arguments whose names mean the same everywhere."""
 
+SIZES = frozenset(
+    {
+        "block_size",
+        "capacity",
+        "channel_axis",
+        "fan_in_axis",
+        "history",
+        "max_dim",
+        "max_halvings",
+        "max_linesearch_steps",
+        "min_dim_size_to_factor",
+        "num_grads",
+        "num_groups",
+        "num_samples",
+        "rank",
+        "solver_iterations",
+        "target_ndim",
+        "warmup_samples",
+    }
+)
+"""Integers that set shapes or the length of loops: they are never arrays."""
+
 
 def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
     """Decorates a factory of transformations.
@@ -106,6 +130,11 @@ def _bind(
 def check(label: str, values: Mapping[str, Any], allowed: Mapping[str, Interval | None]) -> None:
     """Raises FlowError for the first value outside its interval, naming argument and range."""
     for name, value in values.items():
+        if name in SIZES and isinstance(value, jax.Array):
+            raise FlowError(
+                f"{label}: {name} sets a size and must be a Python int, not an array; "
+                f"inject with gradchain.inject_hyperparams, or name it in static_args"
+            )
         interval = allowed.get(name)
         if interval is None or value is None or isinstance(value, Signal) or callable(value):
             continue

@@ -11,6 +11,7 @@ from .values import Leaves, fit_scalar, is_missing, is_strong_scalar
 
 OUTER_STEP = "outer_step"
 OUTER_PARAMS = "outer_params"
+OUTER_LABEL = "outer_label"
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Context:
     """What is known while a graph runs.
 
     Attributes:
-      label: the method's name.
+      label: the method's name, behind those of the methods that it runs inside.
       treedef: structure of the gradient.
       params: the params in working precision, None if `update` was not given them.
       extra: the further inputs by name, `value` and so on.
@@ -42,7 +43,8 @@ class Context:
 
     def inner_extra(self) -> dict[str, Any]:
         """The extra inputs for a transformation that runs inside this one."""
-        return {OUTER_STEP: self.step, OUTER_PARAMS: self.whole, **self.extra}
+        known = {OUTER_STEP: self.step, OUTER_PARAMS: self.whole, **self.extra}
+        return {**known, OUTER_LABEL: self.label}
 
     @property
     def whole(self) -> Any:

@@ -96,7 +96,9 @@ def flow_kernel(inner: Any) -> Kernel:
 
     return Kernel(
         inner.state_name or inner.label,
-        lambda context, example: runner.init_on(example, context.params_like(example)),
+        lambda context, example: runner.init_on(
+            example, context.params_like(example), context.label
+        ),
         run,
         out=lambda context, shape: runner.output_shape(shape),
         needs=inner.needs,

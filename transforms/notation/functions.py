@@ -144,7 +144,8 @@ def _norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 def _dot(x: Any, y: Any) -> Any:
-    return jnp.real(jnp.vdot(x, y))
+    # Not vdot: it flattens, which a leaf that is spread over a mesh does not allow.
+    return jnp.sum(jnp.real(jnp.conj(x) * y))
 
 
 def _max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .context import Context, leaf_by_leaf
+from .context import OUTER_LABEL, Context, leaf_by_leaf
 from .errors import FlowError
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .needs import missing_input
 from .shapes import Shapes
+from .sharding import resharded
 from .signal import Clock, Delay, Function, Input, Machine, Signal
 from .storage import example, filled, initial, read, written
 from .values import Leaves, is_missing, scalar_dtype, working
@@ -42,13 +43,13 @@ class Runner:
         leaves = checked(Leaves.of(params), "params", self.label)
         return self.init_on(leaves.map(working), leaves)
 
-    def init_on(self, examples: Leaves, given: Leaves | None = None) -> Any:
+    def init_on(self, examples: Leaves, given: Leaves | None = None, outer: str = "") -> Any:
         """The state for a signal like `examples`: the params, or zeros of other shapes."""
-        context = self._starting(examples, given)
+        context = self._starting(examples, given, outer)
         shapes = Shapes(context)
         values = {}
         for node in self.graph.slots:
-            with located(self.label, node):
+            with located(context.label, node):
                 values[node.index] = _initial(node, context, shapes)
         return self._packed(values, self._nothing_observed(shapes), jnp.zeros((), jnp.int32))
 
@@ -56,9 +57,9 @@ class Runner:
         """Abstract value of what comes out for a signal like `examples`."""
         return Shapes(self._starting(examples, None)).require(self.graph.output, self.label)
 
-    def _starting(self, examples: Leaves, given: Leaves | None) -> Context:
+    def _starting(self, examples: Leaves, given: Leaves | None, outer: str = "") -> Context:
         dtype = scalar_dtype(examples.present())
-        return Context(self.label, examples.treedef, examples, {}, None, dtype, given)
+        return Context(self._label_in(outer), examples.treedef, examples, {}, None, dtype, given)
 
     def _nothing_observed(self, shapes: Shapes) -> dict[str, Any]:
         zeros = {}
@@ -79,35 +80,53 @@ class Runner:
         self, incoming: Leaves, state: Any, given: Leaves | None, extra: dict[str, Any]
     ) -> tuple[Any, Any]:
         """One step on flattened trees; what comes out may have any shape."""
-        self._demand_inputs(given, extra)
-        context = self._context(incoming, given, extra, state)
-        stored: dict[int, Any] = {}
-        self.layout.unpack(state, stored)
+        label = self._label_in(extra.get(OUTER_LABEL, ""))
+        stored, count = self._read(state, label)
+        params = None if given is None else given.map(working)
+        dtype = scalar_dtype((given or incoming).present())
+        context = Context(label, incoming.treedef, params, extra, count, dtype, given)
+        self._demand_inputs(context)
         env = self._walk(incoming, stored, context)
         observed = {name: _exposed(env[s.index]) for name, s in self.graph.observed.items()}
         return env[self.graph.output.index], self._packed(stored, observed, context.count)
 
-    def _demand_inputs(self, given: Leaves | None, extra: dict[str, Any]) -> None:
-        for name, node in self.graph.inputs.items():
-            value = given if name == "params" else extra.get(name)
-            if value is None and not node.optional:
-                raise FlowError(missing_input(self.label, name))
+    def _label_in(self, outer: str) -> str:
+        return f"{outer}: {self.label}" if outer else self.label
 
-    def _context(self, incoming: Leaves, given: Leaves | None, extra: Any, state: Any) -> Context:
-        count = optax.safe_increment(field_of(state, COUNT)) if self.graph.uses_clock else None
-        params = None if given is None else given.map(working)
-        dtype = scalar_dtype((given or incoming).present())
-        return Context(self.label, incoming.treedef, params, extra, count, dtype, given)
+    def _demand_inputs(self, context: Context) -> None:
+        for name, node in self.graph.inputs.items():
+            value = context.given if name == "params" else context.extra.get(name)
+            if value is None and not node.optional:
+                raise FlowError(missing_input(self._label_of_user(node, context), name))
+
+    def _label_of_user(self, node: Signal, context: Context) -> str:
+        """The method's name; of a chain also that of the part that uses the node."""
+        users = (n.scope for n in self.graph.live if any(arg is node for arg in n.args))
+        scope = next(users, self.graph.builder.scope)
+        while scope.parent is not None and scope.parent.parent is not None:
+            scope = scope.parent
+        is_part = self.is_chain and self.label == "chain" and scope.parent is not None
+        return f"{context.label}: {scope.label}" if is_part else context.label
+
+    def _read(self, state: Any, label: str) -> tuple[dict[int, Any], Any]:
+        """What the slots hold, by node index, and the number of this step."""
+        stored: dict[int, Any] = {}
+        try:
+            self.layout.unpack(state, stored)
+            count = optax.safe_increment(field_of(state, COUNT)) if self.graph.uses_clock else None
+        except FlowError as error:
+            raise FlowError(f"{label}: {error}") from error
+        return stored, count
 
     def _walk(self, incoming: Leaves, stored: dict[int, Any], context: Context) -> dict[int, Any]:
         """Evaluates the nodes in order, and replaces what the delays and machines keep."""
         env: dict[int, Any] = {}
         for node in self.graph.live:
-            with located(self.label, node):
+            with located(context.label, node):
                 env[node.index] = self._evaluated(node, env, stored, incoming, context)
         for node in self.graph.slots:
             if isinstance(node, Delay):
-                with located(self.label, node):
+                with located(context.label, node):
                     value = self._value(node.written, env)
                     stored[node.index] = written(node, value, stored[node.index])
         return env
@@ -209,7 +228,12 @@ def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> 
                 f"{label}: the update of leaf {incoming.path(index)} has shape "
                 f"{jnp.shape(leaf)}, the parameter {jnp.shape(param)}"
             )
-    return value.map(lambda leaf, param: leaf.astype(param.dtype), like).tree()
+    return value.map(_fitted, like).tree()
+
+
+def _fitted(leaf: Any, param: Any) -> Any:
+    leaf = leaf.astype(param.dtype)
+    return resharded(leaf, param) if leaf.shape == param.shape else leaf
 
 
 def matching(incoming: Leaves, params: Any, label: str) -> Leaves:

@@ -103,12 +103,12 @@ _gate = lift(_matrices_only(_looks_scale_invariant), "looks_scale_invariant")
 _project = lift(_unless_vector(_without_radial), "without_radial")
 
 
-def _without_params(g: Any, params: Any, eps: Any) -> Any:
+def _without_params(g: Any, params: Any, eps: Any = 1e-30) -> Any:
     square = jnp.sum((params * jnp.conj(params)).real)
     share = jnp.sum((params * jnp.conj(g)).real) / (square + eps)
     return g - share * params
 
 
 project_out_params = lift(_without_params, "project_out_params")
-"""`project_out_params(g, params, eps)`: each leaf without its component along the weights,
+"""`project_out_params(g, params, eps=1e-30)`: each leaf without its component along the weights,
 g - <w, g> / (<w, w> + eps) w."""

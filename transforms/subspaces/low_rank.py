@@ -20,6 +20,7 @@ from ..notation.build import Flow, flow, named, step_count
 from ..notation.checks import any_number, check_choice, fraction, transformation
 from ..notation.errors import FlowError
 from ..notation.functions import Selector, lift, lift_tree, matrices, merge, split
+from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 from ..trees.random import Sampler, draw_leaves, random_key
@@ -45,6 +46,7 @@ class Basis:
 
     def project(self, matrix: Any) -> Any:
         """left^H M right^H, sides that exist only."""
+        matrix = replicated(matrix)
         if self.left is not None:
             matrix = self.left.conj().T @ matrix
         return matrix if self.right is None else matrix @ self.right.conj().T
@@ -59,7 +61,7 @@ class Basis:
         """What the basis leaves out; exactly nothing if it spans the whole space."""
         if all(side is None or side.shape[0] == side.shape[1] for side in (self.left, self.right)):
             return jnp.zeros_like(matrix)
-        return matrix - self.unproject(self.project(matrix))
+        return replicated(matrix) - self.unproject(self.project(matrix))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["indices"], meta_fields=["axis", "shape"])
@@ -79,7 +81,7 @@ class Coordinates:
 
     def project(self, matrix: Any) -> Any:
         """The chosen entries."""
-        return jnp.take(matrix, self.indices, axis=self.axis, unique_indices=True)
+        return jnp.take(replicated(matrix), self.indices, axis=self.axis, unique_indices=True)
 
     def unproject(self, low: Any) -> Any:
         """The chosen entries at their places, zeros elsewhere."""
@@ -87,7 +89,7 @@ class Coordinates:
 
     def residual(self, matrix: Any) -> Any:
         """The other entries, with zeros at the places of the chosen ones."""
-        return self._with(matrix, 0)
+        return self._with(replicated(matrix), 0)
 
     def _with(self, matrix: Any, values: Any) -> Any:
         if self.axis is None:
@@ -155,7 +157,7 @@ def svd_basis(rank: Rank, projection: str = "std") -> Flow:
 
 def _leading(matrix: Any, rank: Rank, projection: str) -> Basis:
     left, right = _ranks(matrix.shape, rank, projection)
-    u, _, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    u, _, vt = jnp.linalg.svd(replicated(matrix), full_matrices=False)
     return Basis(
         None if left is None else _signed(u[:, :left].T).T,
         None if right is None else _signed(vt[:right]),
