@@ -1,14 +1,11 @@
-"""Matrix methods: what stacking same-shaped leaves saves, and what they cost in a training step.
+"""Matrix methods: compile and step time of one batched call per shape, as ratios.
 
-    python benchmarks/matrix_methods.py
-    python benchmarks/matrix_methods.py --methods shampoo --compiles 5 --steps 40
+    python benchmarks/matrix_methods.py [--methods shampoo psgd_kron] [--cases 100x64x64]
 
-Every method is compiled and run in turn with its competitors in one process, so that a noisy
-machine is noisy for all; medians are compared, as ratios:
-
-  muon        `optax.contrib.muon` on the same matrices, one 3-D leaf per shape
-  per leaf    the same method of ours in a loop over the leaves, each a problem of its own
-  adamw       `optax.adamw` in the same training step of the Transformer of `examples/`
+Every method stands beside itself as a loop over the leaves, and beside optax.contrib.muon on the
+same leaves stacked by shape; then Distributed Shampoo with roots each 20 steps beside optax.adamw
+in the training step of the Transformer example. Everything runs in turn in one process, so that a
+noisy machine is noisy for all, and medians are compared, of wall and of processor time.
 """
 
 import argparse
@@ -18,189 +15,219 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-# LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
+# OpenBLAS's threads, which fight with XLA's for the processors, slow a small eigh down many times.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import gradchain
 import jax
 import jax.numpy as jnp
 import optax
-from gradchain.optimizers import distributed_shampoo, psgd_kron, shampoo
-from rich.console import Console
-from rich.progress import track
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
-CASES = {"100 leaves of 64x64": (100, 64), "24 leaves of 256x256": (24, 256)}
-METHODS: dict[str, Callable[[], Any]] = {
-    "shampoo": lambda: shampoo(0.1),
-    "distributed_shampoo": lambda: distributed_shampoo(1e-3, grafting="adam", target_ndim=2),
-    "psgd_kron": lambda: psgd_kron(1e-3),
-}
+from text.contender import CONSTANT, Contender, begin, make_step
+from text.model import Transformer
+
 PERIOD = 20
-"""Steps between two computations of the roots in the training step."""
-BATCHES = {"batch 16 x 64": (64, 16, 64), "batch 32 x 128, width 128": (128, 32, 128)}
-"""Width, batch size and context of the Transformer."""
+"""Steps between two computations of the roots in the amortised runs."""
+
+CASES = {"100x64x64": (100, 64), "24x256x256": (24, 256)}
+METHODS: dict[str, Callable[[], Any]] = {
+    "shampoo": lambda: gradchain.optimizers.shampoo(0.1),
+    "shampoo, newton": lambda: gradchain.optimizers.shampoo(0.1, root_solver="newton"),
+    "distributed_shampoo": lambda: gradchain.optimizers.distributed_shampoo(
+        1e-3, target_ndim=2, eps=1e-6, grafting="adam"
+    ),
+    "psgd_kron": lambda: gradchain.optimizers.psgd_kron(1e-3, mode="whiten", key=jax.random.key(0)),
+}
+MODELS = {
+    "Transformer, width 64": {"width": 64, "layers": 2, "heads": 4},
+    "Transformer, width 256": {"width": 256, "layers": 4, "heads": 8},
+}
+BATCH, CONTEXT, VOCABULARY = 16, 64, 96
 
 
-def muon() -> optax.GradientTransformation:
-    """Muon on stacks: the first axis of every leaf is a batch of matrices."""
-    numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-    return optax.contrib.muon(
-        1e-2, muon_weight_dimension_numbers=lambda params: jax.tree.map(lambda _: numbers, params)
-    )
+class Seconds(NamedTuple):
+    """What one measurement took: on the clock, and of the processors."""
+
+    wall: float
+    cpu: float
 
 
-def per_leaf(make: Callable[[], Any]) -> optax.GradientTransformation:
-    """A transformation for every leaf alone, as a library without stacking has it."""
-    opt = make()
+class Runner:
+    """One compiled training step, its state, and what was measured of it."""
 
-    def init(params: Any) -> Any:
-        return {name: opt.init(leaf) for name, leaf in params.items()}
+    def __init__(self, step: Callable[..., Any], state: Any, *inputs: Any):
+        self.step, self.state, self.inputs = step, state, inputs
+        self.compiles: list[Seconds] = []
+        self.steps: list[Seconds] = []
+        self.executable: Any = None
 
-    def update(grads: Any, state: Any, params: Any) -> Any:
-        done = {name: opt.update(grads[name], state[name], params[name]) for name in grads}
-        return tuple({name: pair[i] for name, pair in done.items()} for i in (0, 1))
-
-    return optax.GradientTransformation(init, update)
-
-
-def matrices(count: int, side: int) -> dict[str, Any]:
-    """Leaves of unequal entries, so that no factorisation is trivial."""
-    keys = jax.random.split(jax.random.key(0), count)
-    return {str(i): jax.random.normal(key, (side, side)) for i, key in enumerate(keys)}
-
-
-class Competitor:
-    """An optimizer on one tree, compiled as often as wanted and stepped in turn with others."""
-
-    def __init__(self, make: Callable[[], Any], params: Any) -> None:
-        self.make, self.params = make, params
-        self.building: list[float] = []
-        self.stepping: list[float] = []
-        self.run: Any = None
-
-    def build(self) -> None:
-        """Traces, lowers and compiles the step anew."""
+    def compile(self) -> None:
+        """Traces, lowers and compiles afresh."""
         jax.clear_caches()
-        opt = self.make()
-        self.state = jax.jit(opt.init)(self.params)
-        self.at = jax.tree.map(jnp.copy, self.params)
+        start = _now()
+        lowered = jax.jit(self.step, donate_argnums=0).trace(self.state, *self.inputs).lower()
+        self.executable = lowered.compile()
+        self.compiles.append(_since(start))
 
-        def step(grads: Any, state: Any, params: Any) -> Any:
-            updates, state = opt.update(grads, state, params)
-            return optax.apply_updates(params, updates), state
-
-        start = time.perf_counter()
-        compiled = jax.jit(step, donate_argnums=(1, 2)).lower(self.params, self.state, self.at)
-        self.run = compiled.compile()
-        self.building.append(time.perf_counter() - start)
-
-    def step(self) -> None:
-        """One step; the gradient stays the same."""
-        start = time.perf_counter()
-        self.at, self.state = jax.block_until_ready(self.run(self.params, self.state, self.at))
-        self.stepping.append(time.perf_counter() - start)
+    def run(self, steps: int, count: bool = True) -> None:
+        """So many steps, measured together."""
+        start = _now()
+        for _ in range(steps):
+            self.state = self.executable(self.state, *self.inputs)
+        jax.block_until_ready(self.state)
+        if count:
+            wall, cpu = _since(start)
+            self.steps.append(Seconds(wall / steps, cpu / steps))
 
 
-def rounds_of(count: int, title: str) -> Iterable[int]:
-    """Rounds with a progress bar on stderr."""
-    return track(range(count), title, transient=True, console=Console(stderr=True))
+def _now() -> Seconds:
+    return Seconds(time.perf_counter(), time.process_time())
 
 
-def in_turn(competitors: Iterable[Competitor], compiles: int, steps: int, title: str) -> None:
-    """Compiles and steps all of them alternately, with progress on stderr."""
-    runners = list(competitors)
-    for _ in rounds_of(compiles, f"{title}: compiling"):
-        for one in runners:
-            one.build()
-    for _ in rounds_of(steps, f"{title}: stepping"):
-        for one in runners:
-            one.step()
+def _since(start: Seconds) -> Seconds:
+    return Seconds(*(b - a for a, b in zip(start, _now(), strict=True)))
 
 
-def stacking(title: str, name: str, options: argparse.Namespace) -> list[str]:
-    """A row: the method beside Muon on stacks and beside itself leaf by leaf."""
-    count, side = CASES[title]
-    params = matrices(count, side)
-    ours = Competitor(METHODS[name], params)
-    loop = Competitor(lambda: per_leaf(METHODS[name]), params)
-    stacks = Competitor(muon, {"all": jnp.stack(list(params.values()))})
-    in_turn((stacks, ours, loop), options.compiles, options.steps, f"{title}, {name}")
-    building = [statistics.median(one.building) for one in (ours, stacks, loop)]
-    stepping = [statistics.median(one.stepping) for one in (ours, stacks, loop)]
-    return [
-        name,
-        f"{building[0]:.2f} s",
-        f"{building[0] / building[1]:.2f}",
-        f"{building[2] / building[0]:.1f}",
-        f"{1e3 * stepping[0]:.1f} ms",
-        f"{stepping[2] / stepping[0]:.2f}",
-    ]
+def whole_tree(opt: Any, params: Any) -> Runner:
+    """All leaves at once, as the library is used."""
+
+    def step(carried: Any, grads: Any) -> Any:
+        params, state = carried
+        updates, state = opt.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return Runner(step, _own((params, opt.init(params))), _gradients(params))
 
 
-def training(title: str, rounds: int) -> list[str]:
-    """A row: whole periods of training steps with amortised roots beside those with AdamW."""
-    from flax import nnx
-    from text.contender import Contender, begin, make_step
-    from text.data import load
-    from text.model import Transformer
+def leaf_loop(opt: Any, params: Any) -> Runner:
+    """Each leaf a problem of its own, one after the other, in a loop that jit unrolls."""
 
-    width, batch_size, context = BATCHES[title]
-    text = load()
-    model = Transformer(len(text.characters), width, 2, 4, nnx.Rngs(0))
-    params = nnx.as_pure(nnx.state(model, nnx.Param))
-    batch = text.batch(0, batch_size, context, 0)
-    every = {"update_interval": PERIOD, "grafting": "adam", "eps": 1e-8, "target_ndim": 2}
-    optimizers = {
-        "adamw": optax.adamw(1e-3),
-        "distributed_shampoo": distributed_shampoo(1e-3, **every),
-    }
-    runs = {}
-    for name, optimizer in optimizers.items():
-        contender = Contender(name, 1e-3, None, lambda step: 1e-3, optimizer)  # type: ignore[arg-type]
-        state = begin(contender, params)
-        step = jax.jit(make_step(contender, model), donate_argnums=0)
-        runs[name] = [step.lower(state, batch).compile(), state]
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in rounds_of(rounds + 1, f"Transformer, {title}"):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            for _ in range(PERIOD):
-                run[1], value = run[0](run[1], batch)
-                jax.block_until_ready(value)
-            seconds[name].append((time.perf_counter() - start) / PERIOD)
-    # The first period of each is a warm-up.
-    ours, theirs = (
-        statistics.median(seconds[name][1:]) for name in ("distributed_shampoo", "adamw")
+    def step(carried: Any, grads: Any) -> Any:
+        params, state = dict(carried[0]), dict(carried[1])
+        before = jnp.zeros(())
+        for name, p in params.items():
+            # With dozens of factorisations at a time, XLA's few threads for the CPU get stuck.
+            g = jnp.where(jnp.any(jnp.isinf(before)), 0, grads[name])
+            update, state[name] = opt.update({"leaf": g}, state[name], {"leaf": p})
+            before = update["leaf"]
+            params[name] = optax.apply_updates(p, before)
+        return params, state
+
+    state = {name: opt.init({"leaf": p}) for name, p in params.items()}
+    return Runner(step, _own((params, state)), _gradients(params))
+
+
+def stacked_muon(params: Any) -> Runner:
+    """optax.contrib.muon, which is given the leaves as one array of three dimensions."""
+    numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+    stack = {"stack": jnp.stack(list(params.values()))}
+    opt = optax.contrib.muon(1e-3, muon_weight_dimension_numbers={"stack": numbers})
+    return whole_tree(opt, stack)
+
+
+def _own(tree: Any) -> Any:
+    """Arrays that the step may consume."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _gradients(params: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return treedef.unflatten(
+        [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     )
-    return [title, f"{1e3 * theirs:.1f} ms", f"{1e3 * ours:.1f} ms", f"{ours / theirs:.2f}"]
 
 
-def show(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """An aligned table."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    print(f"\n{title}")
-    for row in (header, *rows):
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+def training(opt: Any, sizes: dict[str, int]) -> Runner:
+    """A training step of the Transformer example."""
+    from flax import nnx
+
+    model = Transformer(VOCABULARY, **sizes, rngs=nnx.Rngs(0))
+    contender = Contender("", 1e-3, CONSTANT, lambda step: 1e-3, opt)
+    step = make_step(contender, model)
+    batch = jax.random.randint(jax.random.key(0), (BATCH, CONTEXT + 1), 0, VOCABULARY)
+    start = begin(contender, nnx.state(model, nnx.Param))
+    return Runner(lambda carried, batch: step(carried, batch)[0], start, batch)
+
+
+def progress(text: str) -> None:
+    """What is being measured, on the terminal only."""
+    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def measure(title: str, runners: dict[str, Runner], compiles: int, rounds: int, steps: int) -> None:
+    """Compiles and steps of all, in turn."""
+    for i in range(compiles):
+        for name, runner in runners.items():
+            progress(f"{title}: compiling {name} ({i + 1}/{compiles})")
+            runner.compile()
+    for i in range(-1, rounds):
+        for name, runner in runners.items():
+            progress(f"{title}: running {name} ({i + 1}/{rounds})")
+            runner.run(steps, count=i >= 0)
+    progress("")
+
+
+def median(measured: Iterable[Seconds]) -> Seconds:
+    """Of each clock on its own."""
+    return Seconds(*map(statistics.median, zip(*measured, strict=True)))
+
+
+def table(title: str, runners: dict[str, Runner], pairs: list[tuple[str, str]]) -> None:
+    """Medians, then the ratios of the pairs, of wall and processor time."""
+    heads = ("compile s", "cpu s", "step ms", "cpu ms")
+    print(f"\n{title:38}" + "".join(f"{head:>11}" for head in heads))
+    medians = {name: (median(r.compiles), median(r.steps)) for name, r in runners.items()}
+    for name, (compiled, step) in medians.items():
+        figures = (*compiled, *(1e3 * seconds for seconds in step))
+        print(f"{name:38}" + "".join(f"{figure:11.2f}" for figure in figures))
+    for one, two in pairs:
+        ratios = [
+            a / b
+            for ours, theirs in zip(medians[one], medians[two], strict=True)
+            for a, b in zip(ours, theirs, strict=True)
+        ]
+        print(f"{f'{one} : {two}':38}" + "".join(f"{ratio:11.2f}" for ratio in ratios))
 
 
 def main() -> None:
-    """Prints one table per case, and one of training steps."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--compiles", type=int, default=3, help="of each program")
-    parser.add_argument("--steps", type=int, default=20, help="of each program")
-    parser.add_argument("--rounds", type=int, default=10, help=f"of {PERIOD} training steps")
+    """Prints one table per case."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--compiles", type=int, default=3, help="compilations of each program")
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds of steps")
     options = parser.parse_args()
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}")
-    header = ["", "trace + compile", "to muon", "loop to it", "step", "loop to it"]
-    for title in CASES:
-        show(title, header, [stacking(title, name, options) for name in options.methods])
-    header = ["Transformer step", "adamw", "distributed_shampoo", "ratio"]
-    roots = f"amortised: roots every {PERIOD} steps, means of whole periods"
-    show(roots, header, [training(title, options.rounds) for title in BATCHES])
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}")
+    for case in options.cases:
+        count, side = CASES[case]
+        params = {f"leaf {i}": jnp.ones((side, side)) for i in range(count)}
+        for name in options.methods:
+            opt = METHODS[name]()
+            runners = {
+                name: whole_tree(opt, params),
+                "leaf by leaf": leaf_loop(opt, params),
+                "muon on stacks": stacked_muon(params),
+            }
+            measure(f"{case}, {name}", runners, options.compiles, options.rounds, 1)
+            table(case, runners, [(name, "muon on stacks"), ("leaf by leaf", name)])
+    for title in options.models:
+        amortised = gradchain.optimizers.distributed_shampoo(
+            1e-3, target_ndim=2, eps=1e-8, grafting="adam", update_interval=PERIOD
+        )
+        runners = {
+            "distributed_shampoo": training(amortised, MODELS[title]),
+            "adamw": training(optax.adamw(1e-3), MODELS[title]),
+        }
+        measure(title, runners, 1, options.rounds, PERIOD)
+        table(title, runners, [("distributed_shampoo", "adamw")])
 
 
 if __name__ == "__main__":

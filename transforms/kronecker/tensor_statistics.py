@@ -236,10 +236,11 @@ def _solved(
             kind = (*factor.shape[1:], order, factor.dtype)
             groups.setdefault(kind, []).append((i, j))
     found: dict[tuple[int, int], tuple[Any, Any]] = {}
+    residuals = None
     for where in groups.values():
         power = _exponent_of(exponent, len(statistics.values[where[0][0]]))
         batch = _joined([statistics.values[i][j] for i, j in where])
-        batch = batch / jnp.asarray(correction, batch.real.dtype)
+        batch = _after(residuals, batch / jnp.asarray(correction, batch.real.dtype))
         if batch.ndim == 2:
             roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
             residuals = 0 * jnp.sum(roots, axis=1)
@@ -257,6 +258,18 @@ def _solved(
 
     sizes = (len(factors) for factors in statistics.values)
     return Leaves((gathered(i, n) for i, n in enumerate(sizes)), past.treedef)
+
+
+def _after(residuals: Any, batch: Any) -> Any:
+    """The batch, as a value that no compiler can know before the residuals are there.
+
+    XLA for the CPU runs what is independent at a time, and a batched factorisation waits for
+    threads of the same pool: when as many wait as there are threads, the program stands still.
+    """
+    if residuals is None:
+        return batch
+    never = jnp.any(residuals < -1)
+    return jnp.where(never, jnp.zeros_like(batch), batch)
 
 
 def _joined(parts: list[Any]) -> Any:
