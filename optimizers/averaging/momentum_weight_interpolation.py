@@ -12,6 +12,7 @@ from ...transforms import Flow, Signal, delay, flow, step_count, transformation,
     "Stojanovski, Roth & Akata 2022, Momentum-based Weight Interpolation of Strong Zero-Shot "
     "Models for Continual Learning",
     arxiv="2211.03186",
+    sample={"decay": 0.9},
     wraps=True,
 )
 @transformation()

@@ -249,10 +249,11 @@ def test_refuses_and_writes_nothing(case, train_text, tmp_path, capsys):
 def test_refuses_a_method_whose_needs_it_cannot_meet(train_text, tmp_path, capsys, monkeypatch):
     import gradchain
 
-    monkeypatch.setattr(gradchain, "needs", lambda optimizer: ("params", "layer_inputs"))
+    monkeypatch.setattr(gradchain, "needs", lambda optimizer: ("params", "oracle"))
+    monkeypatch.setattr(train_text, "train", lambda *_: pytest.fail("trained all the same"))
     folder = tmp_path / "run"
     assert train_text.main([*TINY, "--optimizers", "adam", "--out", str(folder)]) == 2
-    assert "adam needs 'layer_inputs'" in capsys.readouterr().err
+    assert "adam needs 'oracle'" in capsys.readouterr().err
     assert not folder.exists()
 
 
