@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def results(run: Run, samples: dict[str, str]) -> dict[str, Any]:
             contender.label: _figures(run, contender, final[baseline], samples)
             for contender in run.contenders
         },
-        "versions": {name: version(name) for name in ("gradchain", "jax", "optax", "flax")},
+        "versions": {name: _version(name) for name in ("gradchain", "jax", "optax", "flax")},
     }
 
 
@@ -75,6 +75,14 @@ def _figures(
         "train": [_finite(loss) for loss in history.train[label]],
         "sample": samples.get(label),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where the package is on the path without having been installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _finite(number: float) -> float | None:
