@@ -175,7 +175,7 @@ def train(run: Run, folder: Path, console: Console) -> int:
         f"{sum(leaf.size for leaf in jax.tree.leaves(run.params)):,} parameters, "
         f"{len(text.train):,} characters of training text, {len(text.validation):,} of validation; "
         f"unigram entropy {text.unigram_entropy():.3f} nats per character",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     with Stop() as stop, Checkpoints(folder / "checkpoints") as checkpoints:
         found = checkpoints.restore(run.saved())
