@@ -16,14 +16,15 @@ PAGE = Path(__file__).with_name("comparison.md")
 
 HEAD = """# Comparison on the text example
 
-Every method by its name in `examples/train_text.py`, at the rate of the catalogue (`--list`) unless
+Methods by their names in `examples/train_text.py`, at the rate of the catalogue (`--list`) unless
 the row's command names another, under the schedule in its row. Nothing was tuned: the rates are
 ones at which a method trains a small model, so the table says that a method works here and what it
 costs, not which is best. All start from the same weights and see the same batches; one seed.
 
 - *loss*: validation loss in nats per character at the end; *below* is how far under the unigram
   entropy ({entropy:.3f}), what a model that ignores the context reaches at best.
-- *time*: per step, against SGD on the same machine; a shared CPU, so read no second digit into it.
+- *time*: per step, against SGD in the first steps of the same run, on two CPU cores that other work
+  shared: below a factor of two it says little.
 - *bytes*: of state per float32 parameter.
 
 Written by `python docs/make_comparison.py` with {versions}.
