@@ -96,7 +96,7 @@ def scale_by_sania(
     "Abdukhakimov et al. 2023, SANIA: Polyak-type Optimization Framework Leads to Scale Invariant "
     "Stochastic Algorithms",
     arxiv="2312.17369",
-    learning_rate=1.0,
+    learning_rate=0.1,
 )
 @transformation(f_star=any_number)
 def sania(

@@ -21,6 +21,7 @@ from ...transforms import (
     flow,
     gaussian,
     kalman_predict,
+    keeps_loss,
     nonnegative,
     on_leaves,
     positive,
@@ -64,7 +65,11 @@ def scale_by_stochastic_newton_filter(
     s is the first of 1, 1/2, ... with f(x - s u) - f(x) <= -sufficient_decrease s <g_t, u>, else
     the last. Up to the ridge u is the Newton direction of the batch plus the damped last one: a
     heavy ball with matrices. For log-convex losses and small models: the state has d^2 + d
-    numbers. A step with a direction that is not finite is left out.
+    numbers. Where the loss is not convex H may be singular or indefinite, and the last s a step
+    upwards: take a larger ridge, and more halvings with less decrease asked for.
+
+    A step is left out where its direction is not finite, or where it would blow the loss up
+    (`keeps_loss`); the taps `curvature_is_finite` and `loss_is_bounded` are then false.
 
     Args:
       decay: of the random walk, in [0, 1).
@@ -90,16 +95,17 @@ def scale_by_stochastic_newton_filter(
         is_usable = tap("curvature_is_finite", all_finite(flat))
         past << choose(is_usable, belief, past)
         u = unflatten_tree(where(is_usable, flat, 0.0), g)
-        if not line_search:
-            return u
-        s = backtracking(
-            value_fn,
-            params,
-            -u,
-            sufficient_decrease=sufficient_decrease,
-            max_steps=max_halvings,
-        )
-        return tap("step_size", s) * u
+        s = 1.0
+        if line_search:
+            s = backtracking(
+                value_fn,
+                params,
+                -u,
+                sufficient_decrease=sufficient_decrease,
+                max_steps=max_halvings,
+            )
+        is_safe = tap("loss_is_bounded", keeps_loss(value_fn, params, -s * u))
+        return tap("step_size", where(is_safe, s, 0.0)) * u
 
     return flow(step)
 
@@ -109,6 +115,7 @@ def scale_by_stochastic_newton_filter(
     "method for minimizing log-convex functions",
     arxiv="2104.12949",
     learning_rate=1.0,
+    sample={"ridge": 1.0, "max_halvings": 10, "sufficient_decrease": 0.1},
     complex_ok=False,
 )
 @transformation(

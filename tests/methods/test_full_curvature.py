@@ -437,6 +437,23 @@ def test_stochastic_newton_filter(search, noise):
     np.testing.assert_allclose(run(opt, 5), wanted, rtol=1e-8)
 
 
+@pytest.mark.parametrize("search", [True, False])
+def test_newton_filter_leaves_out_a_step_that_blows_the_loss_up(search):
+    """A nearly flat, non-convex direction: the last step of the search would go to 1e7."""
+    params = {"a": jnp.array([1.0]), "b": jnp.array([1.0])}
+
+    def steep(p):
+        return jnp.sum(p["a"] ** 2 + 1e-9 * (p["b"] + jnp.exp(p["b"]) * 1e-3))
+
+    grads = {"a": jnp.array([2.0]), "b": jnp.array([-1e-3])}
+    opt = observe(stochastic_newton_filter(line_search=search), "loss_is_bounded", "step_size")
+    u, state = jax.jit(lambda s: opt.update(grads, s, params, value_fn=steep))(opt.init(params))
+    seen = gradchain.observed(state)
+    assert not seen["loss_is_bounded"]
+    assert seen["step_size"] == 0
+    assert all(bool(jnp.all(x == 0)) for x in jax.tree.leaves(u))
+
+
 def test_bad_choices_are_refused():
     with pytest.raises(ValueError, match="loss"):
         egn(1.0, loss="hinge")

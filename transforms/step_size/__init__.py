@@ -2,7 +2,7 @@
 
 from .adgd import adgd_step_size
 from .leaf_multipliers import leaf_multipliers
-from .line_search import backtracking, loss_change
+from .line_search import backtracking, keeps_loss, loss_change
 from .model_step import model_step_size
 from .polyak import quadratic_polyak_step, with_polyak_step
 from .scaling import (
@@ -20,6 +20,7 @@ __all__ = [
     "adgd_step_size",
     "backtracking",
     "decay_weights",
+    "keeps_loss",
     "leaf_multipliers",
     "loss_change",
     "model_step_size",

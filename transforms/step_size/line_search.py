@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from ..curvature.hessian import scalar_closure
+from ..notation.build import delay
 from ..notation.context import Context
-from ..notation.functions import lift_tree
+from ..notation.functions import lift, lift_tree, maximum
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing, working
 
@@ -124,3 +125,32 @@ def _changed(context: Context, value_fn: Any, params: Leaves, update: Leaves) ->
 
 loss_change = lift_tree(_changed, "loss_change", context=True, out="scalar")
 """`loss_change(value_fn, params, update)`: f(params + update) - f(params), a scalar signal."""
+
+
+def keeps_loss(value_fn: Signal, params: Signal, update: Signal) -> Signal:
+    """False where an update would blow the loss up; a boolean scalar signal.
+
+    The loss is blown up where it is not finite, or so large that the largest loss of all steps so
+    far vanishes beside it in rounding. That is no matter of choice, as a sufficient decrease is:
+    no run that is of use to anybody gets there.
+
+    Args:
+      value_fn: params -> loss, the input of that name.
+      params: the input `params`.
+      update: a tree signal, with the sign with which it is added.
+    """
+    largest = delay(0.0, name="largest_loss")
+    before, after = (_loss_at(value_fn, params, update, step=step) for step in (0, 1))
+    largest << maximum(largest, _magnitude(before))
+    return _is_within(after, largest.written)
+
+
+def _loss_of(context: Context, value_fn: Any, params: Leaves, update: Leaves, step: int) -> Any:
+    return loss_along(context, value_fn, update)(jnp.asarray(step, context.scalar_dtype))
+
+
+_loss_at = lift_tree(_loss_of, "loss_at", context=True, out="scalar")
+_magnitude = lift(lambda x: jnp.where(jnp.isfinite(x), jnp.abs(x), 0), "magnitude")
+_is_within = lift(
+    lambda x, bound: jnp.isfinite(x) & (x * jnp.finfo(x.dtype).eps <= bound), "is_within"
+)
