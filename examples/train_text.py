@@ -112,12 +112,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--context {settings.context} is longer than the validation text")
         chosen = contenders(list(settings.optimizers), settings.schedule, settings.steps)
         run = Run(settings, text, chosen)
+        begin_folder(folder, settings)
     except ValueError as error:
         print(f"train_text: error: {error}", file=sys.stderr)
         return USAGE_ERROR
-    folder.mkdir(parents=True, exist_ok=True)
-    settings_file(folder).write_text(json.dumps(asdict(settings), indent=1) + "\n")
     return train(run, folder, console)
+
+
+def begin_folder(folder: Path, settings: Settings) -> None:
+    """Makes the folder, or says in one line why it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings_file(folder).write_text(json.dumps(asdict(settings), indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(f"--out {folder} cannot be written to: {error.strerror}") from error
 
 
 def settings_file(folder: Path) -> Path:
@@ -138,7 +146,10 @@ def stored_settings(folder: Path, given: dict[str, Any]) -> Settings:
     path = settings_file(folder)
     if not path.is_file():
         raise ValueError(f"there is no run to resume in {folder}")
-    stored = json.loads(path.read_text())
+    try:
+        stored = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}; the run has to start again") from error
     for name, value in given.items():
         if value != stored[name]:
             option = "--" + name.replace("_", "-")
@@ -164,7 +175,7 @@ def train(run: Run, folder: Path, console: Console) -> int:
         f"{sum(leaf.size for leaf in jax.tree.leaves(run.params)):,} parameters, "
         f"{len(text.train):,} characters of training text, {len(text.validation):,} of validation; "
         f"unigram entropy {text.unigram_entropy():.3f} nats per character",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     with Stop() as stop, Checkpoints(folder / "checkpoints") as checkpoints:
         found = checkpoints.restore(run.saved())

@@ -1,6 +1,7 @@
 """One optimizer of the run: which, at what rate, and how it takes a step."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from gradchain.catalogue import get_method, get_schedule
+from gradchain.catalogue import Method, get_method, get_schedule
 from gradchain.layers import LayerGradients, nnx_layer_gradients
 from gradchain.training import nnx_logits_fn, nnx_value_fn
 
@@ -28,7 +29,8 @@ class Contender:
     Attributes:
       label: its name in tables and plots.
       learning_rate: the schedule's peak; None where the method takes none.
-      schedule: the name of its schedule; None where there is no rate.
+      schedule: the name of its schedule; "own" where it is part of the method, None where there
+        is no rate.
       rate: step -> learning rate.
       optimizer: the transformation.
     """
@@ -84,10 +86,37 @@ def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -
             raise ValueError(f"{rest[0]!r} in {spec!r} is not a learning rate, as in {name}:3e-4")
     if peak is None:
         return Contender(label, None, None, lambda step: math.nan, method.build())
+    if _has_own_schedule(method):
+        if len(rest) == 2:
+            raise ValueError(f"{name} has a schedule of its own and takes no other, as in {spec!r}")
+        optimizer = method.build(peak, total_steps=total_steps)
+        return Contender(label, peak, "own", lambda step: math.nan, optimizer)
     schedule = rest[1] if len(rest) == 2 else default_schedule
     rate = _rate(schedule, peak, total_steps)
     shown = rate if callable(rate) else lambda step: peak
-    return Contender(label, peak, schedule, lambda step: float(shown(step)), method.build(rate))
+    optimizer = method.build(rate, **_other_rates(method, schedule, peak, total_steps))
+    return Contender(label, peak, schedule, lambda step: float(shown(step)), optimizer)
+
+
+def _has_own_schedule(method: Method) -> bool:
+    """Whether the schedule is part of the method, which then has to know the run's length."""
+    length = inspect.signature(method.factory).parameters.get("total_steps")
+    return length is not None and length.default is inspect.Parameter.empty
+
+
+def _other_rates(method: Method, schedule: str, peak: float, total_steps: int) -> dict[str, Any]:
+    """Rates beside the first that a warm-up from 0 would leave without a meaning.
+
+    By default methods take the schedule relative to its first value.
+    """
+    accepted = inspect.signature(method.factory).parameters
+    rates: dict[str, Any] = {}
+    if "base_learning_rate" in accepted:
+        rates["base_learning_rate"] = peak
+    if "learning_rate_1d" in accepted:
+        default = accepted["learning_rate_1d"].default
+        rates["learning_rate_1d"] = _rate(schedule, default, total_steps)
+    return rates
 
 
 def _rate(schedule: str, peak: float, total_steps: int) -> optax.ScalarOrSchedule:

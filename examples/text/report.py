@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def results(run: Run, samples: dict[str, str]) -> dict[str, Any]:
             contender.label: _figures(run, contender, final[baseline], samples)
             for contender in run.contenders
         },
-        "versions": {name: version(name) for name in ("gradchain", "jax", "optax", "flax")},
+        "versions": {name: _version(name) for name in ("gradchain", "jax", "optax", "flax")},
     }
 
 
@@ -75,6 +75,14 @@ def _figures(
         "train": [_finite(loss) for loss in history.train[label]],
         "sample": samples.get(label),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where the package is on the path without having been installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _finite(number: float) -> float | None:
@@ -144,7 +152,7 @@ def _shown(number: float | None, form: str, otherwise: str) -> str:
 def plot(figures: dict[str, Any], path: Path) -> None:
     """Validation loss over steps and over training time, as a PNG."""
     figure, (by_step, by_time) = plt.subplots(
-        1, 2, figsize=(11, 4.6), sharey=True, layout="constrained"
+        1, 2, figsize=(13, 4.6), sharey=True, layout="constrained"
     )
     entropy = figures["text"]["unigram_entropy"]
     rows = figures["optimizers"]
@@ -178,7 +186,15 @@ def plot(figures: dict[str, Any], path: Path) -> None:
     by_step.set_ylim(
         lowest - 0.08 * (entropy - lowest) - 0.02, entropy + 0.45 * (entropy - lowest) + 0.1
     )
-    by_step.legend(frameon=False, fontsize="small", title="validation loss", alignment="left")
+    # Beside the axes: with many optimizers there is no room among the curves.
+    figure.legend(
+        *by_step.get_legend_handles_labels(),
+        loc="outside right upper",
+        frameon=False,
+        fontsize="small",
+        title="validation loss",
+        alignment="left",
+    )
     by_time.annotate(
         "unigram entropy",
         (1, entropy),
@@ -191,7 +207,9 @@ def plot(figures: dict[str, Any], path: Path) -> None:
     )
     figure.suptitle(
         f"Character-level Transformer, {figures['parameters']:,} parameters: "
-        "validation loss (strong), training loss (faint)"
+        "validation loss (strong), training loss (faint)",
+        x=0.01,
+        ha="left",
     )
     figure.savefig(path, dpi=150)
     plt.close(figure)

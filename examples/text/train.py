@@ -1,5 +1,6 @@
 """The training loop: all optimizers in step, on the same batches, from the same start."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -98,6 +99,7 @@ class Run:
         self._steps: dict[str, Callable[..., tuple[Training, jax.Array]]] = {}
         for contender in contenders:
             extra_inputs(contender)
+            check_memory(contender, self.params)
             try:
                 self._add(contender, model)
             except Exception as error:  # whatever a method raises, its user gets one line
@@ -161,6 +163,19 @@ class Run:
     def saved(self) -> dict[str, Training]:
         """The part of the state a checkpoint holds."""
         return {contender.label: self.states[contender.label] for contender in self.contenders}
+
+
+def check_memory(contender: Contender, params: Any) -> None:
+    """Refuses a state beyond the machine, as of a dense Hessian, before it is allocated."""
+    described = gradchain.describe(contender.optimizer, jax.eval_shape(lambda: params))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if described.state_bytes > memory:
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        raise ValueError(
+            f"{contender.label} would keep {described.state_bytes / 1e9:.1f} GB of state for "
+            f"{size:,} parameters, and this machine has {memory / 1e9:.1f} GB; choose a smaller "
+            f"--width and fewer --layers"
+        )
 
 
 def _model(settings: Settings, vocabulary: int) -> Transformer:

@@ -225,6 +225,8 @@ REFUSED = {
     "steps": (["--steps", "0"], "--steps"),
     "abbreviation": (["--step", "5"], "--step"),
     "heads": (["--width", "30"], "--heads"),
+    "second schedule": (["--optimizers", "ranger21:1e-2:wsd"], "schedule of its own"),
+    "memory": (["--optimizers", "lazy_newton", "--width", "256"], "GB of state"),
     "nothing to resume": (["--resume"], "no run to resume"),
 }
 
@@ -249,12 +251,29 @@ def test_refuses_and_writes_nothing(case, train_text, tmp_path, capsys):
 def test_refuses_a_method_whose_needs_it_cannot_meet(train_text, tmp_path, capsys, monkeypatch):
     import gradchain
 
-    monkeypatch.setattr(gradchain, "needs", lambda optimizer: ("params", "tea_leaves"))
+    monkeypatch.setattr(gradchain, "needs", lambda optimizer: ("params", "oracle"))
+    monkeypatch.setattr(train_text, "train", lambda *_: pytest.fail("trained all the same"))
     folder = tmp_path / "run"
-    arguments = [*TINY, "--steps", "1", "--optimizers", "adam", "--out", str(folder)]
-    assert train_text.main(arguments) == 2
-    assert "adam needs 'tea_leaves'" in capsys.readouterr().err
+    assert train_text.main([*TINY, "--optimizers", "adam", "--out", str(folder)]) == 2
+    assert "adam needs 'oracle'" in capsys.readouterr().err
     assert not folder.exists()
+
+
+def test_refuses_a_folder_that_cannot_be_written_to(train_text, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "run"
+    assert train_text.main([*TINY, "--optimizers", "adam", "--out", str(folder)]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_every_method_starts_by_name_under_a_warm_up_from_zero(train_text):
+    from gradchain.catalogue import METHODS
+    from text.contender import contenders
+
+    params = {"w": jax.ShapeDtypeStruct((4, 4), np.float32)}
+    for contender in contenders(list(METHODS), "wsd", 600):
+        assert contender.schedule or contender.learning_rate is None
+        jax.eval_shape(contender.optimizer.init, params)
 
 
 def test_refuses_a_used_folder_and_changed_settings(straight, train_text, capsys):
