@@ -8,11 +8,15 @@ loss function on to methods that ask for them.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+
+# LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import gradchain
 import jax

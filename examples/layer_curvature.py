@@ -8,9 +8,13 @@ optimizers take them as extra arguments of `update`.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+# LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import gradchain
 import jax

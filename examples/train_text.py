@@ -12,12 +12,16 @@ continues as if nothing had happened, to the last bit.
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
+
+# LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import jax.numpy as jnp
