@@ -164,7 +164,7 @@ def inverse_roots(
 
     All factors of one size and exponent go through one batched call, whichever stacks they come
     from. A root whose residual is not below one tenth is replaced by the one
-    before it; the first one is then zero. `failed_roots` counts these.
+    before it; the first one is then the identity. `failed_roots` counts these.
 
     Args:
       eps: added to the spectrum.
