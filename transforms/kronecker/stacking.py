@@ -215,7 +215,10 @@ def parts_of(stack: Any, counts: list[int]) -> list[Any]:
         certain = jax.lax.optimization_barrier(jnp.bool_(True))
         places = jax.lax.cond(certain, lambda: _integers(starts), lambda: _integers(starts, 1))
         spans = zip(places, counts, strict=True)
-        return [jax.lax.dynamic_slice_in_dim(stack, at, count) for at, count in spans]
+        return [
+            jax.lax.dynamic_slice_in_dim(stack, at, count, allow_negative_indices=False)
+            for at, count in spans
+        ]
 
     if len(counts) <= FEW:
         return fixed(stack)
