@@ -197,7 +197,7 @@ def _decay(
 
 
 def _array(value: Any) -> Any:
-    return jnp.asarray(value, jnp.float32) if isinstance(value, int | float) else value
+    return jnp.asarray(value, float) if isinstance(value, int | float) else value
 
 
 @method(

@@ -283,6 +283,16 @@ def test_distributed_shampoo_is_its_rule(changes):
     close(run(opt, params, grads), by_leaf(distributed, params, grads, rate, arguments))
 
 
+@pytest.mark.parametrize("peak", [None, 0.7])
+def test_independent_decay_has_the_precision_of_the_params(peak):
+    opt = optimizers.distributed_shampoo(
+        0.3, weight_decay=0.1, weight_decay_type="independent", peak_learning_rate=peak
+    )
+    params = jnp.array([3.0, -4.0])
+    update, _ = opt.update(jnp.zeros(2), opt.init(params), params)
+    np.testing.assert_allclose(update, -0.3 * 0.1 / (peak or 0.3) * params, RTOL)
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "target", "merged"),
     [
