@@ -18,9 +18,9 @@ def data() -> tuple[Any, Any]:
     return (digits.data / 16.0).astype("float32"), digits.target.astype("int32")
 
 
-def start(dtype: Any = jnp.float32) -> Any:
-    """Parameters of 64 -> 16 -> 10, kernels (in, out)."""
-    sizes = (64, 16, 10)
+def start(hidden: int, dtype: Any = jnp.float32) -> Any:
+    """Parameters of 64 -> hidden -> 10, kernels (in, out)."""
+    sizes = (64, hidden, 10)
     keys = jax.random.split(jax.random.key(1), len(sizes))
     return {
         f"l{i}": {
@@ -87,4 +87,11 @@ def train(opt: Any, steps: int, batch: int = 128) -> tuple[Any, Any]:
         at = gradchain.eval_params(state, params)
         return values, loss(layers(at, images)[0], labels)
 
-    return run(start())
+    return run(start(_width(opt)))
+
+
+def _width(opt: Any) -> int:
+    """Units of the hidden layer: few for methods that keep a matrix of all params squared."""
+    params = jax.eval_shape(lambda: start(16))
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return 16 if gradchain.describe(opt, params).state_bytes < size**2 else 5

@@ -91,7 +91,7 @@ def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -
             raise ValueError(f"{name} has a schedule of its own and takes no other, as in {spec!r}")
         optimizer = method.build(peak, total_steps=total_steps)
         return Contender(label, peak, "own", lambda step: math.nan, optimizer)
-    schedule = rest[1] if len(rest) == 2 else default_schedule
+    schedule = rest[1] if len(rest) == 2 else _schedule_for(method, default_schedule)
     rate = _rate(schedule, peak, total_steps)
     shown = rate if callable(rate) else lambda step: peak
     optimizer = method.build(rate, **_other_rates(method, schedule, peak, total_steps))
@@ -102,6 +102,12 @@ def _has_own_schedule(method: Method) -> bool:
     """Whether the schedule is part of the method, which then has to know the run's length."""
     length = inspect.signature(method.factory).parameters.get("total_steps")
     return length is not None and length.default is inspect.Parameter.empty
+
+
+def _schedule_for(method: Method, default: str) -> str:
+    """None for a rate that adapts itself from its first value on, which is 0 in a warm-up."""
+    adaptive = inspect.signature(method.factory).parameters.get("adaptive")
+    return CONSTANT if adaptive is not None and adaptive.default is True else default
 
 
 def _other_rates(method: Method, schedule: str, peak: float, total_steps: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ...transforms import (
     chain,
     count_from_0,
     count_from_1,
-    damped_inverse,
+    damped,
     eigenbasis,
     every,
     factor_average,
@@ -28,6 +28,7 @@ from ...transforms import (
     named,
     nonnegative,
     per_layer,
+    positive_inverse,
     sandwich,
     scale_by_learning_rate,
     second_moment,
@@ -39,6 +40,7 @@ from ...transforms import (
 )
 
 SMALLEST_EIGENVALUE = 1e-10
+pair = lift(lambda a, b: (a, b), "pair")
 
 
 @transformation(damping=nonnegative, damping_a=None, damping_b=None, inverse_interval=count_from_1)
@@ -111,21 +113,20 @@ def scale_by_k_fac(
         _, d = layer_rows(g, layer_inputs, layer_cotangents, layers)
         return mean_loss_moment(d) >> factor_average(stat_decay)
 
-    def inverse(damping: Any) -> Flow:
-        return every(refresh, flow(lambda s: damped_inverse(s, per_layer(damping, s))))
+    def inverses(S: Signal) -> Signal:
+        sides = ((S[0], lambda_a), (S[1], lambda_b))
+        return positive_inverse(pair(*(damped(side, per_layer(x, side)) for side, x in sides)))
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
         G = layer_matrices(g, layer_inputs, layers)
         SA = g >> named("input_factors", every(update_interval, flow(input_factor)))
         SG = g >> named("output_factors", every(update_interval, flow(output_factor)))
         if eigen:
-            QA = SA >> named("input_eigenbases", every(refresh, flow(eigenbasis)))
-            QG = SG >> named("output_eigenbases", every(refresh, flow(eigenbasis)))
-            X = _in_eigenbases(G, QA, QG, per_layer(damping, G))
+            Q = pair(SA, SG) >> named("eigenbases", every(refresh, flow(eigenbasis)))
+            X = _in_eigenbases(G, Q[0], Q[1], per_layer(damping, G))
         else:
-            IA = SA >> named("input_inverses", inverse(lambda_a))
-            IG = SG >> named("output_inverses", inverse(lambda_b))
-            X = sandwich(IA, G, IG)
+            inv = pair(SA, SG) >> named("inverses", every(refresh, flow(inverses)))
+            X = sandwich(inv[0], G, inv[1])
         return join_layers(finite_or_plain(X, G), g, layers)
 
     return flow(step)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from matplotlib.image import imread
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "16"]
@@ -112,7 +113,7 @@ def test_leaves_results(straight):
 
 
 def test_leaves_a_picture(straight):
-    image = pytest.importorskip("matplotlib.image").imread(straight[0] / "curves.png")
+    image = imread(straight[0] / "curves.png")
     assert image.shape[0] > 300
     assert image.shape[1] > 600
     assert len(np.unique(image.reshape(-1, image.shape[-1]), axis=0)) > 50

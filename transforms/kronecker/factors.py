@@ -10,6 +10,7 @@ from ..notation.build import Flow, delay, flow, tap
 from ..notation.checks import transformation
 from ..notation.functions import lift, reduce_leaves
 from ..notation.signal import Signal
+from .grouped import per_matrix
 
 
 def identity_like(matrix: Any) -> Any:
@@ -52,29 +53,33 @@ sandwich = lift(lambda left, x, right: left @ x @ right, "sandwich")
 """left X right."""
 
 
-def _damped_inverse(matrix: Any, damping: Any) -> Any:
-    damped = matrix + damping * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-    lower = jnp.linalg.cholesky(damped)
+def _inverse(matrices: Any) -> Any:
+    lower = jnp.linalg.cholesky(matrices)
     root = jax.lax.linalg.triangular_solve(
-        lower,
-        jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape),
-        left_side=True,
-        lower=True,
+        lower, identity_like(matrices), left_side=True, lower=True
     )
     return jnp.swapaxes(root, -1, -2) @ root
 
 
-damped_inverse = lift(_damped_inverse, "damped_inverse")
-"""(S + damping I)^{-1} of a positive definite matrix, NaN where it is not definite."""
+positive_inverse = per_matrix(_inverse, "positive_inverse")
+"""The inverse of every positive definite matrix, NaN where it is not definite."""
 
 
-def _eigenbasis(matrix: Any) -> tuple[Any, Any]:
-    values, vectors = jnp.linalg.eigh(matrix)
+def _damped(matrix: Any, damping: Any) -> Any:
+    return matrix + damping * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+
+
+damped = lift(_damped, "damped")
+"""S + damping I."""
+
+
+def _eigenbasis(matrices: Any) -> tuple[Any, Any]:
+    values, vectors = jnp.linalg.eigh(matrices)
     return values, vectors
 
 
-eigenbasis = lift(_eigenbasis, "eigenbasis")
-"""The pair of eigenvalues and eigenvectors (columns) of a symmetric matrix."""
+eigenbasis = per_matrix(_eigenbasis, "eigenbasis")
+"""The pair of eigenvalues and eigenvectors (columns) of every symmetric matrix."""
 
 
 def _is_finite(x: Any) -> Any:

@@ -22,6 +22,7 @@ from ..notation.functions import lift, lift_tree
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 from ..trees.random import Sampler, draw_like, fold_key, random_key
+from .grouped import lift_in_turn
 from .matrix_roots import multiply
 from .tensor_statistics import as_tensors, mode_product, mode_products, unfolding
 
@@ -401,7 +402,7 @@ def fit_preconditioner(
     def fitted(v: Signal, h: Signal, fresh: Signal) -> Signal:
         v, h = of(v), of(h)
         past = delay(lift(lambda x: _unfitted(group, x), "unfitted")(h))
-        move = lift(functools.partial(_moved, group, rate, init_scale, mode), "fit")
+        move = lift_in_turn(functools.partial(_moved, group, rate, init_scale, mode), "fit")
         return past << move(past, v, h, fold_key(fresh, 1), step_count())
 
     def newton(

@@ -167,7 +167,7 @@ def _stacked(tree: Leaves, cut: Cut) -> Leaves:
         if _in_stack(leaf):
             for batch in cut.cut(replicated(leaf)):
                 batches.setdefault(_name(batch.shape[1:], batch.dtype), []).append(batch)
-    return Leaves.of({name: jnp.concatenate(stack) for name, stack in batches.items()})
+    return Leaves.of({name: _whole(stack) for name, stack in batches.items()})
 
 
 def _unstacked(stacked: Leaves, tree: Leaves, cut: Cut) -> Leaves:
@@ -215,7 +215,10 @@ def parts_of(stack: Any, counts: list[int]) -> list[Any]:
         certain = jax.lax.optimization_barrier(jnp.bool_(True))
         places = jax.lax.cond(certain, lambda: _integers(starts), lambda: _integers(starts, 1))
         spans = zip(places, counts, strict=True)
-        return [jax.lax.dynamic_slice_in_dim(stack, at, count) for at, count in spans]
+        return [
+            jax.lax.dynamic_slice_in_dim(stack, at, count, allow_negative_indices=False)
+            for at, count in spans
+        ]
 
     if len(counts) <= FEW:
         return fixed(stack)
@@ -234,3 +237,8 @@ def _name(shape: tuple[int, ...], dtype: Any) -> str:
     """The key of a stack; the usual dtype goes without saying."""
     name = "x".join(map(str, shape)) or "scalar"
     return name if dtype == jnp.float32 else f"{name}_{jnp.dtype(dtype).name}"
+
+
+def _whole(batches: list[Any]) -> Any:
+    """One array of all batches, made once: XLA would make it anew, leaf by leaf, for every use."""
+    return jax.lax.optimization_barrier(jnp.concatenate(batches))

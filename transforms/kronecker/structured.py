@@ -12,6 +12,7 @@ it doubles what is off the diagonal. All arrays may have leading axes in common.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
 from functools import cache
@@ -23,17 +24,17 @@ import jax.numpy as jnp
 from ..notation.checks import check_choice
 
 
-class Structured:
+class Structured(ABC):
     """What all structures share."""
 
+    @abstractmethod
     def dense(self) -> Any:
         """The matrix itself."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def gram(cls, rows: Any) -> Any:
         """The projection of Y^T Y, for the matrix Y of these rows."""
-        raise NotImplementedError
 
     @classmethod
     def identity(cls, size: int, like: Any) -> Any:

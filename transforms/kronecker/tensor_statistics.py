@@ -12,9 +12,9 @@ from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
 from ..notation.signal import Signal
 from ..notation.values import Leaves
+from .grouped import solve_grouped
 from .matrix_roots import ROOT_SOLVERS, Solver
 from .spreading import spread_batch
-from .stacking import parts_of
 
 RESIDUAL_LIMIT = 0.1
 
@@ -229,51 +229,33 @@ def _solved(
     correction: Any,
     axis_name: str | None,
 ) -> Leaves:
-    groups: dict[Any, list[tuple[int, int]]] = {}
-    for i, factors in enumerate(statistics.values):
-        for j, factor in enumerate(factors):
-            order = len(factors) if exponent is None or callable(exponent) else 0
-            kind = (*factor.shape[1:], order, factor.dtype)
-            groups.setdefault(kind, []).append((i, j))
-    found: dict[tuple[int, int], tuple[Any, Any]] = {}
-    residuals = None
-    for where in groups.values():
-        power = _exponent_of(exponent, len(statistics.values[where[0][0]]))
-        batch = _joined([statistics.values[i][j] for i, j in where])
-        batch = _after(residuals, batch / jnp.asarray(correction, batch.real.dtype))
+    orders = [len(factors) for factors in statistics.values for _ in factors]
+    depends = exponent is None or callable(exponent)
+    factors = [factor for leaf in statistics.values for factor in leaf]
+    old = [factor for leaf in past.values for factor in leaf.factors]
+    kinds = [
+        (*factor.shape[1:], order if depends else 0, factor.dtype)
+        for factor, order in zip(factors, orders, strict=True)
+    ]
+
+    def solve(kind: Any, batch: Any, old: Any) -> tuple[Any, Any]:
+        power = _exponent_of(exponent, kind[-2])
+        batch = batch / jnp.asarray(correction, batch.real.dtype)
         if batch.ndim == 2:
             roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
             residuals = 0 * jnp.sum(roots, axis=1)
         else:
-            roots, residuals = spread_batch(_bound(solver, eps, power), batch, axis_name)
-        old = _joined([past.values[i].factors[j] for i, j in where])
+            bound = _bound(solver, eps, power)
+            roots, residuals = spread_batch(bound, batch, axis_name)
         fine = residuals <= RESIDUAL_LIMIT
-        roots = jnp.where(fine.reshape(-1, *[1] * (roots.ndim - 1)), roots, old)
-        counts = [statistics.values[i][j].shape[0] for i, j in where]
-        pieces = zip(parts_of(roots, counts), parts_of(~fine, counts), strict=True)
-        found.update(zip(where, pieces, strict=True))
+        return jnp.where(fine.reshape(-1, *[1] * (roots.ndim - 1)), roots, old), ~fine
 
-    def gathered(i: int, count: int) -> Roots:
-        return Roots(*(tuple(found[i, j][part] for j in range(count)) for part in (0, 1)))
-
-    sizes = (len(factors) for factors in statistics.values)
-    return Leaves((gathered(i, n) for i, n in enumerate(sizes)), past.treedef)
-
-
-def _after(residuals: Any, batch: Any) -> Any:
-    """The batch, as a value that no compiler can know before the residuals are there.
-
-    XLA for the CPU runs what is independent at a time, and a batched factorisation waits for
-    threads of the same pool: when as many wait as there are threads, the program stands still.
-    """
-    if residuals is None:
-        return batch
-    never = jnp.any(residuals < -1)
-    return jnp.where(never, jnp.zeros_like(batch), batch)
-
-
-def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+    found = iter(solve_grouped(solve, kinds, factors, old))
+    values = []
+    for leaf in statistics.values:
+        roots, failed = zip(*(next(found) for _ in leaf), strict=True)
+        values.append(Roots(roots, failed))
+    return Leaves(values, past.treedef)
 
 
 def _bound(solver: Solver, eps: Any, power: Any) -> Callable[[Any], Any]:

@@ -59,7 +59,7 @@ class Context:
             return None
         params = value.map(lambda _, param: param, self.given)
         pairs = zip(value.present(), params.present(), strict=True)
-        return params if all(jnp.shape(x) == jnp.shape(p) for x, p in pairs) else None
+        return params if all(getattr(x, "shape", None) == jnp.shape(p) for x, p in pairs) else None
 
     def bound(self, node: Function) -> Callable[..., Any]:
         """The function of a whole-tree node, with the context if it wants it."""

@@ -1,0 +1,114 @@
+"""Factorisations of many matrices in one batched call per kind, one call after the other."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.functions import lift_tree
+from ..notation.sharding import replicated
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+from .spreading import spread_batch
+from .stacking import parts_of
+
+
+def solve_grouped(
+    solve: Callable[..., Any], kinds: Sequence[Hashable], *columns: Sequence[Any]
+) -> list[Any]:
+    """`solve` of all entries of one kind at once, one kind after the other.
+
+    Args:
+      solve: `(kind, *batches) -> tree of batches`; treats every element on its own.
+      kinds: for every entry what it must have in common with those it is batched with.
+      *columns: its arguments, for every entry a batch each.
+
+    Returns:
+      For every entry its part of what `solve` returns.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, kind in enumerate(kinds):
+        groups.setdefault(kind, []).append(i)
+    found: dict[int, Any] = {}
+    done = None
+    for kind, where in groups.items():
+        first, *others = (_joined([column[i] for i in where]) for column in columns)
+        done = solve(kind, _after(done, first), *others)
+        counts = [columns[0][i].shape[0] for i in where]
+        leaves, structure = jax.tree.flatten(done)
+        parts = zip(*(parts_of(leaf, counts) for leaf in leaves), strict=True)
+        found.update(zip(where, map(structure.unflatten, parts), strict=True))
+    return [found[i] for i in range(len(kinds))]
+
+
+def per_matrix(solve: Callable[[Any], Any], name: str) -> Callable[[Signal], Signal]:
+    """Makes a function of batches of square matrices one of a signal of matrices.
+
+    All matrices of one size go through one call, whichever leaves they come from, and under an
+    explicit mesh each device does its share of it.
+
+    Args:
+      solve: function of (batch, n, n) that treats every matrix on its own.
+      name: what the node is called.
+
+    Returns:
+      A function of signals whose leaves are arrays (..., n, n), or tuples of such; in place of
+      every array the result has what `solve` returns for it.
+    """
+
+    def solved(tree: Leaves) -> Leaves:
+        matrices, structure = jax.tree.flatten(tree)
+        flat = [replicated(x).reshape(-1, *x.shape[-2:]) for x in matrices]
+        kinds = [(x.shape[-1], x.dtype) for x in flat]
+        results = solve_grouped(lambda _, batch: spread_batch(solve, batch), kinds, flat)
+        stacks = (x.shape[:-2] for x in matrices)
+        return structure.unflatten(map(_restacked, results, stacks))
+
+    return lift_tree(solved, name)
+
+
+def lift_in_turn(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
+    """As `lift`, for a function with factorisations: every leaf waits for the one before.
+
+    Args:
+      fn: function of the leaves of its signals; scalars go to every leaf.
+      name: what the node is called.
+    """
+
+    def in_turn(tree: Leaves, *others: Any) -> Leaves:
+        done: list[Any] = []
+
+        def waited(leaf: Any, *rest: Any) -> Any:
+            leaf = jax.tree.map(lambda x: _after(done[-1], x), leaf) if done else leaf
+            done.append(fn(leaf, *rest))
+            return done[-1]
+
+        return tree.map(waited, *(_everywhere(other, tree) for other in others))
+
+    return lift_tree(in_turn, name)
+
+
+def _everywhere(value: Any, tree: Leaves) -> Leaves:
+    return value if isinstance(value, Leaves) else Leaves([value] * len(tree), tree.treedef)
+
+
+def _restacked(result: Any, stack: tuple[int, ...]) -> Any:
+    return jax.tree.map(lambda x: x.reshape(*stack, *x.shape[1:]), result)
+
+
+def _after(done: Any, batch: Any) -> Any:
+    """The batch, as a value that no compiler can know before `done` is there.
+
+    XLA for the CPU runs what is independent at a time, and a batched factorisation waits for
+    threads of the same pool: when as many wait as there are threads, the program stands still.
+    """
+    if done is None:
+        return batch
+    numbers = jax.tree.leaves(done)[0].real
+    never = jnp.any((numbers > 1) & (numbers < -1))
+    return jnp.where(never, jnp.zeros_like(batch), batch)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
