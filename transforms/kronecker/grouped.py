@@ -38,7 +38,8 @@ def solve_grouped(
         counts = [columns[0][i].shape[0] for i in where]
         leaves, structure = jax.tree.flatten(done)
         parts = zip(*(parts_of(leaf, counts) for leaf in leaves), strict=True)
-        found.update(zip(where, map(structure.unflatten, parts), strict=True))
+        results = (jax.tree.unflatten(structure, part) for part in parts)
+        found.update(zip(where, results, strict=True))
     return [found[i] for i in range(len(kinds))]
 
 
@@ -63,7 +64,7 @@ def per_matrix(solve: Callable[[Any], Any], name: str) -> Callable[[Signal], Sig
         kinds = [(x.shape[-1], x.dtype) for x in flat]
         results = solve_grouped(lambda _, batch: spread_batch(solve, batch), kinds, flat)
         stacks = (x.shape[:-2] for x in matrices)
-        return structure.unflatten(map(_restacked, results, stacks))
+        return jax.tree.unflatten(structure, map(_restacked, results, stacks))
 
     return lift_tree(solved, name)
 

@@ -1,0 +1,48 @@
+"""Factorisations are spread over a mesh: each device does its share, the results stay the same."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from gradchain.optimizers import distributed_shampoo, k_fac, shampoo
+
+LEAVES = [f"layer{i}" for i in range(8)]
+PARAMS = {
+    name: {"kernel": jax.random.normal(jax.random.key(i), (6, 6))} for i, name in enumerate(LEAVES)
+}
+ROWS = {name: jax.random.normal(jax.random.key(90 + i), (5, 6)) for i, name in enumerate(LEAVES)}
+METHODS = {
+    "shampoo": lambda: shampoo(0.1),
+    "distributed_shampoo": lambda: distributed_shampoo(0.1, target_ndim=2, eps=1e-4),
+    "k_fac": lambda: k_fac(0.1, eigen=True),
+}
+
+
+def update_of(opt):
+    extra = {"layer_inputs": ROWS, "layer_cotangents": ROWS}
+    return lambda state: opt.update(PARAMS, state, PARAMS, **extra)
+
+
+def factorised(opt):
+    """Shapes of the eigenvalues that the program of one step computes."""
+    program = str(jax.make_jaxpr(update_of(opt))(opt.init(PARAMS)))
+    return re.findall(r":f32\[([\d,]+)\](?:\{[^}]*\})? = eigh", program)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_device_does_its_share(name):
+    opt = METHODS[name]()
+    alone = factorised(opt)
+    expected = jax.jit(update_of(opt))(opt.init(PARAMS))[0]
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        shares = factorised(opt)
+        spread = jax.jit(update_of(opt))(opt.init(PARAMS))[0]
+    assert alone == ["16,6"]
+    assert shares == ["2,6"]
+    chex.assert_trees_all_close(
+        jax.device_get(spread), jax.device_get(expected), rtol=1e-4, atol=1e-6
+    )
+    assert jnp.isfinite(jax.tree.leaves(expected)[0]).all()
