@@ -101,8 +101,9 @@ def _restacked(result: Any, stack: tuple[int, ...]) -> Any:
 def _after(done: Any, batch: Any) -> Any:
     """The batch, as a value that no compiler can know before `done` is there.
 
-    XLA for the CPU runs what is independent at a time, and a batched factorisation waits for
-    threads of the same pool: when as many wait as there are threads, the program stands still.
+    jaxlib 0.10 spreads a batched factorisation over XLA's pool of threads (one for each core, or
+    `NPROC` of them) and waits for it in a thread of that pool. As XLA runs what is independent at
+    a time, the program stands still as soon as there are as many of these waits as threads.
     """
     if done is None:
         return batch
@@ -112,4 +113,4 @@ def _after(done: Any, batch: Any) -> Any:
 
 
 def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+    return parts[0] if len(parts) == 1 else jax.lax.concatenate(parts, 0)

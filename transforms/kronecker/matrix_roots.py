@@ -54,7 +54,8 @@ def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[
 def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any]:
     """The rectified eigenvalues with eps, and the eigenvectors."""
     # LAPACK wants columns: the transpose of a symmetric matrix is laid out so, without a copy.
-    values, vectors = jnp.linalg.eigh(_adjoint(a), symmetrize_input=False)
+    columns = _adjoint(jax.lax.optimization_barrier(a))
+    values, vectors = jnp.linalg.eigh(columns, symmetrize_input=False)
     shift = jnp.minimum(values[:, :1], 0)
     values = jnp.maximum(values, 0) if rectify == "clamp" else values - shift
     return values + eps, vectors
@@ -67,9 +68,11 @@ def _turned(vectors: Any, inner: Any) -> Any:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _eigh_root(a: Any, eps: Any, exponent: Any, rectify: str) -> tuple[Any, Any]:
     values, vectors = _spectrum(a, eps, rectify)
-    powers = values**exponent
-    root = multiply(vectors * powers[:, None, :], _adjoint(vectors))
-    return root, 0 * jnp.sum(powers, axis=1)
+    # One product of a matrix with its own adjoint is exactly symmetric. The barrier keeps the rows
+    # as LAPACK leaves them; XLA would transpose them back, with a kernel that is slow to compile.
+    powers = values ** (exponent / 2)
+    half = jax.lax.optimization_barrier(_adjoint(vectors)) * powers[:, :, None]
+    return multiply(_adjoint(half), half), 0 * jnp.sum(powers, axis=1)
 
 
 @_eigh_root.defjvp

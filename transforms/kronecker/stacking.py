@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated, resharded
@@ -36,7 +37,7 @@ class Whole:
 
     def cut(self, leaf: Any) -> list[Any]:
         """One batch of one tensor."""
-        return [leaf[None]]
+        return [jax.lax.expand_dims(leaf, (0,))]
 
     def join(self, batches: list[Any], shape: tuple[int, ...]) -> Any:
         """The tensor itself."""
@@ -205,28 +206,27 @@ def parts_of(stack: Any, counts: list[int]) -> list[Any]:
       stack: any array.
       counts: the lengths, which add up to that of the stack.
     """
-    starts = [0, *itertools.accumulate(counts)][:-1]
-
-    def fixed(stack: Any) -> list[Any]:
-        spans = zip(starts, counts, strict=True)
-        return [jax.lax.slice_in_dim(stack, at, at + count) for at, count in spans]
-
-    def hidden(stack: Any) -> list[Any]:
-        certain = jax.lax.optimization_barrier(jnp.bool_(True))
-        places = jax.lax.cond(certain, lambda: _integers(starts), lambda: _integers(starts, 1))
-        spans = zip(places, counts, strict=True)
-        return [
-            jax.lax.dynamic_slice_in_dim(stack, at, count, allow_negative_indices=False)
-            for at, count in spans
-        ]
-
     if len(counts) <= FEW:
-        return fixed(stack)
-    return jax.lax.platform_dependent(stack, cpu=hidden, default=fixed)
+        return list(jax.lax.split(stack, counts))
+    whole = tuple(counts)
+    return jax.lax.platform_dependent(
+        stack,
+        cpu=lambda stack: _split_at_hidden_places(stack, whole),
+        default=lambda stack: jax.lax.split(stack, whole),
+    )
 
 
-def _integers(values: list[int], more: int = 0) -> list[Any]:
-    return [jnp.int32(value + more) for value in values]
+def _split_at_hidden_places(stack: Any, counts: tuple[int, ...]) -> list[Any]:
+    starts = np.array([0, *itertools.accumulate(counts)][:-1], np.int32)
+    certain = jax.lax.optimization_barrier(jnp.bool_(True))
+    places = jax.lax.cond(certain, lambda: list(starts), lambda: list(starts + 1))
+    origin = (jnp.int32(0),) * (stack.ndim - 1)
+    return [
+        jax.lax.dynamic_slice(
+            stack, (at, *origin), (count, *stack.shape[1:]), allow_negative_indices=False
+        )
+        for at, count in zip(places, counts, strict=True)
+    ]
 
 
 def _in_stack(leaf: Any) -> bool:
@@ -241,4 +241,4 @@ def _name(shape: tuple[int, ...], dtype: Any) -> str:
 
 def _whole(batches: list[Any]) -> Any:
     """One array of all batches, made once: XLA would make it anew, leaf by leaf, for every use."""
-    return jax.lax.optimization_barrier(jnp.concatenate(batches))
+    return jax.lax.optimization_barrier(jax.lax.concatenate(batches, 0))
