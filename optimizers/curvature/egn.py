@@ -45,8 +45,8 @@ def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: float = 0.0) -
         m_t = momentum m_{t-1} + (1 - momentum) u_t,    direction m_t / (1 - momentum^t)
 
     J is the Jacobian of the outputs, r and Q are the gradient and the Hessian of the mean loss in
-    them. The second form is a system of the size of the outputs, not of the params: meant for
-    mini-batches of a few outputs. A direction that is not finite becomes zero.
+    them. The first form is a system of the size of the params, the second of the outputs of the
+    batch; the smaller is solved. A direction that is not finite becomes zero.
 
     The incoming gradient is not used, only its shape. Needs `outputs_fn`, from the params to the
     outputs of the batch, and `outputs_loss_fn`, from these to the mean loss.

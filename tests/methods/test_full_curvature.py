@@ -241,6 +241,31 @@ def test_egn_in_all_forms(kind, search, adaptive):
     np.testing.assert_allclose(got, wanted, rtol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["mse", "ce", "bce"])
+def test_egn_with_more_outputs_than_params(kind):
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(9, 2)))
+    classes = {"ce": 3}.get(kind, 1)
+    params = jnp.asarray(np.random.default_rng(4).normal(size=(2, classes)))
+
+    def outputs(p):
+        o = jnp.tanh(x @ p)
+        return o if kind == "ce" else o[:, 0]
+
+    def loss(o):
+        if kind == "ce":
+            return -jnp.mean(jax.nn.log_softmax(o)[:, 1])
+        return jnp.mean(jnp.logaddexp(0, o) if kind == "bce" else (o - 1) ** 2 / 2)
+
+    opt = egn(0.7, damping=0.02, loss=kind)
+    u, _ = opt.update(params, opt.init(params), params, outputs_fn=outputs, outputs_loss_fn=loss)
+    o = outputs(params)
+    jac = jax.jacobian(outputs)(params).reshape(o.size, -1)
+    q = jax.hessian(loss)(o).reshape(o.size, o.size)
+    matrix = jac.T @ q @ jac + 0.02 * jnp.eye(params.size)
+    wanted = -0.7 * jnp.linalg.solve(matrix, jac.T @ jax.grad(loss)(o).ravel())
+    np.testing.assert_allclose(u.ravel(), wanted, rtol=1e-10)
+
+
 def test_egn_heeds_the_factor_of_the_loss():
     """Without its 1/2 a squared error has twice the curvature, and the same Newton step."""
     params = jnp.array([3.0, 1.0])

@@ -15,6 +15,7 @@ from ..notation.needs import missing_input
 from ..notation.signal import Signal
 from ..notation.values import Leaves, at_least_float32, working
 from ..trees.random import Sampler, random_key
+from ..trees.vector import flat_size, from_vector, to_vector
 from .dense import replaced
 from .dual import dual_solve, matmul
 from .hessian import array_closure, scalar_closure
@@ -144,14 +145,15 @@ def gauss_newton_solve(
     damping: Any,
     loss: str = "mse",
 ) -> Signal:
-    """(J^T Q J + damping I)^{-1} J^T r, exactly, through a system of the size of the outputs.
+    """(J^T Q J + damping I)^{-1} J^T r, exactly, through the smaller of two systems.
 
     J is the Jacobian of the outputs in the leaves of `like`, r and Q are the gradient and the
-    Hessian of the mean loss in the outputs. The Duncan-Guttman form
+    Hessian of the mean loss in the outputs. With fewer outputs than params, it is the system of the
+    Duncan-Guttman form
 
-        J^T (Q J J^T + damping I)^{-1} r
+        J^T (Q J J^T + damping I)^{-1} r,
 
-    needs J J^T alone, which is made of Jacobian products in chunks: J is never stored.
+    else the one above. Their matrices are made of Jacobian products in chunks: J is never stored.
 
     Args:
       outputs_fn: the input of that name: params -> outputs of the batch.
@@ -167,7 +169,7 @@ def gauss_newton_solve(
 
 
 CHUNK = 64
-"""Rows of J J^T that are computed at once."""
+"""Rows of a system's matrix that are computed at once."""
 
 
 def _outputs_of(context: Context, outputs_fn: Any, outputs_loss_fn: Any, like: Leaves) -> Any:
@@ -194,6 +196,17 @@ def _solved(
     loss: str,
 ) -> Leaves:
     outputs, parts = _outputs_of(context, outputs_fn, outputs_loss_fn, like)
+    solve = _in_outputs if outputs_size(outputs, parts) <= flat_size(parts) else _in_params
+    return solve(outputs, outputs_loss_fn, parts, damping, loss)
+
+
+def outputs_size(outputs: Any, parts: Leaves) -> int:
+    """How many outputs there are."""
+    return int(jax.eval_shape(outputs, parts).size)
+
+
+def _in_outputs(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, loss: str) -> Leaves:
+    """J^T (Q J J^T + damping I)^{-1} r."""
     out, pull = jax.vjp(outputs, parts)
     push = jax.linearize(outputs, parts)[1]
     dtype = at_least_float32(out.dtype)
@@ -205,11 +218,31 @@ def _solved(
         return push(backward(vector)).reshape(-1).astype(dtype)
 
     gram = jax.lax.map(row, jnp.eye(out.size, dtype=dtype), batch_size=CHUNK)
-    slope = jax.grad(outputs_loss_fn)
+    slope = jax.grad(loss_fn)
     residuals = slope(out).reshape(-1).astype(dtype)
     coupled = _output_hessian(slope, out, loss, gram)
     damping = jnp.asarray(damping, dtype)
     return backward(dual_solve(coupled, damping, residuals, symmetric=False)).map(working)
+
+
+def _in_params(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, _: str) -> Leaves:
+    """(J^T Q J + damping I)^{-1} J^T r."""
+    wide = parts.map(working)
+    start = to_vector(wide)
+
+    def at(vector: Any) -> Any:
+        return outputs(from_vector(vector, parts))
+
+    out, pull = jax.vjp(at, start)
+    push = jax.linearize(at, start)[1]
+    slope = jax.grad(loss_fn)
+
+    def row(vector: Any) -> Any:
+        return pull(jax.jvp(slope, (out,), (push(vector),))[1])[0]
+
+    matrix = jax.lax.map(row, jnp.eye(start.size, dtype=start.dtype), batch_size=CHUNK)
+    damping = jnp.asarray(damping, start.dtype)
+    return from_vector(dual_solve((matrix + matrix.T) / 2, damping, pull(slope(out))[0]), wide)
 
 
 def _output_hessian(slope: Any, out: Any, loss: str, matrix: Any) -> Any:
