@@ -94,7 +94,7 @@ def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -
     schedule = rest[1] if len(rest) == 2 else _schedule_for(method, default_schedule)
     rate = _rate(schedule, peak, total_steps)
     shown = rate if callable(rate) else lambda step: peak
-    optimizer = method.build(rate, **_other_rates(method, schedule, peak, total_steps))
+    optimizer = method.build(rate, **_other_arguments(method, schedule, peak, total_steps))
     return Contender(label, peak, schedule, lambda step: float(shown(step)), optimizer)
 
 
@@ -110,19 +110,23 @@ def _schedule_for(method: Method, default: str) -> str:
     return CONSTANT if adaptive is not None and adaptive.default is True else default
 
 
-def _other_rates(method: Method, schedule: str, peak: float, total_steps: int) -> dict[str, Any]:
-    """Rates beside the first that a warm-up from 0 would leave without a meaning.
+def _other_arguments(
+    method: Method, schedule: str, peak: float, total_steps: int
+) -> dict[str, Any]:
+    """Which loss it is, and rates that a warm-up from 0 would leave without a meaning.
 
     By default methods take the schedule relative to its first value.
     """
     accepted = inspect.signature(method.factory).parameters
-    rates: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    if "loss" in accepted:
+        arguments["loss"] = "ce"
     if "base_learning_rate" in accepted:
-        rates["base_learning_rate"] = peak
+        arguments["base_learning_rate"] = peak
     if "learning_rate_1d" in accepted:
         default = accepted["learning_rate_1d"].default
-        rates["learning_rate_1d"] = _rate(schedule, default, total_steps)
-    return rates
+        arguments["learning_rate_1d"] = _rate(schedule, default, total_steps)
+    return arguments
 
 
 def _rate(schedule: str, peak: float, total_steps: int) -> optax.ScalarOrSchedule:

@@ -65,6 +65,7 @@ def scale_by_lazy_cubic_newton(
     "Doikov, Chayti & Jaggi 2023, Second-order optimization with lazy Hessians",
     arxiv="2212.00781",
     learning_rate=1.0,
+    sample={"m": 10.0, "update_interval": 5},
     complex_ok=False,
 )
 @transformation(m=positive, solver_iterations=count_from_1)

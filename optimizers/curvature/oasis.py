@@ -109,7 +109,8 @@ def _direction(g: Signal, momentum: Any) -> Signal:
     "Jahani et al. 2022, Doubly Adaptive Scaled Algorithm for Machine Learning Using Second-Order "
     "Information",
     arxiv="2109.05198",
-    learning_rate=0.05,
+    learning_rate=0.1,
+    sample={"alpha": 0.1},
     complex_ok=False,
 )
 @transformation(alpha=positive, warmup_samples=count_from_1)
