@@ -1,8 +1,9 @@
 """Writes `docs/comparison.md` from the results of `examples/train_text.py`.
 
-    python docs/make_comparison.py runs/*/results.json
+    python docs/make_comparison.py [runs/*/results.json]
 
-A method takes its row from the last of the files in which it occurs.
+What was measured is kept in `docs/comparison.json`. A method at one size of the model has its row
+from the last file in which it occurs, and replaces the row that it had there.
 """
 
 import json
@@ -13,6 +14,15 @@ from typing import Any
 from gradchain.catalogue import METHODS
 
 PAGE = Path(__file__).with_name("comparison.md")
+KEPT = Path(__file__).with_name("comparison.json")
+RUN_FIELDS = ("settings", "steps", "parameters", "text", "versions")
+ROW_FIELDS = (
+    "learning_rate",
+    "schedule",
+    "validation_loss",
+    "time_relative_to_sgd",
+    "state_bytes_per_parameter",
+)
 
 HEAD = """# Comparison on the text example
 
@@ -32,29 +42,46 @@ Written by `python docs/make_comparison.py` with {versions}.
 
 
 def main(paths: list[str]) -> None:
-    runs = [json.loads(Path(path).read_text()) for path in paths]
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else []
+    runs = latest([*kept, *(trimmed(json.loads(Path(path).read_text())) for path in paths)])
+    KEPT.write_text("[\n" + ",\n".join(json.dumps(run) for run in runs) + "\n]\n")
     groups: dict[str, list[str]] = {}
-    taken: set[str] = set()
-    for run in reversed(runs):
-        new = {label: row for label, row in run["optimizers"].items() if label not in taken}
-        taken |= new.keys()
-        groups.setdefault(size_of(run), []).extend(
-            line(label, row, run) for label, row in new.items()
-        )
-    versions = ", ".join(f"{name} {v}" for name, v in runs[0]["versions"].items() if v)
-    entropy = runs[0]["text"]["unigram_entropy"]
+    for run in runs:
+        rows = (line(label, row, run) for label, row in run["optimizers"].items())
+        groups.setdefault(size_of(run), []).extend(rows)
+    versions = ", ".join(f"{name} {v}" for name, v in runs[-1]["versions"].items() if v)
+    entropy = runs[-1]["text"]["unigram_entropy"]
     parts = [HEAD.format(entropy=entropy, versions=versions)]
-    for size in sorted(groups, reverse=True):
+    for size in sorted(groups, key=lambda size: -int(size.split()[0])):
         parts.append(f"\n## {size}\n\n| method | rate | schedule | loss | below | time | bytes |")
         parts.append("|---|---|---|---|---|---|---|")
         parts.extend(sorted(groups[size], key=loss_of))
     parts.append("\n## Commands\n\n```bash")
     parts.extend(command(run) for run in runs)
     parts.append("```")
-    missing = sorted(set(METHODS) - {label.partition(":")[0] for label in taken})
+    shown = {label.partition(":")[0] for run in runs for label in run["optimizers"]}
+    missing = ", ".join(f"`{name}`" for name in sorted(set(METHODS) - shown))
     if missing:
-        parts.append(f"\nWithout a row so far: {', '.join(f'`{name}`' for name in missing)}.")
+        parts.append(f"\nWithout a row so far: {missing}.")
     PAGE.write_text("\n".join(parts) + "\n")
+
+
+def trimmed(run: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows, and what repeats it."""
+    rows = run["optimizers"].items()
+    kept = {label: {name: row[name] for name in ROW_FIELDS} for label, row in rows}
+    return {name: run[name] for name in RUN_FIELDS} | {"optimizers": kept}
+
+
+def latest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs without the rows that a later one has, and without those that have none left."""
+    taken: set[tuple[str, str]] = set()
+    for run in reversed(runs):
+        mine = {(label, size_of(run)) for label in run["optimizers"]}
+        for label, _ in mine & taken:
+            del run["optimizers"][label]
+        taken |= mine
+    return [run for run in runs if run["optimizers"]]
 
 
 def size_of(run: dict[str, Any]) -> str:
