@@ -1,5 +1,6 @@
 """Matrices of a layer or leaf: factors, their roots, groups, stacks of equal shapes."""
 
+from .cross_group import Cross
 from .factor_pairs import Pairs, partner_leaves, solve_gram
 from .factors import (
     blend_identity,
@@ -15,7 +16,9 @@ from .factors import (
     sandwich,
     second_moment,
 )
+from .fitting import failed_updates, fit_preconditioner, preconditioned
 from .grouped import lift_in_turn, per_matrix, solve_grouped
+from .kronecker_group import Kronecker, norm_lower_bound
 from .layers import (
     Layer,
     Layers,
@@ -28,16 +31,8 @@ from .layers import (
     per_layer,
     spread,
 )
-from .lie_groups import (
-    Cross,
-    Kronecker,
-    LieGroup,
-    LowRank,
-    failed_updates,
-    fit_preconditioner,
-    norm_lower_bound,
-    preconditioned,
-)
+from .lie_groups import LieGroup
+from .low_rank_group import LowRank
 from .matrix_roots import (
     ROOT_SOLVERS,
     eigh_root,

@@ -1,0 +1,126 @@
+"""Diagonal matrices with a low-rank modification as a Lie group."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .lie_groups import is_zero, maximum_over, tiny_of
+from .matrix_roots import multiply
+
+
+class LowRankElement(NamedTuple):
+    """Q = (I + U V^T) diag(d)."""
+
+    U: Any
+    V: Any
+    d: Any
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Diagonal matrices with a low-rank modification, on one vector.
+
+    Attributes:
+      rank: columns of U and V; 0 leaves a diagonal.
+      normalizer: "2nd" or "1st": what the steps are divided by.
+      alternate: U and V are updated in turn, U first, instead of by a coin.
+      balance_probability: of a step that equalises the norms of U and V.
+      init_factors: (U, V) to start from in place of random ones.
+    """
+
+    rank: int
+    normalizer: str
+    alternate: bool
+    balance_probability: Any
+    init_factors: tuple[Any, Any] | None
+    batched = False
+
+    def empty(self, x: Any) -> LowRankElement:
+        """Zeros."""
+        factor = jnp.zeros((x.size, self.rank), x.dtype)
+        return LowRankElement(factor, factor, jnp.zeros_like(x))
+
+    def start(self, x: Any, scale: Any, key: Any) -> LowRankElement:
+        """scale I, and small random U and V."""
+        d = scale * jnp.ones_like(x)
+        if self.init_factors is not None:
+            u, v = (jnp.asarray(factor, x.dtype) for factor in self.init_factors)
+            return LowRankElement(u, v, d)
+        draws = jax.random.normal(key, (2, x.size, self.rank), x.dtype)
+        u, v = draws / jnp.sqrt(max(x.size, 1) * (self.rank + 10))
+        return LowRankElement(u, v, d)
+
+    def applied(self, q: LowRankElement, x: Any) -> Any:
+        """d (I + V U^T) (I + U V^T) d x."""
+        y = _low_rank(q.U, q.V, q.d * x)
+        return q.d * _low_rank(q.V, q.U, y)
+
+    def moved(
+        self, q: LowRankElement, v: Any, h: Any, rate: Any, key: Any, t: Any
+    ) -> LowRankElement:
+        """d, and one of U and V, along the gradient at the same a = Q h and b = Q^-T v."""
+        balance, coin = jax.random.split(key)
+        U, V = self._balanced(q.U, q.V, balance)
+        a = _low_rank(U, V, q.d * h)
+        Ph = q.d * _low_rank(V, U, a)
+        K = jnp.eye(self.rank, dtype=U.dtype) + multiply(V.T, U)
+        w = v / q.d
+        b = w - multiply(V, jnp.linalg.solve(K.T, multiply(U.T, w))) if self.rank else w
+        inverse = b - multiply(U, jnp.linalg.solve(K, multiply(V.T, b))) if self.rank else b
+        d = self._moved_diagonal(q.d, Ph, h, v, inverse / q.d, rate)
+        if not self.rank:
+            return LowRankElement(U, V, d)
+        turn = t % 2 == 1 if self.alternate else jax.random.bernoulli(coin)
+        new_U, new_V = jax.lax.cond(
+            turn,
+            lambda: (self._moved_left(U, V, K, a, b, rate), V),
+            lambda: (U, self._moved_right(U, V, a, b, rate)),
+        )
+        return LowRankElement(new_U, new_V, d)
+
+    def _balanced(self, U: Any, V: Any, key: Any) -> tuple[Any, Any]:
+        if not self.rank or is_zero(self.balance_probability):
+            return U, V
+        rho = jnp.sqrt(jnp.linalg.norm(U) / jnp.linalg.norm(V))
+        now = jax.random.uniform(key, ()) < self.balance_probability
+        rho = jnp.where(now & jnp.isfinite(rho) & (rho > 0), rho, 1)
+        return U / rho, V * rho
+
+    def _moved_diagonal(self, d: Any, Ph: Any, h: Any, v: Any, inverse: Any, rate: Any) -> Any:
+        difference = Ph * h - v * inverse
+        tiny = tiny_of(d)
+        if self.normalizer == "2nd":
+            first = jax.lax.rsqrt(Ph * Ph + v * v + tiny)
+            second = jax.lax.rsqrt(h * h + inverse * inverse + tiny)
+            step = rate * jnp.min(first * second, initial=jnp.inf)
+        else:
+            step = rate / (maximum_over(jnp.abs(difference), None) + tiny)
+        return d - step * d * difference
+
+    def _step(self, a: Any, b: Any, A: Any, B: Any, rate: Any) -> Any:
+        if self.normalizer == "2nd":
+            norm = jnp.linalg.norm
+            size = norm(a) * norm(A) + norm(b) * norm(B)
+        else:
+            squares = (a @ a) * (A @ A) + (b @ b) * (B @ B) - 2 * (a @ b) * (A @ B)
+            size = jnp.sqrt(jnp.abs(squares))
+        return rate / (size + tiny_of(a))
+
+    def _moved_left(self, U: Any, V: Any, K: Any, a: Any, b: Any, rate: Any) -> Any:
+        aV, bV = multiply(a, V), multiply(b, V)
+        step = self._step(a, b, multiply(V, aV), multiply(V, bV), rate)
+        change = jnp.outer(a, multiply(aV, K)) - jnp.outer(b, multiply(bV, K))
+        return U - step * change
+
+    def _moved_right(self, U: Any, V: Any, a: Any, b: Any, rate: Any) -> Any:
+        aU, bU = multiply(a, U), multiply(b, U)
+        step = self._step(a, b, multiply(U, aU), multiply(U, bU), rate)
+        left = jnp.outer(a + multiply(V, aU), aU)
+        return V - step * (left - jnp.outer(b + multiply(V, bU), bU))
+
+
+def _low_rank(U: Any, V: Any, x: Any) -> Any:
+    """(I + U V^T) x."""
+    return x + multiply(U, multiply(V.T, x))
