@@ -432,9 +432,13 @@ def test_a_singular_factor_falls_back_to_the_gradient_and_says_so():
     assert float(observed(state)["fallbacks"]) >= 1
 
 
-def test_layers_without_data_follow_the_gradient():
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"update_interval": 1, "inverse_interval": 2}, {"update_interval": 1, "eigen": True}],
+)
+def test_layers_without_data_follow_the_gradient(more):
     data = [(g, {**a, "two": None}, {**d, "two": None}) for g, a, d in batches(2)]
-    after, _ = run(optimizers.k_fac(0.1, 0.0, damping=0.1), data)
+    after, _ = run(optimizers.k_fac(0.1, 0.0, damping=0.1, **more), data)
     wanted = PARAMS["two"]["kernel"] - 0.1 * sum(g["two"]["kernel"] for g, _, _ in data)
     np.testing.assert_allclose(after[-1]["two"]["kernel"], wanted, rtol=1e-12)
     assert not np.allclose(
