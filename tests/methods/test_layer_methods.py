@@ -379,22 +379,32 @@ def test_mkor_with_another_back_end_and_an_unknown_layer():
         optimizers.mkor(0.1, first_order_layers=("three",)).init(PARAMS)
 
 
-def test_mkor_h_switches_once_and_for_good():
-    data = batches(12)
-    losses = np.array([8, 6, 5, 4, 4, 4, 4, 4, 1, 0.5, 0.1, 0.1])
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [8, 6, 5, 4, 4, 4, 4, 4, 1, 0.5, 0.1, 0.1],
+        [np.nan, 8, np.inf, 5, 4, -np.inf, 4, 4, 4, 4, 1, np.nan],  # at first, at a check, after it
+        [8, np.nan, np.inf, np.nan, 5, 4, 4, 4, 4, 4, 0.1, 0.1],  # at the first check
+    ],
+)
+def test_mkor_h_switches_once_and_for_good(losses):
+    """Losses that are not finite enter neither the average nor a check, and a tap says so."""
+    data, losses = batches(12), np.array(losses)
     opt = optimizers.mkor_h(
         0.05, 0.5, update_interval=1, loss_decay=0.5, switch_interval=2, switch_threshold=0.1
     )
-    smooth, before, second, switched_at = 0.0, None, True, None
+    smooth, seen, before, second, switched_at = 0.0, 0, None, True, None
     for t, loss in enumerate(losses, start=1):
-        smooth = 0.5 * smooth + 0.5 * loss
-        bar = smooth / (1 - 0.5**t)
+        if not np.isfinite(loss):
+            continue
+        smooth, seen = 0.5 * smooth + 0.5 * loss, seen + 1
+        bar = smooth / (1 - 0.5**seen)
         if second and t % 2 == 0:
             if before is not None and before - bar < 0.1 * abs(before):
                 second, switched_at = False, t
             before = bar
     assert switched_at is not None
-    assert 4 < switched_at < 10
+    assert 4 < switched_at < 11
 
     mkor = mkor_reference("official", 1, 0, 100.0, 0.9, 0.9, 2.0)
 
@@ -402,6 +412,8 @@ def test_mkor_h_switches_once_and_for_good():
         return mkor(t, batch, name) if t < switched_at else matrix(batch[0], name)
 
     follow(opt, Reference(precondition, 0.05, 0.5), data, value=losses)
+    _, state = run(observe(opt, "value_is_finite"), data, value=losses)
+    assert bool(observed(state)["value_is_finite"]) is bool(np.isfinite(losses[-1]))
 
 
 # --- fallbacks and bad input ---------------------------------------------------------------------
