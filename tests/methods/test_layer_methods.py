@@ -145,6 +145,18 @@ def test_k_fac_with_damping_per_layer_and_periods():
     follow(opt, Reference(kfac_reference(0.7, a, b, 2, 3), 0.1, 0.8, 0.05, 3), batches(8))
 
 
+def test_k_fac_with_a_scheduled_decay_that_starts_later():
+    def decay(step):
+        return 0.1 * (step + 1)
+
+    opt = optimizers.k_fac(0.1, 0.0, weight_decay=decay, weight_decay_start=2)
+    zeros = jax.tree.map(np.zeros_like, batches(1)[0])
+    params = PARAMS["one"]["kernel"]
+    for t, after in enumerate(run(opt, [zeros] * 4)[0]):
+        params = params * (1 - 0.1 * (decay(t) if t >= 2 else 0))
+        np.testing.assert_allclose(after["one"]["kernel"], params, rtol=1e-12)
+
+
 def test_k_fac_in_eigenbases():
     opt = optimizers.k_fac(
         0.1, 0.0, stat_decay=0.5, damping=0.2, update_interval=1, inverse_interval=2, eigen=True
