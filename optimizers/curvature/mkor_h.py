@@ -14,13 +14,13 @@ from ...transforms import (
     chain,
     count_from_0,
     count_from_1,
-    debias,
     decay_rate,
     delay,
     either,
-    ema,
     flow,
     fraction,
+    isfinite,
+    mean_of_finite,
     named,
     positive,
     step_count,
@@ -60,10 +60,13 @@ def scale_by_mkor_h(
 
     $$l_t = \beta\, l_{t-1} + (1 - \beta) f_t, \qquad \bar l_t = l_t / (1 - \beta^t)$$
 
-    At every `switch_interval`-th step, from the second such step on: if the smoothed loss fell by
+    At every `switch_interval`-th step, from the second check on: if the smoothed loss fell by
     less than `switch_threshold` times the magnitude of what it was at the check before, the
     switch is made, effective at once. The statistics of MKOR then rest and cost nothing. The tap
     `second_order` is true until then.
+
+    A loss that is not finite is left out: the average and t of its correction stay, and a check
+    that falls on it is skipped. The tap `value_is_finite` is then false.
 
     Args:
       loss_decay: beta, in [0, 1).
@@ -81,7 +84,7 @@ def scale_by_mkor_h(
       axis_name: see there.
 
     Extra inputs:
-      value: the loss at params.
+      value: the loss at params, the same on all devices of `axis_name`.
       layer_inputs, layer_cotangents: see `scale_by_k_fac`.
 
     References:
@@ -102,14 +105,15 @@ def scale_by_mkor_h(
     )
 
     def step(g: Signal, value: Signal) -> Signal:
-        loss = value >> named("loss", ema(loss_decay)) >> debias(loss_decay)
-        before = delay(0.0, name="loss_before")
+        usable = tap("value_is_finite", isfinite(value))
+        loss = value >> named("loss", mean_of_finite(loss_decay))
+        before, has_before = delay(0.0, name="loss_before"), delay(False, name="has_loss_before")
         going = delay(True, name="second_order")
-        t = step_count()
-        check = t % switch_interval == 0
-        slow = (t > switch_interval) & (before - loss < switch_threshold * abs(before))
+        check = usable & (step_count() % switch_interval == 0)
+        slow = has_before & (before - loss < switch_threshold * abs(before))
         going_on = going << (going & ~(check & slow))
         before << where(check, loss, before)
+        has_before << (has_before | check)
         return either(tap("second_order", going_on), second_order, optax.identity(), g)
 
     return flow(step)

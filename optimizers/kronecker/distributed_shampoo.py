@@ -191,7 +191,7 @@ def _decay(
                 past = delay(0.0, name="peak_learning_rate")
                 highest = past << maximum(past, rate)
         part = divide_or_zero(rate if kind == "corrected" else 1.0, _array(highest))
-        return u >> add_decayed_weights(weight_decay * part, mask)
+        return u >> add_decayed_weights(scheduled(weight_decay) * part, mask)
 
     return flow(step, name="weight_decay")
 
@@ -262,7 +262,8 @@ def distributed_shampoo(
       dampening: how much of a direction is left out of the buffer, of the first one too.
       nesterov: look ahead along the new buffer.
       mask: leaves that decay; default all.
-      peak_learning_rate: r*; default the number, or the highest value of the schedule so far.
+      peak_learning_rate: r*; default the number, or the highest value of the schedule so far,
+        which during a warm-up is r itself: give the peak there.
 
     Example:
       >>> import jax.numpy as jnp

@@ -283,6 +283,51 @@ def test_distributed_shampoo_is_its_rule(changes):
     close(run(opt, params, grads), by_leaf(distributed, params, grads, rate, arguments))
 
 
+WARM_UP = np.array([0.0, 0.1, 0.25, 0.4, 0.3, 0.05, 0.0])
+
+
+def warm_up(count):
+    return jnp.asarray(WARM_UP)[count]
+
+
+@pytest.mark.parametrize("kind", ["decoupled", "corrected", "independent"])
+def test_forms_of_decay_under_a_warm_up(kind):
+    """Against the transcription, which knows the peak from the start."""
+    changes = {"weight_decay": 0.2, "weight_decay_type": kind, "momentum": 0.5, "grafting": "sgd"}
+    arguments = {**DISTRIBUTED, **changes}
+    params, grads = trees(1, 1)[0], trees(len(WARM_UP))
+    opt = optimizers.distributed_shampoo(warm_up, **arguments, peak_learning_rate=WARM_UP.max())
+    close(run(opt, params, grads), by_leaf(distributed, params, grads, warm_up, arguments))
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [("corrected", lambda r, peak: r / peak), ("independent", lambda r, p: 1 / p)],
+)
+def test_peak_and_schedule_of_the_decay(kind, share, given, scheduled):
+    """Without gradient the params shrink by r w share; a peak not given is the highest r so far."""
+
+    def decay(count):
+        return 0.2 / (1 + count)
+
+    opt = optimizers.distributed_shampoo(
+        warm_up,
+        weight_decay=decay if scheduled else 0.2,
+        weight_decay_type=kind,
+        peak_learning_rate=WARM_UP.max() if given else None,
+    )
+    params, zeros = {"x": np.array([3.0, -4.0])}, [{"x": np.zeros(2)}] * len(WARM_UP)
+    x, expected = params["x"], []
+    for t, r in enumerate(WARM_UP):
+        peak = WARM_UP.max() if given else WARM_UP[: t + 1].max()
+        if r > 0:
+            x = x * (1 - r * (decay(t) if scheduled else 0.2) * share(r, peak))
+        expected.append({"x": x})
+    close(run(opt, params, zeros), expected)
+
+
 @pytest.mark.parametrize("peak", [None, 0.7])
 def test_independent_decay_has_the_precision_of_the_params(peak):
     opt = optimizers.distributed_shampoo(

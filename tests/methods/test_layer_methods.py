@@ -145,6 +145,18 @@ def test_k_fac_with_damping_per_layer_and_periods():
     follow(opt, Reference(kfac_reference(0.7, a, b, 2, 3), 0.1, 0.8, 0.05, 3), batches(8))
 
 
+def test_k_fac_with_a_scheduled_decay_that_starts_later():
+    def decay(step):
+        return 0.1 * (step + 1)
+
+    opt = optimizers.k_fac(0.1, 0.0, weight_decay=decay, weight_decay_start=2)
+    zeros = jax.tree.map(np.zeros_like, batches(1)[0])
+    params = PARAMS["one"]["kernel"]
+    for t, after in enumerate(run(opt, [zeros] * 4)[0]):
+        params = params * (1 - 0.1 * (decay(t) if t >= 2 else 0))
+        np.testing.assert_allclose(after["one"]["kernel"], params, rtol=1e-12)
+
+
 def test_k_fac_in_eigenbases():
     opt = optimizers.k_fac(
         0.1, 0.0, stat_decay=0.5, damping=0.2, update_interval=1, inverse_interval=2, eigen=True
@@ -379,22 +391,32 @@ def test_mkor_with_another_back_end_and_an_unknown_layer():
         optimizers.mkor(0.1, first_order_layers=("three",)).init(PARAMS)
 
 
-def test_mkor_h_switches_once_and_for_good():
-    data = batches(12)
-    losses = np.array([8, 6, 5, 4, 4, 4, 4, 4, 1, 0.5, 0.1, 0.1])
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [8, 6, 5, 4, 4, 4, 4, 4, 1, 0.5, 0.1, 0.1],
+        [np.nan, 8, np.inf, 5, 4, -np.inf, 4, 4, 4, 4, 1, np.nan],  # at first, at a check, after it
+        [8, np.nan, np.inf, np.nan, 5, 4, 4, 4, 4, 4, 0.1, 0.1],  # at the first check
+    ],
+)
+def test_mkor_h_switches_once_and_for_good(losses):
+    """Losses that are not finite enter neither the average nor a check, and a tap says so."""
+    data, losses = batches(12), np.array(losses)
     opt = optimizers.mkor_h(
         0.05, 0.5, update_interval=1, loss_decay=0.5, switch_interval=2, switch_threshold=0.1
     )
-    smooth, before, second, switched_at = 0.0, None, True, None
+    smooth, seen, before, second, switched_at = 0.0, 0, None, True, None
     for t, loss in enumerate(losses, start=1):
-        smooth = 0.5 * smooth + 0.5 * loss
-        bar = smooth / (1 - 0.5**t)
+        if not np.isfinite(loss):
+            continue
+        smooth, seen = 0.5 * smooth + 0.5 * loss, seen + 1
+        bar = smooth / (1 - 0.5**seen)
         if second and t % 2 == 0:
             if before is not None and before - bar < 0.1 * abs(before):
                 second, switched_at = False, t
             before = bar
     assert switched_at is not None
-    assert 4 < switched_at < 10
+    assert 4 < switched_at < 11
 
     mkor = mkor_reference("official", 1, 0, 100.0, 0.9, 0.9, 2.0)
 
@@ -402,6 +424,8 @@ def test_mkor_h_switches_once_and_for_good():
         return mkor(t, batch, name) if t < switched_at else matrix(batch[0], name)
 
     follow(opt, Reference(precondition, 0.05, 0.5), data, value=losses)
+    _, state = run(observe(opt, "value_is_finite"), data, value=losses)
+    assert bool(observed(state)["value_is_finite"]) is bool(np.isfinite(losses[-1]))
 
 
 # --- fallbacks and bad input ---------------------------------------------------------------------
@@ -432,9 +456,13 @@ def test_a_singular_factor_falls_back_to_the_gradient_and_says_so():
     assert float(observed(state)["fallbacks"]) >= 1
 
 
-def test_layers_without_data_follow_the_gradient():
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"update_interval": 1, "inverse_interval": 2}, {"update_interval": 1, "eigen": True}],
+)
+def test_layers_without_data_follow_the_gradient(more):
     data = [(g, {**a, "two": None}, {**d, "two": None}) for g, a, d in batches(2)]
-    after, _ = run(optimizers.k_fac(0.1, 0.0, damping=0.1), data)
+    after, _ = run(optimizers.k_fac(0.1, 0.0, damping=0.1, **more), data)
     wanted = PARAMS["two"]["kernel"] - 0.1 * sum(g["two"]["kernel"] for g, _, _ in data)
     np.testing.assert_allclose(after[-1]["two"]["kernel"], wanted, rtol=1e-12)
     assert not np.allclose(

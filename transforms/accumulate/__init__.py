@@ -1,7 +1,7 @@
 """Memory over time: averages, momenta, windows and what corrects them."""
 
 from .difference import difference
-from .ema import debias, ema, interpolated_momentum, one_minus_power, trace
+from .ema import debias, ema, interpolated_momentum, mean_of_finite, one_minus_power, trace
 from .extrapolation import extrapolate
 from .factored import scale_by_factored_rms
 from .freeze import freeze_first
@@ -32,6 +32,7 @@ __all__ = [
     "last_values",
     "mars_correction",
     "mean_of_buffer",
+    "mean_of_finite",
     "momentum",
     "one_minus_power",
     "positive_negative_momentum",

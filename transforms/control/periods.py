@@ -16,7 +16,7 @@ from ..notation.functions import lift
 from ..notation.layout import make_state
 from ..notation.signal import Delay, Machine, Signal
 from ..notation.storage import filled, restored, zeros
-from ..notation.values import Leaves
+from ..notation.values import Leaves, is_missing
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
@@ -173,13 +173,20 @@ class _Beside:
 
     def join(self, out: Any, new: Any, state: Any) -> Any:
         olds, structure = jax.tree.flatten(state.output)
-        pairs = zip(jax.tree.leaves(out.tree()), olds, strict=True)
+        news = _filled_up(out, self.output(state, out.treedef))
+        pairs = zip(jax.tree.leaves(news.values), olds, strict=True)
         held = jax.tree.unflatten(structure, [x.astype(old.dtype) for x, old in pairs])
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
     def output(self, state: Any, treedef: Any) -> Leaves:
         return Leaves.up_to(treedef, state.output)
+
+
+def _filled_up(new: Leaves, old: Leaves) -> Leaves:
+    """The new leaves, and the old one where one is missing at this step: a layer without data."""
+    pairs = zip(new.values, old.values, strict=True)
+    return Leaves((y if is_missing(x) else x for x, y in pairs), new.treedef)
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)

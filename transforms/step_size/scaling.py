@@ -61,14 +61,15 @@ def starting_at(value: Any, count: int) -> Any:
     """A hyper-parameter that is 0 before the step of that 0-based index: a number or a schedule.
 
     Args:
-      value: number.
+      value: number or schedule, of the steps from the first on.
       count: how many steps it rests.
     """
     if isinstance(count, int) and count == 0:
         return value
     if isinstance(value, int | float) and value == 0:
         return value
-    return lambda step: jnp.where(step >= count, value, 0.0)
+    at = value if callable(value) else lambda step: value
+    return lambda step: jnp.where(step >= count, at(step), 0.0)
 
 
 DECAY_FORMS = ("decoupled", "fixed", "relative", "stepped", "stepped_fixed", "proximal")
