@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .cache_chunks import by_cache_chunks
+
 Solver = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`(matrices (batch, n, n), eps, exponent) -> ((A + eps I)^exponent, residual (batch,))`.
 
@@ -107,6 +109,7 @@ def _order_of(exponent: Any, name: str) -> int:
     return round(order)
 
 
+@by_cache_chunks
 def newton_root(
     a: Any, eps: Any, exponent: Any, max_iterations: int = 100, tolerance: float | None = None
 ) -> tuple[Any, Any]:
@@ -115,7 +118,7 @@ def newton_root(
         M_0 = z A,  X_0 = z^(1/p) I,  z = (1 + p) / (2 |A|)
         T = ((p + 1) I - M) / p,  M <- T^p M,  X <- X T
 
-    The whole batch stops when all of its matrices have converged.
+    A batch stops when all of its matrices have converged.
 
     References:
       Guo & Higham 2006, A Schur-Newton method for the matrix pth root and its inverse.
@@ -139,10 +142,11 @@ def newton_root(
         t = ((p + 1) * eye - m) / p
         new_m, new_x = multiply(jnp.linalg.matrix_power(t, p), m), multiply(x, t)
         # Once rounding takes over, further iterations only spoil what has been reached.
-        better = (error(new_m) < 1.2 * now) & (now > goal)
+        new = error(new_m)
+        better = (new < 1.2 * now) & (now > goal)
         keep = better[:, None, None]
         m, x = jnp.where(keep, new_m, m), jnp.where(keep, new_x, x)
-        return m, x, error(m), jnp.where(better, now, 0), i + 1
+        return m, x, jnp.where(better, new, now), jnp.where(better, now, 0), i + 1
 
     m = z * a
     start = error(m)
@@ -153,6 +157,7 @@ def newton_root(
     return _symmetric(x), residual
 
 
+@by_cache_chunks
 def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) -> tuple[Any, Any]:
     """By the coupled Newton-Schulz iteration for square roots; exponents -1/2, -1/4, -1/8, ...
 

@@ -33,32 +33,32 @@ def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = N
         return fn(batch)
     mesh = jax.typeof(batch).sharding.mesh
     spec = PartitionSpec(axes)
-    padded = _padded(batch, prod(mesh.shape[axis] for axis in axes))
-    shares = jax.sharding.reshard(padded, spec)
+    filled = padded(batch, prod(mesh.shape[axis] for axis in axes))
+    shares = jax.sharding.reshard(filled, spec)
     done = jax.shard_map(fn, in_specs=spec, out_specs=spec)(shares)
     return jax.tree.map(lambda x: replicated(x)[: batch.shape[0]], done)
 
 
 def _own_share(fn: Callable[[Any], Any], batch: Any, axis_name: str) -> Any:
     devices = jax.lax.axis_size(axis_name)
-    padded = _padded(batch, devices)
-    size = padded.shape[0] // devices
+    filled = padded(batch, devices)
+    size = filled.shape[0] // devices
     at = jax.lax.axis_index(axis_name) * size
-    mine = fn(jax.lax.dynamic_slice_in_dim(padded, at, size))
+    mine = fn(jax.lax.dynamic_slice_in_dim(filled, at, size))
 
     def gathered(share: Any) -> Any:
         # A sum of disjoint shares, unlike all_gather, is known to be the same on all devices.
         numbers = share.astype(jnp.int32) if share.dtype == jnp.bool_ else share
-        empty = jnp.zeros((padded.shape[0], *share.shape[1:]), numbers.dtype)
+        empty = jnp.zeros((filled.shape[0], *share.shape[1:]), numbers.dtype)
         placed = jax.lax.dynamic_update_slice_in_dim(empty, numbers, at, 0)
         return jax.lax.psum(placed, axis_name).astype(share.dtype)[: batch.shape[0]]
 
     return jax.tree.map(gathered, mine)
 
 
-def _padded(batch: Any, devices: int) -> Any:
+def padded(batch: Any, multiple: int) -> Any:
     """The batch with identity matrices behind it, as many as make it divisible."""
-    missing = -batch.shape[0] % devices
+    missing = -batch.shape[0] % multiple
     if not missing:
         return batch
     eye = jnp.eye(batch.shape[-1], dtype=batch.dtype)
