@@ -230,6 +230,34 @@ def test_oasis_stands_still_where_nothing_changes():
     np.testing.assert_array_equal(got["w"], np.ones((4, 3)))
 
 
+def test_oasis_keeps_its_rate_where_the_last_gradient_is_not_finite():
+    """The gradient of this batch at the last params; not a sign that the gradient is constant."""
+    opt = observe(oasis(0.1), "rate")
+    params, rates = jnp.ones(2), []
+    state = opt.init(params)
+    for previous in (0.0, 1.0, jnp.nan, jnp.inf):
+        u, state = opt.update(
+            params,
+            state,
+            params,
+            hessian_diag=jnp.ones(2),
+            previous_grads=jnp.full(2, previous),
+        )
+        rates.append(float(gradchain.observed(state)["rate"]))
+        params = params + u
+    assert rates[1] != rates[0]
+    assert rates[1] == rates[2] == rates[3]
+
+
+def test_oasis_starts_with_the_first_positive_rate():
+    """A warm-up starts at 0, where nothing is measured."""
+    warm = run(oasis(lambda count: 0.02 * count), 5)
+    cold = run(oasis(0.02), 4)
+    for k in A:
+        np.testing.assert_array_equal(warm[k][0], START[k])
+        np.testing.assert_allclose(warm[k][1:], cold[k], rtol=1e-12)
+
+
 def test_oasis_warms_up_with_more_probes():
     matrix = jnp.array([[4.0, 1.0, 0.5], [1.0, 3.0, -1.0], [0.5, -1.0, 2.0]])
 
