@@ -165,6 +165,19 @@ def test_bartlett_draws_from_the_model():
     assert float(jnp.max(h)) < 1e-40
 
 
+def test_bartlett_does_not_underflow_in_float16():
+    """A residual of 4.5e-5 over 4096 positions is zero in float16."""
+    params = jnp.array([0.0, -10.0], jnp.float16)
+
+    def many(p):
+        return jnp.broadcast_to(p, (4096, 2))
+
+    labels = jnp.zeros(4096, int)
+    h = gauss_newton_bartlett(many, params, None, labels=labels)
+    exact = gauss_newton_bartlett(many, params.astype(float), None, labels=labels)
+    np.testing.assert_allclose(h, exact, rtol=0.1)
+
+
 @pytest.mark.parametrize(("mode", "first"), [("add", 1), ("max", 3), ("add", 2)])
 def test_sophia_g_off_its_defaults(mode, first):
     b1, b2, eps, gamma, clip, rate, decay, k = 0.8, 0.6, 1e-3, 0.5, 0.9, 0.1, 0.2, 2
