@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gradchain.optimizers import adahessian, oasis, sania, sophia_g
+from gradchain.optimizers import adahessian, oasis, sania, sophia_g, sophia_h
 from gradchain.transforms import bartlett_diagonal, block_average, gauss_newton_bartlett, observe
 
 
@@ -176,6 +176,26 @@ def test_bartlett_does_not_underflow_in_float16():
     h = gauss_newton_bartlett(many, params, None, labels=labels)
     exact = gauss_newton_bartlett(many, params.astype(float), None, labels=labels)
     np.testing.assert_allclose(h, exact, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("build", "more"),
+    [
+        (sophia_g, {"eps_mode": "add"}),
+        (sophia_g, {"eps_mode": "max"}),
+        (sophia_h, {}),
+        (adahessian, {}),
+        (sania, {"eps_mode": "add"}),
+        (sania, {"eps_mode": "max"}),
+    ],
+)
+def test_without_eps_an_entry_that_never_moved_stays(build, more):
+    """0/0, of the momentum over the curvature, is 0."""
+    params, grads = jnp.zeros(2), jnp.array([0.0, 1.0])
+    opt = build(0.1, eps=0.0, **more)
+    u, _ = opt.update(grads, opt.init(params), params, value=1.0, hessian_diag=grads)
+    assert float(u[0]) == 0
+    assert float(u[1]) < 0
 
 
 @pytest.mark.parametrize(("mode", "first"), [("add", 1), ("max", 3), ("add", 2)])
