@@ -14,6 +14,7 @@ from ...transforms import (
     block_average,
     chain,
     debias,
+    divide,
     ema,
     every,
     flow,
@@ -75,7 +76,7 @@ def scale_by_adahessian(
     def step(g: Signal) -> Signal:
         m = g >> named("mu", ema(b1)) >> debias(b1)
         v = g >> named("nu", every(update_interval, estimate)) >> debias(b2)
-        return m / (sqrt(v) ** hessian_power + eps)
+        return divide(m, sqrt(v) ** hessian_power + eps, eps)
 
     return flow(step)
 

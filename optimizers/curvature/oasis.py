@@ -136,7 +136,8 @@ def oasis(
     params; `hessian_diag` and `previous_grads` may be given instead.
 
     Args:
-      learning_rate: the first rate if adaptive, else the rate; number or schedule.
+      learning_rate: the rate; number or schedule. If adaptive its first positive value is the
+        first rate, and no other counts.
       b2, alpha: see `scale_by_oasis`.
       adaptive: whether the rate adapts itself.
       momentum: see `scale_by_oasis`.

@@ -15,7 +15,6 @@ from ...transforms import (
     delay,
     flow,
     hutchinson,
-    maximum,
     momentum,
     named,
     positive,
@@ -23,6 +22,7 @@ from ...transforms import (
     step_count,
     transformation,
     when,
+    with_floor,
 )
 
 
@@ -81,7 +81,7 @@ def scale_by_sophia_h(
         past = delay(g, name="hessian")
         h = past << past + due * (1 - b2) * (estimate - past)
         curvature = gamma * (h if first else past)
-        return clip(m / maximum(curvature, eps), -clip_threshold, clip_threshold)
+        return clip(m / with_floor(curvature, eps), -clip_threshold, clip_threshold)
 
     return flow(step)
 

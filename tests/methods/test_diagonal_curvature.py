@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gradchain.optimizers import adahessian, oasis, sania, sophia_g
+from gradchain.optimizers import adahessian, oasis, sania, sophia_g, sophia_h
 from gradchain.transforms import bartlett_diagonal, block_average, gauss_newton_bartlett, observe
 
 
@@ -165,6 +165,39 @@ def test_bartlett_draws_from_the_model():
     assert float(jnp.max(h)) < 1e-40
 
 
+def test_bartlett_does_not_underflow_in_float16():
+    """A residual of 4.5e-5 over 4096 positions is zero in float16."""
+    params = jnp.array([0.0, -10.0], jnp.float16)
+
+    def many(p):
+        return jnp.broadcast_to(p, (4096, 2))
+
+    labels = jnp.zeros(4096, int)
+    h = gauss_newton_bartlett(many, params, None, labels=labels)
+    exact = gauss_newton_bartlett(many, params.astype(float), None, labels=labels)
+    np.testing.assert_allclose(h, exact, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("build", "more"),
+    [
+        (sophia_g, {"eps_mode": "add"}),
+        (sophia_g, {"eps_mode": "max"}),
+        (sophia_h, {}),
+        (adahessian, {}),
+        (sania, {"eps_mode": "add"}),
+        (sania, {"eps_mode": "max"}),
+    ],
+)
+def test_without_eps_an_entry_that_never_moved_stays(build, more):
+    """0/0, of the momentum over the curvature, is 0."""
+    params, grads = jnp.zeros(2), jnp.array([0.0, 1.0])
+    opt = build(0.1, eps=0.0, **more)
+    u, _ = opt.update(grads, opt.init(params), params, value=1.0, hessian_diag=grads)
+    assert float(u[0]) == 0
+    assert float(u[1]) < 0
+
+
 @pytest.mark.parametrize(("mode", "first"), [("add", 1), ("max", 3), ("add", 2)])
 def test_sophia_g_off_its_defaults(mode, first):
     b1, b2, eps, gamma, clip, rate, decay, k = 0.8, 0.6, 1e-3, 0.5, 0.9, 0.1, 0.2, 2
@@ -228,6 +261,34 @@ def test_oasis_stands_still_where_nothing_changes():
     """Zero gradients: no change of the params or the gradient, and no division by it."""
     got = run(oasis(0.1), 4, {"w": jnp.ones(3)}, lambda p: 0.0 * jnp.sum(p["w"]))
     np.testing.assert_array_equal(got["w"], np.ones((4, 3)))
+
+
+def test_oasis_keeps_its_rate_where_the_last_gradient_is_not_finite():
+    """The gradient of this batch at the last params; not a sign that the gradient is constant."""
+    opt = observe(oasis(0.1), "rate")
+    params, rates = jnp.ones(2), []
+    state = opt.init(params)
+    for previous in (0.0, 1.0, jnp.nan, jnp.inf):
+        u, state = opt.update(
+            params,
+            state,
+            params,
+            hessian_diag=jnp.ones(2),
+            previous_grads=jnp.full(2, previous),
+        )
+        rates.append(float(gradchain.observed(state)["rate"]))
+        params = params + u
+    assert rates[1] != rates[0]
+    assert rates[1] == rates[2] == rates[3]
+
+
+def test_oasis_starts_with_the_first_positive_rate():
+    """A warm-up starts at 0, where nothing is measured."""
+    warm = run(oasis(lambda count: 0.02 * count), 5)
+    cold = run(oasis(0.02), 4)
+    for k in A:
+        np.testing.assert_array_equal(warm[k][0], START[k])
+        np.testing.assert_allclose(warm[k][1:], cold[k], rtol=1e-12)
 
 
 def test_oasis_warms_up_with_more_probes():

@@ -266,6 +266,18 @@ def test_egn_with_more_outputs_than_params(kind):
     np.testing.assert_allclose(u.ravel(), wanted, rtol=1e-10)
 
 
+def test_egn_searches_from_the_first_positive_rate():
+    """A step of 0, where a warm-up starts, would never grow by a factor."""
+    params = jnp.array([3.0, 1.0])
+    closures = {"outputs_fn": lambda x: x, "outputs_loss_fn": lambda o: jnp.mean(o**2)}
+    opt = observe(egn(lambda count: 0.5 * count, line_search=True), "step_size")
+    state, steps = opt.init(params), []
+    for _ in range(3):
+        _, state = opt.update(params, state, params, **closures)
+        steps.append(float(gradchain.observed(state)["step_size"]))
+    np.testing.assert_allclose(steps, [0.0, 0.5, 0.75])
+
+
 def test_egn_heeds_the_factor_of_the_loss():
     """Without its 1/2 a squared error has twice the curvature, and the same Newton step."""
     params = jnp.array([3.0, 1.0])

@@ -515,6 +515,17 @@ def test_scaled_gd_of_symmetric_factors():
     np.testing.assert_allclose(plain.update(grads, plain.init(params), params)[0]["x"], -0.2 * g)
 
 
+def test_scaled_gd_takes_the_plain_gradient_of_a_singular_factor():
+    """More columns than rows: rounding leaves some of these Gram matrices a positive pivot."""
+    factors = np.random.default_rng(0).normal(size=(40, 1, 2))
+    params = {str(i): jnp.asarray(x) for i, x in enumerate(factors)}
+    grads = jax.tree.map(jnp.ones_like, params)
+    opt = optimizers.scaled_gd(0.1, damping=0.0)
+    updates, _ = opt.update(grads, opt.init(params), params)
+    for u in updates.values():
+        np.testing.assert_allclose(u, -0.1)
+
+
 def test_scaled_gd_does_not_depend_on_the_basis():
     """Without damping, (L A, R A^{-T}) gives the same products after a step."""
     left, right = RANDOM.normal(size=(6, 2)), RANDOM.normal(size=(5, 2))

@@ -9,6 +9,7 @@ from ..notation.functions import lift
 from ..notation.signal import Signal
 from .dense import Spectrum
 from .dual import matmul
+from .safeguards import nonzero
 
 
 def cubic_subproblem(of: Signal, m: Any, g: Signal, iterations: int = 50) -> Signal:
@@ -61,8 +62,8 @@ def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
         ratio = _ratio(c, gaps + x)
         n, r = jnp.sqrt(jnp.sum(ratio**2)), 2 * (x - base) / m
         low, high = jnp.where(n > r, x, low), jnp.where(n > r, high, x)
-        slope = jnp.sum(_ratio(ratio**2, gaps + x)) / _nonzero(n) ** 3 + 2 / m / _nonzero(r) ** 2
-        newton = x - (1 / _nonzero(n) - 1 / _nonzero(r)) / slope
+        slope = jnp.sum(_ratio(ratio**2, gaps + x)) / nonzero(n) ** 3 + 2 / m / nonzero(r) ** 2
+        newton = x - (1 / nonzero(n) - 1 / nonzero(r)) / slope
         middle = jnp.where(low > 0, jnp.sqrt(low) * jnp.sqrt(high), high / 2)
         inside = (newton > low) & (newton < high)
         return low, high, jnp.where(inside, newton, middle)
@@ -86,16 +87,12 @@ def _root_of_one(gap: Any, base: Any, c: Any, m: Any) -> Any:
     """The x >= 0 with c / (gap + x) = 2 (x - base) / m, without cancellation."""
     excess = m * c / 2 + gap * base
     below = gap - base + jnp.sqrt((gap + base) ** 2 + 2 * m * c)
-    return jnp.maximum(2 * excess / _nonzero(below), 0)
+    return jnp.maximum(2 * excess / nonzero(below), 0)
 
 
 def _ratio(c: Any, denominator: Any) -> Any:
     """c / denominator, and 0 where c is 0."""
-    return jnp.where(c == 0, 0, c / _nonzero(jnp.where(c == 0, 1, denominator)))
-
-
-def _nonzero(x: Any) -> Any:
-    return jnp.where(x == 0, jnp.finfo(x.dtype).tiny, x)
+    return jnp.where(c == 0, 0, c / nonzero(jnp.where(c == 0, 1, denominator)))
 
 
 _minimiser = lift(_minimised, "cubic_subproblem")

@@ -55,10 +55,11 @@ def gauss_newton_bartlett(
     count = jnp.asarray(math.prod(wide.shape[:-1]), wide.dtype)
     if mask is not None:
         residuals, count = residuals * mask[..., None], jnp.sum(mask.astype(wide.dtype))
-    mean = residuals / jnp.maximum(count, 1)
-    scale = count if batch_size is None else jnp.asarray(batch_size, wide.dtype)
-    grads = pull(mean.astype(logits.dtype))[0]
-    return jax.tree.map(lambda g: scale.astype(g.dtype) * g * g, jax.tree.map(working, grads))
+    # B (J^T r / B)^2 = (J^T r / sqrt(B))^2: r / B would underflow in float16
+    count = jnp.maximum(count, 1)
+    grads = jax.tree.map(working, pull((residuals / jnp.sqrt(count)).astype(logits.dtype))[0])
+    scale = 1 if batch_size is None else batch_size / count
+    return jax.tree.map(lambda g: (scale * g * g).astype(g.dtype), grads)
 
 
 def _masked(out: Any) -> tuple[Any, Any]:

@@ -15,9 +15,17 @@ FLOORS = ("add", "max")
 
 
 def with_floor(x: Signal, eps: Any, mode: str = "max") -> Signal:
-    """x kept away from zero: x + eps ("add"), or max(x, eps) ("max")."""
+    """x kept away from zero: x + eps ("add"), or max(x, eps) ("max").
+
+    Where that is 0, because eps is, it is the least normal number: 0 over it is 0.
+    """
     check_choice("with_floor", "mode", mode, FLOORS)
-    return x + eps if mode == "add" else maximum(x, eps)
+    return _nonzero(x + eps if mode == "add" else maximum(x, eps))
+
+
+def nonzero(x: Any) -> Any:
+    """A leaf whose zeros are the least normal number of its dtype."""
+    return jnp.where(x == 0, jnp.finfo(x.dtype).tiny, x)
 
 
 def finite_curvature(x: Any) -> Any:
@@ -53,3 +61,4 @@ def tapped_curvature(raw: Signal) -> Signal:
 
 
 _finite = lift(finite_curvature, "finite_curvature")
+_nonzero = lift(nonzero, "nonzero")

@@ -16,6 +16,9 @@ from .layers import layer_name, leaf_names
 
 Pairs = Sequence[tuple[str, str]] | None
 
+ROUNDING = 8
+"""Units in the last place of a column's squared norm: a Cholesky pivot within them is noise."""
+
 
 def partner_leaves(params: Signal, pairs: Pairs = None, mask: Selector = None) -> Signal:
     """At every factor of a product left right^T the other factor; nothing at other leaves.
@@ -64,8 +67,14 @@ def _indices(tree: Leaves, pairs: Pairs) -> list[tuple[int, int]]:
 def _solve_gram(x: Any, factor: Any, damping: Any) -> Any:
     x, factor = replicated(x), replicated(factor)
     gram = factor.T @ factor + damping * jnp.eye(factor.shape[-1], dtype=factor.dtype)
-    return linalg.cho_solve((jnp.linalg.cholesky(gram), True), x.T).T
+    root = jnp.linalg.cholesky(gram)
+    # rounding can leave a singular matrix a positive pivot, by which the step would blow up
+    is_singular = jnp.diag(root) ** 2 <= ROUNDING * jnp.finfo(gram.dtype).eps * jnp.diag(gram)
+    return linalg.cho_solve((jnp.where(jnp.any(is_singular), jnp.nan, root), True), x.T).T
 
 
 solve_gram = lift(_solve_gram, "solve_gram")
-"""X (F^T F + damping I)^{-1}, by a Cholesky decomposition; NaN where it is singular."""
+"""X (F^T F + damping I)^{-1}, by a Cholesky decomposition; NaN where it is singular,
+
+up to rounding.
+"""

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import delay, scheduled, step_count
+from ..notation.build import delay, scheduled
 from ..notation.functions import global_dot, lift, square
 from ..notation.signal import Signal
 
@@ -17,12 +17,13 @@ def adgd_step_size(
         rate_t = min( sqrt(1 + ratio_{t-1}) rate_{t-1}, |dx|_D / (2 |dg|_{1/D}) )
         ratio_t = rate_t / rate_{t-1},    rate_1 = learning_rate,    ratio_1 = infinity
 
-    dx and dg are the changes of the params and of the gradient since the last step. Where the
-    gradient did not change the rate grows as far as it may, and stays where that is infinite. A
-    scalar signal; the params of the last step are kept in the state.
+    dx and dg are the changes of the params and of the gradient since the last step. Where one of
+    them is zero the rate grows as far as it may. It stays where that is infinite, and where a
+    change is not finite, which says nothing of the curvature. A scalar signal; the params of the
+    last step are kept in the state.
 
     Args:
-      learning_rate: the first rate; number or schedule.
+      learning_rate: the first rate; number or schedule, whose first positive value counts.
       params: the input `params`.
       grads: the gradient at params.
       previous: function of last step's params, a signal, to the gradient there, a signal; of the
@@ -39,18 +40,18 @@ def adgd_step_size(
     changed = global_dot(1 / weights, square(dg))
     at << params
     before << rate
-    return rate << _next_rate(scheduled(learning_rate), rate, before, moved, changed, step_count())
+    return rate << _next_rate(scheduled(learning_rate), rate, before, moved, changed)
 
 
-def _next(first: Any, rate: Any, before: Any, moved: Any, changed: Any, t: Any) -> Any:
+def _next(first: Any, rate: Any, before: Any, moved: Any, changed: Any) -> Any:
     is_second = before == 0
     growth = jnp.sqrt(1 + rate / jnp.where(is_second, 1, before))
     allowed = jnp.where(is_second, jnp.inf, growth * rate)
-    is_known = (moved > 0) & (changed > 0)
-    squared = jnp.where(is_known, moved, 1) / jnp.where(is_known, 4 * changed, 1)
-    measured = jnp.where(is_known, jnp.sqrt(squared), allowed)
+    is_still = (moved == 0) | (changed == 0)
+    squared = jnp.where(is_still, 1, moved) / jnp.where(is_still, 1, 4 * changed)
+    measured = jnp.where(is_still, allowed, jnp.sqrt(squared))
     new = jnp.minimum(allowed, measured)
-    return jnp.where(t == 1, first, jnp.where(jnp.isfinite(new) & (new > 0), new, rate))
+    return jnp.where(rate == 0, first, jnp.where(jnp.isfinite(new) & (new > 0), new, rate))
 
 
 _next_rate = lift(_next, "adgd_step_size")
