@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from gradchain.optimizers import distributed_shampoo, k_fac, shampoo
+from gradchain.transforms import newton_root, newton_schulz_root, spread_batch
 
 LEAVES = [f"layer{i}" for i in range(8)]
 PARAMS = {
@@ -46,3 +47,19 @@ def test_each_device_does_its_share(name):
         jax.device_get(spread), jax.device_get(expected), rtol=1e-4, atol=1e-6
     )
     assert jnp.isfinite(jax.tree.leaves(expected)[0]).all()
+
+
+@pytest.mark.parametrize("root", [newton_root, newton_schulz_root])
+@jax.enable_x64(True)
+def test_chunks_of_a_batch_change_nothing(root):
+    a = jax.random.normal(jax.random.key(0), (41, 40, 40))
+    a = a @ jnp.swapaxes(a, 1, 2) + jnp.eye(40)
+    found, residuals = jax.jit(lambda a: root(a, 0.1, -0.25))(a)
+    wanted, _ = jax.jit(lambda a: root.__wrapped__(a, 0.1, -0.25))(a)
+    assert residuals.shape == (41,)
+    chex.assert_trees_all_close(found, wanted, rtol=1e-9, atol=1e-12)
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        many = jnp.concatenate([a, a, a])
+        spread, _ = jax.jit(lambda a: spread_batch(lambda b: root(b, 0.1, -0.25), a))(many)
+    chex.assert_trees_all_close(jax.device_get(spread)[41:82], wanted, rtol=1e-9, atol=1e-12)
