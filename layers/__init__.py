@@ -25,7 +25,7 @@ zeros are added to the outputs, and the gradient is taken with respect to these,
 Importing this module does not import Flax; it is needed when a function is called.
 """
 
-from ..transforms.kronecker.layers import Layer
+from ..transforms.kronecker.layer_places import Layer
 from .gradients import LayerGradients
 from .linen import linen_layer_gradients, linen_layers
 from .nnx import nnx_layer_gradients, nnx_layers

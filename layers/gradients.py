@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..transforms.kronecker.layers import BIAS, KERNEL, TABLE, Layer, layer_name, plain_path
+from ..transforms.kronecker.layer_places import BIAS, KERNEL, TABLE, Layer, layer_name, plain_path
 from ..transforms.notation.errors import FlowError
 from .evaluate import evaluate
 from .search import Mark, Origin, Search

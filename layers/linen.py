@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..transforms.kronecker.layers import KERNEL, Layer, layer_name
+from ..transforms.kronecker.layer_places import KERNEL, Layer, layer_name
 from .gradients import LayerGradients, layer_gradients, layers_of
 from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, refuse_unknown
 

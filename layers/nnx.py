@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ..transforms.kronecker.layers import Layer, layer_name
+from ..transforms.kronecker.layer_places import Layer, layer_name
 from .gradients import LayerGradients, layer_gradients, layers_of
 from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, refuse_unknown
 

@@ -19,17 +19,14 @@ from .factors import (
 from .fitting import failed_updates, fit_preconditioner, preconditioned
 from .grouped import lift_in_turn, per_matrix, solve_grouped
 from .kronecker_group import Kronecker, norm_lower_bound
+from .layer_places import Layer, Layers
 from .layers import (
-    Layer,
-    Layers,
     across_devices,
     join_layers,
     layer_matrices,
     layer_means,
     layer_norms,
     layer_rows,
-    per_layer,
-    spread,
 )
 from .lie_groups import LieGroup
 from .low_rank_group import LowRank
@@ -43,6 +40,7 @@ from .matrix_roots import (
 )
 from .newton_schulz import newton_schulz
 from .orthogonalize import polar_factor
+from .per_layer import per_layer, spread
 from .spreading import spread_batch
 from .stacking import Blocks, merge_dims, stack_same_shapes, unstack
 from .structured import structure_named

@@ -12,7 +12,7 @@ from ..notation.functions import Selector, lift, lift_tree, selected
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
-from .layers import layer_name, leaf_names
+from .layer_places import layer_name, leaf_names
 
 Pairs = Sequence[tuple[str, str]] | None
 

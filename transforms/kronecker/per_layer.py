@@ -1,0 +1,55 @@
+"""Hyper-parameters that differ between layers, given by name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.functions import lift_tree
+from ..notation.signal import Signal
+from ..notation.values import MISSING, Leaves, is_missing
+from .layer_data import is_number, lookup
+from .layer_places import child_of, leaf_names, owner_of, plain_path
+
+
+def per_layer(value: Any, like: Signal) -> Any:
+    """A hyper-parameter that may differ between layers, as a signal; numbers stay numbers.
+
+    Args:
+      value: a number, or a tree with one at every layer, as `layer_inputs` has arrays.
+      like: a layer signal.
+    """
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+
+    def looked_up(tree: Leaves) -> Leaves:
+        names = leaf_names(tree.treedef)
+        values: list[Any] = [MISSING] * len(tree)
+        for i, name in enumerate(names):
+            if not is_missing(tree.values[i]):
+                found = lookup(value, owner_of(name), "the per-layer values")
+                values[i] = jnp.asarray(found, jnp.result_type(*jax.tree.leaves(tree.values[i])))
+        return Leaves(values, tree.treedef)
+
+    return lift_tree(looked_up, "per_layer")(like)
+
+
+def spread(values: Any, default: Any) -> Callable[[Any], Any]:
+    """A number for every leaf of a tree, from a tree of numbers that may be cut off above them.
+
+    Args:
+      values: one above several leaves is that of all of them.
+      default: the number of leaves without one.
+
+    Returns:
+      A function from a tree to the tree of its numbers; see `leaf_multipliers`.
+    """
+
+    def number(path: Sequence[Any], _: Any) -> Any:
+        node = values
+        for part in plain_path(path):
+            node = node if is_number(node) else child_of(node, part, None)
+        return node if is_number(node) else default
+
+    return lambda tree: jax.tree_util.tree_map_with_path(number, tree)
