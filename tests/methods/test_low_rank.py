@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gradchain.optimizers import adafactor, frugal, galore
+from gradchain.optimizers import adafactor, frugal, galore, scale_by_adam
 from gradchain.transforms import flow, low_rank, random_basis, random_coordinates, svd_basis
 from trajectories import assert_close, average, gradients, run, transcribed, tree
 
@@ -241,9 +241,17 @@ def test_coordinates_must_not_be_out_of_range():
         random_coordinates(1.5)
 
 
-def test_reset_needs_a_flow():
-    with pytest.raises(ValueError, match="flow"):
-        low_rank(optax.scale_by_adam(), svd_basis(1), at_refresh="reset")
+def test_a_reset_reaches_foreign_transformations():
+    zeros = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    grads = [tree(seed, **SHAPES) for seed in range(5)]
+
+    def through(inner):
+        return run(low_rank(inner, svd_basis(2), 2, at_refresh="reset"), zeros, grads)
+
+    ours, foreign = through(scale_by_adam()), through(optax.scale_by_adam())
+    assert_close(foreign, ours)
+    kept = run(low_rank(optax.scale_by_adam(), svd_basis(2), 2), zeros, grads)
+    assert not np.allclose(kept[-1]["w"], ours[-1]["w"])
 
 
 ADAFACTOR_SHAPES = {"b": (5,), "c": (3, 4, 5), "d": (2, 5, 2, 5), "s": (), "w": (6, 4)}

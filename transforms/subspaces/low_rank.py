@@ -325,14 +325,9 @@ def low_rank(
         of the params; default the matrices.
       residual: what is done with the part outside the subspace; None drops it.
       at_refresh: what becomes of the inner state when the subspace changes: "keep" re-reads it in
-        the new coordinates, "reset" starts anew, step count included (`inner` is then a flow).
-
-    Raises:
-      FlowError: for an inner state that is to be reset but is not a flow's.
+        the new coordinates, "reset" starts anew, step count included (see `reset_when`).
     """
     check_choice("low_rank", "at_refresh", at_refresh, ("keep", "reset"))
-    if at_refresh == "reset" and not isinstance(inner, Flow):
-        raise FlowError("low_rank: at_refresh='reset' needs an inner transformation made by flow()")
 
     def step(g: Signal) -> Signal:
         chosen, others = split(g, project)
