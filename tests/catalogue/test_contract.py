@@ -298,12 +298,15 @@ def test_wrong_trees_and_dtypes_are_refused(name):
 
 @every_method
 def test_hyperparameters_out_of_range_are_refused_by_name(name):
-    """Every argument whose range is common to the field is checked, and named in the error."""
+    """Arguments with a range common to the field, switches and integers: named in the error."""
     method = method_named(name)
     first = gradchain.optimizers.adam(0.1) if method.wraps else method.learning_rate
     parameters = inspect.signature(method.factory).parameters
-    for argument in set(parameters) & set(RANGES):
-        arguments = {**method.sample, argument: -1.0}
+    wrong = dict.fromkeys(set(parameters) & set(RANGES), -1.0)
+    kinds = {bool: "no", int: 1.5, int | None: 1.5}
+    wrong |= {n: kinds[p.annotation] for n, p in parameters.items() if p.annotation in kinds}
+    for argument, value in wrong.items():
+        arguments = {**method.sample, argument: value}
         given = method.front or next(iter(parameters)) in arguments
         positional = () if given else (first,)
         with pytest.raises(ValueError, match=argument):

@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import jax
@@ -46,6 +46,9 @@ any_number = Interval(-math.inf, math.inf)
 any_integer = Interval(-math.inf, math.inf, integer=True)
 count_from_1 = Interval(1, math.inf, integer=True)
 count_from_0 = Interval(0, math.inf, integer=True)
+
+INTEGERS = (int, int | None)
+"""Annotations of arguments that are integers."""
 
 RANGES: dict[str, Interval] = {
     "learning_rate": nonnegative,
@@ -99,7 +102,8 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
     The result knows the factory's name and arguments, and an argument out of range is refused:
     by the range that is common to all arguments of its name, or by the one given here (None: not
-    checked). Scalar arrays, which may be traced, schedules and None pass.
+    checked). Arguments annotated `int` must be integers, those annotated `bool` truth values.
+    Scalar arrays, which may be traced, schedules and None pass.
 
     Args:
       **ranges: argument name -> `Interval`, in place of the common one.
@@ -108,18 +112,35 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
     def decorate(factory: Factory) -> Factory:
         signature = inspect.signature(factory)
         common = RANGES | AXES
-        allowed = {name: ranges.get(name, common.get(name)) for name in signature.parameters}
+        allowed = {
+            name: _whole(ranges.get(name, common.get(name)), parameter.annotation)
+            for name, parameter in signature.parameters.items()
+        }
+        switches = [n for n, p in signature.parameters.items() if p.annotation is bool]
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
             bound = _bind(signature, factory.__name__, args, kwargs)
             check(factory.__name__, bound, allowed)
+            for name in switches:
+                _check_switch(factory.__name__, name, bound[name])
             made = factory(*args, **kwargs)
             return made.relabelled(factory.__name__, bound) if isinstance(made, Flow) else made
 
         return checked  # type: ignore[return-value]
 
     return decorate
+
+
+def _whole(interval: Interval | None, annotation: Any) -> Interval | None:
+    """The interval, of integers where the argument is one."""
+    return replace(interval or any_number, integer=True) if annotation in INTEGERS else interval
+
+
+def _check_switch(label: str, name: str, value: Any) -> None:
+    """Raises FlowError for what is no truth value; "no" would count as true."""
+    if not isinstance(value, bool | np.bool_ | jax.Array | Signal):
+        raise FlowError(f"{label}: {name}={value!r} must be True or False")
 
 
 def _bind(
