@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -34,7 +35,7 @@ from text.contender import CONSTANT, contenders
 from text.data import Text, load
 from text.display import Display
 from text.model import generate
-from text.train import History, Run, Settings, Stop
+from text.train import History, Run, Settings, Stop, TooLargeError
 
 OUT = Path("runs/text")
 USAGE_ERROR = 2
@@ -118,9 +119,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = Run(settings, text, chosen)
         begin_folder(folder, settings)
     except ValueError as error:
-        print(f"train_text: error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    return train(run, folder, console)
+        return refusal(error)
+    try:
+        return train(run, folder, console)
+    except TooLargeError as error:
+        if not resume:
+            shutil.rmtree(folder)  # it was empty, and another run may want it
+        return refusal(error)
+
+
+def refusal(error: ValueError) -> int:
+    """Says in one line why there is no run; returns the exit code."""
+    print(f"train_text: error: {error}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def begin_folder(folder: Path, settings: Settings) -> None:

@@ -79,6 +79,10 @@ class Stop:
         self.__exit__()
 
 
+class TooLargeError(ValueError):
+    """A method needs more memory for this model than there is."""
+
+
 class Run:
     """The compiled steps, the states and the history of all optimizers.
 
@@ -130,7 +134,9 @@ class Run:
         timed = [self._sgd] if self.step < TIMED_ROUNDS else []
         for contender in [*self.contenders, *timed]:
             announce(contender.label or "sgd, for comparison of times")
-            self._steps[contender.label] = self._lowered.pop(contender.label).compile()
+            compiled = self._lowered.pop(contender.label).compile()
+            check_workspace(contender.label, compiled)
+            self._steps[contender.label] = compiled
 
     def advance(self) -> None:
         """One step of every optimizer on the next batch."""
@@ -168,13 +174,26 @@ class Run:
 def check_memory(contender: Contender, params: Any) -> None:
     """Refuses a state beyond the machine, as of a dense Hessian, before it is allocated."""
     described = gradchain.describe(contender.optimizer, jax.eval_shape(lambda: params))
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    _refuse_beyond_machine(
+        contender.label, described.state_bytes, f"would keep {{}} of state for {size:,} parameters"
+    )
+
+
+def check_workspace(label: str, compiled: Any) -> None:
+    """Refuses a step beyond the machine, as of a system in all outputs, before it is run."""
+    analysis = compiled.memory_analysis()
+    if analysis is not None:
+        _refuse_beyond_machine(label, analysis.temp_size_in_bytes, "needs {} to compute a step")
+
+
+def _refuse_beyond_machine(label: str, needed: int, what: str) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if described.state_bytes > memory:
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        raise ValueError(
-            f"{contender.label} would keep {described.state_bytes / 1e9:.1f} GB of state for "
-            f"{size:,} parameters, and this machine has {memory / 1e9:.1f} GB; choose a smaller "
-            f"--width and fewer --layers"
+    if needed > memory:
+        raise TooLargeError(
+            f"{label} {what.format(f'{needed / 1e9:.1f} GB')}, and this machine has "
+            f"{memory / 1e9:.1f} GB; choose a smaller --width, --context or --batch-size, or fewer "
+            "--layers"
         )
 
 

@@ -228,6 +228,7 @@ REFUSED = {
     "heads": (["--width", "30"], "--heads"),
     "second schedule": (["--optimizers", "ranger21:1e-2:wsd"], "schedule of its own"),
     "memory": (["--optimizers", "lazy_newton", "--width", "256"], "GB of state"),
+    "workspace": (["--optimizers", "egn", "--width", "256", "--batch-size", "64"], "to compute"),
     "nothing to resume": (["--resume"], "no run to resume"),
 }
 
