@@ -197,13 +197,9 @@ def _solved(
     loss: str,
 ) -> Leaves:
     outputs, parts = _outputs_of(context, outputs_fn, outputs_loss_fn, like)
-    solve = _in_outputs if outputs_size(outputs, parts) <= flat_size(parts) else _in_params
+    fewer_outputs = jax.eval_shape(outputs, parts).size <= flat_size(parts)
+    solve = _in_outputs if fewer_outputs else _in_params
     return solve(outputs, outputs_loss_fn, parts, damping, loss)
-
-
-def outputs_size(outputs: Any, parts: Leaves) -> int:
-    """How many outputs there are."""
-    return int(jax.eval_shape(outputs, parts).size)
 
 
 def _in_outputs(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, loss: str) -> Leaves:
