@@ -127,7 +127,7 @@ def adafactor(
         decay_rate, decay_offset, clip_threshold, eps, factored, min_dim_size_to_factor
     )
 
-    def update(g: Signal, alpha: Any) -> Signal:
+    def descent(g: Signal, alpha: Any) -> Signal:
         u = alpha * (g >> direction)
         if b1 is not None:
             u = u >> named("mu", ema(b1, dtype=momentum_dtype))
@@ -142,5 +142,5 @@ def adafactor(
 
     decays = not (isinstance(weight_decay, int | float) and weight_decay == 0)
     if not multiply_by_parameter_scale:
-        return flow(lambda g: update(g, rate()))
-    return flow(lambda g, params: update(g, rate() * maximum(min_scale, leaf_rms(params))))
+        return flow(lambda g: descent(g, rate()))
+    return flow(lambda g, params: descent(g, rate() * maximum(min_scale, leaf_rms(params))))

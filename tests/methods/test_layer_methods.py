@@ -416,7 +416,7 @@ def test_mkor_h_switches_once_and_for_good(losses):
                 second, switched_at = False, t
             before = bar
     assert switched_at is not None
-    assert 4 < switched_at < 11
+    assert 4 < switched_at < (10 if np.isfinite(losses).all() else 11)
 
     mkor = mkor_reference("official", 1, 0, 100.0, 0.9, 0.9, 2.0)
 
