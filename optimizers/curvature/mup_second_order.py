@@ -20,7 +20,7 @@ from ...transforms import (
     spread,
     transformation,
 )
-from ...transforms.notation.checks import check
+from ...transforms.notation.arguments import Argument
 
 ROLES = ("input", "hidden", "output")
 
@@ -85,7 +85,8 @@ def mup_second_order_scales(
     label = "mup_second_order_scales"
     check_choice(label, "method", method, RATE_EXPONENTS)
     widths = {"base_width": base_width, "width": width}
-    check(label, widths, dict.fromkeys(widths, at_least_1))
+    for name, value in widths.items():
+        Argument(name, (at_least_1,)).check(label, value)
     ratio = width / base_width
     scales = {}
     for role in roles:

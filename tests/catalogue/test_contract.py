@@ -14,8 +14,8 @@ import optax
 import pytest
 from flax import nnx
 from gradchain.catalogue import METHODS
-from gradchain.transforms import eval_params
-from gradchain.transforms.notation.checks import RANGES
+from gradchain.transforms import Interval, eval_params
+from gradchain.transforms.notation.arguments import arguments_of
 from subjects import (
     NAMES,
     extras_for,
@@ -296,21 +296,32 @@ def test_wrong_trees_and_dtypes_are_refused(name):
         opt.update(params, state, other, **extras_for(opt, params))
 
 
+def refused_values(argument):
+    """Values that the argument's annotation does not allow."""
+    for domain in argument.domains:
+        if isinstance(domain, Interval):
+            below = domain.low - 1 if domain.low > -np.inf else np.nan
+            yield from (below, 1.5) if domain.integer else (below,)
+            if domain.high < np.inf:
+                yield domain.high + 1
+        yield "no"
+    if argument.choices and not argument.domains:
+        yield "something else"
+
+
 @every_method
 def test_hyperparameters_out_of_range_are_refused_by_name(name):
-    """Arguments with a range common to the field, switches and integers: named in the error."""
+    """Whatever an argument's type does not allow is refused, and the error names it."""
     method = method_named(name)
     first = gradchain.optimizers.adam(0.1) if method.wraps else method.learning_rate
-    parameters = inspect.signature(method.factory).parameters
-    wrong = dict.fromkeys(set(parameters) & set(RANGES), -1.0)
-    kinds = {bool: "no", int: 1.5, int | None: 1.5}
-    wrong |= {n: kinds[p.annotation] for n, p in parameters.items() if p.annotation in kinds}
-    for argument, value in wrong.items():
-        arguments = {**method.sample, argument: value}
-        given = method.front or next(iter(parameters)) in arguments
-        positional = () if given else (first,)
-        with pytest.raises(ValueError, match=argument):
-            method.factory(*positional, **arguments)
+    arguments = arguments_of(method.factory)
+    for argument in arguments.values():
+        for value in refused_values(argument):
+            changed = {**method.sample, argument.name: value}
+            given = method.front or next(iter(arguments)) in changed
+            positional = () if given else (first,)
+            with pytest.raises(ValueError, match=argument.name):
+                method.factory(*positional, **changed)
 
 
 @every_method

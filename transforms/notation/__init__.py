@@ -1,20 +1,9 @@
 """The flow notation: transformations written as functions of signals."""
 
 from .build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
-from .checks import (
-    Interval,
-    any_integer,
-    any_number,
-    check_choice,
-    count_from_0,
-    count_from_1,
-    decay_rate,
-    fraction,
-    nonnegative,
-    positive,
-    transformation,
-)
+from .checks import handed_on, transformation
 from .describe import describe
+from .domains import Interval
 from .draw import draw
 from .errors import FlowError
 from .evaluation import eval_params
@@ -63,16 +52,60 @@ from .functions import (
     where,
     zeros_like,
 )
+from .hyperparameters import (
+    Axis,
+    Count,
+    Decay,
+    DType,
+    Fraction,
+    Hyperparameter,
+    Key,
+    Mask,
+    NonNegative,
+    Number,
+    Period,
+    Positive,
+    Sampler,
+    Scalar,
+    Size,
+    is_neutral,
+)
 from .needs import needs
 from .observe import observe, observed
+from .ranges_by_name import (
+    any_integer,
+    any_number,
+    check_choice,
+    count_from_0,
+    count_from_1,
+    decay_rate,
+    fraction,
+    nonnegative,
+    positive,
+)
 from .signal import Signal
 
 __all__ = [
+    "Axis",
+    "Count",
+    "DType",
+    "Decay",
     "Flow",
     "FlowError",
+    "Fraction",
+    "Hyperparameter",
     "Interval",
     "Kernel",
+    "Key",
+    "Mask",
+    "NonNegative",
+    "Number",
+    "Period",
+    "Positive",
+    "Sampler",
+    "Scalar",
     "Signal",
+    "Size",
     "absolute",
     "any_integer",
     "any_number",
@@ -97,6 +130,8 @@ __all__ = [
     "global_size",
     "global_squared_norm",
     "global_sum",
+    "handed_on",
+    "is_neutral",
     "isfinite",
     "leaf_dot",
     "leaf_max",

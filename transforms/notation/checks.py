@@ -2,145 +2,84 @@
 
 import functools
 import inspect
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import jax
-import numpy as np
-
+from .arguments import arguments_of, spelled
 from .build import Flow
-from .errors import FlowError
-from .signal import Signal
+from .domains import Interval
+from .ranges_by_name import (  # noqa: F401
+    any_integer,
+    any_number,
+    by_name,
+    check_choice,
+    check_size,
+    count_from_0,
+    count_from_1,
+    decay_rate,
+    fraction,
+    nonnegative,
+    positive,
+)
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
-
-@dataclass(frozen=True)
-class Interval:
-    """The allowed values of a number."""
-
-    low: float
-    high: float
-    low_open: bool = False
-    high_open: bool = False
-    integer: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
-        return above and below and not (self.integer and value % 1 != 0)
-
-    def __str__(self) -> str:
-        left, right = "(["[not self.low_open], ")]"[not self.high_open]
-        kind = "an integer in " if self.integer else "in "
-        return f"{kind}{left}{self.low:g}, {self.high:g}{right}"
-
-
-decay_rate = Interval(0.0, 1.0, high_open=True)
-fraction = Interval(0.0, 1.0)
-nonnegative = Interval(0.0, math.inf)
-positive = Interval(0.0, math.inf, low_open=True)
-any_number = Interval(-math.inf, math.inf)
-any_integer = Interval(-math.inf, math.inf, integer=True)
-count_from_1 = Interval(1, math.inf, integer=True)
-count_from_0 = Interval(0, math.inf, integer=True)
-
-INTEGERS = (int, int | None)
-"""Annotations of arguments that are integers."""
-
-RANGES: dict[str, Interval] = {
-    "learning_rate": nonnegative,
-    "b1": decay_rate,
-    "b2": decay_rate,
-    "b3": decay_rate,
-    "decay": decay_rate,
-    "momentum": decay_rate,
-    "eps": nonnegative,
-    "eps_root": nonnegative,
-    "weight_decay": nonnegative,
-    "clip_threshold": positive,
-    "max_norm": positive,
-    "rank": count_from_1,
-    "update_interval": count_from_1,
-    "sync_period": count_from_1,
-    "num_samples": count_from_1,
-    "warmup_steps": count_from_0,
-    "total_steps": count_from_0,
-}
-"""The ranges of arguments whose names mean the same everywhere."""
-
-AXES: dict[str, Interval] = {"channel_axis": any_integer, "fan_in_axis": any_integer}
-"""Axes, which count from either end."""
-
-SIZES = frozenset(
-    {
-        "block_size",
-        "capacity",
-        "channel_axis",
-        "fan_in_axis",
-        "history",
-        "max_dim",
-        "max_halvings",
-        "max_linesearch_steps",
-        "min_dim_size_to_factor",
-        "num_grads",
-        "num_groups",
-        "num_samples",
-        "rank",
-        "solver_iterations",
-        "target_ndim",
-        "warmup_samples",
-    }
-)
-"""Integers that set shapes or the length of loops: they are never arrays."""
+_given: ContextVar[dict[str, Any] | None] = ContextVar("gradchain_arguments", default=None)
 
 
 def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
     """Decorates a factory of transformations.
 
-    The result knows the factory's name and arguments, and an argument out of range is refused:
-    by the range that is common to all arguments of its name, or by the one given here (None: not
-    checked). Arguments annotated `int` must be integers, those annotated `bool` truth values.
-    Scalar arrays, which may be traced, schedules and None pass.
-
-    Args:
-      **ranges: argument name -> `Interval`, in place of the common one.
+    The result knows the factory's name and arguments, and an argument that is not what its
+    annotation says (see `hyperparameters`) is refused by name. Scalar arrays, which may be traced,
+    pass.
     """
 
     def decorate(factory: Factory) -> Factory:
         signature = inspect.signature(factory)
-        common = RANGES | AXES
-        allowed = {
-            name: _whole(ranges.get(name, common.get(name)), parameter.annotation)
-            for name, parameter in signature.parameters.items()
-        }
-        switches = [n for n, p in signature.parameters.items() if p.annotation is bool]
+        label = factory.__name__
+        arguments = {n: by_name(a, ranges) for n, a in arguments_of(factory).items()}
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            bound = _bind(signature, factory.__name__, args, kwargs)
-            check(factory.__name__, bound, allowed)
-            for name in switches:
-                _check_switch(factory.__name__, name, bound[name])
-            made = factory(*args, **kwargs)
-            return made.relabelled(factory.__name__, bound) if isinstance(made, Flow) else made
+            bound = _bind(signature, label, args, kwargs)
+            for name, argument in arguments.items():
+                check_size(label, name, bound[name])
+                argument.check(label, bound[name])
+            token = _given.set(bound)
+            try:
+                made = factory(*args, **kwargs)
+            finally:
+                _given.reset(token)
+            return made.relabelled(label, bound) if isinstance(made, Flow) else made
 
         return checked  # type: ignore[return-value]
 
     return decorate
 
 
-def _whole(interval: Interval | None, annotation: Any) -> Interval | None:
-    """The interval, of integers where the argument is one."""
-    return replace(interval or any_number, integer=True) if annotation in INTEGERS else interval
+def handed_on(direction: Callable[..., Flow], **replaced: Any) -> Flow:
+    """The direction of the factory that is running, with its arguments of the same names.
 
+    For the body of a factory decorated with `transformation`:
 
-def _check_switch(label: str, name: str, value: Any) -> None:
-    """Raises FlowError for what is no truth value; "no" would count as true."""
-    if not isinstance(value, bool | np.bool_ | jax.Array | Signal):
-        raise FlowError(f"{label}: {name}={value!r} must be True or False")
+        @transformation()
+        def adam(learning_rate: optax.ScalarOrSchedule, b1: Decay = 0.9, ...) -> Flow:
+            return chain(handed_on(scale_by_adam), scale_by_learning_rate(learning_rate))
+
+    is `scale_by_adam(b1=b1, ...)`. Arguments of the direction that the factory does not have keep
+    their defaults.
+
+    Args:
+      direction: a factory.
+      **replaced: arguments that are not those of the factory.
+    """
+    given = _given.get()
+    if given is None:
+        raise TypeError("handed_on() belongs into a factory decorated with transformation()")
+    names = inspect.signature(direction).parameters
+    return direction(**{name: given[name] for name in names if name in given} | replaced)
 
 
 def _bind(
@@ -149,35 +88,15 @@ def _bind(
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{label}: {error}; its arguments are {signature}") from None
+        shown = ", ".join(map(_shown, signature.parameters.values()))
+        raise TypeError(f"{label}: {error}; its arguments are ({shown})") from None
     bound.apply_defaults()
     return dict(bound.arguments)
 
 
-def check(label: str, values: Mapping[str, Any], allowed: Mapping[str, Interval | None]) -> None:
-    """Raises FlowError for the first value outside its interval, naming argument and range."""
-    for name, value in values.items():
-        if name in SIZES and isinstance(value, jax.Array):
-            raise FlowError(
-                f"{label}: {name} sets a size and must be a Python int, not an array; "
-                f"inject with gradchain.inject_hyperparams, or name it in static_args"
-            )
-        interval = allowed.get(name)
-        if interval is None or value is None or isinstance(value, Signal) or callable(value):
-            continue
-        if getattr(value, "ndim", 0) > 0:
-            raise FlowError(f"{label}: {name} of shape {value.shape} must be a number {interval}")
-        if hasattr(value, "dtype") and not isinstance(value, np.generic):
-            continue
-        value = value.item() if isinstance(value, np.generic) else value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise FlowError(f"{label}: {name}={value!r} must be a number {interval}")
-        if math.isnan(value) or value not in interval:
-            raise FlowError(f"{label}: {name}={value!r} is out of range; it must be {interval}")
-
-
-def check_choice(label: str, name: str, value: Any, choices: Any) -> None:
-    """Raises FlowError unless `value` is one of the choices."""
-    if value not in tuple(choices):
-        allowed = ", ".join(map(repr, choices))
-        raise FlowError(f"{label}: {name}={value!r} is not one of {allowed}")
+def _shown(parameter: inspect.Parameter) -> str:
+    has_default = parameter.default is not parameter.empty
+    default = f" = {parameter.default!r}" if has_default else ""
+    if parameter.annotation is parameter.empty:
+        return f"{parameter}"
+    return f"{parameter.name}: {spelled(parameter.annotation)}{default}"

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import optax
 
-from .checks import check, count_from_0
+from .arguments import argument_of
 from .drawing.diagram import Diagram, diagram_of
 from .drawing.picture import picture_of
 from .drawing.text import as_text
+from .hyperparameters import Count
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def draw(
                   ▼
               ( update )
     """
-    check("draw", {"depth": depth}, {"depth": count_from_0})
+    argument_of("depth", Count | None).check("draw", depth)
     drawing = Drawing(diagram_of(transformation, depth))
     if path is not None:
         drawing.save(path)

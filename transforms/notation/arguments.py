@@ -1,0 +1,114 @@
+"""Reading a factory's annotations: what each of its arguments may be."""
+
+import collections.abc
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import optax
+
+from .domains import Choice, Domain, Interval, Switch
+from .errors import FlowError
+from .hyperparameters import ALIASES, NonNegative
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What one argument may be.
+
+    Attributes:
+      name: its name.
+      domains: each of them must be satisfied.
+      choices: values that are always allowed.
+      optional: whether None is.
+      schedule: whether a function of the step is.
+    """
+
+    name: str
+    domains: tuple[Domain, ...] = ()
+    choices: tuple[Any, ...] = ()
+    optional: bool = False
+    schedule: bool = False
+
+    def check(self, label: str, value: Any) -> None:
+        """Raises FlowError for a value that is not allowed, naming method, argument and range."""
+        if value is None and (self.optional or not self.domains):
+            return
+        if self.schedule and callable(value):
+            return
+        if any(value is choice for choice in self.choices if not isinstance(choice, str)):
+            return
+        if isinstance(value, str) and value in self.choices:
+            return
+        domains = self.domains or ((Choice(self.choices),) if self.choices else ())
+        for domain in domains:
+            problem = domain.problem(value)
+            if problem:
+                raise FlowError(f"{label}: {self.name}={value!r} {problem}")
+
+
+def argument_of(name: str, annotation: Any) -> Argument:
+    """Reads one annotation.
+
+    Args:
+      name: of the argument.
+      annotation: one of the types of `hyperparameters`, `bool`, `int`, a `Literal`, what Optax
+        annotates learning rates with, any of these or None; of anything else nothing is known.
+    """
+    domains: list[Domain] = []
+    choices: list[Any] = []
+    optional = schedule = False
+    for member in _members(annotation):
+        if member is type(None):
+            optional = True
+        elif get_origin(member) is Annotated:
+            domains += [m for m in member.__metadata__ if isinstance(m, Domain)]
+            inside = get_args(member.__origin__)
+            optional |= type(None) in inside
+            schedule |= any(get_origin(part) is collections.abc.Callable for part in inside)
+        elif get_origin(member) is Literal:
+            choices += get_args(member)
+        elif member is bool:
+            domains.append(Switch())
+        elif member is int:
+            domains.append(Interval(-float("inf"), float("inf"), integer=True))
+        elif member is not Any:
+            return Argument(name)
+    return Argument(name, tuple(domains), tuple(choices), optional, schedule)
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The members of a union; a learning rate is one of its own."""
+    rate = set(get_args(optax.ScalarOrSchedule))
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    members = list(get_args(annotation)) if is_union else [annotation]
+    if rate <= set(members):
+        yield NonNegative
+        members = [member for member in members if member not in rate]
+    yield from members
+
+
+@cache
+def arguments_of(factory: Callable[..., Any]) -> Mapping[str, Argument]:
+    """What each argument of a factory may be."""
+    parameters = inspect.signature(factory).parameters
+    return {name: argument_of(name, p.annotation) for name, p in parameters.items()}
+
+
+def spelled(annotation: Any) -> str:
+    """An annotation as documentation prints it: types of ours by their names."""
+    if annotation is optax.ScalarOrSchedule:
+        return "ScalarOrSchedule"
+    for name, alias in ALIASES.items():
+        if annotation == alias:
+            return name
+    if get_origin(annotation) in (Union, types.UnionType):
+        if set(get_args(optax.ScalarOrSchedule)) < set(get_args(annotation)):
+            return "ScalarOrSchedule | None"
+        return " | ".join(spelled(member) for member in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return f"number {annotation.__metadata__[0]}"
+    return "None" if annotation is type(None) else inspect.formatannotation(annotation)

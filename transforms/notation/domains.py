@@ -1,0 +1,159 @@
+"""What the values of a hyper-parameter must fulfil: the metadata of the types."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .signal import Signal
+
+
+@runtime_checkable
+class Domain(Protocol):
+    """What an argument may be."""
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, as the end of a sentence about it; None: nothing."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The allowed values of a number.
+
+    Attributes:
+      low, high: the ends.
+      low_open, high_open: the end itself is not allowed.
+      integer: whole numbers only.
+    """
+
+    low: float
+    high: float
+    low_open: bool = False
+    high_open: bool = False
+    integer: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below and not (self.integer and value % 1 != 0)
+
+    def __str__(self) -> str:
+        left, right = "(["[not self.low_open], ")]"[not self.high_open]
+        kind = "an integer in " if self.integer else "in "
+        return f"{kind}{left}{self.low:g}, {self.high:g}{right}"
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`; signals and traced arrays may be anything."""
+        if isinstance(value, Signal):
+            return None
+        if isinstance(value, jax.Array | np.ndarray):
+            if value.ndim > 0:
+                return f"of shape {value.shape} must be a number {self}"
+            if isinstance(value, jax.core.Tracer):
+                return None
+        if isinstance(value, jax.Array | np.ndarray | np.generic):
+            value = value.item()
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"must be a number {self}"
+        if math.isnan(value) or value not in self:
+            return f"is out of range; it must be {self}"
+        return None
+
+
+@dataclass(frozen=True)
+class Static:
+    """A number that sets shapes or the length of loops, so that it is never an array."""
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        if not isinstance(value, jax.Array | Signal):
+            return None
+        return (
+            "sets a size and must be a Python int, not an array; inject with "
+            "gradchain.inject_hyperparams, or name it in static_args"
+        )
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A truth value; "no" would count as true."""
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        allowed = isinstance(value, bool | np.bool_ | jax.Array | Signal)
+        return None if allowed else "must be True or False"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several words.
+
+    Attributes:
+      choices: the words.
+    """
+
+    choices: tuple[Any, ...]
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        if any(value is choice or value == choice for choice in self.choices):
+            return None
+        return f"is not one of {', '.join(map(repr, self.choices))}"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A seed or a key."""
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        if isinstance(value, bool | float | str | np.floating):
+            return "must be an integer seed or a key of jax.random"
+        dtype = getattr(value, "dtype", None)
+        if dtype is not None and jnp.issubdtype(dtype, jnp.inexact):
+            return "is an array of floats; it must be an integer seed or a key of jax.random"
+        return None
+
+
+@dataclass(frozen=True)
+class DTypes:
+    """A dtype of numbers with fractions."""
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        try:
+            is_inexact = jnp.issubdtype(jnp.dtype(value), jnp.inexact)
+        except TypeError:
+            is_inexact = False
+        return None if is_inexact else "must be a floating-point or complex dtype, or None"
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What selects leaves."""
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        if isinstance(value, bool | np.bool_) or not _is_number(value):
+            return None
+        return (
+            "is a number; a mask is a tree of booleans or a function of the params. "
+            "optax.inject_hyperparams takes a function for a schedule: inject with "
+            "gradchain.inject_hyperparams, or name the mask in static_args"
+        )
+
+
+@dataclass(frozen=True)
+class Functions:
+    """A function that is handed in."""
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        return None if callable(value) else "must be a function"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | jax.Array | np.ndarray | np.generic | Signal)
