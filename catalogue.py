@@ -109,7 +109,7 @@ def method(
 
     def enter(factory: Factory) -> Factory:
         name = factory.__name__
-        family = factory.__module__.split(".")[-2]
+        family = _family(factory.__module__)
         METHODS[name] = Method(
             name,
             factory,
@@ -125,6 +125,13 @@ def method(
         return factory
 
     return enter
+
+
+def _family(module: str) -> str:
+    """The folder right under `optimizers`, or the last folder of a method from elsewhere."""
+    folders = module.split(".")[:-1]
+    inside = folders.index("optimizers") + 1 if "optimizers" in folders else -1
+    return folders[inside]
 
 
 def schedule(

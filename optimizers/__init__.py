@@ -1,39 +1,48 @@
-"""The methods of the literature, one file each, in family folders."""
+"""The methods of the literature, one file each, in families by what a reader looks for."""
 
+from . import adam as adam_family
 from . import (
     adaptive,
     averaging,
+    clipping,
+    continual,
     curvature,
-    gradient,
+    games,
     kronecker,
-    low_rank,
+    memory,
     momentum,
-    sign,
+    multi_objective,
     step_size,
     variance_reduction,
     wrappers,
 )
+from .adam import *  # noqa: F403
 from .adaptive import *  # noqa: F403
 from .averaging import *  # noqa: F403
+from .clipping import *  # noqa: F403
+from .continual import *  # noqa: F403
 from .curvature import *  # noqa: F403
-from .gradient import *  # noqa: F403
+from .games import *  # noqa: F403
 from .kronecker import *  # noqa: F403
-from .low_rank import *  # noqa: F403
+from .memory import *  # noqa: F403
 from .momentum import *  # noqa: F403
-from .sign import *  # noqa: F403
+from .multi_objective import *  # noqa: F403
 from .step_size import *  # noqa: F403
 from .variance_reduction import *  # noqa: F403
 from .wrappers import *  # noqa: F403
 
 __all__: list[str] = []
+__all__ += adam_family.__all__
 __all__ += adaptive.__all__
 __all__ += averaging.__all__
+__all__ += clipping.__all__
+__all__ += continual.__all__
 __all__ += curvature.__all__
-__all__ += gradient.__all__
+__all__ += games.__all__
 __all__ += kronecker.__all__
-__all__ += low_rank.__all__
+__all__ += memory.__all__
 __all__ += momentum.__all__
-__all__ += sign.__all__
+__all__ += multi_objective.__all__
 __all__ += step_size.__all__
 __all__ += variance_reduction.__all__
 __all__ += wrappers.__all__

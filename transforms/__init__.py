@@ -7,6 +7,7 @@ from . import (
     accumulate,
     control,
     curvature,
+    directions,
     kronecker,
     notation,
     shape,
@@ -17,6 +18,7 @@ from . import (
 from .accumulate import *  # noqa: F403
 from .control import *  # noqa: F403
 from .curvature import *  # noqa: F403
+from .directions import *  # noqa: F403
 from .kronecker import *  # noqa: F403
 from .notation import *  # noqa: F403
 from .shape import *  # noqa: F403
@@ -28,6 +30,7 @@ __all__: list[str] = []
 __all__ += accumulate.__all__
 __all__ += control.__all__
 __all__ += curvature.__all__
+__all__ += directions.__all__
 __all__ += kronecker.__all__
 __all__ += notation.__all__
 __all__ += shape.__all__

@@ -1,8 +1,6 @@
-"""Averaging methods: evaluation weights are averages of the iterates."""
+"""Averaging: evaluation weights are averages of the iterates."""
 
-from .momentum_weight_interpolation import (
-    momentum_weight_interpolation,
-)
+from .lookahead import lookahead
 from .schedule_free import (
     schedule_free,
     schedule_free_adamw,
@@ -11,7 +9,7 @@ from .schedule_free import (
 )
 
 __all__ = [
-    "momentum_weight_interpolation",
+    "lookahead",
     "schedule_free",
     "schedule_free_adamw",
     "schedule_free_radam",

@@ -18,13 +18,13 @@ from ...transforms import (
     merge,
     minimum,
     radam_rectification,
+    scale_by_adam,
     scheduled,
     split,
     step_count,
     transformation,
     where,
 )
-from ..adaptive.adam import scale_by_adam
 
 PAPER = "Defazio et al. 2024, The Road Less Scheduled"
 ARXIV = "2405.15682"

@@ -20,7 +20,9 @@ from ...transforms import (
     fit_preconditioner,
     flow,
     fraction,
+    global_norm,
     merge,
+    minimum,
     named,
     nonnegative,
     positive,
@@ -31,7 +33,6 @@ from ...transforms import (
     when,
     zeros_like,
 )
-from ..gradient.clip_by_global_norm import clip_by_global_norm
 
 MODES = ("newton", "whiten")
 NORMALIZERS = ("2nd", "1st")
@@ -108,7 +109,9 @@ def scale_by_psgd(
         m = g if _is(momentum, 0) else g >> named("mu", ema(momentum))
         u = returned(preconditioned(q, chosen(m), group), m)
         u, _ = finite_or_zero(u)
-        return u if grad_clip_norm is None else u >> clip_by_global_norm(grad_clip_norm, SMALLEST)
+        if grad_clip_norm is None:
+            return u
+        return u * minimum(1.0, grad_clip_norm / (global_norm(u) + SMALLEST))
 
     return flow(step, name=label)
 

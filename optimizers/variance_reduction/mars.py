@@ -18,12 +18,12 @@ from ...transforms import (
     merge,
     named,
     relative_rate,
+    scale_by_adam,
     scale_by_learning_rate,
     scheduled,
     split,
     transformation,
 )
-from ..adaptive.adam import scale_by_adam
 
 
 @method(

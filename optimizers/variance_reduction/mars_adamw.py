@@ -5,8 +5,14 @@ from typing import Any
 import optax
 
 from ...catalogue import method
-from ...transforms import Flow, any_number, decay_rate, nonnegative, transformation
-from ..adaptive.adam import scale_by_adam
+from ...transforms import (
+    Flow,
+    any_number,
+    decay_rate,
+    nonnegative,
+    scale_by_adam,
+    transformation,
+)
 from .mars import descend, for_matrices, mars
 
 

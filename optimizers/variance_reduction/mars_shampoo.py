@@ -17,9 +17,9 @@ from ...transforms import (
     named,
     newton_schulz,
     nonnegative,
+    scale_by_adam,
     transformation,
 )
-from ..adaptive.adam import scale_by_adam
 from .mars import descend, for_matrices, mars
 
 

@@ -16,13 +16,13 @@ from ...transforms import (
     flow,
     fraction,
     nonnegative,
+    scale_by_adam,
     scale_by_learning_rate,
     scheduled,
     send_at,
     trace,
     transformation,
 )
-from ..adaptive.adam import scale_by_adam
 
 BASES = ("sgd", "adam", "adamw")
 

@@ -12,6 +12,7 @@ from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_ma
 from .pnm import positive_negative_momentum
 from .priority_buffer import mean_of_buffer
 from .rectification import Rectification, radam_rectification
+from .slow_weights import back_to_slow_weights
 from .staleness import delay_gradients
 from .variance_reduction import mars_correction
 from .window import ring_slot, window, write_slot
@@ -19,6 +20,7 @@ from .window import ring_slot, window, write_slot
 __all__ = [
     "MOMENTUM_FORMS",
     "Rectification",
+    "back_to_slow_weights",
     "debias",
     "debiased_root",
     "decayed_max",

@@ -1,0 +1,78 @@
+"""AdamW."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    chain,
+    decay_weights,
+    positive,
+    scale_by_adam,
+    scale_by_learning_rate,
+    transformation,
+)
+
+
+@method(
+    "Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization",
+    arxiv="1711.05101",
+)
+@transformation(base_learning_rate=positive)
+def adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    mu_dtype: Any = None,
+    weight_decay: Any = 1e-4,
+    mask: Any = None,
+    *,
+    nesterov: bool = False,
+    decouple_lr: bool = False,
+    base_learning_rate: Any = None,
+) -> Flow:
+    """Adam with decoupled weight decay; the direction u_t is that of `scale_by_adam`.
+
+        x_t = x_{t-1} - r_t u_t - r_t w x_{t-1}
+        x_t = x_{t-1} - r_t u_t - (r_t / r_1) w x_{t-1}        if decouple_lr
+
+    Args:
+      learning_rate: r, number or schedule.
+      b1, b2, eps, eps_root, mu_dtype, nesterov: see `scale_by_adam`.
+      weight_decay: w.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      decouple_lr: the decay follows the shape of the schedule, but not the base rate.
+      base_learning_rate: r_1 for `decouple_lr`; default the first value of the schedule, which is
+        then not to be 0.
+
+    Returns:
+      The optimizer; it needs `params`, and its state is twice their size.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import adamw
+      >>> opt = adamw(0.5, weight_decay=0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> updates, state = opt.update(params, opt.init(params), params)
+      >>> [f"{u:.2f}" for u in updates]
+      ['-0.75', '1.50']
+
+    References:
+      Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization (arXiv 1711.05101). The paper
+      and the authors' Lua code decay as with `decouple_lr`; PyTorch and Optax, and what later
+      papers call AdamW, as without. The Lua code adds eps before bias correction; we follow the
+      paper, PyTorch and Optax.
+    """
+    form = "relative" if decouple_lr else "decoupled"
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        scale_by_learning_rate(learning_rate),
+        decay_weights(weight_decay, learning_rate, form, mask, base_learning_rate),
+    )

@@ -1,0 +1,242 @@
+"""Ranger21."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...schedules import ranger21_schedule
+from ...transforms import (
+    Flow,
+    FlowError,
+    Signal,
+    adaptive_grad_clip,
+    any_number,
+    back_to_slow_weights,
+    centralize_gradients,
+    chain,
+    count_from_0,
+    debias,
+    debiased_root,
+    divide,
+    divide_or_zero,
+    ema,
+    flow,
+    fraction,
+    named,
+    nonnegative,
+    norm_loss_gradient,
+    normalize_gradients,
+    positive_negative_momentum,
+    running_max,
+    scheduled,
+    softplus,
+    square,
+    step_count,
+    transformation,
+    typical_gradient,
+)
+
+
+@transformation(
+    normloss_factor=any_number,
+    agc_clip=nonnegative,
+    agc_eps=nonnegative,
+    softplus_beta=nonnegative,
+    variance_offset=nonnegative,
+)
+def scale_by_ranger21(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 1e-4,
+    normloss_factor: Any = 1e-4,
+    agc_clip: Any = 1e-2,
+    agc_eps: Any = 1e-3,
+    softplus_beta: Any = 50.0,
+    pnm_beta: Any = 1.0,
+    noise_beta: Any = None,
+    max_variance: bool = False,
+    variance_offset: Any = 0.0,
+    normalize: bool = True,
+    channel_axis: int = 0,
+) -> Flow:
+    r"""What Ranger21 does at every step, rate and sign included, without look-ahead.
+
+    With the incoming gradient clipped (`adaptive_grad_clip`), centralised and normalised to g,
+
+    .. math::
+        v_t &= b_2 v_{t-1} + (1 - b_2) g_t^2, \qquad \hat v_t = v_t / (1 - b_2^t) \\
+        \theta' &= \theta \, (1 - \eta \lambda / s_t), \qquad
+            s_t = \text{`typical\_gradient`}(\hat v_t) \\
+        \theta'' &= \theta' - 2 \eta f \bigl(1 - 1 / (\|\theta'\| + \epsilon)\bigr) \theta'
+            \quad \text{unit by unit, see `unit\_norm`} \\
+        \theta_t &= \theta'' - \frac{\eta}{1 - b_1^t}
+            \frac{p_t}{\mathrm{softplus}_\beta(\sqrt{\hat v_t} + \epsilon)}
+
+    where p is the `positive_negative_momentum` of g, centralised and normalised once more. Each
+    piece is a public transformation or function of its own.
+
+    Args:
+      learning_rate: eta; number or schedule. It multiplies decay, norm loss and step alike.
+      b1: decay of the momenta, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added to the root and to the norms of the norm loss.
+      weight_decay: lambda, of the stable weight decay.
+      normloss_factor: f, strength of the norm loss.
+      agc_clip: largest gradient norm of a unit as a fraction of its weights' norm; None or 0: no
+        clipping.
+      agc_eps: least norm that the weights are taken to have there.
+      softplus_beta: sharpness of the softplus of the denominator; None or 0: no softplus.
+      pnm_beta: weight of the negative momentum; the paper has 0.9.
+      noise_beta: the weight in its normalization; default b2, as in the code; the paper has 0.9.
+      max_variance: divide by the running maximum of v, as in the paper.
+      variance_offset: added to the summed second moments in s; 1 is what pytorch_optimizer does.
+      normalize: divide each gradient by its standard deviation.
+      channel_axis: axis of the output channels: 0 as in the paper's torch layout (the default);
+        give -1 for Flax kernels.
+
+    References:
+      Wright & Demeure 2021, Ranger21: a synergistic deep learning optimizer (arXiv 2106.13731).
+      Follows lessw2020/Ranger21, except that decay and norm loss act on every leaf, as in the
+      paper, where a stale loop variable in the code confines them to one.
+    """
+    steady = [normalize_gradients()] if normalize else []
+    prepare = chain(centralize_gradients(channel_axis), *steady)
+
+    def step(g: Signal, params: Signal) -> Signal:
+        rate = scheduled(learning_rate)
+        if not _is_off(agc_clip):
+            g = g >> adaptive_grad_clip(agc_clip, agc_eps, channel_axis)
+        g = g >> prepare
+        v = square(g) >> named("nu", ema(b2))
+        typical = typical_gradient(v >> debias(b2), variance_offset)
+        x = params * (1 - rate * divide_or_zero(scheduled(weight_decay), typical))
+        x = x - rate * norm_loss_gradient(x, normloss_factor, eps, channel_axis)
+        if max_variance:
+            v = v >> named("nu_max", running_max())
+        root = debiased_root(v, b2, eps)
+        if not _is_off(softplus_beta):
+            root = softplus(root, softplus_beta)
+        pnm = positive_negative_momentum(b1, pnm_beta, b2 if noise_beta is None else noise_beta)
+        return x - params - rate * divide(g >> prepare >> pnm >> debias(b1), root, eps)
+
+    return flow(step)
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and value == 0)
+
+
+@method(
+    "Wright & Demeure 2021, Ranger21: a synergistic deep learning optimizer",
+    arxiv="2106.13731",
+    learning_rate=1e-2,
+    sample={"total_steps": 400, "warmup_steps": 10},
+)
+@transformation(
+    normloss_factor=any_number,
+    agc_clip=nonnegative,
+    agc_eps=nonnegative,
+    softplus_beta=nonnegative,
+    variance_offset=nonnegative,
+    end_value=nonnegative,
+    sync_period=count_from_0,
+    slow_step_size=fraction,
+    warmdown_start=fraction,
+)
+def ranger21(
+    learning_rate: Any,
+    total_steps: int,
+    b1: Any = 0.9,
+    b2: float = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 1e-4,
+    normloss_factor: Any = 1e-4,
+    agc_clip: Any = 1e-2,
+    agc_eps: Any = 1e-3,
+    softplus_beta: Any = 50.0,
+    pnm_beta: Any = 1.0,
+    noise_beta: Any = None,
+    max_variance: bool = False,
+    variance_offset: Any = 0.0,
+    normalize: bool = True,
+    sync_period: int | None = 5,
+    slow_step_size: Any = 0.5,
+    warmup_steps: int | None = None,
+    warmdown_start: float = 0.72,
+    end_value: Any = 3e-5,
+    channel_axis: int = 0,
+) -> Flow:
+    """Ranger21: eight ideas in one; the rule is that of `scale_by_ranger21`.
+
+    The rate follows `ranger21_schedule`, and Lookahead (see `lookahead`) works around the whole.
+
+    Args:
+      learning_rate: the peak of the rate, a number.
+      total_steps: length of the run.
+      b1, b2, eps, weight_decay, normloss_factor, agc_clip, agc_eps, softplus_beta, pnm_beta,
+        noise_beta, max_variance, variance_offset, normalize, channel_axis: see
+        `scale_by_ranger21`; give `channel_axis=-1` for Flax kernels.
+      sync_period: steps between two synchronisations of the look-ahead; None or 0: none.
+      slow_step_size: share of the fast weights at a synchronisation.
+      warmup_steps: steps of the linear warm-up; default by b2, see `ranger21_schedule`.
+      warmdown_start: fraction of the run at which the linear warm-down starts.
+      end_value: rate at the last step.
+
+    Raises:
+      FlowError: if `learning_rate` is a schedule; if b2 or warmdown_start, which set lengths, are
+        not Python numbers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import ranger21
+      >>> opt = ranger21(0.5, total_steps=100, softplus_beta=None, weight_decay=0.0)
+      >>> params = jnp.array([1.0, -1.0])
+      >>> updates, _ = opt.update(2 * params, opt.init(params), params)
+      >>> [round(float(x), 3) for x in updates]
+      [-0.039, 0.039]
+    """
+    if callable(learning_rate):
+        raise FlowError(
+            "ranger21: learning_rate must be the peak of the rate, a number; the schedule is part "
+            "of the method, see scale_by_ranger21 for another"
+        )
+    if not (isinstance(b2, int | float) and isinstance(warmdown_start, int | float)):
+        raise FlowError(
+            "ranger21: b2 and warmdown_start set lengths and must be Python numbers; "
+            "keep them static where hyper-parameters are injected"
+        )
+    fast = scale_by_ranger21(
+        ranger21_schedule(
+            learning_rate,
+            total_steps,
+            b2,
+            warmup_steps,
+            warmdown_start=warmdown_start,
+            end_value=end_value,
+        ),
+        b1,
+        b2,
+        eps,
+        weight_decay,
+        normloss_factor,
+        agc_clip,
+        agc_eps,
+        softplus_beta,
+        pnm_beta,
+        noise_beta,
+        max_variance,
+        variance_offset,
+        normalize,
+        channel_axis,
+    )
+    if not sync_period:
+        return fast
+
+    def step(g: Signal, params: Signal) -> Signal:
+        sync = step_count() % sync_period == 0
+        return back_to_slow_weights(g >> fast, params, sync, slow_step_size)
+
+    return flow(step)

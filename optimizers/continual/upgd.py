@@ -1,0 +1,146 @@
+"""UPGD: utility-based perturbed gradient descent."""
+
+from typing import Any
+
+import jax
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    check_choice,
+    debias,
+    decay_rate,
+    divide_or_zero,
+    draw_like,
+    ema,
+    flow,
+    global_max,
+    merge,
+    named,
+    nonnegative,
+    normalize,
+    scale_by_adam,
+    scale_by_learning_rate,
+    sigmoid,
+    split,
+    transformation,
+    zeros_like,
+)
+
+
+@transformation(beta_utility=decay_rate, sigma=nonnegative)
+def scale_by_upgd(
+    beta_utility: Any = 0.0,
+    sigma: Any = 1.0,
+    key: int | jax.Array = 0,
+    sampler: Any = None,
+    scope: str = "global",
+    protect: bool = True,
+    adaptive: bool = False,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-5,
+    mask: Any = None,
+) -> Flow:
+    """Noise for the weights that are of no use, protection for those that are.
+
+        U_t = beta U_{t-1} - (1 - beta) g_t x_{t-1}            (the utility, to first order)
+        s_t = sigmoid(U_t / (1 - beta^t) / max(U_t))           scope="global": over all leaves
+        s_t = sigmoid(U_t / |U_t|)                             "local": along the last axis
+        n_t = sigma times a standard normal
+        u_t = (g_t + n_t) (1 - s_t)      if protect, else      g_t + n_t (1 - s_t)
+        u_t = 2 (adam(g_t) + n_t) (1 - s_t)                    if adaptive
+
+    A weight without utility has s = 1/2 and moves by half a gradient; the 2 undoes that. The global
+    maximum is that of U before it is debiased, and negative if all utilities are, as in the code.
+
+    Args:
+      beta_utility: decay of the utility, in [0, 1).
+      sigma: standard deviation of the noise, before the learning rate.
+      key: seed or key of the noise.
+      sampler: `(key, count, params) -> tree` of standard normals in place of the noise.
+      scope: "global" or "local".
+      protect: shrink the gradient of useful weights, too, and not the noise alone; always so if
+        `adaptive`.
+      adaptive: take Adam's direction in place of the gradient.
+      b1, b2, eps: of Adam.
+      mask: leaves that the method applies to; the others (gates, in the authors' code) stay as they
+        are and take no part in the maximum. Default all.
+
+    References:
+      Elsayed & Mahmood 2024, Addressing Loss of Plasticity and Catastrophic Forgetting in Continual
+      Learning (arXiv 2404.00781), and mohmdelsayed/upgd, which we follow. Utilities of second order
+      and of features are not covered.
+    """
+    check_choice("scale_by_upgd", "scope", scope, ("global", "local"))
+
+    def step(g: Signal, params: Signal) -> Signal:
+        g, frozen = split(g, True if mask is None else mask)
+        utility = -g * params >> named("utility", ema(beta_utility))
+        fair = utility >> debias(beta_utility)
+        local = scope == "local"
+        scaled = normalize(fair, -1, 1e-12) if local else divide_or_zero(fair, global_max(utility))
+        free = 1 - sigmoid(scaled)
+        noise = sigma * draw_like(g, key, "gaussian", sampler)
+        if adaptive:
+            moved = 2 * ((g >> scale_by_adam(b1, b2, eps)) + noise) * free
+        else:
+            moved = (g + noise) * free if protect else g + noise * free
+        return merge(moved, zeros_like(frozen))
+
+    return flow(step)
+
+
+@method(
+    "Elsayed & Mahmood 2024, Addressing Loss of Plasticity and Catastrophic Forgetting in "
+    "Continual Learning",
+    arxiv="2404.00781",
+    learning_rate=0.1,
+    sample={"sigma": 0.01},
+    complex_ok=False,
+)
+@transformation(beta_utility=decay_rate, sigma=nonnegative)
+def upgd(
+    learning_rate: optax.ScalarOrSchedule = 1e-5,
+    weight_decay: Any = 0.0,
+    beta_utility: Any = 0.0,
+    sigma: Any = 1.0,
+    key: int | jax.Array = 0,
+    sampler: Any = None,
+    scope: str = "global",
+    protect: bool = True,
+    adaptive: bool = False,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-5,
+    mask: Any = None,
+) -> Flow:
+    """UPGD; the rule is that of `scale_by_upgd`, with decoupled weight decay.
+
+    Args:
+      learning_rate: number or schedule.
+      weight_decay: decoupled decay, multiplied by the rate.
+      beta_utility, sigma, key, sampler, scope, protect, adaptive, b1, b2, eps, mask: see
+        `scale_by_upgd`. The authors' adaptive version has weight_decay 0.001, beta_utility 0.999
+        and sigma 0.001.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import upgd
+      >>> opt = upgd(1.0, sigma=0.0)
+      >>> params = jnp.array([1.0, -1.0])
+      >>> updates, state = opt.update(jnp.array([-1.0, -2.0]), opt.init(params), params)
+      >>> [round(float(u), 3) for u in updates]
+      [0.269, 1.762]
+    """
+    return chain(
+        scale_by_upgd(
+            *(beta_utility, sigma, key, sampler, scope, protect, adaptive, b1, b2, eps, mask)
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,142 @@
+"""Sophia-G."""
+
+from typing import Any
+
+import optax
+
+from ....catalogue import method
+from ....transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    bartlett_diagonal,
+    chain,
+    clip,
+    count_from_1,
+    ema,
+    every,
+    flow,
+    named,
+    positive,
+    scale_by_learning_rate,
+    transformation,
+    with_floor,
+)
+
+
+@transformation(gamma=positive, batch_size=count_from_1, first_estimate=count_from_1)
+def scale_by_sophia_g(
+    b1: Any = 0.965,
+    b2: Any = 0.99,
+    eps: Any = 1e-15,
+    gamma: Any = 0.04,
+    clip_threshold: Any = 1.0,
+    update_interval: int = 10,
+    batch_size: int | None = None,
+    eps_mode: str = "add",
+    first_estimate: int = 2,
+    key: Any = 0,
+    sampler: Any = None,
+) -> Flow:
+    """Momentum over a Gauss-Newton diagonal, clipped entry by entry.
+
+        h_t = b2 h_{t-1} + (1 - b2) B ghat_t^2      each k-th step, else h_{t-1}
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        u_t = clip(m_t / (gamma h_t + eps), -clip_threshold, clip_threshold)
+
+    ghat is the gradient of the mean cross entropy at labels that the model draws itself, B the
+    number of positions in that mean: forgetting B makes h a thousand times too small, and the
+    method sign momentum. Neither average is debiased.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the curvature, in [0, 1).
+      eps: guards the denominator.
+      gamma: share of the curvature; the larger, the fewer entries are clipped.
+      clip_threshold: largest entry of the direction.
+      update_interval: k.
+      batch_size: B; default the number of positions of the logits.
+      eps_mode: "add" (official code) or "max": max(gamma h, eps) (paper).
+      first_estimate: the estimates fall on the steps t = 1 (mod k) from this one on. 2 is the
+        official loop, whose first k steps are sign momentum; 1 is the paper's.
+      key: seed or key of the labels.
+      sampler: `(key, count, params) -> labels` in place of the draw.
+
+    References:
+      Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
+      Pre-training (arXiv 2305.14342). We follow the official code where it differs (eps, b1, the
+      first estimate); it clips the global norm of ghat before it is squared, which we do not.
+    """
+    estimate = chain(bartlett_diagonal(key, batch_size, sampler), ema(b2))
+
+    def step(g: Signal) -> Signal:
+        m = g >> named("mu", ema(b1))
+        h = g >> named("hessian", every(update_interval, estimate, start=first_estimate))
+        return clip(m / with_floor(gamma * h, eps, eps_mode), -clip_threshold, clip_threshold)
+
+    return flow(step)
+
+
+@method(
+    "Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model "
+    "Pre-training",
+    arxiv="2305.14342",
+    learning_rate=1e-3,
+    complex_ok=False,
+)
+@transformation(gamma=positive, batch_size=count_from_1, first_estimate=count_from_1)
+def sophia_g(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.965,
+    b2: Any = 0.99,
+    eps: Any = 1e-15,
+    gamma: Any = 0.04,
+    clip_threshold: Any = 1.0,
+    weight_decay: Any = 0.1,
+    update_interval: int = 10,
+    batch_size: int | None = None,
+    eps_mode: str = "add",
+    first_estimate: int = 2,
+    key: Any = 0,
+    mask: Any = None,
+    sampler: Any = None,
+) -> Flow:
+    """Sophia-G with decoupled weight decay; the rule is that of `scale_by_sophia_g`.
+
+    Needs `logits_fn`, from the params to the logits (..., C) of the positions in the mean loss, or
+    to `(logits, mask)`; or `hessian_diag`, the estimate multiplied by B. The recipe for GPT-2
+    small: rate 6e-4 after 2000 warm-up steps, gamma 0.05, decay 0.2, gradients clipped to norm 1.
+
+    Args:
+      learning_rate: number or schedule; it also multiplies the decay.
+      b1, b2, eps, gamma, clip_threshold: see `scale_by_sophia_g`.
+      weight_decay: decoupled decay.
+      update_interval, batch_size, eps_mode, first_estimate, key, sampler: see
+        `scale_by_sophia_g`.
+      mask: leaves that decay; default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import sophia_g
+      >>> params, opt = jnp.array([1.0, -1.0]), sophia_g(0.5, weight_decay=0.0)
+      >>> logits_fn = lambda x: jnp.stack([x, -x])
+      >>> opt.update(2 * params, opt.init(params), params, logits_fn=logits_fn)[0].tolist()
+      [-0.5, 0.5]
+    """
+    return chain(
+        scale_by_sophia_g(
+            b1,
+            b2,
+            eps,
+            gamma,
+            clip_threshold,
+            update_interval,
+            batch_size,
+            eps_mode,
+            first_estimate,
+            key,
+            sampler,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

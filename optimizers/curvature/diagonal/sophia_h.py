@@ -1,0 +1,156 @@
+"""Sophia-H."""
+
+from typing import Any
+
+import optax
+
+from ....catalogue import method
+from ....transforms import (
+    Flow,
+    Signal,
+    add_decayed_weights,
+    chain,
+    check_choice,
+    clip,
+    delay,
+    flow,
+    hutchinson,
+    momentum,
+    named,
+    positive,
+    scale_by_learning_rate,
+    step_count,
+    transformation,
+    when,
+    with_floor,
+)
+
+
+@transformation(gamma=positive)
+def scale_by_sophia_h(
+    b1: Any = 0.96,
+    b2: Any = 0.99,
+    eps: Any = 1e-12,
+    gamma: Any = 0.01,
+    clip_threshold: Any = 1.0,
+    update_interval: int = 10,
+    num_samples: int = 1,
+    probe: str = "rademacher",
+    bias_correction: bool = False,
+    refresh: str = "before",
+    key: Any = 0,
+    sampler: Any = None,
+) -> Flow:
+    """Momentum over an average of Hessian diagonals, clipped entry by entry.
+
+        m_t = b1 m_{t-1} + (1 - b1) g_t
+        h_t = b2 h_{t-1} + (1 - b2) u * (H u)      at every `update_interval`-th step, else h_{t-1}
+        d_t = clip(m_t / max(gamma h_t, eps), -clip_threshold, clip_threshold)
+
+    with a random u. h starts at zero and is not debiased, so nearly all entries are clipped in the
+    first refreshes; entries of non-positive curvature move by the sign of m.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the diagonal, in [0, 1).
+      eps: the least denominator.
+      gamma: factor of the diagonal.
+      clip_threshold: largest entry of the direction.
+      update_interval: steps between two estimates; those between cost nothing.
+      num_samples: probes per estimate.
+      probe: "rademacher" or "gaussian" (the paper's).
+      bias_correction: debias m.
+      refresh: "before" estimates at t = 1, k + 1, ... and uses the new h at once (the paper);
+        "after" at t = k, 2k, ... and uses it from the next step on (Levanter), so that the first k
+        steps go by the sign of m.
+      key: seed or key of the probes.
+      sampler: `(key, count, params) -> tree` of probes in place of random ones.
+
+    References:
+      Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
+      Pre-training (arXiv 2305.14342), Algorithms 1 and 3. The authors' repository has the G variant
+      only.
+    """
+    check_choice("scale_by_sophia_h", "refresh", refresh, ("before", "after"))
+    first = refresh == "before"
+
+    def step(g: Signal) -> Signal:
+        m = g >> named("mu", momentum(b1, "debiased" if bias_correction else "ema"))
+        due = (step_count() - first) % update_interval == 0
+        estimate = when(due, hutchinson(key, num_samples, probe, sampler), g, otherwise=0)
+        past = delay(g, name="hessian")
+        h = past << past + due * (1 - b2) * (estimate - past)
+        curvature = gamma * (h if first else past)
+        return clip(m / with_floor(curvature, eps), -clip_threshold, clip_threshold)
+
+    return flow(step)
+
+
+@method(
+    "Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model "
+    "Pre-training",
+    arxiv="2305.14342",
+    complex_ok=False,
+)
+@transformation(gamma=positive)
+def sophia_h(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.96,
+    b2: Any = 0.99,
+    eps: Any = 1e-12,
+    gamma: Any = 0.01,
+    clip_threshold: Any = 1.0,
+    weight_decay: Any = 0.2,
+    update_interval: int = 10,
+    num_samples: int = 1,
+    probe: str = "rademacher",
+    bias_correction: bool = False,
+    refresh: str = "before",
+    key: Any = 0,
+    mask: Any = None,
+    sampler: Any = None,
+) -> Flow:
+    """Sophia-H: clipped steps along momentum over curvature; the rule is `scale_by_sophia_h`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, gamma, clip_threshold, update_interval, num_samples, probe, bias_correction,
+        refresh, key, sampler: see `scale_by_sophia_h`.
+      weight_decay: decoupled decay, multiplied by the rate; never clipped.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+
+    Returns:
+      The optimizer; `update` needs `params`, and `value_fn` (params -> loss on this batch) or a
+      ready `hessian_diag`. Its state is twice the size of the params.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, or if neither input is given.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from gradchain.optimizers import sophia_h
+      >>> opt = sophia_h(0.5, weight_decay=0.0)
+      >>> loss = lambda x: jnp.sum(jnp.array([1.0, 1e6]) * x**2)
+      >>> x = jnp.array([1.0, -1.0])
+      >>> u, _ = opt.update(jax.grad(loss)(x), opt.init(x), x, value_fn=loss)
+      >>> u.round(3).tolist()
+      [-0.5, 0.5]
+    """
+    return chain(
+        scale_by_sophia_h(
+            b1,
+            b2,
+            eps,
+            gamma,
+            clip_threshold,
+            update_interval,
+            num_samples,
+            probe,
+            bias_correction,
+            refresh,
+            key,
+            sampler,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

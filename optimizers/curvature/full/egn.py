@@ -1,0 +1,168 @@
+"""Exact Gauss-Newton."""
+
+from typing import Any
+
+import optax
+
+from ....catalogue import method
+from ....transforms import (
+    Flow,
+    Interval,
+    Signal,
+    all_finite,
+    backtracking,
+    check_choice,
+    count_from_1,
+    debias,
+    delay,
+    ema,
+    flow,
+    gauss_newton_model_change,
+    gauss_newton_solve,
+    lift_tree,
+    loss_change,
+    minimum,
+    named,
+    on_leaves,
+    positive,
+    scheduled,
+    tap,
+    transformation,
+    where,
+)
+
+LOSSES = ("mse", "ce", "bce")
+open_fraction = Interval(0.0, 1.0, low_open=True, high_open=True)
+at_least_1 = Interval(1.0, float("inf"))
+
+
+@transformation(damping=positive)
+def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: float = 0.0) -> Flow:
+    """The exact, damped Gauss-Newton direction of the batch.
+
+        u_t = (J^T Q J + damping I)^{-1} J^T r = J^T (Q J J^T + damping I)^{-1} r
+        m_t = momentum m_{t-1} + (1 - momentum) u_t,    direction m_t / (1 - momentum^t)
+
+    J is the Jacobian of the outputs, r and Q are the gradient and the Hessian of the mean loss in
+    them. The first form is a system of the size of the params, the second of the outputs of the
+    batch; the smaller is solved. A direction that is not finite becomes zero.
+
+    The incoming gradient is not used, only its shape. Needs `outputs_fn`, from the params to the
+    outputs of the batch, and `outputs_loss_fn`, from these to the mean loss.
+
+    Args:
+      damping: added to the Gauss-Newton matrix, positive; number or scalar signal.
+      loss: how it couples the outputs: "mse" and "bce" (on logits) each output on its own, "ce"
+        (softmax, logits) those of one example, on the last axis. Q and r themselves are taken from
+        `outputs_loss_fn`, so its factors (1/2, class weights) are heeded.
+      momentum: decay of the average of directions, debiased; 0 is none.
+
+    References:
+      Korbit, Adeyemi, Bemporad & Zanon 2024, Exact Gauss-Newton Optimization for Training Deep
+      Neural Networks (arXiv 2405.14402). We follow the code that accompanied the paper.
+    """
+    check_choice("egn", "loss", loss, LOSSES)
+
+    def step(g: Signal, params: Signal, outputs_fn: Signal, outputs_loss_fn: Signal) -> Signal:
+        u = gauss_newton_solve(outputs_fn, outputs_loss_fn, params, g, damping, loss)
+        u = where(tap("curvature_is_finite", all_finite(u)), u, 0.0)
+        if momentum == 0:
+            return u
+        return u >> named("mu", ema(momentum)) >> debias(momentum)
+
+    return flow(step)
+
+
+loss_of_outputs = lift_tree(lambda loss, outputs: lambda params: loss(outputs(params)))
+
+
+@method(
+    "Korbit, Adeyemi, Bemporad & Zanon 2024, Exact Gauss-Newton Optimization for Training Deep "
+    "Neural Networks",
+    arxiv="2405.14402",
+    learning_rate=1.0,
+    complex_ok=False,
+)
+@transformation(
+    damping=positive,
+    aggressiveness=open_fraction,
+    decrease_factor=open_fraction,
+    increase_factor=at_least_1,
+    max_linesearch_steps=count_from_1,
+)
+def egn(
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    damping: Any = 1.0,
+    loss: str = "mse",
+    momentum: float = 0.0,
+    line_search: bool = False,
+    aggressiveness: Any = 0.9,
+    decrease_factor: Any = 0.8,
+    increase_factor: Any = 1.5,
+    max_linesearch_steps: int = 15,
+    adaptive_damping: bool = False,
+    mask: Any = None,
+) -> Flow:
+    """Exact Gauss-Newton, optionally with line search and adaptive damping.
+
+    The direction is that of `scale_by_egn`. With line search, a step starts from the last one
+    times `increase_factor`, at most `learning_rate`, and shrinks by `decrease_factor` until
+
+        f(x) - f(x + s d) + machine epsilon >= -(1 - aggressiveness) s <grad f, d>
+
+    holds; if it never does, the last s is taken. Adaptive damping compares the change of the loss
+    with that of the quadratic model: below a quarter of it the damping grows by 1%, above three
+    quarters it shrinks by 1%.
+
+    Args:
+      learning_rate: step, or largest and first step of the line search; number or schedule.
+      damping, loss, momentum: see `scale_by_egn`.
+      line_search: whether to search.
+      aggressiveness: in (0, 1); the larger, the less decrease is asked for.
+      decrease_factor: in (0, 1).
+      increase_factor: at least 1.
+      max_linesearch_steps: how often a step is decreased at most.
+      adaptive_damping: as in the paper; disabled in the official code.
+      mask: leaves that are trained; the others are not moved. Default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import egn
+      >>> params, opt = jnp.array([1.0]), egn(damping=1.0)
+      >>> u, _ = opt.update(
+      ...     params, opt.init(params), params,
+      ...     outputs_fn=lambda x: x, outputs_loss_fn=lambda o: jnp.mean(o**2) / 2)
+      >>> u.tolist()
+      [-0.5]
+    """
+
+    def step(g: Signal, params: Signal, outputs_fn: Signal, outputs_loss_fn: Signal) -> Signal:
+        value_fn = loss_of_outputs(outputs_loss_fn, outputs_fn)
+        current = delay(1.0 * damping, name="damping") if adaptive_damping else damping
+        direction = -(g >> scale_by_egn(current, loss, momentum))
+        rate = scheduled(learning_rate)
+        if line_search:
+            last = delay(0.0, name="step_size")
+            rate = last << backtracking(
+                value_fn,
+                params,
+                direction,
+                minimum(where(last == 0, rate, last) * increase_factor, rate),
+                decrease_factor=decrease_factor,
+                sufficient_decrease=1 - aggressiveness,
+                max_steps=max_linesearch_steps,
+                max_step=rate,
+                slack=True,
+            )
+        update = tap("step_size", rate) * direction if line_search else rate * direction
+        if adaptive_damping:
+            expected = gauss_newton_model_change(outputs_fn, outputs_loss_fn, params, update)
+            rho = loss_change(value_fn, params, update) / where(expected == 0, 1.0, expected)
+            current << where(
+                expected == 0,
+                current,
+                current * where(rho < 0.25, 1.01, where(rho > 0.75, 0.99, 1.0)),
+            )
+        return update
+
+    return on_leaves(mask, flow(step))

@@ -1,0 +1,263 @@
+"""MKOR."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ....catalogue import method
+from ....transforms import (
+    Flow,
+    Layers,
+    Signal,
+    across_devices,
+    add_decayed_weights,
+    all_finite,
+    blend_identity,
+    chain,
+    check_choice,
+    count_from_0,
+    decay_rate,
+    delay,
+    finite_or,
+    finite_or_plain,
+    flow,
+    fraction,
+    identity_like,
+    join_layers,
+    layer_matrices,
+    layer_means,
+    layer_norms,
+    lift,
+    named,
+    positive,
+    rank_one_inverse,
+    sandwich,
+    scale_by_learning_rate,
+    step_count,
+    tap,
+    trace,
+    transformation,
+    when,
+    where,
+)
+
+VARIANTS = ("official", "paper", "sherman_morrison")
+
+pair = lift(lambda a, b: (a, b), "pair")
+outer = lift(lambda u: u[..., :, None] * u[..., None, :], "outer")
+largest = lift(lambda m: jnp.max(jnp.abs(m), axis=(-2, -1), keepdims=True), "largest")
+identity = lift(identity_like, "identity")
+
+
+@transformation(
+    clip_value=positive,
+    gamma=decay_rate,
+    stabilization_factor=fraction,
+    stabilization_threshold=positive,
+)
+def scale_by_mkor(
+    update_interval: int = 10,
+    warmup_steps: int = 0,
+    clip_value: Any = 100.0,
+    variant: str = "official",
+    gamma: Any = 0.9,
+    stabilization_factor: Any = 0.9,
+    stabilization_threshold: Any = 2.0,
+    first_order_layers: Sequence[str] = (),
+    layers: Layers = None,
+    axis_name: Any = None,
+) -> Flow:
+    r"""The gradient of every layer between two inverses, which rank-1 updates keep up to date.
+
+    With A the layer's inputs (ones appended for a bias), D the cotangents of the mean loss and
+    G = [dW; db], at the steps t with (t - 1) mod `update_interval` = 0 or t <= `warmup_steps`,
+
+        a = mean over the examples of clip(A),    d = mean of clip(N D)
+
+    update J_A (with u = a) and J_G (with u = d), both I at first:
+
+        official          C = 0.95 J + 0.05 I,  J <- C - (C u)(C u)^T / (1 + u^T C u); a side that
+                          is new or marked becomes I instead; max |J| > 2 marks both sides of the
+                          layer, J_A before J_G of the same step
+        paper             J <- J + (1 - gamma) / (gamma^2 (1 + gamma (1 - gamma) u^T J u))
+                          (J u)(J u)^T, after J <- gamma J
+        sherman_morrison  J <- the inverse of gamma J^{-1} + (1 - gamma) u u^T
+
+    the latter two after J <- zeta J + (1 - zeta) I where max |J| > `stabilization_threshold`. Then
+    X = J_A G J_G, rescaled to the norms of G: times (|dW| + |db|) / (|X_W| + |X_b|).
+
+    Other leaves pass unchanged. A layer whose X is not finite, or zero, takes G instead; the tap
+    `fallbacks` counts the former. Updates of J that are not finite are left out; the tap
+    `statistics_are_finite` is then false.
+
+    Args:
+      update_interval: see above.
+      warmup_steps: the inverses are updated at each of the first steps.
+      clip_value: bound of the entries of A and N D.
+      variant: "official", "paper" or "sherman_morrison".
+      gamma: decay of the second moments in the last two, in (0, 1).
+      stabilization_factor: zeta.
+      stabilization_threshold: where the stabiliser of the last two sets in.
+      first_order_layers: names of layers ("block/dense") that take the plain gradient.
+      layers: see `scale_by_k_fac`.
+      axis_name: mesh axis over which a and d are averaged, under `jax.shard_map`.
+
+    Extra inputs:
+      layer_inputs, layer_cotangents: see `scale_by_k_fac`.
+
+    References:
+      Mozaffari et al. 2023, MKOR: Momentum-Enabled Kronecker-Factor-Based Optimizer Using Rank-1
+      Updates. The official code (Mohammad-Mozaffari/mkor) has no weight 1 - gamma, shrinks the
+      inverse by the fixed 0.95, and its stabiliser is in effect a reset; the paper's formula adds
+      the rank-1 term, and is not the inverse of a running second moment. For convolutions the
+      means are over positions and examples, as in the official code.
+    """
+    check_choice("scale_by_mkor", "variant", variant, VARIANTS)
+    first_order = tuple(first_order_layers)
+
+    def refresh(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
+        means = layer_means(g, layer_inputs, layer_cotangents, layers, clip_value, first_order)
+        a, d = (across_devices(mean, axis_name) for mean in means)
+        inverses = delay(pair(outer(a), outer(d)), _identities, name="inverses")
+        JA, JG = inverses[0], inverses[1]
+        new: tuple[Signal, ...]
+        if variant == "official":
+            new = _reset_rule(JA, JG, a, d)
+        else:
+            rule = {"paper": _paper_rule, "sherman_morrison": _exact_rule}[variant]
+            bounds = (stabilization_threshold, stabilization_factor)
+            new = tuple(rule(_stabilised(J, *bounds), u, gamma) for J, u in ((JA, a), (JG, d)))
+        tap("statistics_are_finite", all_finite(*new))
+        return inverses << pair(*(finite_or(n, J) for n, J in zip(new, (JA, JG), strict=True)))
+
+    def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
+        due = lift(lambda t: ((t - 1) % update_interval == 0) | (t <= warmup_steps), "due")
+        G = layer_matrices(g, layer_inputs, layers, first_order)
+        J = when(due(step_count()), named("inverses", flow(refresh)), g)
+        X = sandwich(J[0], G, J[1])
+        size = layer_norms(X, g, layers)
+        scale = layer_norms(G, g, layers) / where(size == 0, 1.0, size)
+        X = where(size == 0, G, X * scale)
+        return join_layers(finite_or_plain(X, G), g, layers)
+
+    return flow(step)
+
+
+def _identities(zeros: tuple[Any, Any]) -> tuple[Any, Any]:
+    return identity_like(zeros[0]), identity_like(zeros[1])
+
+
+def _reset_rule(JA: Signal, JG: Signal, a: Signal, d: Signal) -> tuple[Signal, Signal]:
+    reset_a = delay(largest(JA) > 0, True, name="reset_inputs")
+    reset_d = delay(largest(JG) > 0, True, name="reset_outputs")
+    new_a = where(reset_a, identity(JA), rank_one_inverse(blend_identity(JA, 0.95), a))
+    over_a = largest(new_a) > 2
+    reset_now = reset_d | over_a
+    new_d = where(reset_now, identity(JG), rank_one_inverse(blend_identity(JG, 0.95), d))
+    over_d = largest(new_d) > 2
+    reset_a << (over_a | over_d)
+    reset_d << over_d
+    return new_a, new_d
+
+
+def _stabilised(J: Signal, threshold: Any, zeta: Any) -> Signal:
+    return where(largest(J) > threshold, blend_identity(J, zeta), J)
+
+
+def _paper_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
+    def added(J: Any, u: Any) -> Any:
+        moved = J @ u[..., None]
+        weight = gamma**2 * (1 + gamma * (1 - gamma) * (u[..., None, :] @ moved))
+        return gamma * J + (1 - gamma) / weight * moved * jnp.swapaxes(moved, -1, -2)
+
+    return lift(added, "rank_one_addition")(J, u)
+
+
+def _exact_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
+    return rank_one_inverse(J, u, old=gamma, new=1 - gamma)
+
+
+@method(
+    "Mozaffari, Li, Zhang & Mehri Dehnavi 2023, MKOR: Momentum-Enabled Kronecker-Factor-Based "
+    "Optimizer Using Rank-1 Updates",
+    arxiv="2306.01685",
+    learning_rate=0.02,
+    complex_ok=False,
+)
+@transformation(
+    warmup_steps=count_from_0,
+    clip_value=positive,
+    gamma=decay_rate,
+    stabilization_factor=fraction,
+    stabilization_threshold=positive,
+)
+def mkor(
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Any = 0.9,
+    weight_decay: Any = 0.0,
+    update_interval: int = 10,
+    warmup_steps: int = 0,
+    clip_value: Any = 100.0,
+    variant: str = "official",
+    gamma: Any = 0.9,
+    stabilization_factor: Any = 0.9,
+    stabilization_threshold: Any = 2.0,
+    first_order_layers: Sequence[str] = (),
+    backend: Any = None,
+    layers: Layers = None,
+    axis_name: Any = None,
+) -> Flow:
+    """MKOR: `scale_by_mkor`, then heavy-ball SGD or another first-order method.
+
+        u = X + weight_decay theta,    buf <- momentum buf + u,    theta <- theta - lr buf
+
+    Args:
+      learning_rate: lr, a number or a schedule.
+      momentum: heavy ball, undamped.
+      weight_decay: coupled.
+      update_interval: see `scale_by_mkor`.
+      warmup_steps: likewise.
+      clip_value: likewise.
+      variant: likewise.
+      gamma: likewise.
+      stabilization_factor: likewise.
+      stabilization_threshold: likewise.
+      first_order_layers: likewise.
+      backend: a transformation, such as `optax.lamb(1e-3)`, in place of SGD; it has a rate of its
+        own, and learning_rate, momentum and weight_decay are then not used.
+      layers: see `scale_by_k_fac`.
+      axis_name: see `scale_by_mkor`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import mkor
+      >>> params = {"dense": {"kernel": jnp.ones((1, 1))}}
+      >>> opt = mkor(0.5)
+      >>> data = {"dense": jnp.ones((2, 1))}
+      >>> updates, state = opt.update(
+      ...     params, opt.init(params), params, layer_inputs=data, layer_cotangents=data)
+      >>> float(updates["dense"]["kernel"][0, 0])
+      -0.5
+    """
+    precondition = scale_by_mkor(
+        update_interval,
+        warmup_steps,
+        clip_value,
+        variant,
+        gamma,
+        stabilization_factor,
+        stabilization_threshold,
+        first_order_layers,
+        layers,
+        axis_name,
+    )
+    return chain(precondition, backend or heavy_ball(learning_rate, momentum, weight_decay))
+
+
+def heavy_ball(learning_rate: optax.ScalarOrSchedule, momentum: Any, weight_decay: Any) -> Flow:
+    """SGD with coupled weight decay and undamped momentum."""
+    return chain(
+        add_decayed_weights(weight_decay), trace(momentum), scale_by_learning_rate(learning_rate)
+    )

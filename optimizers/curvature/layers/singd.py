@@ -1,0 +1,225 @@
+"""SINGD."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ....catalogue import method
+from ....transforms import (
+    Flow,
+    FlowError,
+    Layers,
+    Signal,
+    add_decayed_weights,
+    all_finite,
+    chain,
+    count_from_0,
+    decay_rate,
+    delay,
+    every,
+    finite_or,
+    finite_or_plain,
+    flow,
+    join_layers,
+    layer_matrices,
+    layer_rows,
+    lift,
+    matmul,
+    maximum,
+    named,
+    nonnegative,
+    scale_by_learning_rate,
+    starting_at,
+    step_count,
+    structure_named,
+    tap,
+    trace,
+    transformation,
+)
+
+pair = lift(lambda a, b: (a, b), "pair")
+
+
+@transformation(damping=nonnegative, alpha1=decay_rate, lr_cov=None)
+def scale_by_singd(
+    damping: Any = 1e-3,
+    alpha1: Any = 0.5,
+    update_interval: int = 10,
+    lr_cov: Any = 1e-2,
+    structures: tuple[str, str] = ("dense", "dense"),
+    kfac_like: bool = False,
+    normalize_lr_cov: bool = False,
+    layers: Layers = None,
+) -> Flow:
+    r"""Structured inverse-free natural gradients: factors K, C of the inverse, moved by products.
+
+    With A, D and G as in `scale_by_k_fac`, U_A = A^T A / N, U_G = N D^T D, P the projection onto
+    the structure and tr the mean of the diagonal, each `update_interval` steps from K = C = I on:
+
+    $$N_K = \tfrac s2 \left( \mathrm{tr}(C^T U_G C)\, P(K^T U_A K)
+            + \lambda\, \mathrm{tr}(C^T C)\, P(K^T K) - I \right)$$
+    $$N_C = \tfrac s2 \left( \mathrm{tr}(K^T U_A K)\, P(C^T U_G C)
+            + \lambda\, \mathrm{tr}(K^T K)\, P(C^T C) - I \right)$$
+    $$m_K \leftarrow \alpha_1 m_K + N_K, \quad m_C \leftarrow \alpha_1 m_C + N_C, \qquad
+      K \leftarrow K (I - \beta m_K), \quad C \leftarrow C (I - \beta m_C)$$
+
+    all from the K and C of before; then X = K K^T G C C^T. Other leaves pass unchanged. A layer
+    whose X is not finite takes G instead; the tap `fallbacks` counts them. Factors never become
+    infinite: such an update of theirs is left out, and the tap `statistics_are_finite` is false.
+
+    Args:
+      damping: lambda.
+      alpha1: momentum of the factors, in [0, 1).
+      update_interval: the factors are moved at steps 1, 1 + this, ...
+      lr_cov: beta; a number, a schedule of the 0-based step, or "lin2023": 2e-4 up to step 100,
+        2e-3 below 500, then 1e-2.
+      structures: of K and C: "dense", "diagonal", "triltoeplitz", "triutoeplitz",
+        "block30diagonal" (or any block size), "hierarchical15_15" (or any sizes).
+      kfac_like: the four traces are replaced by 1, which makes it K-FAC without inverses.
+      normalize_lr_cov: beta / max(1, max |m|) for each factor, and s = 1 - alpha1 instead of 1.
+      layers: see `scale_by_k_fac`.
+
+    Extra inputs:
+      layer_inputs, layer_cotangents: see `scale_by_k_fac`.
+
+    References:
+      Lin et al. 2023, Simplifying Momentum-based Positive-definite Submanifold Optimization with
+      Applications to Deep Learning; Lin et al. 2023, Structured Inverse-Free Natural Gradient.
+      Followed is f-dangel/singd; the first paper's code has the rates of "lin2023" built in and
+      delays the weight decay.
+    """
+    if len(structures) != 2:
+        raise FlowError(f"scale_by_singd: structures={structures!r} must name two, of K and of C")
+    of_inputs, of_outputs = map(structure_named, structures)
+    half = 0.5 * (1 - alpha1) if normalize_lr_cov else 0.5
+    rate_at = _rate_schedule(lr_cov)
+
+    def move(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
+        a, d = layer_rows(g, layer_inputs, layer_cotangents, layers)
+        IK, IC = _identity(of_inputs)(a), _identity(of_outputs)(d)
+        factors = delay(pair(IK, IC), _identities, name="factors")
+        momenta = delay(pair(IK, IC), 0.0, name="momenta")
+        K, C = factors[0], factors[1]
+        HK, HC = _gram_after(K, _unit(a, -0.5)), _gram_after(C, _unit(d, 0.5))
+        KK, CC = _own_gram(K), _own_gram(C)
+        tr = lift(lambda m: 1.0, "one") if kfac_like else _mean_diagonal
+        mK = alpha1 * momenta[0] + half * (tr(HC) * HK + damping * tr(CC) * KK - IK)
+        mC = alpha1 * momenta[1] + half * (tr(HK) * HC + damping * tr(KK) * CC - IC)
+        rate = lift(lambda run: rate_at((run - 1) * update_interval), "lr_cov")(step_count())
+        bK, bC = (rate / maximum(1.0, _largest(m)) if normalize_lr_cov else rate for m in (mK, mC))
+        moved = pair(K - bK * matmul(K, mK), C - bC * matmul(C, mC))
+        tap("statistics_are_finite", all_finite(moved))
+        momenta << finite_or(pair(mK, mC), momenta)
+        return factors << finite_or(moved, factors)
+
+    def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
+        G = layer_matrices(g, layer_inputs, layers)
+        factors = g >> named("preconditioner", every(update_interval, flow(move)))
+        X = lift(_both_sides, "K K^T G C C^T")(factors[0], G, factors[1])
+        return join_layers(finite_or_plain(X, G), g, layers)
+
+    return flow(step)
+
+
+_own_gram = lift(lambda k: k.own_gram(), "own_gram")
+_mean_diagonal = lift(lambda k: k.mean_diagonal(), "mean_diagonal")
+_largest = lift(lambda k: k.largest(), "largest")
+_gram_after = lift(lambda k, rows: k.gram(k.transform(rows)), "gram")
+_unit = lift(lambda rows, power: rows * max(rows.shape[-2], 1) ** power, "unit")
+
+
+def _identity(structure: Any) -> Any:
+    return lift(lambda rows: structure.identity(rows.shape[-1], rows), "identity")
+
+
+def _identities(zeros: tuple[Any, Any]) -> tuple[Any, Any]:
+    first, second = (type(x).identity(x.dense().shape[-1], x.dense()) for x in zeros)
+    return first, second
+
+
+def _both_sides(K: Any, G: Any, C: Any) -> Any:
+    left = K.square_times(G)
+    return jnp.swapaxes(C.square_times(jnp.swapaxes(left, -1, -2)), -1, -2)
+
+
+def _rate_schedule(lr_cov: Any) -> Any:
+    if isinstance(lr_cov, str):
+        if lr_cov != "lin2023":
+            raise FlowError(f"scale_by_singd: lr_cov={lr_cov!r} is a number, schedule or 'lin2023'")
+        return lambda step: jnp.where(step <= 100, 2e-4, jnp.where(step < 500, 2e-3, 1e-2))
+    return lr_cov if callable(lr_cov) else lambda step: lr_cov
+
+
+@method(
+    "Lin, Duruisseaux, Leok, Nielsen, Khan & Schmidt 2023, Simplifying Momentum-based "
+    "Positive-definite Submanifold Optimization with Applications to Deep Learning",
+    arxiv="2302.09738",
+    learning_rate=0.01,
+    sample={"damping": 0.1},
+    complex_ok=False,
+)
+@transformation(
+    damping=nonnegative, alpha1=decay_rate, lr_cov=None, weight_decay_start=count_from_0
+)
+def singd(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    momentum: Any = 0.9,
+    damping: Any = 1e-3,
+    alpha1: Any = 0.5,
+    weight_decay: Any = 0.0,
+    weight_decay_start: int = 0,
+    update_interval: int = 10,
+    lr_cov: Any = 1e-2,
+    structures: tuple[str, str] = ("dense", "dense"),
+    kfac_like: bool = False,
+    normalize_lr_cov: bool = False,
+    mask: Any = None,
+    layers: Layers = None,
+) -> Flow:
+    """SINGD: heavy-ball momentum over gradients preconditioned by `scale_by_singd`.
+
+        X <- X + weight_decay theta,    buf <- momentum buf + X,    theta <- theta - lr buf
+
+    Args:
+      learning_rate: lr, a number or a schedule.
+      momentum: heavy ball, undamped.
+      damping: see `scale_by_singd`.
+      alpha1: likewise.
+      weight_decay: added after the preconditioning.
+      weight_decay_start: how many steps the decay rests; the first paper's code has
+        20 * update_interval.
+      update_interval: see `scale_by_singd`.
+      lr_cov: likewise.
+      structures: likewise.
+      kfac_like: likewise.
+      normalize_lr_cov: likewise.
+      mask: the leaves that decay; default all.
+      layers: see `scale_by_k_fac`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import singd
+      >>> params = {"dense": {"kernel": jnp.ones((1, 1))}}
+      >>> opt = singd(1.0, damping=0.0, lr_cov=1.0)
+      >>> inputs, cotangents = {"dense": jnp.ones((1, 1))}, {"dense": jnp.zeros((1, 1))}
+      >>> updates, state = opt.update(
+      ...     params, opt.init(params), params, layer_inputs=inputs, layer_cotangents=cotangents)
+      >>> float(updates["dense"]["kernel"][0, 0])  # K = C = 1 + 1/2
+      -5.0625
+    """
+    return chain(
+        scale_by_singd(
+            damping,
+            alpha1,
+            update_interval,
+            lr_cov,
+            structures,
+            kfac_like,
+            normalize_lr_cov,
+            layers,
+        ),
+        add_decayed_weights(starting_at(weight_decay, weight_decay_start), mask),
+        trace(momentum),
+        scale_by_learning_rate(learning_rate),
+    )

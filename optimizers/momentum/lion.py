@@ -1,0 +1,52 @@
+"""Lion."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    add_decayed_weights,
+    chain,
+    scale_by_learning_rate,
+    scale_by_lion,
+    transformation,
+)
+
+
+@method(
+    "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms",
+    arxiv="2302.06675",
+    learning_rate=3e-4,
+)
+@transformation()
+def lion(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.99,
+    mu_dtype: Any = None,
+    weight_decay: Any = 1e-3,
+    mask: Any = None,
+) -> Flow:
+    """Lion: sign momentum with decoupled weight decay; the rule is that of `scale_by_lion`.
+
+    Args:
+      learning_rate: number or schedule; 3 to 10 times smaller than AdamW's.
+      b1, b2, mu_dtype: see `scale_by_lion`.
+      weight_decay: decoupled decay, multiplied by the rate.
+      mask: leaves that decay; default all.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import lion
+      >>> opt = lion(0.5, weight_decay=0.0)
+      >>> params = jnp.array([1.0, -1.0])
+      >>> opt.update(2 * params, opt.init(params), params)[0].tolist()
+      [-0.5, 0.5]
+    """
+    return chain(
+        scale_by_lion(b1, b2, mu_dtype),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,95 @@
+"""C-AdamW."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    chain,
+    decay_weights,
+    positive,
+    scale_by_adam,
+    scale_by_learning_rate,
+    transformation,
+)
+from .cautious import cautious
+
+
+@transformation(min_mean=positive)
+def scale_by_c_adamw(
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-6,
+    bias_correction: bool = True,
+    scale: str | None = "mean",
+    min_mean: Any = 1e-3,
+) -> Flow:
+    """Adam's direction without the entries that disagree with the present gradient.
+
+        u_t = sqrt(1 - b2^t) / (1 - b1^t) m_t / (sqrt(v_t) + eps)
+
+    with m and v as in `scale_by_adam`, masked and scaled as in `cautious`.
+
+    Args:
+      b1: decay of the momentum, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added to the root, before bias correction.
+      bias_correction: False leaves out the first factor.
+      scale, min_mean: see `cautious`.
+
+    References:
+      Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code (arXiv
+      2411.16085). We follow the per-parameter path of the authors' c_adamw.py; its multi-tensor
+      path adds eps after bias correction.
+    """
+    adam = scale_by_adam(b1, b2, eps, bias_correction=bias_correction, eps_before_correction=True)
+    return cautious(adam, scale, min_mean, descends=False)
+
+
+@method(
+    "Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code",
+    arxiv="2411.16085",
+)
+@transformation(min_mean=positive)
+def c_adamw(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-6,
+    weight_decay: Any = 0.0,
+    mask: Any = None,
+    bias_correction: bool = True,
+    scale: str | None = "mean",
+    min_mean: Any = 1e-3,
+) -> Flow:
+    """Cautious AdamW; the rule is that of `scale_by_c_adamw`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, eps, bias_correction, scale, min_mean: see `scale_by_c_adamw`.
+      weight_decay: decoupled decay, multiplied by the rate; never masked by the gradient.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+
+    Returns:
+      The optimizer; its state is twice the size of the params.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import c_adamw
+      >>> opt = c_adamw(0.5)
+      >>> params = jnp.array([1.0, -4.0])
+      >>> state = opt.init(params)
+      >>> _, state = opt.update(params, state)
+      >>> print(opt.update(jnp.array([1.0, 1.0]), state)[0].round(3) + 0.0)
+      [-1.  0.]
+    """
+    return chain(
+        scale_by_c_adamw(b1, b2, eps, bias_correction, scale, min_mean),
+        scale_by_learning_rate(learning_rate),
+        decay_weights(weight_decay, learning_rate, mask=mask),
+    )

@@ -1,0 +1,82 @@
+"""C-Lion."""
+
+from typing import Any
+
+import optax
+
+from ...catalogue import method
+from ...transforms import (
+    Flow,
+    chain,
+    decay_weights,
+    positive,
+    scale_by_learning_rate,
+    scale_by_lion,
+    transformation,
+)
+from .cautious import cautious
+
+
+@transformation(min_mean=positive)
+def scale_by_c_lion(
+    b1: Any = 0.95, b2: Any = 0.98, scale: str | None = "count", min_mean: Any = 1e-3
+) -> Flow:
+    """Lion's direction without the entries that disagree with the present gradient.
+
+    The direction is that of `scale_by_lion`, masked and scaled as in `cautious`. With
+    scale="count" a leaf all of whose n entries agree moves by n / (n + 1), a scalar by a half.
+
+    Args:
+      b1: weight of the momentum in the direction, in [0, 1).
+      b2: decay of the momentum, in [0, 1).
+      scale, min_mean: see `cautious`.
+
+    References:
+      Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code (arXiv
+      2411.16085); paper and the authors' c_lion.py agree.
+    """
+    return cautious(scale_by_lion(b1, b2), scale, min_mean, descends=False)
+
+
+@method(
+    "Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code",
+    arxiv="2411.16085",
+    learning_rate=3e-4,
+)
+@transformation(min_mean=positive)
+def c_lion(
+    learning_rate: optax.ScalarOrSchedule = 1e-4,
+    b1: Any = 0.95,
+    b2: Any = 0.98,
+    weight_decay: Any = 0.0,
+    mask: Any = None,
+    scale: str | None = "count",
+    min_mean: Any = 1e-3,
+) -> Flow:
+    """Cautious Lion; the rule is that of `scale_by_c_lion`.
+
+    Args:
+      learning_rate: number or schedule.
+      b1, b2, scale, min_mean: see `scale_by_c_lion`.
+      weight_decay: decoupled decay, multiplied by the rate; never masked by the gradient.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+
+    Returns:
+      The optimizer; its state is the size of the params.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import c_lion
+      >>> opt = c_lion(0.5)
+      >>> params = jnp.array([1.0, -4.0, 2.0])
+      >>> opt.update(params, opt.init(params), params)[0].tolist()
+      [-0.375, 0.375, -0.375]
+    """
+    return chain(
+        scale_by_c_lion(b1, b2, scale, min_mean),
+        scale_by_learning_rate(learning_rate),
+        decay_weights(weight_decay, learning_rate, mask=mask),
+    )
