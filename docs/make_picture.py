@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gradchain
-from gradchain.transforms.notation.drawing.diagram import diagram_of
-from gradchain.transforms.notation.drawing.picture import (
+from gradchain.transforms.inspection.drawing.diagram import diagram_of
+from gradchain.transforms.inspection.drawing.picture import (
     CHARACTER,
     INK,
     Look,

@@ -8,6 +8,7 @@ from . import (
     control,
     curvature,
     directions,
+    inspection,
     kronecker,
     notation,
     shape,
@@ -19,6 +20,7 @@ from .accumulate import *  # noqa: F403
 from .control import *  # noqa: F403
 from .curvature import *  # noqa: F403
 from .directions import *  # noqa: F403
+from .inspection import *  # noqa: F403
 from .kronecker import *  # noqa: F403
 from .notation import *  # noqa: F403
 from .shape import *  # noqa: F403
@@ -31,6 +33,7 @@ __all__ += accumulate.__all__
 __all__ += control.__all__
 __all__ += curvature.__all__
 __all__ += directions.__all__
+__all__ += inspection.__all__
 __all__ += kronecker.__all__
 __all__ += notation.__all__
 __all__ += shape.__all__

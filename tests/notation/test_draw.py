@@ -24,10 +24,10 @@ from gradchain.transforms import (
     square,
     where,
 )
-from gradchain.transforms.notation.drawing.diagram import diagram_of
-from gradchain.transforms.notation.drawing.picture import picture_of
-from gradchain.transforms.notation.drawing.placement import Measure, place
-from gradchain.transforms.notation.drawing.text import as_text
+from gradchain.transforms.inspection.drawing.diagram import diagram_of
+from gradchain.transforms.inspection.drawing.picture import picture_of
+from gradchain.transforms.inspection.drawing.placement import Measure, place
+from gradchain.transforms.inspection.drawing.text import as_text
 
 
 def belief():

@@ -5,10 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import Flow, delay, flow, scheduled, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import any_number, transformation
 from ..notation.functions import isfinite, lift, maximum, where
 from ..notation.signal import Signal
+from ..notation.steps import delay, scheduled, step_count
 
 
 @transformation()

@@ -4,11 +4,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import Flow, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import count_from_1, nonnegative, transformation
 from ..notation.functions import lift
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
+from ..notation.steps import step_count
 from .last_values import last_values
 
 

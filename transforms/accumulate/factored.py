@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..notation.build import Flow, flow, named
+from ..notation.build import Flow, flow
 from ..notation.checks import count_from_0, transformation
+from ..notation.compose import named
 from ..notation.functions import leaf_where, lift, merge, split, square
 from ..notation.signal import Signal
 from .ema import ema

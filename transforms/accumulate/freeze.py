@@ -2,10 +2,11 @@
 
 import jax.numpy as jnp
 
-from ..notation.build import Flow, delay, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 
 
 @transformation()

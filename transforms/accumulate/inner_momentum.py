@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..notation.build import stateful
+from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
 from ..notation.errors import FlowError
-from ..notation.foreign import Kernel, kernel_of
 from ..notation.layout import make_state
 from ..notation.signal import Signal
+from ..notation.steps import stateful
 from ..notation.values import Leaves
 
 MOMENTUM_STATES = ("mu", "trace", "momentum", "momentum_buffer")
@@ -40,22 +40,22 @@ def pull_back_momentum(
     return stateful(_pulling(inner, weight), g, at)
 
 
-def _pulling(inner: optax.GradientTransformation, weight: Any) -> Kernel:
-    kernel = kernel_of(inner)
+def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
+    cell = cell_of(inner)
 
     def init(context: Context, value: Any, at: Any) -> Any:
-        state = kernel.init(context, value)
+        state = cell.init(context, value)
         momenta = _momenta(state)
         if not jax.tree.leaves(momenta):
             names = ", ".join(MOMENTUM_STATES)
-            raise FlowError(f"{context.label}: {kernel.name} keeps no momentum (none of {names})")
+            raise FlowError(f"{context.label}: {cell.name} keeps no momentum (none of {names})")
         if weight is None:
             return state
         cached = jax.tree.map(jnp.zeros_like, momenta)
         return make_state("PullBackState", {"inner": state, "cached": cached})
 
     def run(context: Context, state: Any, value: Leaves, at: Any) -> tuple[Any, Any]:
-        out, new = kernel.update(context, state if weight is None else state.inner, value)
+        out, new = cell.update(context, state if weight is None else state.inner, value)
         momenta = _momenta(new)
         if weight is None:
             return out, _with(new, jax.tree.map(lambda b: jnp.where(at, 0, b), momenta))
@@ -71,14 +71,14 @@ def _pulling(inner: optax.GradientTransformation, weight: Any) -> Kernel:
         return out, state._replace(inner=_with(new, momenta), cached=cached)
 
     def out(context: Context, value: Any, at: Any) -> Any:
-        return kernel.out(context, value) if kernel.out else value
+        return cell.out(context, value) if cell.out else value
 
-    return Kernel(
-        kernel.name,
+    return Cell(
+        cell.name,
         init,
         run,
         out,
-        kernel.needs,
+        cell.needs,
         children=(inner,),
         inside=lambda state: (state if weight is None else state.inner,),
         rebuild=lambda children: _pulling(children[0], weight),

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import Flow, delay, flow
+from ..notation.build import Flow, flow
 from ..notation.checks import count_from_1, transformation
 from ..notation.functions import lift
 from ..notation.signal import Signal
+from ..notation.steps import delay
 
 
 @transformation(length=count_from_1)

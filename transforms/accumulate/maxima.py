@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from ..notation.build import Flow, delay, flow
+from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import maximum
 from ..notation.signal import Signal
+from ..notation.steps import delay
 
 
 @transformation()

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import Flow, delay, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import any_number, check_choice, transformation
 from ..notation.functions import divide_or_zero, maximum, sqrt
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 from .ema import debias, ema, one_minus_power, trace
 
 MOMENTUM_FORMS = ("heavy_ball", "ema", "debiased")

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from ..notation.build import Flow, delay, flow
+from ..notation.build import Flow, flow
 from ..notation.checks import any_number, transformation
 from ..notation.signal import Signal
+from ..notation.steps import delay
 
 
 @transformation(pnm_beta=any_number, noise_beta=any_number)

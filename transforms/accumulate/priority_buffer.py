@@ -4,9 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import delay, step_count
 from ..notation.functions import lift
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 from .last_values import slots_like
 from .window import write_slot
 

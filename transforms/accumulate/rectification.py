@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from ..notation.build import step_count
 from ..notation.functions import lift
 from ..notation.signal import Signal
+from ..notation.steps import step_count
 
 
 class Rectification(NamedTuple):

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import Flow, delay, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import count_from_0, transformation
 from ..notation.functions import lift
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 
 
 @transformation(steps=count_from_0)

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from ..notation.build import Flow, delay, flow
+from ..notation.build import Flow, flow
 from ..notation.checks import any_number, transformation
 from ..notation.functions import leaf_norm, maximum
 from ..notation.signal import Signal
+from ..notation.steps import delay
 
 
 @transformation(gamma=any_number)

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.build import Flow, delay, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import count_from_1, transformation
 from ..notation.functions import lift
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 from .last_values import slots_like
 
 

@@ -5,13 +5,14 @@ from typing import Any
 import jax
 import optax
 
-from ..notation.build import Flow, flow, stateful
+from ..notation.build import Flow, flow
+from ..notation.cell import Cell, cell_of
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.foreign import Kernel, kernel_of
 from ..notation.functions import Selector, merge, split, zeros_like
 from ..notation.layout import make_state
 from ..notation.signal import Signal
+from ..notation.steps import stateful
 from ..notation.values import Leaves
 
 
@@ -34,11 +35,11 @@ def either(
     return stateful(_branches((first, second)), g, condition)
 
 
-def _branches(children: tuple[Any, ...]) -> Kernel:
-    first, second = kernels = tuple(map(kernel_of, children))
+def _branches(children: tuple[Any, ...]) -> Cell:
+    first, second = cells = tuple(map(cell_of, children))
 
     def init(context: Context, value: Any, condition: Any) -> Any:
-        states = [kernel.init(context, value) for kernel in kernels]
+        states = [cell.init(context, value) for cell in cells]
         return make_state("EitherState", dict(zip(("first", "second"), states, strict=True)))
 
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Any, Any]:
@@ -56,7 +57,7 @@ def _branches(children: tuple[Any, ...]) -> Kernel:
         return first.out(context, value) if first.out else value
 
     needs = tuple(dict.fromkeys((*first.needs, *second.needs)))
-    return Kernel(
+    return Cell(
         f"either_{first.name}",
         init,
         run,

@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..notation.build import Flow, delay, flow, send, stateful, step_count
+from ..notation.build import Flow, flow
+from ..notation.cell import Cell, cell_of
 from ..notation.checks import count_from_0, count_from_1, transformation
+from ..notation.compose import as_flow
 from ..notation.context import Context
 from ..notation.errors import FlowError
-from ..notation.foreign import Kernel, kernel_of
+from ..notation.foreign import owner_of
 from ..notation.functions import lift
-from ..notation.layout import make_state
-from ..notation.signal import Delay, Machine, Signal
+from ..notation.layout import Group, make_state
+from ..notation.signal import CellNode, Delay, Signal
+from ..notation.steps import delay, stateful, step_count
 from ..notation.storage import filled, restored, zeros
 from ..notation.values import Leaves, is_missing
 
@@ -59,41 +62,41 @@ def when(
     )
 
 
-def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Kernel:
-    kernel = kernel_of(inner)
+def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
+    cell = cell_of(inner)
 
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
-        shape = kernel.out(context, value) if kernel.out else value
+        shape = cell.out(context, value) if cell.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
         return jax.lax.cond(
-            condition, lambda: kernel.update(context, state, value), lambda: (rest, state)
+            condition, lambda: cell.update(context, state, value), lambda: (rest, state)
         )
 
     def out(context: Context, value: Any, condition: Any) -> Any:
-        return kernel.out(context, value) if kernel.out else value
+        return cell.out(context, value) if cell.out else value
 
-    return Kernel(
-        kernel.name,
-        lambda context, value, condition: kernel.init(context, value),
+    return Cell(
+        cell.name,
+        lambda context, value, condition: cell.init(context, value),
         run,
         out,
-        kernel.needs,
+        cell.needs,
         children=(inner,),
-        stateless=kernel.stateless,
+        stateless=cell.stateless,
         inside=lambda state: (state,),
         rebuild=lambda children: _resting(children[0], otherwise),
     )
 
 
-def _holding(inner: optax.GradientTransformation) -> Kernel:
-    kernel = kernel_of(inner)
-    memory = _memory_of(inner, kernel)
+def _holding(inner: optax.GradientTransformation) -> Cell:
+    cell = cell_of(inner)
+    memory = _memory_of(inner, cell)
 
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
         shapes: list[Leaves] = []
 
         def due() -> Any:
-            out, new = kernel.update(context, memory.inner(state), value)
+            out, new = cell.update(context, memory.inner(state), value)
             shapes.append(out.map(_abstract))
             return memory.join(out, new, state)
 
@@ -107,14 +110,14 @@ def _holding(inner: optax.GradientTransformation) -> Kernel:
         return memory.init(context, value)
 
     def out(context: Context, value: Any, condition: Any) -> Any:
-        return kernel.out(context, value) if kernel.out else value
+        return cell.out(context, value) if cell.out else value
 
-    return Kernel(
-        kernel.name,
+    return Cell(
+        cell.name,
         init,
         run,
         out,
-        kernel.needs,
+        cell.needs,
         children=(inner,),
         inside=lambda state: (memory.inner(state),),
         rebuild=lambda children: _holding(*children),
@@ -125,22 +128,23 @@ def _abstract(leaf: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), leaf)
 
 
-def _memory_of(inner: Any, kernel: Kernel) -> Any:
+def _memory_of(inner: Any, cell: Cell) -> Any:
     """How the held output is kept: by a delay of the inner flow that holds just that, or beside."""
-    for node in inner.graph.slots if isinstance(inner, Flow) else ():
-        if isinstance(node, Delay) and node.written is inner.graph.output and node.dtype is None:
-            return _InState(inner, kernel, node)
-    return _Beside(kernel)
+    program = owner_of(inner)
+    for node in () if program is None else program.graph.slots:
+        if isinstance(node, Delay) and node.written is program.graph.output and node.dtype is None:
+            return _InState(program.layout, cell, node)
+    return _Beside(cell)
 
 
 class _InState:
     """The held output is part of the inner state."""
 
-    def __init__(self, inner: Flow, kernel: Kernel, node: Delay) -> None:
-        self.layout, self.kernel, self.node = inner.runner.layout, kernel, node
+    def __init__(self, layout: Group, cell: Cell, node: Delay) -> None:
+        self.layout, self.cell, self.node = layout, cell, node
 
     def init(self, context: Context, value: Any) -> Any:
-        return self.kernel.init(context, value)
+        return self.cell.init(context, value)
 
     def inner(self, state: Any) -> Any:
         return state
@@ -157,14 +161,14 @@ class _InState:
 class _Beside:
     """The held output is kept next to the inner state."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
 
     def init(self, context: Context, value: Any) -> Any:
-        shape = self.kernel.out(context, value) if self.kernel.out else value
+        shape = self.cell.out(context, value) if self.cell.out else value
         held = zeros(shape).tree()
-        inner = self.kernel.init(context, value)
-        if self.kernel.stateless or not jax.tree.leaves(inner):
+        inner = self.cell.init(context, value)
+        if self.cell.stateless or not jax.tree.leaves(inner):
             return make_state("HeldState", {"output": held})
         return make_state("HeldState", {"output": held, "inner": inner})
 
@@ -230,42 +234,42 @@ def reset_when(
       restart_count: the step count (of other transformations, all integers) starts anew, too, so
         that averages are debiased by the number of steps since the reset.
     """
-    target = inner if isinstance(inner, Flow) else flow(lambda g: g >> inner)
+    program = as_flow(inner).own_program
 
-    def restarted(past: Delay | Machine, copy: Any) -> Signal:
-        if isinstance(past, Machine):
-            kernel = _restarting(past.kernel, restart_count)
-            return Machine(kernel, (*copy.args, condition), copy.hint, copy.explicit)
+    def restarted(past: Delay | CellNode, copy: Any) -> Signal:
+        if isinstance(past, CellNode):
+            cell = _restarting(past.cell, restart_count)
+            return CellNode(cell, (*copy.args, condition), copy.hint, copy.explicit)
         return lift(jnp.where, "reset")(condition, _start_of(past, copy), copy)
 
     if not restart_count:
-        return send(g, target, restarted)
+        return program.receive(g, restarted)
     since = delay(0, name="steps_since_reset")
     count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
-    return send(g, target, restarted, since << count)
+    return program.receive(g, restarted, since << count)
 
 
-def _restarting(kernel: Kernel, with_integers: bool) -> Kernel:
-    """The kernel with a last argument that says whether its state starts anew."""
+def _restarting(cell: Cell, with_integers: bool) -> Cell:
+    """The cell with a last argument that says whether its state starts anew."""
     kinds = (jnp.inexact, jnp.signedinteger) if with_integers else (jnp.inexact,)
 
     def run(context: Context, state: Any, *values: Any) -> tuple[Any, Any]:
         *inputs, due = values
-        fresh = kernel.init(context, *(_example(context, value) for value in inputs))
+        fresh = cell.init(context, *(_example(context, value) for value in inputs))
 
         def chosen(old: Any, new: Any) -> Any:
             starts = any(jnp.issubdtype(old.dtype, kind) for kind in kinds)
             return jnp.where(due, new, old).astype(old.dtype) if starts else old
 
-        return kernel.update(context, jax.tree.map(chosen, state, fresh), *inputs)
+        return cell.update(context, jax.tree.map(chosen, state, fresh), *inputs)
 
     def out(context: Context, *values: Any) -> Any:
-        return kernel.out(context, *values[:-1]) if kernel.out else values[0]
+        return cell.out(context, *values[:-1]) if cell.out else values[0]
 
-    rebuild = kernel.rebuild
+    rebuild = cell.rebuild
     return replace(
-        kernel,
-        init=lambda context, *examples: kernel.init(context, *examples[:-1]),
+        cell,
+        init=lambda context, *examples: cell.init(context, *examples[:-1]),
         update=run,
         out=out,
         rebuild=rebuild and (lambda children: _restarting(rebuild(children), with_integers)),

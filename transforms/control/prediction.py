@@ -5,10 +5,10 @@ from typing import Any
 
 import optax
 
-from ..notation.build import stateful
+from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
-from ..notation.foreign import Kernel, kernel_of
 from ..notation.signal import Signal
+from ..notation.steps import stateful
 from ..notation.values import Leaves
 
 
@@ -23,31 +23,31 @@ def send_at(params: Signal, g: Signal, inner: optax.GradientTransformation) -> S
     return stateful(_shown_other_params(inner), g, params)
 
 
-def _shown_other_params(inner: optax.GradientTransformation) -> Kernel:
-    kernel = kernel_of(inner)
+def _shown_other_params(inner: optax.GradientTransformation) -> Cell:
+    cell = cell_of(inner)
 
     def elsewhere(context: Context, at: Leaves) -> Context:
         return dataclasses.replace(context, params=at, given=at)
 
     def init(context: Context, value: Leaves, at: Leaves) -> Any:
-        return kernel.init(context, value)
+        return cell.init(context, value)
 
     def run(context: Context, state: Any, value: Leaves, at: Leaves) -> tuple[Any, Any]:
-        return kernel.update(elsewhere(context, at), state, value)
+        return cell.update(elsewhere(context, at), state, value)
 
     def out(context: Context, value: Any, at: Any) -> Any:
-        return kernel.out(context, value) if kernel.out else value
+        return cell.out(context, value) if cell.out else value
 
-    def rebuilt(children: tuple[Any, ...]) -> Kernel:
+    def rebuilt(children: tuple[Any, ...]) -> Cell:
         return _shown_other_params(*children)
 
     return dataclasses.replace(
-        kernel,
+        cell,
         init=init,
         update=run,
         out=out,
-        needs=tuple(name for name in kernel.needs if name != "params"),
-        children=kernel.children or (inner,),
-        inside=kernel.inside if kernel.children else None,
-        rebuild=kernel.rebuild and rebuilt,
+        needs=tuple(name for name in cell.needs if name != "params"),
+        children=cell.children or (inner,),
+        inside=cell.inside if cell.children else None,
+        rebuild=cell.rebuild and rebuilt,
     )

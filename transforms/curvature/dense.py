@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from ..control.periods import when
-from ..notation.build import Flow, flow, step_count, tap
+from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
 from ..notation.signal import Signal
+from ..notation.steps import step_count, tap
 from ..notation.values import Leaves, is_missing, working
 from ..trees.vector import flat_dtype, flat_size, from_vector, one_leaf, to_vector
 from .dual import matmul

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.build import Flow, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import check_choice, transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.needs import missing_input
 from ..notation.signal import Signal
+from ..notation.steps import step_count
 from ..notation.values import Leaves, is_missing, working
 from ..trees.random import DISTRIBUTIONS, Sampler, drawn_like, random_key
 from .safeguards import tapped_curvature

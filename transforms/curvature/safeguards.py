@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.build import tap
 from ..notation.checks import check_choice
 from ..notation.functions import lift, lift_tree, maximum
 from ..notation.signal import Signal
+from ..notation.steps import tap
 from ..notation.values import Leaves
 
 FLOORS = ("add", "max")

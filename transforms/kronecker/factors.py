@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from ..curvature.safeguards import all_finite
-from ..notation.build import Flow, delay, flow, tap
+from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift, reduce_leaves
 from ..notation.signal import Signal
+from ..notation.steps import delay, tap
 from .grouped import per_matrix
 
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from ..curvature.pairs import WHITENING_DAMPING, given_or, hessian_along
-from ..notation.build import Flow, delay, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import check_choice
 from ..notation.functions import lift, lift_tree
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 from ..trees.random import Sampler, draw_like, fold_key, random_key
 from .grouped import lift_in_turn

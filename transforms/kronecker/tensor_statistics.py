@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..notation.build import Flow, delay, flow, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import check_choice, fraction, transformation
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 from .grouped import solve_grouped
 from .matrix_roots import ROOT_SOLVERS, Solver

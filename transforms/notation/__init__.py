@@ -1,13 +1,12 @@
 """The flow notation: transformations written as functions of signals."""
 
-from .build import Flow, chain, delay, flow, named, scheduled, stateful, step_count, tap
+from .build import Flow, flow
+from .cell import Cell
 from .checks import handed_on, transformation
-from .describe import describe
+from .compose import chain, named
 from .domains import Interval
-from .draw import draw
 from .errors import FlowError
 from .evaluation import eval_params
-from .foreign import Kernel
 from .functions import (
     absolute,
     clip,
@@ -71,7 +70,6 @@ from .hyperparameters import (
     is_neutral,
 )
 from .needs import needs
-from .observe import observe, observed
 from .ranges_by_name import (
     any_integer,
     any_number,
@@ -84,9 +82,11 @@ from .ranges_by_name import (
     positive,
 )
 from .signal import Signal
+from .steps import delay, scheduled, stateful, step_count, tap
 
 __all__ = [
     "Axis",
+    "Cell",
     "Count",
     "DType",
     "Decay",
@@ -95,7 +95,6 @@ __all__ = [
     "Fraction",
     "Hyperparameter",
     "Interval",
-    "Kernel",
     "Key",
     "Mask",
     "NonNegative",
@@ -116,9 +115,7 @@ __all__ = [
     "count_from_1",
     "decay_rate",
     "delay",
-    "describe",
     "divide_or_zero",
-    "draw",
     "eval_params",
     "exp",
     "flow",
@@ -152,8 +149,6 @@ __all__ = [
     "named",
     "needs",
     "nonnegative",
-    "observe",
-    "observed",
     "ones_like",
     "positive",
     "reduce_leaves",

@@ -6,12 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from .signal import Function
 from .values import Leaves, fit_scalar, is_missing, is_strong_scalar
-
-OUTER_STEP = "outer_step"
-OUTER_PARAMS = "outer_params"
-OUTER_LABEL = "outer_label"
 
 
 @dataclass
@@ -26,6 +21,7 @@ class Context:
       count: number of this step, None in `init`.
       scalar_dtype: dtype of scalars that accompany the leaves.
       given: the params in their own dtype.
+      outer: what is known in the flow that this one runs inside as a whole, if there is one.
     """
 
     label: str
@@ -35,22 +31,18 @@ class Context:
     count: Any
     scalar_dtype: Any
     given: Leaves | None = None
+    outer: "Context | None" = None
 
     @property
     def step(self) -> Any:
         """The number of the outermost flow's step: that of a held node runs on while it rests."""
-        outer = self.extra.get(OUTER_STEP)  # None inside a flow that does not count
+        outer = None if self.outer is None else self.outer.step  # None where nothing counts
         return self.count if outer is None else outer
-
-    def inner_extra(self) -> dict[str, Any]:
-        """The extra inputs for a transformation that runs inside this one."""
-        known = {OUTER_STEP: self.step, OUTER_PARAMS: self.whole, **self.extra}
-        return {**known, OUTER_LABEL: self.label}
 
     @property
     def whole(self) -> Any:
         """All params in their own dtype, as closures take them, also where a part is computed."""
-        outer = self.extra.get(OUTER_PARAMS)
+        outer = None if self.outer is None else self.outer.whole
         return self.given if outer is None or outer.treedef != self.treedef else outer
 
     def params_like(self, value: Leaves) -> Any:
@@ -60,10 +52,6 @@ class Context:
         params = value.map(lambda _, param: param, self.given)
         pairs = zip(value.present(), params.present(), strict=True)
         return params if all(getattr(x, "shape", None) == jnp.shape(p) for x, p in pairs) else None
-
-    def bound(self, node: Function) -> Callable[..., Any]:
-        """The function of a whole-tree node, with the context if it wants it."""
-        return (lambda *args: node.fn(self, *args)) if node.context else node.fn
 
 
 class Fitter:

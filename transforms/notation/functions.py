@@ -39,7 +39,7 @@ def lift(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signa
     def lifted(*signals: Any, **constants: Any) -> Signal:
         return leafwise(functools.partial(fn, **constants) if constants else fn, label, *signals)
 
-    lifted.is_lifted = True  # type: ignore[attr-defined]
+    lifted.receive = lifted  # type: ignore[attr-defined]
     return lifted
 
 
@@ -70,7 +70,7 @@ def lift_tree(
         bound = functools.partial(fn, **constants) if constants else fn
         return Function(bound, signals, label, "whole", out, context, needs)
 
-    lifted.is_lifted = True  # type: ignore[attr-defined]
+    lifted.receive = lifted  # type: ignore[attr-defined]
     return lifted
 
 

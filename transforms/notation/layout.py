@@ -9,7 +9,7 @@ from typing import Any
 import optax
 
 from .errors import FlowError
-from .signal import Machine, Signal, Slot
+from .signal import CellNode, Signal, Slot
 
 COUNT = "count"
 OBSERVED = "observed"
@@ -104,7 +104,7 @@ class Group:
 
 def arrange(slots: tuple[Slot, ...], root: Any, title: str) -> Group:
     """Groups the slots by scope and gives each a name that is unique in its scope."""
-    stored = [slot for slot in slots if not (isinstance(slot, Machine) and slot.kernel.stateless)]
+    stored = [slot for slot in slots if not (isinstance(slot, CellNode) and slot.cell.stateless)]
     group = _group(contents(stored, root), root, title)
     clash = {COUNT, OBSERVED} & set(group.fields)
     if clash:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from .signal import Function, Machine
+from .foreign import owner_of
+from .graph import Graph
+from .signal import CellNode, Function
 
 HOW_TO_PASS = {
     "params": "the parameters at which the gradient was taken",
@@ -26,13 +28,16 @@ def needs(transformation: Any) -> tuple[str, ...]:
     Returns:
       Names such as ("params", "value_fn"), `params` first.
     """
-    graph = getattr(transformation, "graph", None)
-    if graph is None:
-        return tuple(getattr(transformation, "needs", ()))
+    program = owner_of(transformation)
+    return tuple(getattr(transformation, "needs", ())) if program is None else program.needs
+
+
+def needs_of(graph: Graph) -> tuple[str, ...]:
+    """Names of the inputs without which the graph cannot run."""
     found = {name for name, node in graph.inputs.items() if not node.optional}
     for node in graph.live:
-        if isinstance(node, Machine):
-            found.update(node.kernel.needs)
+        if isinstance(node, CellNode):
+            found.update(node.cell.needs)
         if isinstance(node, Function):
             found.update(node.needs)
     return tuple(sorted(found, key=lambda name: (name != "params", name)))

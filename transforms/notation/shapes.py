@@ -1,13 +1,14 @@
 """What shape a signal has, known before anything is computed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .context import Fitter
+from .context import Context, Fitter
 from .errors import FlowError
-from .signal import Clock, Delay, Function, Input, Machine, Signal
+from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .values import Leaves, at_least_float32, is_missing
 
 UNKNOWN = object()
@@ -51,8 +52,8 @@ class Shapes:
         if isinstance(node, Delay):
             return self._delay(node)
         args = [self.of(arg) for arg in node.args]
-        if isinstance(node, Machine):
-            return self._machine(node, args)
+        if isinstance(node, CellNode):
+            return self._cell(node, args)
         assert isinstance(node, Function)
         return self._leafwise(node, args) if node.mode == "leaf" else self._whole(node, args)
 
@@ -71,9 +72,9 @@ class Shapes:
             return like.map(lambda leaf: jax.tree.map(_widened, leaf))
         return like
 
-    def _machine(self, node: Machine, args: list[Any]) -> Any:
-        if node.kernel.out is not None:
-            return node.kernel.out(self.context, *args)
+    def _cell(self, node: CellNode, args: list[Any]) -> Any:
+        if node.cell.out is not None:
+            return node.cell.out(self.context, *args)
         return args[0]
 
     def _whole(self, node: Function, args: list[Any]) -> Any:
@@ -85,7 +86,7 @@ class Shapes:
             return node.out(self.context, *args)
         if any(arg is UNKNOWN for arg in args):
             return UNKNOWN
-        return self._evaluated(self.context.bound(node), args)
+        return self._evaluated(bound(node, self.context), args)
 
     def _leafwise(self, node: Function, args: list[Any]) -> Any:
         if any(arg is UNKNOWN for arg in args):
@@ -118,6 +119,11 @@ class Shapes:
             return fn(*full)
 
         return jax.eval_shape(call, *(args[i] for i in abstract_at))
+
+
+def bound(node: Function, context: Context) -> Callable[..., Any]:
+    """The function of a whole-tree node, with the context if it wants it."""
+    return (lambda *args: node.fn(context, *args)) if node.context else node.fn
 
 
 def abstract(leaf: Any) -> Any:

@@ -6,12 +6,14 @@ import operator
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+import optax
+
+from .cell import Cell, foreign_cell
 from .errors import FlowError
-
-if TYPE_CHECKING:
-    from .build import Builder, Scope
+from .foreign import owner_of
+from .scope import Builder, Scope, current_builder
 
 _HERE = str(Path(__file__).parent)
 _order = itertools.count()
@@ -33,8 +35,6 @@ class Signal:
     __array_ufunc__ = None  # numpy scalars and arrays defer to our reflected operators
 
     def __init__(self, args: tuple[Any, ...], label: str) -> None:
-        from .build import current_builder
-
         self.args = args
         self.label = label
         self.builder: Builder = current_builder(label)
@@ -47,9 +47,16 @@ class Signal:
         raise TypeError(f"{type(self).__name__} is not copied")
 
     def __rshift__(self, target: Any) -> "Signal":
-        from .build import send
-
-        return send(self, target)
+        receiver = owner_of(target) or target
+        if hasattr(receiver, "receive"):
+            return receiver.receive(self)
+        if isinstance(target, optax.GradientTransformation):
+            cell = foreign_cell(target)
+            return CellNode(cell, (self,), cell.name, explicit=False)
+        raise FlowError(
+            f"a signal cannot be sent into {target!r}: expected a gradient transformation, "
+            "or a function made with lift()"
+        )
 
     def __lshift__(self, value: Any) -> NoReturn:
         raise FlowError(
@@ -258,25 +265,25 @@ class Delay(Slot):
         return value
 
 
-class Machine(Slot):
+class CellNode(Slot):
     """A node with a hand-written state: a foreign transformation, or a primitive's inner loop.
 
     Attributes:
-      kernel: see `Kernel`.
+      cell: see `Cell`.
     """
 
-    def __init__(self, kernel: Any, args: tuple[Any, ...], hint: str, explicit: bool) -> None:
-        super().__init__(args, kernel.name, hint, explicit)
-        self.kernel = kernel
+    def __init__(self, cell: Cell, args: tuple[Any, ...], hint: str, explicit: bool) -> None:
+        super().__init__(args, cell.name, hint, explicit)
+        self.cell = cell
 
-    def rewired(self, args: tuple[Any, ...]) -> "Machine":
-        """The same machine on other arguments."""
-        return Machine(self.kernel, args, self.hint, self.explicit)
+    def rewired(self, args: tuple[Any, ...]) -> "CellNode":
+        """The same cell on other arguments."""
+        return CellNode(self.cell, args, self.hint, self.explicit)
 
-    def with_kernel(self, kernel: Any) -> "Machine":
-        """This very node with another kernel: same arguments, same index."""
+    def with_cell(self, cell: Cell) -> "CellNode":
+        """This very node with another cell: same arguments, same index."""
         other = copy.copy(self)
-        other.kernel = kernel
+        other.cell = cell
         return other
 
 

@@ -5,10 +5,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..accumulate.ema import debias, ema, one_minus_power
-from ..notation.build import Flow, delay, flow, named, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import count_from_1, nonnegative, transformation
+from ..notation.compose import named
 from ..notation.functions import divide_or_zero, leaf_norm, lift, sqrt, square, where
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 
 
 def _clipped(g: Any, second_moment: Any, threshold: Any) -> Any:

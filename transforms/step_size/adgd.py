@@ -4,9 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import delay, scheduled
 from ..notation.functions import global_dot, lift, square
 from ..notation.signal import Signal
+from ..notation.steps import delay, scheduled
 
 
 def adgd_step_size(

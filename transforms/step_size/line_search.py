@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from ..curvature.hessian import scalar_closure
-from ..notation.build import delay
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree, maximum
 from ..notation.signal import Signal
+from ..notation.steps import delay
 from ..notation.values import Leaves, is_missing, working
 
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from ..accumulate.ema import ema
-from ..notation.build import delay, named
+from ..notation.compose import named
 from ..notation.functions import divide_or_zero, global_dot, maximum, minimum, where
 from ..notation.signal import Signal
+from ..notation.steps import delay
 
 
 def model_step_size(

@@ -5,10 +5,11 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ..notation.build import Flow, flow, tap
+from ..notation.build import Flow, flow
 from ..notation.checks import any_number, transformation
 from ..notation.functions import global_dot, lift
 from ..notation.signal import Signal
+from ..notation.steps import tap
 
 
 def quadratic_polyak_step(value: Signal, f_star: Any, squared_norm: Signal) -> Signal:

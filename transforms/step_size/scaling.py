@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..notation.build import Flow, flow, scheduled, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import any_number, check_choice, transformation
 from ..notation.errors import FlowError
 from ..notation.functions import Selector, lift, merge, split
 from ..notation.signal import Signal
+from ..notation.steps import scheduled, step_count
 
 
 @transformation()

@@ -3,10 +3,12 @@
 from typing import Any
 
 from ..accumulate.ema import debias, ema
-from ..notation.build import Flow, flow, named, scheduled
+from ..notation.build import Flow, flow
 from ..notation.checks import transformation
+from ..notation.compose import named
 from ..notation.functions import divide_or_zero, global_size, global_sum, sqrt, square
 from ..notation.signal import Signal
+from ..notation.steps import scheduled
 
 
 def typical_gradient(second_moment: Signal, offset: Any = 0.0) -> Signal:

@@ -16,12 +16,14 @@ import jax.numpy as jnp
 import optax
 
 from ..control.periods import every, reset_when
-from ..notation.build import Flow, flow, named, step_count
+from ..notation.build import Flow, flow
 from ..notation.checks import any_number, check_choice, fraction, transformation
+from ..notation.compose import named
 from ..notation.errors import FlowError
 from ..notation.functions import Selector, lift, lift_tree, matrices, merge, split
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
+from ..notation.steps import step_count
 from ..notation.values import Leaves
 from ..trees.random import Sampler, draw_leaves, random_key
 

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.build import delay, step_count
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.signal import Signal
+from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 
 Sampler = Callable[[Any, Any, Any], Any]

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .build import Flow, Scope, brief
-from .foreign import Kernel, foreign_kernel
-from .layout import COUNT, OBSERVED, contents
-from .signal import Machine, Slot
+from ..notation.build import brief
+from ..notation.cell import Cell, foreign_cell
+from ..notation.foreign import owner_of
+from ..notation.layout import COUNT, OBSERVED, contents
+from ..notation.program import Program
+from ..notation.scope import Scope
+from ..notation.signal import CellNode, Slot
 
 COLUMNS = ("node", "transformation", "hyper-parameters", "state", "bytes/param")
 LONGEST_CELL = 56
@@ -136,23 +139,25 @@ def _itemsize(dtype: Any) -> int:
 
 def _rows(made: Any, state: Any, path: str, depth: int) -> Iterator[Row]:
     """The row of a transformation with that state, and those of what is inside."""
-    label = made.label if isinstance(made, Flow) else foreign_kernel(made).name
-    arguments = made.arguments if isinstance(made, Flow) else foreign_kernel(made).arguments
+    known = owner_of(made)
+    label = foreign_cell(made).name if known is None else known.label
+    arguments = foreign_cell(made).arguments if known is None else known.arguments
     name = path.rsplit(".", 1)[-1] if path else label
     yield Row(path, name, depth, label, arguments, state_size(state))
     yield from _inside(made, state, path, depth + 1)
 
 
 def _inside(made: Any, state: Any, path: str, depth: int) -> Iterator[Row]:
-    if isinstance(made, Flow):
-        yield from _FlowRows(made, state).all(path, depth)
+    program = owner_of(made)
+    if program is None:
+        yield from _children(foreign_cell(made), state, path, depth)
     else:
-        yield from _children(foreign_kernel(made), state, path, depth)
+        yield from _FlowRows(program, state).all(path, depth)
 
 
-def _children(kernel: Kernel, state: Any, path: str, depth: int) -> Iterator[Row]:
-    states = kernel.inside(state) if kernel.inside and kernel.children else ()
-    pairs = zip(kernel.named_children().items(), states, strict=False)
+def _children(cell: Cell, state: Any, path: str, depth: int) -> Iterator[Row]:
+    states = cell.inside(state) if cell.inside and cell.children else ()
+    pairs = zip(cell.named_children().items(), states, strict=False)
     for (name, child), held in pairs:
         first, *others = _rows(child, held, _joined(path, name), depth)
         yield replace(first, name=name or first.label)
@@ -162,13 +167,13 @@ def _children(kernel: Kernel, state: Any, path: str, depth: int) -> Iterator[Row
 class _FlowRows:
     """The rows within one flow."""
 
-    def __init__(self, made: Flow, state: Any) -> None:
+    def __init__(self, program: Program, state: Any) -> None:
         self.state = state
         self.stored: dict[int, Any] = {}
-        made.runner.layout.unpack(state, self.stored)
-        self.names = made.runner.layout.names()
-        self.root = made.graph.builder.scope
-        self.tree = contents(made.graph.live, self.root)
+        program.layout.unpack(state, self.stored)
+        self.names = program.layout.names()
+        self.root = program.graph.builder.scope
+        self.tree = contents(program.graph.live, self.root)
 
     def all(self, path: str, depth: int) -> Iterator[Row]:
         """What the state has on its own account, then scope by scope."""
@@ -191,14 +196,14 @@ class _FlowRows:
 
     def _slot(self, slot: Slot, path: str, depth: int) -> Iterator[Row]:
         name, held = self.names.get(id(slot), slot.hint), self.stored.get(slot.index)
-        kernel = slot.kernel if isinstance(slot, Machine) else None
+        cell = slot.cell if isinstance(slot, CellNode) else None
         if name:
-            path, label = _joined(path, name), kernel.name if kernel else "delay"
-            arguments = kernel.arguments if kernel else {}
+            path, label = _joined(path, name), cell.name if cell else "delay"
+            arguments = cell.arguments if cell else {}
             yield Row(path, name, depth, label, arguments, state_size(held))
             depth += 1
-        if kernel:
-            yield from _children(kernel, held, path, depth)
+        if cell:
+            yield from _children(cell, held, path, depth)
 
     def _slots(self, scope: Scope) -> Iterator[int]:
         for child in self.tree.get(id(scope), ()):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import FlowError
+from ...notation.errors import FlowError
 from .diagram import Box, Diagram
 from .placement import Measure, Placed, Wire, place
 

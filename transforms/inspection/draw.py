@@ -5,11 +5,12 @@ from pathlib import Path
 
 import optax
 
-from .arguments import argument_of
+from ..notation.arguments import argument_of
+from ..notation.build import Flow
+from ..notation.hyperparameters import Count
 from .drawing.diagram import Diagram, diagram_of
 from .drawing.picture import picture_of
 from .drawing.text import as_text
-from .hyperparameters import Count
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,10 @@ def draw(
     if path is not None:
         drawing.save(path)
     return drawing
+
+
+def _picture(flow: Flow) -> str | None:
+    return None if flow.program is None else draw(flow).svg()
+
+
+Flow._repr_svg_ = _picture  # type: ignore[attr-defined]  # how a notebook shows a flow

@@ -6,10 +6,13 @@ from typing import Any
 
 import optax
 
-from .build import Flow, chain
-from .errors import FlowError
-from .layout import OBSERVED
-from .signal import Delay, Machine, Signal, Slot
+from ..notation.build import Flow
+from ..notation.compose import chain
+from ..notation.errors import FlowError
+from ..notation.foreign import owner_of
+from ..notation.layout import OBSERVED
+from ..notation.program import Program
+from ..notation.signal import CellNode, Delay, Signal, Slot
 
 
 def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
@@ -30,10 +33,11 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
       FlowError: for a name that it does not have, or that several signals share; the message
         lists those that it has.
     """
-    opt = transformation if isinstance(transformation, Flow) else chain(transformation)
-    places = _places(opt)
+    program = owner_of(transformation) or chain(transformation).own_program
+    places = _places(program)
     wanted = names or tuple(path for path, place in places.items() if place.is_tap)
-    return _watching(opt, {name: _found(name, places, opt.label) for name in wanted})
+    found = {name: _found(name, places, program.label) for name in wanted}
+    return Flow.of(_watching(program, found))
 
 
 def observed(state: Any) -> dict[str, Any]:
@@ -61,41 +65,41 @@ class _Place:
 
     Attributes:
       signal: the signal, in the innermost flow.
-      route: the machines and the number of the child in each, from the outermost flow to it.
+      route: the cells and the number of the child in each, from the outermost flow to it.
       is_tap: whether a `tap` named it.
     """
 
     signal: Signal
-    route: tuple[tuple[Machine, int], ...] = ()
+    route: tuple[tuple[CellNode, int], ...] = ()
     is_tap: bool = False
 
 
-def _places(opt: Flow) -> dict[str, _Place]:
+def _places(program: Program) -> dict[str, _Place]:
     """Dotted path -> what can be observed there."""
     found: dict[str, _Place] = {}
-    for path, slot in opt.runner.layout.slots().items():
+    for path, slot in program.layout.slots().items():
         found[path] = _Place(_newest(slot))
-        if isinstance(slot, Machine):
+        if isinstance(slot, CellNode):
             found.update(_within(slot, path))
-    found.update((name, _Place(signal, is_tap=True)) for name, signal in opt.graph.taps.items())
+    found.update((name, _Place(signal, is_tap=True)) for name, signal in program.graph.taps.items())
     return found
 
 
-def _within(machine: Machine, prefix: str) -> dict[str, _Place]:
-    if machine.kernel.rebuild is None:
+def _within(node: CellNode, prefix: str) -> dict[str, _Place]:
+    if node.cell.rebuild is None:
         return {}
     return {
         ".".join(filter(None, (prefix, name, path))): replace(
-            place, route=((machine, number), *place.route)
+            place, route=((node, number), *place.route)
         )
-        for number, (name, child) in enumerate(machine.kernel.named_children().items())
-        if isinstance(child, Flow)
-        for path, place in _places(child).items()
+        for number, (name, child) in enumerate(node.cell.named_children().items())
+        if (program := owner_of(child)) is not None
+        for path, place in _places(program).items()
     }
 
 
 def _newest(slot: Slot) -> Any:
-    """What the state becomes at this step: what is written to a delay, what a machine gives."""
+    """What the state becomes at this step: what is written to a delay, what a cell gives."""
     return slot.written if isinstance(slot, Delay) else slot
 
 
@@ -112,20 +116,20 @@ def _found(name: str, places: Mapping[str, _Place], label: str) -> _Place:
     raise FlowError(f"{label} has no signal named {name!r} to observe; it has {known}")
 
 
-def _watching(opt: Flow, wanted: Mapping[str, _Place]) -> Flow:
+def _watching(program: Program, wanted: Mapping[str, _Place]) -> Program:
     here = {name: place.signal for name, place in wanted.items() if not place.route}
-    inside: dict[int, tuple[Machine, dict[int, dict[str, _Place]]]] = {}
+    inside: dict[int, tuple[CellNode, dict[int, dict[str, _Place]]]] = {}
     for name, place in wanted.items():
         if place.route:
-            (machine, number), *route = place.route
-            _, by_child = inside.setdefault(machine.index, (machine, {}))
+            (node, number), *route = place.route
+            _, by_child = inside.setdefault(node.index, (node, {}))
             by_child.setdefault(number, {})[name] = replace(place, route=tuple(route))
-    return opt.watching(here, {i: _rebuilt(*found) for i, found in inside.items()})
+    return program.watching(here, {i: _rebuilt(*found) for i, found in inside.items()})
 
 
-def _rebuilt(machine: Machine, wanted: Mapping[int, Mapping[str, _Place]]) -> Machine:
+def _rebuilt(node: CellNode, wanted: Mapping[int, Mapping[str, _Place]]) -> CellNode:
     children = tuple(
-        _watching(child, wanted[number]) if number in wanted else child
-        for number, child in enumerate(machine.kernel.children)
+        Flow.of(_watching(owner_of(child), wanted[number])) if number in wanted else child
+        for number, child in enumerate(node.cell.children)
     )
-    return machine.with_kernel(machine.kernel.rebuild(children))
+    return node.with_cell(node.cell.rebuild(children))

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import optax
 
-from ..build import Flow, Scope, brief, chain, flow
+from ...notation.build import brief
+from ...notation.compose import as_flow, chain
+from ...notation.foreign import owner_of, parts_of
+from ...notation.program import Program
+from ...notation.scope import Scope
+from ...notation.signal import CellNode, Clock, Delay, Function, Input, Signal
 from ..describe import shown_arguments
-from ..foreign import parts_of
-from ..signal import Clock, Delay, Function, Input, Machine, Signal
 
 SYMBOLS = {
     "*": "×",
@@ -96,9 +99,9 @@ def diagram_of(transformation: optax.GradientTransformation, depth: int | None) 
       transformation: any Optax transformation.
       depth: how many levels of transformations inside are opened; None for all.
     """
-    made = transformation
-    if not isinstance(made, Flow):
-        made = chain(*(parts_of(transformation) or (transformation,)))
+    made = owner_of(transformation)
+    if made is None:
+        made = chain(*(parts_of(transformation) or (transformation,))).own_program
     opened = depth if depth is None or not made.parts else depth + 1
     return _Drawing(made, opened).diagram()
 
@@ -114,7 +117,7 @@ class _Edge:
 class _Drawing:
     """Collects boxes and edges."""
 
-    def __init__(self, made: Flow, depth: int | None) -> None:
+    def __init__(self, made: Program, depth: int | None) -> None:
         self.made = made
         self.depth = depth
         self.root = Box("group", made.label)
@@ -150,7 +153,7 @@ class _Drawing:
         if source is not target:
             self.edges.append(_Edge(source, target, mark, dashed))
 
-    def _flow(self, made: Flow, group: Box, depth: int, incoming: Box) -> dict[int, Box]:
+    def _flow(self, made: Program, group: Box, depth: int, incoming: Box) -> dict[int, Box]:
         """Adds the nodes of a flow to a group; returns the box of each node by its index."""
         graph = made.graph
         groups: dict[int, tuple[Box, int]] = {id(graph.builder.scope): (group, depth)}
@@ -164,7 +167,7 @@ class _Drawing:
             if inside.kind == "inner":
                 boxes[node.index] = inside
                 inside.stateful |= _is_stateful(node)
-                if isinstance(node, Machine):
+                if isinstance(node, CellNode):
                     self._through(node, inside, boxes)
             else:
                 boxes[node.index] = self._node(node, inside, level, boxes)
@@ -194,26 +197,26 @@ class _Drawing:
         if isinstance(node, Delay):
             title = node.hint if node.explicit or group is self.root else group.title
             return self._add(group, Box("state", f"{_only_name(title)} z⁻¹", stateful=True))
-        if isinstance(node, Machine):
-            return self._machine(node, group, level, boxes)
+        if isinstance(node, CellNode):
+            return self._cell(node, group, level, boxes)
         return self._add(group, _function_box(node))
 
-    def _machine(self, node: Machine, group: Box, level: int, boxes: dict[int, Box]) -> Box:
-        kernel = node.kernel
-        opened = kernel.children and (self.depth is None or level + 1 < self.depth)
-        kind = "function" if kernel.stateless else "state"
+    def _cell(self, node: CellNode, group: Box, level: int, boxes: dict[int, Box]) -> Box:
+        cell = node.cell
+        opened = cell.children and (self.depth is None or level + 1 < self.depth)
+        kind = "function" if cell.stateless else "state"
         if not opened:
-            detail = _arguments_text(kernel.arguments)
-            kind = "inner" if kernel.children else kind
-            box = Box(kind, kernel.name, detail, stateful=not kernel.stateless)
+            detail = _arguments_text(cell.arguments)
+            kind = "inner" if cell.children else kind
+            box = Box(kind, cell.name, detail, stateful=not cell.stateless)
             self._through(node, self._add(group, box), boxes)
             return box
-        inside = self._add(group, Box("group", kernel.name, _arguments_text(kernel.arguments)))
+        inside = self._add(group, Box("group", cell.name, _arguments_text(cell.arguments)))
         signal = boxes[node.args[0].index]
-        for child in kernel.children:
-            child_flow = child if isinstance(child, Flow) else _as_flow(child)
-            inner = self._flow(child_flow, inside, level + 1, signal)
-            signal = inner[child_flow.graph.output.index]
+        for child in cell.children:
+            inner_program = as_flow(child).own_program
+            inner = self._flow(inner_program, inside, level + 1, signal)
+            signal = inner[inner_program.graph.output.index]
         others = [arg for arg in node.args[1:] if isinstance(arg, Signal)]
         if not others:
             return signal
@@ -223,11 +226,11 @@ class _Drawing:
             self._edge(boxes[arg.index], held)
         return held
 
-    def _through(self, node: Machine, box: Box, boxes: dict[int, Box]) -> None:
+    def _through(self, node: CellNode, box: Box, boxes: dict[int, Box]) -> None:
         for arg in node.args:
             if isinstance(arg, Signal):
                 self._edge(boxes[arg.index], box)
-        for name in node.kernel.needs:
+        for name in node.cell.needs:
             self._edge(self._input(name), box)
 
     def _arguments(self, node: Function, boxes: dict[int, Box]) -> None:
@@ -238,12 +241,8 @@ class _Drawing:
                 self._edge(boxes[arg.index], target, "" if target.kind == "inner" else mark)
 
 
-def _as_flow(transformation: Any) -> Flow:
-    return flow(lambda g: g >> transformation)
-
-
 def _is_stateful(node: Signal) -> bool:
-    return isinstance(node, Delay) or (isinstance(node, Machine) and not node.kernel.stateless)
+    return isinstance(node, Delay) or (isinstance(node, CellNode) and not node.cell.stateless)
 
 
 def _captions(scope: Scope) -> tuple[str, str]:

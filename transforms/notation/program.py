@@ -1,5 +1,7 @@
-"""Running a graph: the `init` and `update` of a flow."""
+"""A graph that runs: the `init` and `update` of a flow."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -7,34 +9,89 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .context import OUTER_LABEL, Context, leaf_by_leaf
+from .boundary import checked, input_value, matching, outgoing
+from .context import Context, leaf_by_leaf
 from .errors import FlowError
+from .foreign import Owner
+from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
-from .needs import missing_input
-from .shapes import Shapes
-from .sharding import resharded
-from .signal import Clock, Delay, Function, Input, Machine, Signal
+from .needs import missing_input, needs_of
+from .scope import Scope, current_builder
+from .shapes import Shapes, bound
+from .signal import CellNode, Clock, Delay, Function, Input, Signal
+from .splicing import Reader, splice
 from .storage import example, filled, initial, read, written
-from .values import Leaves, is_missing, scalar_dtype, working
-
-LAYER_DATA = ("layer_inputs", "layer_cotangents")
-"""Inputs with one entry per layer, not per leaf: they reach the step as they are."""
+from .values import Leaves, scalar_dtype, working
 
 
-class Runner:
-    """Walks a graph; its `init` and `update` are those of the flow."""
+@dataclass(frozen=True, eq=False)
+class Program(Owner):
+    """A graph with its names; `init` and `update` walk it. It never changes.
 
-    def __init__(self, graph: Any, label: str, is_chain: bool) -> None:
-        self.graph = graph
-        self.label = label
-        self.is_chain = is_chain
-        self.flow: Any = None  # whose init and update these are
+    Attributes:
+      graph: its signals.
+      label: the method's name.
+      arguments: its hyper-parameters.
+      state_name: the name that its state gets inside another flow; None: that of the method.
+      parts: what a `chain` was made of, else empty.
+    """
+
+    graph: Graph
+    label: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    state_name: str | None = None
+    parts: tuple[Any, ...] = ()
+
+    def __copy__(self) -> "Program":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Program":
+        return self
+
+    def watching(self, observed: Mapping[str, Signal], replaced: Mapping[int, Signal]) -> "Program":
+        """The same program that keeps the given signals in its state.
+
+        Args:
+          observed: the signals by name.
+          replaced: nodes that watch something within themselves, by the index of those that they
+            stand in for.
+        """
+        graph = replace(
+            self.graph,
+            observed={**self.graph.observed, **observed},
+            replaced={**self.graph.replaced, **replaced},
+        )
+        return replace(self, graph=graph)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether it keeps signals in its state for logging."""
+        return bool(self.graph.observed or self.graph.replaced)
+
+    @property
+    def name(self) -> str:
+        """What its state is called inside another flow."""
+        return self.state_name or self.label
+
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the inputs that `update` must be given beside the gradients."""
+        return needs_of(self.graph)
 
     @cached_property
     def layout(self) -> Group:
         """Names and order of the states."""
-        title = title_of("chain" if self.is_chain else self.graph.builder.label)
+        title = title_of("chain" if self.parts else self.graph.builder.label)
         return arrange(self.graph.slots, self.graph.builder.scope, title)
+
+    def receive(
+        self, signal: Signal, reader: Reader | None = None, clock: Signal | None = None
+    ) -> Signal:
+        """`signal >> flow`: its nodes, copied into the flow that is being built; see `splice`."""
+        around = current_builder(self.label).scope
+        explicit = self.state_name is not None
+        top = Scope(around, self.name, explicit, self.label, self.arguments)
+        return splice(signal, self.graph, top, reader, clock)
 
     def init(self, params: Any) -> Any:
         """The state before the first step; abstract params give an abstract state."""
@@ -43,7 +100,9 @@ class Runner:
         leaves = checked(Leaves.of(params), "params", self.label)
         return self.init_on(leaves.map(working), leaves)
 
-    def init_on(self, examples: Leaves, given: Leaves | None = None, outer: str = "") -> Any:
+    def init_on(
+        self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
+    ) -> Any:
         """The state for a signal like `examples`: the params, or zeros of other shapes."""
         context = self._starting(examples, given, outer)
         shapes = Shapes(context)
@@ -55,11 +114,13 @@ class Runner:
 
     def output_shape(self, examples: Leaves) -> Any:
         """Abstract value of what comes out for a signal like `examples`."""
-        return Shapes(self._starting(examples, None)).require(self.graph.output, self.label)
+        return Shapes(self._starting(examples)).require(self.graph.output, self.label)
 
-    def _starting(self, examples: Leaves, given: Leaves | None, outer: str = "") -> Context:
-        dtype = scalar_dtype(examples.present())
-        return Context(self._label_in(outer), examples.treedef, examples, {}, None, dtype, given)
+    def _starting(
+        self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
+    ) -> Context:
+        label, dtype = self._label_in(outer), scalar_dtype(examples.present())
+        return Context(label, examples.treedef, examples, {}, None, dtype, given, outer)
 
     def _nothing_observed(self, shapes: Shapes) -> dict[str, Any]:
         zeros = {}
@@ -77,21 +138,26 @@ class Runner:
         return outgoing(value, incoming, given, self.label), state
 
     def run(
-        self, incoming: Leaves, state: Any, given: Leaves | None, extra: dict[str, Any]
+        self,
+        incoming: Leaves,
+        state: Any,
+        given: Leaves | None,
+        extra: Mapping[str, Any],
+        outer: Context | None = None,
     ) -> tuple[Any, Any]:
         """One step on flattened trees; what comes out may have any shape."""
-        label = self._label_in(extra.get(OUTER_LABEL, ""))
+        label = self._label_in(outer)
         stored, count = self._read(state, label)
         params = None if given is None else given.map(working)
         dtype = scalar_dtype((given or incoming).present())
-        context = Context(label, incoming.treedef, params, extra, count, dtype, given)
+        context = Context(label, incoming.treedef, params, extra, count, dtype, given, outer)
         self._demand_inputs(context)
         env = self._walk(incoming, stored, context)
         observed = {name: _exposed(env[s.index]) for name, s in self.graph.observed.items()}
         return env[self.graph.output.index], self._packed(stored, observed, context.count)
 
-    def _label_in(self, outer: str) -> str:
-        return f"{outer}: {self.label}" if outer else self.label
+    def _label_in(self, outer: Context | None) -> str:
+        return self.label if outer is None else f"{outer.label}: {self.label}"
 
     def _demand_inputs(self, context: Context) -> None:
         for name, node in self.graph.inputs.items():
@@ -105,7 +171,7 @@ class Runner:
         scope = next(users, self.graph.builder.scope)
         while scope.parent is not None and scope.parent.parent is not None:
             scope = scope.parent
-        is_part = self.is_chain and self.label == "chain" and scope.parent is not None
+        is_part = bool(self.parts) and self.label == "chain" and scope.parent is not None
         return f"{context.label}: {scope.label}" if is_part else context.label
 
     def _read(self, state: Any, label: str) -> tuple[dict[int, Any], Any]:
@@ -119,7 +185,7 @@ class Runner:
         return stored, count
 
     def _walk(self, incoming: Leaves, stored: dict[int, Any], context: Context) -> dict[int, Any]:
-        """Evaluates the nodes in order, and replaces what the delays and machines keep."""
+        """Evaluates the nodes in order, and replaces what the delays and cells keep."""
         env: dict[int, Any] = {}
         for node in self.graph.live:
             with located(context.label, node):
@@ -140,19 +206,19 @@ class Runner:
         context: Context,
     ) -> Any:
         if isinstance(node, Input):
-            return _input(node, incoming, context)
+            return input_value(node, incoming, context)
         if isinstance(node, Clock):
             return context.count
         args = [self._value(arg, env) for arg in node.args]
         if isinstance(node, Delay):
             return read(node, stored[node.index], args[0])
-        if isinstance(node, Machine):
+        if isinstance(node, CellNode):
             state = stored.get(node.index, optax.EmptyState())
-            result, stored[node.index] = node.kernel.update(context, state, *args)
+            result, stored[node.index] = node.cell.update(context, state, *args)
             return result
         assert isinstance(node, Function)
         if node.mode == "whole":
-            return context.bound(node)(*args)
+            return bound(node, context)(*args)
         return leaf_by_leaf(node.fn, args)
 
     def _value(self, arg: Any, env: dict[int, Any]) -> Any:
@@ -175,102 +241,9 @@ class Runner:
 def _initial(node: Signal, context: Context, shapes: Shapes) -> Any:
     if isinstance(node, Delay):
         return initial(node, context, shapes)
-    assert isinstance(node, Machine)
+    assert isinstance(node, CellNode)
     args = [shapes.require(arg, f"`{node.hint}`") for arg in node.args]
-    return node.kernel.init(context, *(example(arg, context) for arg in args))
-
-
-def _input(node: Input, incoming: Leaves, context: Context) -> Any:
-    if node.name == "updates":
-        return incoming.map(working)
-    if node.name == "params":
-        return context.params
-    return _as_signal(context.extra.get(node.name), node.name, context)
-
-
-def _as_signal(value: Any, name: str, context: Context) -> Any:
-    """An extra input as a signal carries it: a tree like the gradient becomes leaves."""
-    if value is None or callable(value) or name in LAYER_DATA:
-        return value
-    if name == "value":
-        if jnp.ndim(value):
-            raise ValueError(f"`value` must be a scalar loss, it has shape {jnp.shape(value)}")
-        return jnp.asarray(value, context.scalar_dtype)
-    try:
-        return Leaves.up_to(context.treedef, value).map(_working_floats)
-    except (ValueError, TypeError, KeyError):
-        return value
-
-
-def _working_floats(leaf: Any) -> Any:
-    is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
-    return working(leaf) if is_float else leaf
-
-
-def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> Any:
-    """The tree of updates, checked to fit the params and in their dtypes."""
-    like = given or incoming
-    if not isinstance(value, Leaves) or value.treedef != incoming.treedef:
-        kind = "leaves of another structure" if isinstance(value, Leaves) else "a scalar"
-        raise FlowError(
-            f"{label}: the step returns {kind} instead of a tree like the gradient; "
-            "what was projected, stacked or split must be brought back before it is returned"
-        )
-    for index, (leaf, param) in enumerate(zip(value.values, like.values, strict=True)):
-        if is_missing(leaf):
-            raise FlowError(
-                f"{label}: the step returns nothing for leaf {incoming.path(index)}; "
-                "merge() the parts of a split"
-            )
-        unstacked = given is None and jnp.shape(leaf) == jnp.shape(param)[1:]
-        if jnp.shape(leaf) != jnp.shape(param) and not unstacked:
-            raise FlowError(
-                f"{label}: the update of leaf {incoming.path(index)} has shape "
-                f"{jnp.shape(leaf)}, the parameter {jnp.shape(param)}"
-            )
-    return value.map(_fitted, like).tree()
-
-
-def _fitted(leaf: Any, param: Any) -> Any:
-    leaf = leaf.astype(param.dtype)
-    return resharded(leaf, param) if leaf.shape == param.shape else leaf
-
-
-def matching(incoming: Leaves, params: Any, label: str) -> Leaves:
-    """The params flattened like the updates; FlowError where the trees differ.
-
-    Updates may have one more axis in front: gradients of several losses, stacked.
-    """
-    try:
-        leaves = Leaves.up_to(incoming.treedef, params)
-    except (ValueError, TypeError, KeyError) as error:
-        raise FlowError(f"{label}: params and updates are different trees: {error}") from error
-    for index, (update, param) in enumerate(zip(incoming.values, leaves.values, strict=True)):
-        if jnp.shape(param) not in (jnp.shape(update), jnp.shape(update)[1:]):
-            raise FlowError(
-                f"{label}: updates and params differ at leaf {incoming.path(index)}: "
-                f"shapes {jnp.shape(update)} and {jnp.shape(param)}"
-            )
-    return checked(leaves, "params", label)
-
-
-def checked(leaves: Leaves, what: str, label: str) -> Leaves:
-    """The leaves as arrays; FlowError for one that is not of a floating or complex dtype."""
-    return Leaves(
-        (_checked_leaf(leaf, i, leaves, what, label) for i, leaf in enumerate(leaves.values)),
-        leaves.treedef,
-    )
-
-
-def _checked_leaf(leaf: Any, index: int, leaves: Leaves, what: str, label: str) -> Any:
-    array = jnp.asarray(leaf) if isinstance(leaf, float | complex) else leaf
-    dtype = getattr(array, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-        raise FlowError(
-            f"{label}: {what} must be floating or complex arrays; leaf {leaves.path(index)} is "
-            f"{dtype or type(leaf).__name__}. Keep other leaves out with optax.masked"
-        )
-    return array
+    return node.cell.init(context, *(example(arg, context) for arg in args))
 
 
 class located:  # noqa: N801  a context manager, used as a verb

@@ -1,0 +1,108 @@
+"""What enters a step and what leaves it, checked."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from .context import Context
+from .errors import FlowError
+from .sharding import resharded
+from .signal import Input
+from .values import Leaves, is_missing, working
+
+LAYER_DATA = ("layer_inputs", "layer_cotangents")
+"""Inputs with one entry per layer, not per leaf: they reach the step as they are."""
+
+
+def input_value(node: Input, incoming: Leaves, context: Context) -> Any:
+    """What an input of the step carries at this step."""
+    if node.name == "updates":
+        return incoming.map(working)
+    if node.name == "params":
+        return context.params
+    return _as_signal(context.extra.get(node.name), node.name, context)
+
+
+def _as_signal(value: Any, name: str, context: Context) -> Any:
+    """An extra input as a signal carries it: a tree like the gradient becomes leaves."""
+    if value is None or callable(value) or name in LAYER_DATA:
+        return value
+    if name == "value":
+        if jnp.ndim(value):
+            raise ValueError(f"`value` must be a scalar loss, it has shape {jnp.shape(value)}")
+        return jnp.asarray(value, context.scalar_dtype)
+    try:
+        return Leaves.up_to(context.treedef, value).map(_working_floats)
+    except (ValueError, TypeError, KeyError):
+        return value
+
+
+def _working_floats(leaf: Any) -> Any:
+    is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return working(leaf) if is_float else leaf
+
+
+def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> Any:
+    """The tree of updates, checked to fit the params and in their dtypes."""
+    like = given or incoming
+    if not isinstance(value, Leaves) or value.treedef != incoming.treedef:
+        kind = "leaves of another structure" if isinstance(value, Leaves) else "a scalar"
+        raise FlowError(
+            f"{label}: the step returns {kind} instead of a tree like the gradient; "
+            "what was projected, stacked or split must be brought back before it is returned"
+        )
+    for index, (leaf, param) in enumerate(zip(value.values, like.values, strict=True)):
+        if is_missing(leaf):
+            raise FlowError(
+                f"{label}: the step returns nothing for leaf {incoming.path(index)}; "
+                "merge() the parts of a split"
+            )
+        unstacked = given is None and jnp.shape(leaf) == jnp.shape(param)[1:]
+        if jnp.shape(leaf) != jnp.shape(param) and not unstacked:
+            raise FlowError(
+                f"{label}: the update of leaf {incoming.path(index)} has shape "
+                f"{jnp.shape(leaf)}, the parameter {jnp.shape(param)}"
+            )
+    return value.map(_fitted, like).tree()
+
+
+def _fitted(leaf: Any, param: Any) -> Any:
+    leaf = leaf.astype(param.dtype)
+    return resharded(leaf, param) if leaf.shape == param.shape else leaf
+
+
+def matching(incoming: Leaves, params: Any, label: str) -> Leaves:
+    """The params flattened like the updates; FlowError where the trees differ.
+
+    Updates may have one more axis in front: gradients of several losses, stacked.
+    """
+    try:
+        leaves = Leaves.up_to(incoming.treedef, params)
+    except (ValueError, TypeError, KeyError) as error:
+        raise FlowError(f"{label}: params and updates are different trees: {error}") from error
+    for index, (update, param) in enumerate(zip(incoming.values, leaves.values, strict=True)):
+        if jnp.shape(param) not in (jnp.shape(update), jnp.shape(update)[1:]):
+            raise FlowError(
+                f"{label}: updates and params differ at leaf {incoming.path(index)}: "
+                f"shapes {jnp.shape(update)} and {jnp.shape(param)}"
+            )
+    return checked(leaves, "params", label)
+
+
+def checked(leaves: Leaves, what: str, label: str) -> Leaves:
+    """The leaves as arrays; FlowError for one that is not of a floating or complex dtype."""
+    return Leaves(
+        (_checked_leaf(leaf, i, leaves, what, label) for i, leaf in enumerate(leaves.values)),
+        leaves.treedef,
+    )
+
+
+def _checked_leaf(leaf: Any, index: int, leaves: Leaves, what: str, label: str) -> Any:
+    array = jnp.asarray(leaf) if isinstance(leaf, float | complex) else leaf
+    dtype = getattr(array, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        raise FlowError(
+            f"{label}: {what} must be floating or complex arrays; leaf {leaves.path(index)} is "
+            f"{dtype or type(leaf).__name__}. Keep other leaves out with optax.masked"
+        )
+    return array

@@ -1,0 +1,73 @@
+"""Transformations one after another, and transformations by name."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import optax
+
+from .build import Flow, flow
+from .cell import cell_of
+from .errors import FlowError
+from .foreign import owner_of
+from .signal import Signal
+
+
+def named(name: str, transformation: optax.GradientTransformation) -> Flow:
+    """Gives the state of a transformation a name, under which checkpoints and tools see it.
+
+    Args:
+      name: a valid Python identifier.
+      transformation: any transformation.
+
+    Raises:
+      FlowError: if the name is not an identifier.
+    """
+    if not name.isidentifier() or name.startswith("_"):
+        raise FlowError(f"name={name!r} must be an identifier that does not start with `_`")
+    return as_flow(transformation).under(name)
+
+
+def as_flow(transformation: optax.GradientTransformation) -> Flow:
+    """A flow as it is; anything else as a flow of one node."""
+    program = owner_of(transformation)
+    if program is not None:
+        return Flow.of(program)
+    return flow(lambda g: g >> transformation, name=cell_of(transformation).name)
+
+
+def chain(*parts: optax.GradientTransformation) -> Flow:
+    """Applies transformations one after another, as `optax.chain`, with states that have names.
+
+    A part's state is named after the part, so it does not depend on the position in the chain;
+    parts without state leave no trace in it, and a chain inside a chain is the longer chain.
+
+    Args:
+      *parts: transformations, ours or Optax's; give one a name with `named(name, part)`.
+
+    Returns:
+      The composed transformation, whose state is a NamedTuple with one field per stateful part,
+      and a `count` if any part needs the step count.
+
+    Raises:
+      FlowError: if a part is not a transformation.
+    """
+    flat = tuple(_flat_parts(parts))
+
+    def step(g: Signal) -> Signal:
+        for part in flat:
+            g = g >> part
+        return g
+
+    built = flow(step, name="chain").own_program
+    return Flow.of(replace(built, parts=flat or (optax.identity(),)))
+
+
+def _flat_parts(parts: tuple[Any, ...]) -> Iterator[Any]:
+    for part in parts:
+        program = owner_of(part)
+        is_plain = program is not None and program.state_name is None and not program.is_observed
+        if is_plain and program.parts:
+            yield from program.parts
+        else:
+            yield part

@@ -1,0 +1,97 @@
+"""What a step may call, beside the functions of signals: inputs, clock, delays, taps."""
+
+from typing import Any
+
+from .cell import Cell
+from .scope import Builder, current_builder
+from .signal import CellNode, Clock, Delay, Function, Input, Signal
+
+
+def input_signal(builder: Builder, name: str, optional: bool = False) -> Input:
+    """The input of that name, one node however often it is asked for."""
+    if name not in builder.inputs:
+        builder.inputs[name] = Input(name, optional)
+    found: Input = builder.inputs[name]
+    found.optional &= optional
+    return found
+
+
+def step_count() -> Signal:
+    """The number of the step as an int32 scalar signal: 1 at the first update."""
+    builder = current_builder("step_count")
+    if builder.clock is None:
+        builder.clock = Clock()
+    clock: Clock = builder.clock
+    return clock
+
+
+def scheduled(value: Any, ahead: int = 0) -> Any:
+    """A hyper-parameter that may be a schedule: the number itself, or its value at this step.
+
+    Schedules are functions of the number of updates made before, so 0 at the first update.
+
+    Args:
+      value: number, array, signal, or function of the count.
+      ahead: how many steps later than this one its value is taken.
+    """
+    if isinstance(value, Signal) or not callable(value):
+        return value
+    schedule = value
+    return Function(lambda t: schedule(t - 1 + ahead), (step_count(),), "schedule")
+
+
+def tap(name: str, signal: Signal) -> Signal:
+    """Makes a signal readable from outside under a name; see `observe`.
+
+    Nothing is computed or stored for a tap that nobody observes.
+
+    Args:
+      name: an identifier.
+      signal: what to read.
+
+    Returns:
+      The signal itself.
+    """
+    current_builder(name).tap(name, signal)
+    return signal
+
+
+def delay(
+    like: Any,
+    start: Any = None,
+    *,
+    name: str | None = None,
+    dtype: Any = None,
+    evaluation: tuple[Any, Any] | None = None,
+) -> Delay:
+    """A unit delay: the value that was written to it at the previous step.
+
+    Close it with `<<`:
+
+        past = delay(g)
+        m = decay * past + (1 - decay) * g
+        past << m
+
+    Args:
+      like: a signal whose shapes it has, or a number for a scalar that starts there. A delay of
+        the `params` input starts at the params; of any other signal, at zeros.
+      start: number at which every entry starts instead, or a function that turns a leaf into
+        what it starts at: a param where the signal is shaped like the params, else zeros. With
+        the attribute `of_tree` it is called once, with all `Leaves`.
+      name: name of the state; default after the transformation around it.
+      dtype: storage dtype; default the signal's, at least float32.
+      evaluation: `(weight, params_weight)` if the method's evaluation weights are
+        `weight * stored + params_weight * params`; see `eval_params`.
+    """
+    return Delay(like, start, dtype, name or "delay", name is not None, evaluation)
+
+
+def stateful(cell: Cell, *args: Signal, name: str | None = None) -> Signal:
+    """A node with a hand-written state; for primitives that no composition expresses.
+
+    Args:
+      cell: its `init` and `update`.
+      *args: the signals that it reads.
+      name: name of its state; default the cell's.
+    """
+    return CellNode(cell, args, name or cell.name, name is not None)
