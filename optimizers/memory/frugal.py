@@ -46,7 +46,7 @@ def scale_by_frugal(
     b2: Any = 0.999,
     eps: Any = 1e-8,
     base: str = "adamw",
-    key: Any = None,
+    key: Any = 0,
     project: Any = None,
     sampler: Any = None,
 ) -> Flow:
@@ -70,7 +70,7 @@ def scale_by_frugal(
         always do.
       b1, b2, eps: of the base rule; see `scale_by_adam`, `scale_by_lion`.
       base: "adamw", "lion" or "sgd" (the plain gradient).
-      key: seed or key of the choices; default 0.
+      key: seed or key of the choices.
       project: leaves to be split: a predicate of a leaf, a tree of booleans, or a function of the
         params; default the matrices.
       sampler: `(key, count, params) -> tree` of indices or bases in place of the random ones of
@@ -85,7 +85,6 @@ def scale_by_frugal(
     check_choice("frugal", "projection", projection, PROJECTIONS)
     check_choice("frugal", "state_free_rule", state_free_rule, STATE_FREE_RULES)
     check_choice("frugal", "base", base, BASES)
-    key = 0 if key is None else key
 
     def rank(size: int) -> int:
         return round(density * size)
@@ -142,7 +141,7 @@ def frugal(
     eps: Any = 1e-8,
     weight_decay: Any = 0.01,
     base: str = "adamw",
-    key: Any = None,
+    key: Any = 0,
     project: Any = None,
     mask: Any = None,
     sampler: Any = None,

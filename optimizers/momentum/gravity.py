@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from ...catalogue import method
 from ...transforms import (
     Flow,
-    FlowError,
     Signal,
     absolute,
     chain,
@@ -32,7 +30,7 @@ from ...transforms import (
 def scale_by_gravity(
     initial_scale: Any = 0.1,
     beta: Any = 0.9,
-    key: int | jax.Array | None = None,
+    key: Any = 0,
     count_start: int = 0,
     sampler: Any = None,
 ) -> Flow:
@@ -57,10 +55,7 @@ def scale_by_gravity(
       which we follow; its PyTorch version counts from 1.
     """
     at_rest = isinstance(initial_scale, int | float) and initial_scale == 0
-    if not at_rest and key is None and sampler is None:
-        raise FlowError("gravity: the random start needs a key=; alpha=0 starts at rest")
-    seed = 0 if key is None else key
-    start = None if at_rest else drawn_start(initial_scale, seed, "gaussian", sampler)
+    start = None if at_rest else drawn_start(initial_scale, key, "gaussian", sampler)
 
     def step(g: Signal) -> Signal:
         n = step_count() + (count_start - 1)
@@ -75,14 +70,13 @@ def scale_by_gravity(
     "Deep Learning",
     arxiv="2101.09192",
     learning_rate=0.1,
-    sample={"key": 0},
 )
 @transformation(alpha=nonnegative, beta=fraction, count_start=count_from_0)
 def gravity(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     alpha: Any = 0.01,
     beta: Any = 0.9,
-    key: int | jax.Array | None = None,
+    key: Any = 0,
     count_start: int = 0,
     sampler: Any = None,
 ) -> Flow:
@@ -93,9 +87,6 @@ def gravity(
         (none at all if that is 0).
       alpha: standard deviation of the first random step; 0 starts at rest.
       beta, key, count_start, sampler: see `scale_by_gravity`.
-
-    Raises:
-      ValueError: if a random start has no key.
 
     Example:
       >>> import jax.numpy as jnp

@@ -528,9 +528,7 @@ def test_gravity_starts_at_the_given_normals():
     )
 
 
-def test_gravity_needs_a_key_for_its_random_start():
-    with pytest.raises(ValueError, match="key"):
-        optimizers.gravity(0.1)
+def test_gravity_starts_at_random():
     params = {"w": jnp.zeros((50, 40)), "b": jnp.zeros((50, 40))}
     state = optimizers.gravity(0.5, alpha=0.1, key=3).init(params)
     v = np.asarray(optax.tree.get(state, "velocity")["w"])

@@ -285,7 +285,7 @@ def _example(context: Context, value: Any) -> Any:
 
 def _start_of(past: Delay, copy: Delay) -> Any:
     if not isinstance(past.like, Signal):
-        return past.like
+        return past.like() if callable(past.like) else past.like
     if callable(past.start):
         raise FlowError(f"state `{past.hint}` starts at values made in init: it cannot be reset")
     if past.start is not None:

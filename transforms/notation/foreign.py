@@ -72,7 +72,8 @@ def _original(init: Any, update: Any) -> Any:
 
 def state_without_arrays(transformation: optax.GradientTransformation) -> Any:
     """The state of a transformation that keeps no array; None for any other."""
-    probe = {"matrix": jnp.zeros((2, 2)), "scalar": jnp.zeros(())}
+    shapes = {"matrix": (2, 2), "scalar": ()}
+    probe = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     try:
         state = jax.eval_shape(transformation.init, probe)
     except Exception:  # whatever it needs of real params, it is safer to call it stateful

@@ -66,7 +66,7 @@ class Shapes:
 
     def _delay(self, node: Delay) -> Any:
         if not isinstance(node.like, Signal):
-            return abstract(scalar_start(node.like, self.context.scalar_dtype))
+            return jax.eval_shape(lambda: scalar_start(node.like, self.context.scalar_dtype))
         like = self.require(node.like, f"delay `{node.hint}`")
         if isinstance(like, Leaves):
             return like.map(lambda leaf: jax.tree.map(_widened, leaf))
@@ -135,6 +135,8 @@ def abstract(leaf: Any) -> Any:
 
 def scalar_start(value: Any, dtype: Any) -> Any:
     """The array at which a scalar delay starts: floats in the precision of the params."""
+    if callable(value):
+        value = value()
     if isinstance(value, bool | int):
         return jnp.asarray(value, jnp.bool_ if isinstance(value, bool) else jnp.int32)
     if isinstance(value, float):

@@ -73,8 +73,9 @@ def delay(
         past << m
 
     Args:
-      like: a signal whose shapes it has, or a number for a scalar that starts there. A delay of
-        the `params` input starts at the params; of any other signal, at zeros.
+      like: a signal whose shapes it has, or a number for a scalar that starts there, or a function
+        without arguments that makes it in `init`. A delay of the `params` input starts at the
+        params; of any other signal, at zeros.
       start: number at which every entry starts instead, or a function that turns a leaf into
         what it starts at: a param where the signal is shaped like the params, else zeros. With
         the attribute `of_tree` it is called once, with all `Leaves`.

@@ -1,12 +1,14 @@
 """Random draws, whose key is part of the state."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
+from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
@@ -16,40 +18,84 @@ Sampler = Callable[[Any, Any, Any], Any]
 """`(key, count, params) -> draws`: count is the number of updates made before."""
 
 
-def as_key(key: Any) -> jax.Array:
-    """Raw key data, as it is kept in states, from a seed, raw data or a typed key."""
-    if isinstance(key, int):
-        return jax.random.key_data(jax.random.key(key))
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return jax.random.key_data(key)
-    return jnp.asarray(key, jnp.uint32)
+def typed_key(key: Any) -> Any:
+    """A typed key, from a seed, raw data or a typed key; nothing may be made of it while building.
+
+    Args:
+      key: an integer of any kind, key data as in states (32-bit integers), or a typed key of any
+        implementation.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return key
+    if _is_seed(key):
+        return jax.random.key(key)
+    return jax.random.wrap_key_data(jax.lax.bitcast_convert_type(jnp.asarray(key), jnp.uint32))
+
+
+def _is_seed(key: Any) -> bool:
+    if isinstance(key, bool):
+        return False
+    return isinstance(key, int) or (_is_integer(key) and key.ndim == 0)
+
+
+def _is_integer(key: Any) -> bool:
+    return hasattr(key, "dtype") and bool(jnp.issubdtype(key.dtype, jnp.integer))
+
+
+def check_key(key: Any) -> None:
+    """Raises FlowError for what is neither a seed nor one key."""
+    is_key = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    is_data = _is_integer(key) and key.ndim == 1
+    if not (_is_seed(key) or is_data or (is_key and key.ndim == 0)):
+        raise FlowError(
+            f"key={key!r} must be a seed (an integer), jax.random.key(seed), or the data of one key"
+        )
+
+
+def _key_bits(key: Any) -> Any:
+    """What states hold of a key: its data as signed integers.
+
+    Wrappers that blend two states by arithmetic, as `optax.contrib.sam`, leave signed integers what
+    they are, and turn unsigned ones into others.
+    """
+    return jax.lax.bitcast_convert_type(jax.random.key_data(typed_key(key)), jnp.int32)
 
 
 def random_key(key: Any) -> Signal:
     """A signal that is a fresh key at every step; the key it is derived from is in the state.
 
+    The key is made in `init`: building a transformation touches no device.
+
     Args:
-      key: seed, raw key or typed key; a signal is a fresh key already.
+      key: seed, key data or typed key; a signal is a fresh key already.
     """
     if isinstance(key, Signal):
         return key
-    root = delay(as_key(key), name="key")
+    check_key(key)
+    is_typed = jnp.issubdtype(getattr(key, "dtype", jnp.int32), jax.dtypes.prng_key)
+    impl = jax.random.key_impl(key) if is_typed else None
+    root = delay(partial(_key_bits, key), name="key")
     root << root
-    return lift_tree(_fold_in, "fold_in", context=True, out=_same_key)(root, step_count())
+
+    def fold_in(context: Context, bits: Any, _: Any) -> Any:
+        return jax.random.fold_in(_from_bits(bits, impl), context.step - 1)
+
+    def out(context: Context, bits: Any, _: Any) -> Any:
+        return jax.eval_shape(partial(_from_bits, impl=impl), bits)
+
+    return lift_tree(fold_in, "fold_in", context=True, out=out)(root, step_count())
+
+
+def _from_bits(bits: Any, impl: Any) -> Any:
+    data = jax.lax.bitcast_convert_type(bits, jnp.uint32)
+    return jax.random.wrap_key_data(data, impl=impl)
 
 
 def fold_key(key: Signal, number: int) -> Signal:
     """Another fresh key, for a second kind of draws from one key in the state."""
     folded = lift_tree(lambda k: jax.random.fold_in(k, number), "fold_key", out=0)
     return folded(key)
-
-
-def _fold_in(context: Context, root: Any, _: Any) -> Any:
-    return jax.random.fold_in(root, context.step - 1)
-
-
-def _same_key(context: Context, root: Any, _: Any) -> Any:
-    return root
 
 
 def rademacher(key: Any, shape: Any, dtype: Any) -> Any:
@@ -81,7 +127,7 @@ def draw_leaves(
 
     Args:
       like: a tree signal.
-      key: seed, raw key or typed key, kept in the state; or a `random_key` signal.
+      key: seed, key data or typed key, kept in the state; or a `random_key` signal.
       draw: `(key, leaf) -> array`, of which only shape and dtype of the leaf are to be used.
       sampler: `(key, count, params) -> tree` in place of `draw`.
       name: what the node is called.
@@ -97,8 +143,7 @@ def draw_leaves(
         return tree.map(lambda leaf: draw(next(keys), leaf))
 
     def out(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
-        example = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)[0])
-        return tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), example))
+        return tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), fresh))
 
     lifted = lift_tree(drawn, name, context=True, out=out)
     fresh = key if isinstance(key, Signal) else random_key(key)
@@ -125,7 +170,7 @@ def draw_like(
 
     Args:
       like: a tree signal.
-      key: seed, raw key or typed key, kept in the state; or a `random_key` signal.
+      key: seed, key data or typed key, kept in the state; or a `random_key` signal.
       distribution: "rademacher" or "gaussian".
       sampler: `(key, count, params) -> tree` in place of the distribution.
     """
@@ -144,7 +189,7 @@ def draw_scalar(
     """A scalar signal drawn anew at every step, one for the whole tree.
 
     Args:
-      key: seed, raw key or typed key; kept in the state.
+      key: seed, key data or typed key; kept in the state.
       distribution: `(key, shape, dtype) -> draw`: `gaussian`, `rademacher` or `exponential`.
       sampler: `(key, count, params) -> scalar` in place of the distribution.
     """
@@ -166,14 +211,15 @@ def drawn_start(
 
     Args:
       scale: multiplier of the draws.
-      key: seed, raw key or typed key.
+      key: seed, key data or typed key.
       distribution: "rademacher" or "gaussian".
       sampler: `(key, count, params) -> tree` in place of the distribution; count is 0.
     """
     draw = DISTRIBUTIONS[distribution]
+    check_key(key)
 
     def start(like: Leaves) -> Leaves:
-        fresh = as_key(key)
+        fresh = typed_key(key)
         if sampler is not None and len(like):
             given = Leaves.up_to(like.treedef, sampler(fresh, 0, like.tree()))
             drawn = like.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)

@@ -40,7 +40,7 @@ def scale_by_sania(
     eps_mode: str = "max",
     f_star: Any = 0.0,
     num_samples: int = 1,
-    key: Any = None,
+    key: Any = 0,
     sampler: Any = None,
 ) -> Flow:
     """A preconditioned gradient with the Polyak step of the quadratic model.
@@ -64,7 +64,7 @@ def scale_by_sania(
       eps_mode: "max" takes max(B, eps) before the root, "add" adds eps after it.
       f_star: the least possible loss of a batch; a smaller loss counts as f_star.
       num_samples: probes of the Hessian diagonal.
-      key: seed or key of these probes; None is 0.
+      key: seed or key of these probes.
       sampler: `(key, count, params) -> tree` of probes.
 
     References:
@@ -73,7 +73,7 @@ def scale_by_sania(
       eps_mode="add" is the form of the NumPy ones.
     """
     check_choice("sania", "preconditioner", preconditioner, PRECONDITIONERS)
-    curvature = hutchinson(0 if key is None else key, num_samples, sampler=sampler)
+    curvature = hutchinson(key, num_samples, sampler=sampler)
 
     def diagonal(g: Signal) -> Signal:
         if preconditioner == "adagrad_sq":
@@ -108,7 +108,7 @@ def sania(
     eps_mode: str = "max",
     f_star: Any = 0.0,
     num_samples: int = 1,
-    key: Any = None,
+    key: Any = 0,
     mask: Any = None,
     sampler: Any = None,
 ) -> Flow:
