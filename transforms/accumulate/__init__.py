@@ -5,6 +5,7 @@ from .ema import debias, ema, interpolated_momentum, mean_of_finite, one_minus_p
 from .extrapolation import extrapolate
 from .factored import scale_by_factored_rms
 from .freeze import freeze_first
+from .initial import initial_params
 from .inner_momentum import pull_back_momentum
 from .last_values import last_values
 from .maxima import decayed_max
@@ -14,6 +15,7 @@ from .priority_buffer import mean_of_buffer
 from .rectification import Rectification, radam_rectification
 from .slow_weights import back_to_slow_weights
 from .staleness import delay_gradients
+from .sums import running_sum
 from .variance_reduction import mars_correction
 from .window import ring_slot, window, write_slot
 
@@ -30,6 +32,7 @@ __all__ = [
     "ema",
     "extrapolate",
     "freeze_first",
+    "initial_params",
     "interpolated_momentum",
     "last_values",
     "mars_correction",
@@ -42,6 +45,7 @@ __all__ = [
     "radam_rectification",
     "ring_slot",
     "running_max",
+    "running_sum",
     "scale_by_factored_rms",
     "trace",
     "window",

@@ -3,9 +3,11 @@
 from .cross_group import Cross
 from .factor_pairs import Pairs, partner_leaves, solve_gram
 from .factors import (
+    all_finite_or,
     blend_identity,
     damped,
     eigenbasis,
+    eigenvectors,
     factor_average,
     finite_or,
     finite_or_plain,
@@ -69,10 +71,12 @@ __all__ = [
     "Pairs",
     "Roots",
     "across_devices",
+    "all_finite_or",
     "blend_identity",
     "bounded_or_zero",
     "damped",
     "eigenbasis",
+    "eigenvectors",
     "eigh_root",
     "factor_average",
     "failed_roots",

@@ -8,12 +8,16 @@ import jax.numpy as jnp
 from ..curvature.safeguards import all_finite
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import lift, reduce_leaves
+from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
+from ..notation.sharding import replicated
+from ..notation.sides import by_side
 from ..notation.signal import Signal
-from ..notation.steps import delay, tap
-from .grouped import per_matrix
+from ..notation.steps import delay, step_count, tap
+from ..notation.values import Leaves
+from .grouped import per_matrix, solve_grouped
 
 
+@by_side
 def identity_like(matrix: Any) -> Any:
     """Identity matrices in the shape of `matrix`; the start of a delay of factors."""
     return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape) + 0
@@ -44,7 +48,9 @@ def factor_average(decay: Any) -> Flow:
     return flow(step)
 
 
-second_moment = lift(lambda rows: _gram(rows, 1 / max(rows.shape[-2], 1)), "second_moment")
+second_moment = lift_elementwise(
+    lambda rows: _gram(rows, 1 / max(rows.shape[-2], 1)), "second_moment"
+)
 """A^T A / N: the mean over the rows of their outer products."""
 
 mean_loss_moment = lift(lambda rows: _gram(rows, rows.shape[-2]), "mean_loss_moment")
@@ -70,7 +76,7 @@ def _damped(matrix: Any, damping: Any) -> Any:
     return matrix + damping * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
 
 
-damped = lift(_damped, "damped")
+damped = lift_elementwise(_damped, "damped")
 """S + damping I."""
 
 
@@ -83,20 +89,84 @@ eigenbasis = per_matrix(_eigenbasis, "eigenbasis")
 """The pair of eigenvalues and eigenvectors (columns) of every symmetric matrix."""
 
 
+@transformation()
+def eigenvectors(warm_start: bool = True) -> Flow:
+    """The eigenvectors of every symmetric matrix, as the columns of an orthogonal one.
+
+    At the first run they are computed. With `warm_start`, each later run is one step of orthogonal
+    iteration from those before, a matrix product and a QR decomposition:
+
+        Q_t = QR(M_t Q_{t-1})
+
+    with the columns decomposed in the order of their Rayleigh quotients, largest first, and put
+    back in their places. So what is kept per direction, a second moment in the eigenbasis say,
+    stays with its direction. Differentiation takes the vectors for constants. A matrix that is not
+    finite leaves the vectors as they were.
+
+    Args:
+      warm_start: go on from the last vectors; otherwise all are computed anew.
+
+    References:
+      Vyas et al. 2024, SOAP: Improving and Stabilizing Shampoo using Adam (arXiv 2409.11321),
+      Algorithm 4.
+    """
+
+    def step(matrices: Signal) -> Signal:
+        past = delay(matrices)
+        anew = step_count() == 1 if warm_start else True
+        return past << finite_or(_tracked(matrices, past, anew), past)
+
+    return flow(step)
+
+
+def _track(matrices: Leaves, past: Leaves, anew: Any) -> Leaves:
+    def solve(kind: Any, batch: Any, basis: Any) -> Any:
+        return jax.lax.cond(anew, _solved, _iterated, batch, basis)
+
+    arrays, structure = jax.tree.flatten(jax.lax.stop_gradient(matrices))
+    batches, bases = (
+        [replicated(x).reshape(-1, *x.shape[-2:]) for x in side]
+        for side in (arrays, jax.tree.leaves(jax.lax.stop_gradient(past)))
+    )
+    kinds = [(x.shape[-1], x.dtype) for x in batches]
+    found = solve_grouped(solve, kinds, batches, bases)
+    shaped = [x.reshape(like.shape) for x, like in zip(found, arrays, strict=True)]
+    return jax.tree.unflatten(structure, shaped)
+
+
+def _solved(matrices: Any, _: Any) -> Any:
+    return jnp.linalg.eigh(matrices)[1]
+
+
+def _iterated(matrices: Any, basis: Any) -> Any:
+    moved = jnp.matmul(matrices, basis, precision="highest")
+    quotients = jnp.sum((basis.conj() * moved).real, axis=-2, keepdims=True)
+    order = jnp.argsort(-quotients, axis=-1)
+    vectors, upper = jnp.linalg.qr(jnp.take_along_axis(moved, order, axis=-1))
+    # With a positive diagonal, every column goes on in the direction that it had.
+    vectors = vectors * jnp.where(jnp.diagonal(upper, axis1=-2, axis2=-1) < 0, -1, 1)[..., None, :]
+    return jnp.take_along_axis(vectors, jnp.argsort(order, axis=-1), axis=-1)
+
+
+_tracked = lift_tree(_track, "eigenvectors", out=0)
+
+
 def _is_finite(x: Any) -> Any:
     return jnp.all(jnp.isfinite(x), axis=(-2, -1), keepdims=True)
 
 
-def _finite_or(x: Any, other: Any) -> Any:
-    if hasattr(x, "dtype"):
-        return jnp.where(_is_finite(x), x, other)
+finite_or = lift_elementwise(lambda x, other: jnp.where(_is_finite(x), x, other), "finite_or")
+"""Each matrix where all of its entries are finite, else the other."""
+
+
+def _all_finite_or(x: Any, other: Any) -> Any:
     parts = [jnp.all(jnp.isfinite(part)) for part in jax.tree.leaves(x)]
     finite = jnp.all(jnp.stack(parts))
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), x, other)
 
 
-finite_or = lift(_finite_or, "finite_or")
-"""Each matrix where all of its entries are finite, else the other; tuples stand or fall as one."""
+all_finite_or = lift(_all_finite_or, "all_finite_or")
+"""The leaf where all entries of all of its sides are finite, else the other."""
 
 count_not_finite = reduce_leaves(
     lambda x: jnp.sum(~_is_finite(x), dtype=jnp.finfo(x.dtype).dtype), "count_not_finite"
@@ -123,7 +193,7 @@ def _rank_one_inverse(inverse: Any, u: Any, old: Any = 1.0, new: Any = 1.0) -> A
     return (inverse - new * moved * turned / (old + new * (u[..., None, :] @ moved))) / old
 
 
-rank_one_inverse = lift(_rank_one_inverse, "rank_one_inverse")
+rank_one_inverse = lift_elementwise(_rank_one_inverse, "rank_one_inverse")
 """Sherman-Morrison: the inverse of `old S + new u u^T` from J = S^{-1}, symmetric."""
 
 
@@ -131,5 +201,5 @@ def _blend_identity(matrix: Any, weight: Any) -> Any:
     return weight * matrix + (1 - weight) * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
 
 
-blend_identity = lift(_blend_identity, "blend_identity")
+blend_identity = lift_elementwise(_blend_identity, "blend_identity")
 """weight M + (1 - weight) I."""

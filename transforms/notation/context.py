@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .values import Leaves, fit_scalar, is_missing, is_strong_scalar
@@ -72,7 +73,8 @@ class Fitter:
         """The row with its scalars converted."""
         if not self.loose:
             return row
-        dtypes = tuple(row[i].dtype for i in self.trees if hasattr(row[i], "dtype"))
+        leaves = jax.tree.leaves([row[i] for i in self.trees])
+        dtypes = tuple(leaf.dtype for leaf in leaves if hasattr(leaf, "dtype"))
         if not dtypes:
             return row
         if dtypes not in self.converted:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import FlowError
+from .sides import by_side, matrix_product, transposed
 from .signal import Function, Signal, leafwise
 from .values import MISSING, Leaves, is_missing
 
@@ -41,6 +42,16 @@ def lift(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signa
 
     lifted.receive = lifted  # type: ignore[attr-defined]
     return lifted
+
+
+def lift_elementwise(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signal]:
+    """As `lift`, for a function that treats the sides of a leaf alike: see `pair`.
+
+    Args:
+      fn: function of arrays, one per signal.
+      name: what the node is called; default the function's name.
+    """
+    return lift(by_side(fn), name)
 
 
 def lift_tree(
@@ -87,35 +98,44 @@ def _zero_safe(numerator: Any, denominator: Any) -> Any:
     return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
 
 
-square = lift(_square, "square")
-sqrt = lift(jnp.sqrt, "sqrt")
-sign = lift(_sign, "sign")
-exp = lift(jnp.exp, "exp")
-log = lift(jnp.log, "log")
-tanh = lift(jnp.tanh, "tanh")
-sigmoid = lift(jax.nn.sigmoid, "sigmoid")
-absolute = lift(operator.abs, "abs")
+def _float_function(fn: Callable[[Any], Any], name: str) -> Callable[..., Signal]:
+    # Of an integer, such as the step count, jax takes the float32 root even in a float64 run.
+    def floated(x: Any) -> Any:
+        return fn(x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else x * jnp.ones(()))
+
+    return lift_elementwise(floated, name)
+
+
+square = lift_elementwise(_square, "square")
+sqrt = _float_function(jnp.sqrt, "sqrt")
+cbrt = _float_function(jnp.cbrt, "cbrt")
+sign = lift_elementwise(_sign, "sign")
+exp = _float_function(jnp.exp, "exp")
+log = _float_function(jnp.log, "log")
+tanh = _float_function(jnp.tanh, "tanh")
+sigmoid = _float_function(jax.nn.sigmoid, "sigmoid")
+absolute = lift_elementwise(operator.abs, "abs")
 
 
 def _softplus(x: Any, beta: Any = 1.0) -> Any:
     return jnp.where(beta * x > 20, x, jax.nn.softplus(beta * x) / beta)
 
 
-softplus = lift(_softplus, "softplus")
+softplus = lift_elementwise(_softplus, "softplus")
 """`log(1 + exp(beta x)) / beta`, and x itself where beta x > 20, as torch has it."""
-maximum = lift(jnp.maximum, "maximum")
-minimum = lift(jnp.minimum, "minimum")
-where = lift(jnp.where, "where")
-clip = lift(jnp.clip, "clip")
+maximum = lift_elementwise(jnp.maximum, "maximum")
+minimum = lift_elementwise(jnp.minimum, "minimum")
+where = lift_elementwise(jnp.where, "where")
+clip = lift_elementwise(jnp.clip, "clip")
 
-isfinite = lift(jnp.isfinite, "isfinite")
-zeros_like = lift(jnp.zeros_like, "zeros_like")
-ones_like = lift(jnp.ones_like, "ones_like")
-transpose = lift(lambda x: jnp.swapaxes(x, -1, -2), "transpose")
-matmul = lift(operator.matmul, "matmul")
-divide_or_zero = lift(_zero_safe, "divide_or_zero")
+isfinite = lift_elementwise(jnp.isfinite, "isfinite")
+zeros_like = lift_elementwise(jnp.zeros_like, "zeros_like")
+ones_like = lift_elementwise(jnp.ones_like, "ones_like")
+transpose = lift_elementwise(transposed, "transpose")
+matmul = lift_elementwise(matrix_product, "matmul")
+divide_or_zero = lift_elementwise(_zero_safe, "divide_or_zero")
 """`a / b`, and 0 where b is 0."""
-safe_sqrt = lift(lambda x: _root(x), "sqrt")
+safe_sqrt = lift_elementwise(lambda x: _root(x), "sqrt")
 """The square root with the derivative 0 at 0."""
 
 
@@ -152,14 +172,25 @@ def _max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return jnp.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else -jnp.inf)
 
 
-leaf_sum = lift(_sum, "leaf_sum")
-leaf_mean = lift(_mean, "leaf_mean")
-leaf_norm = lift(_norm, "leaf_norm")
+leaf_sum = lift_elementwise(_sum, "leaf_sum")
+leaf_mean = lift_elementwise(_mean, "leaf_mean")
+leaf_norm = lift_elementwise(_norm, "leaf_norm")
 """Euclidean norm of each leaf, or along `axis=`."""
-leaf_rms = lift(lambda x: _root(_mean(_square(x))), "leaf_rms")
-leaf_dot = lift(_dot, "leaf_dot")
-leaf_max = lift(_max, "leaf_max")
-leaf_size = lift(lambda x: jnp.asarray(x.size, _float_of(x)), "leaf_size")
+leaf_rms = lift_elementwise(lambda x: _root(_mean(_square(x))), "leaf_rms")
+leaf_dot = lift_elementwise(_dot, "leaf_dot")
+leaf_max = lift_elementwise(_max, "leaf_max")
+
+
+def _size(x: Any, axis: int | None = None) -> Any:
+    if axis is None:
+        return jnp.asarray(x.size, _float_of(x))
+    if not -x.ndim <= axis < x.ndim:
+        raise FlowError(f"leaf_size: a leaf of shape {x.shape} has no axis {axis}")
+    return jnp.asarray(x.shape[axis], _float_of(x))
+
+
+leaf_size = lift_elementwise(_size, "leaf_size")
+"""The number of entries of each leaf, or its length along `axis=`."""
 
 
 def _agree(x: Any, y: Any) -> Any:
@@ -169,6 +200,20 @@ def _agree(x: Any, y: Any) -> Any:
 
 signs_agree = lift(_agree, "signs_agree")
 """True at the entries that have the same sign (complex: less than a right angle between them)."""
+
+
+def pair(*sides: Signal) -> Signal:
+    """One signal of several, such as the two factors of a matrix: its leaves are tuples.
+
+    Arithmetic, the functions of this page, `delay`, `ema` and all that is made of them treat every
+    side alike; `signal[0]` and `signal[1]` are the sides. So Shampoo's two factors are
+
+        factors = pair(G @ G.T, G.T @ G) >> running_sum()
+
+    Args:
+      *sides: signals with the same leaves, of any shapes.
+    """
+    return lift(lambda *arrays: arrays, "pair")(*sides)
 
 
 def _total(parts: list[Any]) -> Any:
@@ -190,7 +235,7 @@ def reduce_leaves(per_leaf: Callable[..., Any], name: str) -> Callable[..., Sign
     """
 
     def reduced(*trees: Leaves) -> Any:
-        return _total(trees[0].map(per_leaf, *trees[1:]).present())
+        return _total(jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values))
 
     return lift_tree(reduced, name, out="scalar")
 

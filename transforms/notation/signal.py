@@ -14,6 +14,7 @@ from .cell import Cell, foreign_cell
 from .errors import FlowError
 from .foreign import owner_of
 from .scope import Builder, Scope, current_builder
+from .sides import by_side, matrix_product, transposed
 
 _HERE = str(Path(__file__).parent)
 _order = itertools.count()
@@ -77,75 +78,86 @@ class Signal:
         return leafwise(lambda leaf: leaf[item], f"[{item}]", self)
 
     def __add__(self, other: Any) -> "Signal":
-        return leafwise(operator.add, "+", self, other)
+        return elementwise(operator.add, "+", self, other)
 
     def __radd__(self, other: Any) -> "Signal":
-        return leafwise(operator.add, "+", other, self)
+        return elementwise(operator.add, "+", other, self)
 
     def __sub__(self, other: Any) -> "Signal":
-        return leafwise(operator.sub, "-", self, other)
+        return elementwise(operator.sub, "-", self, other)
 
     def __rsub__(self, other: Any) -> "Signal":
-        return leafwise(operator.sub, "-", other, self)
+        return elementwise(operator.sub, "-", other, self)
 
     def __mul__(self, other: Any) -> "Signal":
-        return leafwise(operator.mul, "*", self, other)
+        return elementwise(operator.mul, "*", self, other)
 
     def __rmul__(self, other: Any) -> "Signal":
-        return leafwise(operator.mul, "*", other, self)
+        return elementwise(operator.mul, "*", other, self)
 
     def __truediv__(self, other: Any) -> "Signal":
-        return leafwise(_quotient, "/", self, other)
+        return elementwise(_quotient, "/", self, other)
 
     def __rtruediv__(self, other: Any) -> "Signal":
-        return leafwise(_quotient, "/", other, self)
+        return elementwise(_quotient, "/", other, self)
 
     def __floordiv__(self, other: Any) -> "Signal":
-        return leafwise(operator.floordiv, "//", self, other)
+        return elementwise(operator.floordiv, "//", self, other)
 
     def __mod__(self, other: Any) -> "Signal":
-        return leafwise(operator.mod, "%", self, other)
+        return elementwise(operator.mod, "%", self, other)
 
     def __pow__(self, other: Any) -> "Signal":
-        return leafwise(operator.pow, "**", self, other)
+        return elementwise(operator.pow, "**", self, other)
 
     def __rpow__(self, other: Any) -> "Signal":
-        return leafwise(operator.pow, "**", other, self)
+        return elementwise(operator.pow, "**", other, self)
 
     def __neg__(self) -> "Signal":
-        return leafwise(operator.neg, "negate", self)
+        return elementwise(operator.neg, "negate", self)
 
     def __abs__(self) -> "Signal":
-        return leafwise(operator.abs, "abs", self)
+        return elementwise(operator.abs, "abs", self)
 
     def __lt__(self, other: Any) -> "Signal":
-        return leafwise(operator.lt, "<", self, other)
+        return elementwise(operator.lt, "<", self, other)
 
     def __le__(self, other: Any) -> "Signal":
-        return leafwise(operator.le, "<=", self, other)
+        return elementwise(operator.le, "<=", self, other)
 
     def __gt__(self, other: Any) -> "Signal":
-        return leafwise(operator.gt, ">", self, other)
+        return elementwise(operator.gt, ">", self, other)
 
     def __ge__(self, other: Any) -> "Signal":
-        return leafwise(operator.ge, ">=", self, other)
+        return elementwise(operator.ge, ">=", self, other)
 
     def __eq__(self, other: Any) -> "Signal":  # type: ignore[override]
-        return leafwise(operator.eq, "==", self, other)
+        return elementwise(operator.eq, "==", self, other)
 
     def __ne__(self, other: Any) -> "Signal":  # type: ignore[override]
-        return leafwise(operator.ne, "!=", self, other)
+        return elementwise(operator.ne, "!=", self, other)
 
     __hash__ = object.__hash__
 
+    def __matmul__(self, other: Any) -> "Signal":
+        return elementwise(matrix_product, "@", self, other)
+
+    def __rmatmul__(self, other: Any) -> "Signal":
+        return elementwise(matrix_product, "@", other, self)
+
+    @property
+    def T(self) -> "Signal":  # noqa: N802
+        """The transposed matrices: the last two axes of every leaf change places."""
+        return elementwise(transposed, "T", self)
+
     def __and__(self, other: Any) -> "Signal":
-        return leafwise(operator.and_, "and", self, other)
+        return elementwise(operator.and_, "and", self, other)
 
     def __or__(self, other: Any) -> "Signal":
-        return leafwise(operator.or_, "or", self, other)
+        return elementwise(operator.or_, "or", self, other)
 
     def __invert__(self) -> "Signal":
-        return leafwise(operator.invert, "not", self)
+        return elementwise(operator.invert, "not", self)
 
     def __repr__(self) -> str:
         return f"<signal {self.label} at {self.site}>"
@@ -299,6 +311,11 @@ def _is_integer(value: Any) -> bool:
 def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
     """A node that applies `fn` leaf by leaf."""
     return Function(fn, args, label)
+
+
+def elementwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
+    """A node that applies `fn` leaf by leaf, and side by side where a leaf has several."""
+    return leafwise(by_side(fn), label, *args)
 
 
 def _user_site() -> str:

@@ -27,20 +27,18 @@ from ....transforms import (
     mean_loss_moment,
     named,
     nonnegative,
+    pair,
     per_layer,
     positive_inverse,
-    sandwich,
     scale_by_learning_rate,
     second_moment,
     starting_at,
     trace,
     transformation,
-    transpose,
     where,
 )
 
 SMALLEST_EIGENVALUE = 1e-10
-pair = lift(lambda a, b: (a, b), "pair")
 
 
 @transformation(damping=nonnegative, damping_a=None, damping_b=None, inverse_interval=count_from_1)
@@ -105,13 +103,9 @@ def scale_by_k_fac(
     lambda_a = damping if damping_a is None else damping_a
     lambda_b = damping if damping_b is None else damping_b
 
-    def input_factor(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
-        a, _ = layer_rows(g, layer_inputs, layer_cotangents, layers)
-        return second_moment(a) >> factor_average(stat_decay)
-
-    def output_factor(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
-        _, d = layer_rows(g, layer_inputs, layer_cotangents, layers)
-        return mean_loss_moment(d) >> factor_average(stat_decay)
+    def factors(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
+        a, d = layer_rows(g, layer_inputs, layer_cotangents, layers)
+        return pair(second_moment(a), mean_loss_moment(d)) >> factor_average(stat_decay)
 
     def inverses(S: Signal) -> Signal:
         sides = ((S[0], lambda_a), (S[1], lambda_b))
@@ -119,14 +113,13 @@ def scale_by_k_fac(
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
         G = layer_matrices(g, layer_inputs, layers)
-        SA = g >> named("input_factors", every(update_interval, flow(input_factor)))
-        SG = g >> named("output_factors", every(update_interval, flow(output_factor)))
+        S = g >> named("factors", every(update_interval, flow(factors)))
         if eigen:
-            Q = pair(SA, SG) >> named("eigenbases", every(refresh, flow(eigenbasis)))
+            Q = S >> named("eigenbases", every(refresh, flow(eigenbasis)))
             X = _in_eigenbases(G, Q[0], Q[1], per_layer(damping, G))
         else:
-            inv = pair(SA, SG) >> named("inverses", every(refresh, flow(inverses)))
-            X = sandwich(inv[0], G, inv[1])
+            inv = S >> named("inverses", every(refresh, flow(inverses)))
+            X = inv[0] @ G @ inv[1]
         return join_layers(finite_or_plain(X, G), g, layers)
 
     return flow(step)
@@ -136,7 +129,7 @@ def _in_eigenbases(G: Signal, input_basis: Signal, output_basis: Signal, damping
     a, QA = _above(input_basis[0]), input_basis[1]
     g, QG = _above(output_basis[0]), output_basis[1]
     scale = lift(lambda a, g: a[..., :, None] * g[..., None, :], "outer")(a, g) + damping
-    return sandwich(QA, sandwich(transpose(QA), G, QG) / scale, transpose(QG))
+    return QA @ ((QA.T @ G @ QG) / scale) @ QG.T
 
 
 def _above(eigenvalues: Signal) -> Signal:

@@ -29,11 +29,11 @@ from ....transforms import (
     layer_matrices,
     layer_means,
     layer_norms,
-    lift,
+    lift_elementwise,
     named,
+    pair,
     positive,
     rank_one_inverse,
-    sandwich,
     scale_by_learning_rate,
     step_count,
     tap,
@@ -45,10 +45,9 @@ from ....transforms import (
 
 VARIANTS = ("official", "paper", "sherman_morrison")
 
-pair = lift(lambda a, b: (a, b), "pair")
-outer = lift(lambda u: u[..., :, None] * u[..., None, :], "outer")
-largest = lift(lambda m: jnp.max(jnp.abs(m), axis=(-2, -1), keepdims=True), "largest")
-identity = lift(identity_like, "identity")
+outer = lift_elementwise(lambda u: u[..., :, None] * u[..., None, :], "outer")
+largest = lift_elementwise(lambda m: jnp.max(jnp.abs(m), axis=(-2, -1), keepdims=True), "largest")
+identity = lift_elementwise(identity_like, "identity")
 
 
 @transformation(
@@ -119,24 +118,22 @@ def scale_by_mkor(
 
     def refresh(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
         means = layer_means(g, layer_inputs, layer_cotangents, layers, clip_value, first_order)
-        a, d = (across_devices(mean, axis_name) for mean in means)
-        inverses = delay(pair(outer(a), outer(d)), _identities, name="inverses")
-        JA, JG = inverses[0], inverses[1]
-        new: tuple[Signal, ...]
+        u = pair(*(across_devices(mean, axis_name) for mean in means))
+        J = delay(outer(u), identity_like, name="inverses")
         if variant == "official":
-            new = _reset_rule(JA, JG, a, d)
+            new = _reset_rule(J, u)
         else:
             rule = {"paper": _paper_rule, "sherman_morrison": _exact_rule}[variant]
-            bounds = (stabilization_threshold, stabilization_factor)
-            new = tuple(rule(_stabilised(J, *bounds), u, gamma) for J, u in ((JA, a), (JG, d)))
-        tap("statistics_are_finite", all_finite(*new))
-        return inverses << pair(*(finite_or(n, J) for n, J in zip(new, (JA, JG), strict=True)))
+            new = rule(_stabilised(J, stabilization_threshold, stabilization_factor), u, gamma)
+        tap("statistics_are_finite", all_finite(new))
+        return J << finite_or(new, J)
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
-        due = lift(lambda t: ((t - 1) % update_interval == 0) | (t <= warmup_steps), "due")
         G = layer_matrices(g, layer_inputs, layers, first_order)
-        J = when(due(step_count()), named("inverses", flow(refresh)), g)
-        X = sandwich(J[0], G, J[1])
+        t = step_count()
+        due = ((t - 1) % update_interval == 0) | (t <= warmup_steps)
+        J = when(due, named("inverses", flow(refresh)), g)
+        X = J[0] @ G @ J[1]
         size = layer_norms(X, g, layers)
         scale = layer_norms(G, g, layers) / where(size == 0, 1.0, size)
         X = where(size == 0, G, X * scale)
@@ -145,21 +142,15 @@ def scale_by_mkor(
     return flow(step)
 
 
-def _identities(zeros: tuple[Any, Any]) -> tuple[Any, Any]:
-    return identity_like(zeros[0]), identity_like(zeros[1])
-
-
-def _reset_rule(JA: Signal, JG: Signal, a: Signal, d: Signal) -> tuple[Signal, Signal]:
-    reset_a = delay(largest(JA) > 0, True, name="reset_inputs")
-    reset_d = delay(largest(JG) > 0, True, name="reset_outputs")
-    new_a = where(reset_a, identity(JA), rank_one_inverse(blend_identity(JA, 0.95), a))
+def _reset_rule(J: Signal, u: Signal) -> Signal:
+    marked = delay(largest(J) > 0, True, name="reset")
+    shrunk = rank_one_inverse(blend_identity(J, 0.95), u)
+    new_a = where(marked[0], identity(J[0]), shrunk[0])
     over_a = largest(new_a) > 2
-    reset_now = reset_d | over_a
-    new_d = where(reset_now, identity(JG), rank_one_inverse(blend_identity(JG, 0.95), d))
+    new_d = where(marked[1] | over_a, identity(J[1]), shrunk[1])
     over_d = largest(new_d) > 2
-    reset_a << (over_a | over_d)
-    reset_d << over_d
-    return new_a, new_d
+    marked << pair(over_a | over_d, over_d)
+    return pair(new_a, new_d)
 
 
 def _stabilised(J: Signal, threshold: Any, zeta: Any) -> Signal:
@@ -172,7 +163,7 @@ def _paper_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
         weight = gamma**2 * (1 + gamma * (1 - gamma) * (u[..., None, :] @ moved))
         return gamma * J + (1 - gamma) / weight * moved * jnp.swapaxes(moved, -1, -2)
 
-    return lift(added, "rank_one_addition")(J, u)
+    return lift_elementwise(added, "rank_one_addition")(J, u)
 
 
 def _exact_rule(J: Signal, u: Signal, gamma: Any) -> Signal:

@@ -13,22 +13,22 @@ from ....transforms import (
     Signal,
     add_decayed_weights,
     all_finite,
+    all_finite_or,
     chain,
     count_from_0,
     decay_rate,
     delay,
     every,
-    finite_or,
     finite_or_plain,
     flow,
     join_layers,
     layer_matrices,
     layer_rows,
     lift,
-    matmul,
     maximum,
     named,
     nonnegative,
+    pair,
     scale_by_learning_rate,
     starting_at,
     step_count,
@@ -37,8 +37,6 @@ from ....transforms import (
     trace,
     transformation,
 )
-
-pair = lift(lambda a, b: (a, b), "pair")
 
 
 @transformation(damping=nonnegative, alpha1=decay_rate, lr_cov=None)
@@ -108,10 +106,10 @@ def scale_by_singd(
         mC = alpha1 * momenta[1] + half * (tr(HK) * HC + damping * tr(KK) * CC - IC)
         rate = lift(lambda run: rate_at((run - 1) * update_interval), "lr_cov")(step_count())
         bK, bC = (rate / maximum(1.0, _largest(m)) if normalize_lr_cov else rate for m in (mK, mC))
-        moved = pair(K - bK * matmul(K, mK), C - bC * matmul(C, mC))
+        moved = pair(K - bK * K @ mK, C - bC * C @ mC)
         tap("statistics_are_finite", all_finite(moved))
-        momenta << finite_or(pair(mK, mC), momenta)
-        return factors << finite_or(moved, factors)
+        momenta << all_finite_or(pair(mK, mC), momenta)
+        return factors << all_finite_or(moved, factors)
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
         G = layer_matrices(g, layer_inputs, layers)
@@ -133,9 +131,8 @@ def _identity(structure: Any) -> Any:
     return lift(lambda rows: structure.identity(rows.shape[-1], rows), "identity")
 
 
-def _identities(zeros: tuple[Any, Any]) -> tuple[Any, Any]:
-    first, second = (type(x).identity(x.dense().shape[-1], x.dense()) for x in zeros)
-    return first, second
+def _identities(zeros: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(type(x).identity(x.dense().shape[-1], x.dense()) for x in zeros)
 
 
 def _both_sides(K: Any, G: Any, C: Any) -> Any:
