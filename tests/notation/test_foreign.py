@@ -92,3 +92,66 @@ def test_a_foreign_node_held_between_steps():
     close(outs[1], outs[0])
     close(outs[2], outs[0])
     assert float(jnp.abs(outs[3]["a"] - outs[0]["a"]).max()) > 1e-3
+
+
+def test_it_is_handed_what_optax_would_hand_it():
+    """The extra inputs as `update` was given them, and nothing of ours beside."""
+    seen = []
+
+    def spy(updates, state, params=None, **extra):
+        seen.append((params, extra))
+        return updates, state
+
+    def handed(chained):
+        opt = chained(
+            ema(0.5), optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), spy)
+        )
+        seen.clear()
+        opt.update(PARAMS, opt.init(PARAMS), PARAMS, value=1.0, mine="yes")
+        return seen[-1]
+
+    close(handed(chain)[0], handed(optax.chain)[0])
+    assert handed(chain)[1] == handed(optax.chain)[1] == {"value": 1.0, "mine": "yes"}
+    held = handed(lambda *parts: chain(every(2, chain(*parts))))
+    assert held[1] == {"value": 1.0, "mine": "yes"}
+
+
+def test_a_users_update_with_named_inputs():
+    def update(updates, state, params, *, value):
+        return jax.tree.map(lambda u: u * value, updates), state
+
+    own = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    for opt in (chain(own), chain(every(1, own)), chain(every(3, own))):
+        updates, _ = opt.update(PARAMS, opt.init(PARAMS), PARAMS, value=2.0)
+        close(updates, jax.tree.map(lambda p: 2 * p, PARAMS))
+
+
+def loss(params):
+    return sum(jnp.sum((leaf - 0.3) ** 4) for leaf in jax.tree.leaves(params))
+
+
+LINE_SEARCHES = {
+    "backtracking": lambda: [optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15)],
+    "zoom": lambda: [optax.sgd(1.0), optax.scale_by_zoom_linesearch(15)],
+    "lbfgs": lambda: [optax.lbfgs()],
+    "reduce_on_plateau": lambda: [optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=1)],
+}
+
+
+@pytest.mark.parametrize("name", LINE_SEARCHES)
+def test_line_searches(name):
+    def trained(opt):
+        params, state = PARAMS, opt.init(PARAMS)
+
+        @jax.jit
+        def step(params, state):
+            value, grad = jax.value_and_grad(loss)(params)
+            extra = {"value": value, "grad": grad, "value_fn": loss}
+            updates, state = opt.update(grad, state, params, **extra)
+            return optax.apply_updates(params, updates), state
+
+        for _ in range(3):
+            params, state = step(params, state)
+        return params
+
+    close(trained(chain(*LINE_SEARCHES[name]())), trained(optax.chain(*LINE_SEARCHES[name]())))

@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..notation.build import brief
 from ..notation.cell import Cell, foreign_cell
 from ..notation.foreign import owner_of
 from ..notation.layout import COUNT, OBSERVED, contents
-from ..notation.program import Program
+from ..notation.program import Program, brief
 from ..notation.scope import Scope
 from ..notation.signal import CellNode, Slot
 

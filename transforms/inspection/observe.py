@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import optax
@@ -37,7 +38,8 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
     places = _places(program)
     wanted = names or tuple(path for path, place in places.items() if place.is_tap)
     found = {name: _found(name, places, program.label) for name in wanted}
-    return Flow.of(_watching(program, found))
+    remake = partial(observe, transformation, *names)
+    return Flow.of(replace(_watching(program, found), remake=remake))
 
 
 def observed(state: Any) -> dict[str, Any]:

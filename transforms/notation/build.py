@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import optax
@@ -65,9 +66,19 @@ class Flow(optax.GradientTransformationExtraArgs):
         """Names of the inputs that `update` must be given beside the gradients."""
         return () if self.program is None else self.program.needs
 
-    def relabelled(self, label: str, arguments: Mapping[str, Any]) -> "Flow":
-        """The same flow under the name and hyper-parameters of the factory that made it."""
-        return Flow.of(replace(self.own_program, label=label, arguments=dict(arguments)))
+    def relabelled(
+        self, label: str, arguments: Mapping[str, Any], remake: Callable[[], Any] | None = None
+    ) -> "Flow":
+        """The same flow under the name and hyper-parameters of the factory that made it.
+
+        Args:
+          label: the factory's name.
+          arguments: its arguments by name.
+          remake: calls the factory again with them.
+        """
+        program = self.own_program
+        named = replace(program, label=label, arguments=dict(arguments), remake=remake)
+        return Flow.of(named)
 
     def under(self, state_name: str) -> "Flow":
         """The same flow whose state has a given name inside other flows."""
@@ -76,9 +87,7 @@ class Flow(optax.GradientTransformationExtraArgs):
     def __repr__(self) -> str:
         if self.program is None:
             return f"Flow(init={self.init!r}, update={self.update!r})"
-        named_values = (f"{name}={brief(value)}" for name, value in self.arguments.items())
-        inside = ", ".join(named_values) or ", ".join(map(brief, self.program.parts))
-        return f"{self.label}({inside})"
+        return repr(self.program)
 
 
 def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
@@ -113,7 +122,8 @@ def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
     with building(Builder(name or _factory_name(step))) as builder:
         output = _call(step, builder)
     _check_delays(builder)
-    return Flow.of(Program(Graph(builder, output, builder.observed), builder.label))
+    graph = Graph(builder, output, builder.observed)
+    return Flow.of(Program(graph, builder.label, remake=partial(flow, step, name)))
 
 
 def _call(step: Callable[..., Any], builder: Builder) -> Signal:
@@ -160,12 +170,3 @@ def _factory_name(step: Callable[..., Any]) -> str:
     name = outer[-2] if len(outer) > 1 else outer[-1]
     name = name.rsplit(".", 1)[-1]
     return name if name.isidentifier() else "flow"
-
-
-def brief(value: Any) -> str:
-    """A hyper-parameter as tables and messages show it."""
-    if value is None or isinstance(value, Flow | float | int | str | bool):
-        return repr(value)
-    if callable(value):
-        return getattr(value, "__name__", type(value).__name__)
-    return str(value) if getattr(value, "shape", None) == () else type(value).__name__

@@ -52,7 +52,9 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
                 made = factory(*args, **kwargs)
             finally:
                 _given.reset(token)
-            return made.relabelled(label, bound) if isinstance(made, Flow) else made
+            if not isinstance(made, Flow):
+                return made
+            return made.relabelled(label, bound, functools.partial(checked, *args, **kwargs))
 
         return checked  # type: ignore[return-value]
 

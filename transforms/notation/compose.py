@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import optax
@@ -60,7 +61,7 @@ def chain(*parts: optax.GradientTransformation) -> Flow:
         return g
 
     built = flow(step, name="chain").own_program
-    return Flow.of(replace(built, parts=flat or (optax.identity(),)))
+    return Flow.of(replace(built, parts=flat or (optax.identity(),), remake=partial(chain, *parts)))
 
 
 def _flat_parts(parts: tuple[Any, ...]) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """A graph that runs: the `init` and `update` of a flow."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import optax
 from .boundary import checked, input_value, matching, outgoing
 from .context import Context, leaf_by_leaf
 from .errors import FlowError
-from .foreign import Owner
+from .foreign import Owner, owner_of
 from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .needs import missing_input, needs_of
@@ -24,7 +24,7 @@ from .storage import example, filled, initial, read, written
 from .values import Leaves, scalar_dtype, working
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program(Owner):
     """A graph with its names; `init` and `update` walk it. It never changes.
 
@@ -34,6 +34,7 @@ class Program(Owner):
       arguments: its hyper-parameters.
       state_name: the name that its state gets inside another flow; None: that of the method.
       parts: what a `chain` was made of, else empty.
+      remake: makes the same transformation again, by which it is pickled; None: node by node.
     """
 
     graph: Graph
@@ -41,12 +42,23 @@ class Program(Owner):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     state_name: str | None = None
     parts: tuple[Any, ...] = ()
+    remake: Callable[[], Any] | None = None
 
     def __copy__(self) -> "Program":
         return self
 
     def __deepcopy__(self, memo: Any) -> "Program":
         return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.remake is None:
+            return super().__reduce_ex__(protocol)
+        return _remade, (self.remake, self.state_name)
+
+    def __repr__(self) -> str:
+        named_values = (f"{name}={brief(value)}" for name, value in self.arguments.items())
+        inside = ", ".join(named_values) or ", ".join(map(brief, self.parts))
+        return f"{self.label}({inside})"
 
     def watching(self, observed: Mapping[str, Signal], replaced: Mapping[int, Signal]) -> "Program":
         """The same program that keeps the given signals in its state.
@@ -61,7 +73,7 @@ class Program(Owner):
             observed={**self.graph.observed, **observed},
             replaced={**self.graph.replaced, **replaced},
         )
-        return replace(self, graph=graph)
+        return replace(self, graph=graph, remake=None)
 
     @property
     def is_observed(self) -> bool:
@@ -236,6 +248,22 @@ class Program(Owner):
         if observed:
             extra[OBSERVED] = observed
         return self.layout.pack(values, **extra)
+
+
+def _remade(remake: Callable[[], Any], state_name: str | None) -> Program:
+    """What unpickling a program calls."""
+    return replace(owner_of(remake()), state_name=state_name)
+
+
+def brief(value: Any) -> str:
+    """A hyper-parameter as tables and messages show it."""
+    if owner_of(value) is not None:
+        return repr(owner_of(value))
+    if value is None or isinstance(value, float | int | str | bool):
+        return repr(value)
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return str(value) if getattr(value, "shape", None) == () else type(value).__name__
 
 
 def _initial(node: Signal, context: Context, shapes: Shapes) -> Any:

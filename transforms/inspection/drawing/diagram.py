@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import optax
 
-from ...notation.build import brief
 from ...notation.compose import as_flow, chain
 from ...notation.foreign import owner_of, parts_of
-from ...notation.program import Program
+from ...notation.program import Program, brief
 from ...notation.scope import Scope
 from ...notation.signal import CellNode, Clock, Delay, Function, Input, Signal
 from ..describe import shown_arguments
