@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_steps
 from .steps import Numeric, between, fractions
 
@@ -93,6 +93,7 @@ def ademamix_b3_schedule(
     return half_life_interpolation(init_value, end_value, warmup_steps, count_offset)
 
 
+@schedule(PAPER, arxiv=ARXIV, kind="law")
 def half_life_interpolation(
     init_value: Numeric,
     end_value: Numeric,

@@ -6,13 +6,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_steps
 from .combinators import check_boundaries
 from .decay_shapes import cosine
 from .steps import Numeric, as_float, between, elapsed, fractions, reached, times
 
 
+@schedule(
+    "Chen, Wolfe & Kyrillidis 2021, REX: Revisiting Budgeted Training with an Improved Schedule",
+    arxiv="2107.04197",
+    kind="law",
+)
 def milestones(percentages: str, total_steps: int) -> list[int]:
     """Steps at given percentages of a run, for `step_decay` and `sampled`.
 

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..registry import schedule
 from .arguments import check, check_steps
 from .steps import Count, Numeric, as_count, between, fractions, modulo, reached, since, within
 
 
+@schedule("As optax.join_schedules, exact for any count", kind="combinator")
 def join(schedules: Sequence[optax.Schedule], boundaries: Sequence[int]) -> optax.Schedule:
     """One schedule after another, each counting from its own start.
 
@@ -41,8 +43,8 @@ def join(schedules: Sequence[optax.Schedule], boundaries: Sequence[int]) -> opta
 
     def value(count: Numeric) -> jax.Array:
         joined = jnp.asarray(schedules[0](as_count(count)))
-        for start, schedule in zip(starts, schedules[1:], strict=True):
-            joined = jnp.where(reached(count, start), schedule(since(count, start)), joined)
+        for start, later in zip(starts, schedules[1:], strict=True):
+            joined = jnp.where(reached(count, start), later(since(count, start)), joined)
         return joined
 
     return value
@@ -56,6 +58,11 @@ def check_boundaries(boundaries: Sequence[int]) -> list[int]:
     return starts
 
 
+@schedule(
+    "Goyal et al. 2017, Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour",
+    arxiv="1706.02677",
+    kind="combinator",
+)
 def warmup(
     schedule: optax.Schedule, warmup_steps: int, init_value: Numeric = 0.0
 ) -> optax.Schedule:
@@ -106,6 +113,11 @@ def ramp_into(
     return jnp.where(reached(count, warmup_steps), after, between(peak_value, init_value, done))
 
 
+@schedule(
+    "Chen, Wolfe & Kyrillidis 2021, REX: Revisiting Budgeted Training with an Improved Schedule",
+    arxiv="2107.04197",
+    kind="combinator",
+)
 def sampled(
     schedule: optax.Schedule, sampling_steps: int = 1, boundaries: Sequence[int] | None = None
 ) -> optax.Schedule:
@@ -150,6 +162,11 @@ def sampled(
     return lambda count: schedule(sample(as_count(count)))
 
 
+@schedule(
+    "Smith 2017, Cyclical Learning Rates for Training Neural Networks",
+    arxiv="1506.01186",
+    kind="combinator",
+)
 def cyclic(schedule: optax.Schedule, period: int, start: int = 0) -> optax.Schedule:
     """Restarts a schedule every `period` steps.
 

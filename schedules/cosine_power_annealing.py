@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_steps, check_steps_or_fraction
 from .decay_shapes import cosine
 from .steps import Numeric, as_float, between, elapsed, fractions, reached

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_choice
 from .steps import Numeric
 
@@ -28,6 +28,7 @@ class StepLaw(NamedTuple):
     "Li et al. 2025, Predictable Scale: Part I, Step Law -- Optimal Hyperparameter Scaling Law in "
     "Large Language Model Pretraining",
     arxiv="2503.04715",
+    kind="law",
 )
 def step_law(
     n_params: Numeric,
@@ -79,6 +80,12 @@ def step_law(
     )
 
 
+@schedule(
+    "Li et al. 2025, Predictable Scale: Part I, Step Law -- Optimal Hyperparameter Scaling Law in "
+    "Large Language Model Pretraining",
+    arxiv="2503.04715",
+    kind="law",
+)
 def batch_in_sequences(batch_size_tokens: Numeric, seq_len: Numeric) -> Numeric:
     """A batch size in sequences, not rounded.
 
@@ -105,6 +112,7 @@ def batch_in_sequences(batch_size_tokens: Numeric, seq_len: Numeric) -> Numeric:
     "Granziol, Zohren & Roberts 2022, Learning Rates as a Function of Batch Size: A Random Matrix "
     "Theory Approach to Neural Network Training",
     arxiv="2006.09092",
+    kind="law",
 )
 def scale_learning_rate(
     learning_rate: Numeric,
@@ -158,6 +166,12 @@ def scale_learning_rate(
     return jnp.minimum(scaled, max_learning_rate)
 
 
+@schedule(
+    "Granziol, Zohren & Roberts 2022, Learning Rates as a Function of Batch Size: A Random Matrix "
+    "Theory Approach to Neural Network Training",
+    arxiv="2006.09092",
+    kind="law",
+)
 def batch_hessian_max_eigenvalue(
     max_eigenvalue: Numeric, batch_size: Numeric, noise_std: Numeric
 ) -> jax.Array:
@@ -196,6 +210,12 @@ def batch_hessian_max_eigenvalue(
     return jnp.where(outlier, safe + noise**2 / safe, 2 * noise)
 
 
+@schedule(
+    "Granziol, Zohren & Roberts 2022, Learning Rates as a Function of Batch Size: A Random Matrix "
+    "Theory Approach to Neural Network Training",
+    arxiv="2006.09092",
+    kind="law",
+)
 def max_learning_rate(
     max_eigenvalue: Numeric, batch_size: Numeric, noise_std: Numeric
 ) -> jax.Array:

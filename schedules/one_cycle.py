@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_choice, check_steps
 from .decay_shapes import cosine, linear
 from .steps import Numeric, after, between, fractions

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_steps
 from .steps import Numeric, as_float
 
@@ -34,7 +34,10 @@ class Plateau(NamedTuple):
     update: Callable[[PlateauState, Numeric], PlateauState]
 
 
-@schedule("The plateau rule of torch.optim.lr_scheduler.ReduceLROnPlateau, a baseline of REX")
+@schedule(
+    "The plateau rule of torch.optim.lr_scheduler.ReduceLROnPlateau, a baseline of REX",
+    kind="controller",
+)
 def reduce_on_plateau(
     init_value: Numeric,
     factor: Numeric = 0.1,

@@ -6,12 +6,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_steps, check_steps_or_fraction
 from .combinators import ramp_into
 from .steps import Numeric, between, fractions, reached
 
 
+@schedule(
+    "Ma & Yarats 2019, On the Adequacy of Untuned Warmup for Adaptive Optimization",
+    arxiv="1910.04209",
+    kind="law",
+)
 def untuned_warmup_steps(b2: float) -> int:
     r"""The warm-up that Adam needs without tuning: :math:`\lceil 2 / (1 - b_2) \rceil` steps.
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_choice, check_steps
 from .steps import Numeric, as_float, elapsed
 
@@ -107,6 +107,11 @@ def _running_median(values: Array, half: int) -> Array:
     return np.array(medians)
 
 
+@schedule(
+    "Defazio et al. 2023, When, Why and How Much? Adaptive Learning Rate Scheduling by Refinement",
+    arxiv="2310.07831",
+    kind="combinator",
+)
 def as_schedule(values: ArrayLike, transition_steps: int | None = None) -> optax.Schedule:
     """A schedule that looks its value up in a table, the last one held after its end.
 
@@ -156,6 +161,11 @@ class RecordGradNormsState(NamedTuple):
     norms: jax.Array
 
 
+@schedule(
+    "Defazio et al. 2023, When, Why and How Much? Adaptive Learning Rate Scheduling by Refinement",
+    arxiv="2310.07831",
+    kind="measurement",
+)
 def record_grad_norms(total_steps: int, ord: int = 2) -> optax.GradientTransformation:
     """Passes the updates through and keeps their global norm at every step.
 

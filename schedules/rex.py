@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_steps
 from .combinators import sampled
 from .decay_shapes import rational

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_choice, check_steps
 from .steps import Count, Numeric, as_count, between, fractions, modulo, reached, since
 
@@ -149,6 +149,7 @@ def _steps_of_compute(
     return before / steps, (before + inside) / steps
 
 
+@schedule(PAPER, arxiv=ARXIV, kind="law")
 def average_parameter_count(
     n_params: int,
     schedule: optax.Schedule,

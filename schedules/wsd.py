@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from ..catalogue import schedule
+from ..registry import schedule
 from .arguments import check, check_steps, check_steps_or_fraction
 from .combinators import ramp_into
 from .decay_shapes import DecayShape, cooldown

@@ -8,9 +8,10 @@ import gradchain
 import jax
 import jax.numpy as jnp
 import optax
-from gradchain.catalogue import METHODS, Method
+from gradchain.catalogue import METHODS
 
-NAMES = sorted(METHODS)
+NAMES = sorted(name for name, entry in METHODS.items() if entry.kind == "transformation")
+"""The methods that are transformations of one gradient."""
 
 
 def small_tree(dtype: Any = jnp.float32) -> dict[str, Any]:
@@ -107,11 +108,6 @@ def step_of(opt: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
         return optax.apply_updates(params, updates), state
 
     return step
-
-
-def method_named(name: str) -> Method:
-    """The catalogue's entry."""
-    return METHODS[name]
 
 
 def seed_of(name: str) -> int:

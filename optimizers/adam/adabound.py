@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -96,7 +96,11 @@ def bounded(weight_decay: Any, decoupled: bool, mask: Any, *arguments: Any, **op
     return chain(add_decayed_weights(weight_decay, mask), direction)
 
 
-@method(PAPER, arxiv=ARXIV)
+@method(
+    PAPER,
+    arxiv=ARXIV,
+    tags=("adam", "bounded"),
+)
 @transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
 def adabound(
     learning_rate: optax.ScalarOrSchedule = 1e-3,

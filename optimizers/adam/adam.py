@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     chain,
@@ -14,7 +14,11 @@ from ...transforms import (
 )
 
 
-@method("Kingma & Ba 2015, Adam: A Method for Stochastic Optimization", arxiv="1412.6980")
+@method(
+    "Kingma & Ba 2015, Adam: A Method for Stochastic Optimization",
+    arxiv="1412.6980",
+    tags=("adam",),
+)
 @transformation()
 def adam(
     learning_rate: optax.ScalarOrSchedule,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -88,6 +88,7 @@ def scale_by_critical_momenta(
 @method(
     "Malviya et al. 2023, Promoting Exploration in Memory-Augmented Adam using Critical Momenta",
     arxiv="2307.09638",
+    tags=("adam", "momentum"),
 )
 @transformation(decay=fraction, capacity=count_from_1)
 def adam_critical_momenta(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -53,6 +53,7 @@ def scale_by_adamax(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
 @method(
     "Kingma & Ba 2015, Adam: A Method for Stochastic Optimization",
     arxiv="1412.6980",
+    tags=("adam", "decoupled-decay"),
     learning_rate=2e-3,
 )
 @transformation()

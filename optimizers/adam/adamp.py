@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -86,6 +86,7 @@ def scale_by_adamp(
     "Heo et al. 2021, AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant "
     "Weights",
     arxiv="2006.08217",
+    tags=("adam", "orthogonal", "decoupled-decay", "nesterov"),
     learning_rate=1e-2,
 )
 @transformation(delta=nonnegative, wd_ratio=fraction)

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     chain,
@@ -19,6 +19,7 @@ from ...transforms import (
 @method(
     "Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization",
     arxiv="1711.05101",
+    tags=("adam", "decoupled-decay", "nesterov"),
 )
 @transformation(base_learning_rate=positive)
 def adamw(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -80,6 +80,7 @@ def _clipped(g: Signal, max_norm: Any, eps: Any) -> Signal:
 @method(
     "Xie et al. 2022, Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models",
     arxiv="2208.06677",
+    tags=("adam", "nesterov", "decoupled-decay"),
 )
 @transformation(max_grad_norm=nonnegative)
 def adan(

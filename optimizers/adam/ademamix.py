@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...schedules.ademamix import ademamix_alpha_schedule, ademamix_b3_schedule
 from ...transforms import (
     Flow,
@@ -98,6 +98,7 @@ def scale_by_ademamix(
 @method(
     "Pagliardini, Ablin & Grangier 2024, The AdEMAMix Optimizer: Better, Faster, Older",
     arxiv="2409.03137",
+    tags=("adam", "decoupled-decay", "momentum"),
 )
 @transformation(
     alpha=nonnegative,

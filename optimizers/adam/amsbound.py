@@ -4,12 +4,16 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import Flow, positive, transformation
 from .adabound import ARXIV, PAPER, bounded
 
 
-@method(PAPER, arxiv=ARXIV)
+@method(
+    PAPER,
+    arxiv=ARXIV,
+    tags=("adam", "bounded"),
+)
 @transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
 def amsbound(
     learning_rate: optax.ScalarOrSchedule = 1e-3,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -76,7 +76,11 @@ def scale_by_amsgrad(
     return flow(step)
 
 
-@method("Reddi, Kale & Kumar 2018, On the Convergence of Adam and Beyond", arxiv="1904.09237")
+@method(
+    "Reddi, Kale & Kumar 2018, On the Convergence of Adam and Beyond",
+    arxiv="1904.09237",
+    tags=("adam",),
+)
 @transformation()
 def amsgrad(
     learning_rate: optax.ScalarOrSchedule,

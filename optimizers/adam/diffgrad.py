@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -60,6 +60,7 @@ def scale_by_diffgrad(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
 @method(
     "Dubey et al. 2019, diffGrad: An Optimization Method for Convolutional Neural Networks",
     arxiv="1909.11015",
+    tags=("adam",),
 )
 @transformation()
 def diffgrad(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     add_decayed_weights,
@@ -19,6 +19,7 @@ from ...transforms import (
 @method(
     "You et al. 2020, Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",
     arxiv="1904.00962",
+    tags=("adam", "layerwise", "large-batch", "decoupled-decay"),
     learning_rate=1e-2,
 )
 @transformation()

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -96,7 +96,8 @@ def _half(size: int) -> int:
 @method(
     "Yang & Littwin 2023, Tensor Programs IVb: Adaptive Optimization in the Infinite-Width Limit",
     arxiv="2308.01814",
-    sample={"base_shapes": _halved},
+    tags=("adam", "width-transfer", "decoupled-decay", "layerwise"),
+    required={"base_shapes": _halved},
 )
 @transformation()
 def mup_adam(

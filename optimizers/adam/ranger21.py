@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...schedules import ranger21_schedule
 from ...transforms import (
     Flow,
@@ -132,8 +132,9 @@ def _is_off(value: Any) -> bool:
 @method(
     "Wright & Demeure 2021, Ranger21: a synergistic deep learning optimizer",
     arxiv="2106.13731",
+    tags=("adam", "own-schedule", "evaluation-weights", "bounded"),
     learning_rate=1e-2,
-    sample={"total_steps": 400, "warmup_steps": 10},
+    required={"total_steps": 400},
 )
 @transformation(
     normloss_factor=any_number,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -81,6 +81,7 @@ def scale_by_adabelief(
     "Zhuang et al. 2020, AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed "
     "Gradients",
     arxiv="2010.07468",
+    tags=("adam", "decoupled-decay"),
     learning_rate=0.01,
 )
 @transformation()

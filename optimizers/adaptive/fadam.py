@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -92,7 +92,7 @@ def scale_by_fadam(
     "Hwang 2024, FAdam: Adam is a natural gradient optimizer using diagonal empirical Fisher "
     "information",
     arxiv="2405.12807",
-    sample={"weight_decay": 0.01},
+    tags=("decoupled-decay", "bounded"),
 )
 @transformation(power=positive)
 def fadam(

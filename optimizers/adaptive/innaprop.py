@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     FlowError,
@@ -84,6 +84,7 @@ def scale_by_innaprop(
     "Bolte, Boustany, Pauwels & Purica 2024, A second-order-like optimizer with adaptive gradient "
     "scaling for deep learning",
     arxiv="2410.05871",
+    tags=("curvature", "decoupled-decay"),
 )
 @transformation(alpha=nonnegative, beta=positive)
 def innaprop(

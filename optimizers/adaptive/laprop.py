@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -88,6 +88,7 @@ def scale_by_laprop(
 @method(
     "Ziyin, Wang & Ueda 2020, LaProp: Separating Momentum and Adaptivity in Adam",
     arxiv="2002.04839",
+    tags=("adam", "decoupled-decay"),
 )
 @transformation(centered_start=count_from_0)
 def laprop(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -74,6 +74,7 @@ def scale_by_novograd(
     "Ginsburg et al. 2019, Stochastic Gradient Methods with Layer-wise Adaptive Moments for "
     "Training of Deep Networks",
     arxiv="1905.11286",
+    tags=("layerwise", "low-memory", "large-batch", "decoupled-decay"),
 )
 @transformation()
 def novograd(

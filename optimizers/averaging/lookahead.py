@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -23,7 +23,7 @@ PULLBACKS = ("none", "reset", "pullback")
 @method(
     "Zhang et al. 2019, Lookahead Optimizer: k steps forward, 1 step back",
     arxiv="1907.08610",
-    wraps=True,
+    tags=("evaluation-weights",),
 )
 @transformation(slow_step_size=fraction)
 def lookahead(

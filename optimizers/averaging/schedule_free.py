@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -30,7 +30,11 @@ PAPER = "Defazio et al. 2024, The Road Less Scheduled"
 ARXIV = "2405.15682"
 
 
-@method(PAPER, arxiv=ARXIV, wraps=True)
+@method(
+    PAPER,
+    arxiv=ARXIV,
+    tags=("evaluation-weights",),
+)
 @transformation(r=any_number, weight_lr_power=any_number)
 def schedule_free(
     inner: optax.GradientTransformation,
@@ -123,7 +127,12 @@ def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int) -> Any:
     return rate * minimum(1.0, step_count() / warmup_steps) if warmup_steps else rate
 
 
-@method(PAPER, arxiv=ARXIV, learning_rate=0.1)
+@method(
+    PAPER,
+    arxiv=ARXIV,
+    tags=("evaluation-weights", "low-memory"),
+    learning_rate=0.1,
+)
 @transformation(r=any_number, weight_lr_power=any_number)
 def schedule_free_sgd(
     learning_rate: optax.ScalarOrSchedule = 1.0,
@@ -172,7 +181,12 @@ def schedule_free_sgd(
     return flow(step)
 
 
-@method(PAPER, arxiv=ARXIV, learning_rate=0.0025)
+@method(
+    PAPER,
+    arxiv=ARXIV,
+    tags=("evaluation-weights", "adam"),
+    learning_rate=0.0025,
+)
 @transformation(r=any_number, weight_lr_power=any_number, inner_momentum=decay_rate)
 def schedule_free_adamw(
     learning_rate: optax.ScalarOrSchedule = 0.0025,
@@ -236,7 +250,12 @@ def schedule_free_adamw(
     return flow(step)
 
 
-@method(PAPER, arxiv=ARXIV, learning_rate=0.02)
+@method(
+    PAPER,
+    arxiv=ARXIV,
+    tags=("evaluation-weights", "adam", "early-phase"),
+    learning_rate=0.02,
+)
 @transformation(r=any_number, weight_lr_power=any_number)
 def schedule_free_radam(
     learning_rate: optax.ScalarOrSchedule = 0.0025,

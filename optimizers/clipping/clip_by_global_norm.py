@@ -4,15 +4,16 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import Flow, Signal, flow, global_norm, minimum, transformation
 
 
 @method(
     "Pascanu, Mikolov & Bengio 2013, On the difficulty of training Recurrent Neural Networks",
     arxiv="1211.5063",
-    sample={"max_norm": 1.0},
-    front=True,
+    tags=("bounded", "heavy-tails"),
+    in_front=True,
+    required={"max_norm": 1.0},
 )
 @transformation()
 def clip_by_global_norm(max_norm: Any, eps: Any = 0.0) -> Flow:

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -31,7 +31,12 @@ SCOPES = ("global", "leaf")
 PAPER = "Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD for Transformers"
 
 
-@method(PAPER, arxiv="2306.00204", front=True)
+@method(
+    PAPER,
+    arxiv="2306.00204",
+    tags=("bounded", "heavy-tails"),
+    in_front=True,
+)
 @transformation(fraction=fraction, threshold_scale=nonnegative)
 def coordinate_clipping(
     fraction: Any = 0.1, threshold_scale: Any = 1.0, scope: str = "global"
@@ -106,7 +111,12 @@ def scale_by_coordinate_clipped_adam(
     return flow(step)
 
 
-@method(PAPER, arxiv="2306.00204", learning_rate=1e-2)
+@method(
+    PAPER,
+    arxiv="2306.00204",
+    tags=("bounded", "heavy-tails", "adam"),
+    learning_rate=1e-2,
+)
 @transformation(fraction=fraction, threshold_scale=nonnegative)
 def coordinate_clipped_adam(
     learning_rate: optax.ScalarOrSchedule,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...schedules import spam_rewarmup
 from ...transforms import (
     Flow,
@@ -95,8 +95,8 @@ def scale_by_spam(
 @method(
     "Huang et al. 2025, SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training",
     arxiv="2501.06842",
+    tags=("adam", "bounded", "heavy-tails", "resets", "early-phase"),
     learning_rate=1e-2,
-    sample={"reset_interval": 50, "warmup_steps": 10},
 )
 @transformation(threshold=nonnegative, reset_interval=count_from_0, grad_accu_steps=count_from_0)
 def spam(

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -134,8 +134,8 @@ def _average(g: Signal, decay: Any, name: str, reset: Any, official: bool) -> Si
 @method(
     "Huang et al. 2025, Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam",
     arxiv="2502.17055",
+    tags=("adam", "bounded", "heavy-tails", "resets"),
     learning_rate=1e-2,
-    sample={"reset_interval": 50},
 )
 @transformation(
     gamma1=fraction,

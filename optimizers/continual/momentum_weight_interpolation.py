@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import Flow, Signal, delay, flow, step_count, transformation, where
 
 
@@ -12,8 +12,7 @@ from ...transforms import Flow, Signal, delay, flow, step_count, transformation,
     "Stojanovski, Roth & Akata 2022, Momentum-based Weight Interpolation of Strong Zero-Shot "
     "Models for Continual Learning",
     arxiv="2211.03186",
-    sample={"decay": 0.9},
-    wraps=True,
+    tags=("evaluation-weights",),
 )
 @transformation()
 def momentum_weight_interpolation(

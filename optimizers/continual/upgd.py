@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -99,9 +99,8 @@ def scale_by_upgd(
     "Elsayed & Mahmood 2024, Addressing Loss of Plasticity and Catastrophic Forgetting in "
     "Continual Learning",
     arxiv="2404.00781",
+    tags=("noise",),
     learning_rate=0.1,
-    sample={"sigma": 0.01},
-    complex_ok=False,
 )
 @transformation(beta_utility=decay_rate, sigma=nonnegative)
 def upgd(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -101,6 +101,7 @@ def scale_by_optimistic_amsgrad(
 @method(
     "Wang, Li, Karimi & Li 2019, An Optimistic Acceleration of AMSGrad for Nonconvex Optimization",
     arxiv="1903.01435",
+    tags=("adam",),
 )
 @transformation(history=count_from_1, reg=nonnegative)
 def optimistic_amsgrad(

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from ...catalogue import get_method, method
+from ...registry import get_method, method
 from ...transforms import (
     Flow,
     FlowError,
@@ -25,8 +25,9 @@ from ...transforms import (
     "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, GANs Trained by a Two Time-Scale "
     "Update Rule Converge to a Local Nash Equilibrium",
     arxiv="1706.08500",
+    tags=("partitioned",),
     learning_rate=None,
-    sample={
+    required={
         "learning_rates": {"disc": 1e-2, "gen": 3e-3},
         "param_labels": lambda params: jax.tree.map(
             lambda x: "gen" if x.ndim == 2 else "disc", params

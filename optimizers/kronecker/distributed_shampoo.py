@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Blocks,
     Flow,
@@ -204,15 +204,8 @@ def _array(value: Any) -> Any:
     "Shi et al. 2023, A Distributed Data-Parallel PyTorch Implementation of the Distributed "
     "Shampoo Optimizer for Training Neural Networks At-Scale",
     arxiv="2309.06497",
+    tags=("kronecker", "matrix", "decoupled-decay"),
     learning_rate=3e-3,
-    sample={
-        "grafting": "adam",
-        "block_size": 64,
-        "target_ndim": 2,
-        "eps": 1e-8,
-        "momentum": 0.5,
-        "update_interval": 2,
-    },
 )
 @transformation(**RANGES, peak_learning_rate=None)
 def distributed_shampoo(

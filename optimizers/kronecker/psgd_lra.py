@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     LowRank,
@@ -106,9 +106,8 @@ def scale_by_psgd_lra(
 @method(
     "Pooladzandi & Li 2024, Curvature-Informed SGD via General Purpose Lie-Group Preconditioners",
     arxiv="2402.04553",
+    tags=("low-rank", "matrix", "noise"),
     learning_rate=3e-3,
-    sample={"mode": "whiten", "momentum": 0.9, "rank": 4},
-    complex_ok=False,
 )
 @transformation(**RANGES)
 def psgd_lra(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Cross,
     Flow,
@@ -88,9 +88,8 @@ def scale_by_psgd_xmat(
 @method(
     "Pooladzandi & Li 2024, Curvature-Informed SGD via General Purpose Lie-Group Preconditioners",
     arxiv="2402.04553",
+    tags=("matrix", "noise"),
     learning_rate=3e-3,
-    sample={"mode": "whiten", "momentum": 0.9},
-    complex_ok=False,
 )
 @transformation(**RANGES)
 def psgd_xmat(

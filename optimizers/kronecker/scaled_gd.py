@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Pairs,
@@ -56,9 +56,8 @@ def scale_by_factor_gram(damping: Any = 1e-3, pairs: Pairs = None, mask: Any = N
     "Xu, Shen, Chi & Ma 2023, The Power of Preconditioning in Overparameterized Low-Rank Matrix "
     "Sensing",
     arxiv="2302.01186",
+    tags=("matrix", "low-rank"),
     learning_rate=0.1,
-    sample={"damping": 0.1},
-    complex_ok=False,
 )
 @transformation(damping=nonnegative)
 def scaled_gd(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -87,8 +87,8 @@ def scale_by_shampoo(
 @method(
     "Gupta, Koren & Singer 2018, Shampoo: Preconditioned Stochastic Tensor Optimization",
     arxiv="1802.09568",
+    tags=("kronecker", "matrix"),
     learning_rate=0.1,
-    sample={"momentum": 0.9},
 )
 @transformation(max_dim=count_from_1, exponent=any_number)
 def shampoo(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -64,8 +64,8 @@ def scale_by_adafactor(
 @method(
     "Shazeer & Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost",
     arxiv="1804.04235",
+    tags=("low-memory", "matrix"),
     learning_rate=0.01,
-    sample={"min_dim_size_to_factor": 2},
 )
 @transformation(decay_rate=positive, decay_offset=any_integer, min_scale=nonnegative)
 def adafactor(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     active_leaves,
@@ -123,7 +123,7 @@ def scale_by_frugal(
     "Zmushko et al. 2024, FRUGAL: Memory-Efficient Optimization by Reducing State Overhead for "
     "Scalable Training",
     arxiv="2411.07837",
-    sample={"update_interval": 10, "projection": "columns", "density": 0.5},
+    tags=("low-memory", "low-rank", "sign", "partitioned"),
 )
 @transformation(density=fraction, state_free_scale=any_number, projected_scale=any_number)
 def frugal(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     any_number,
@@ -65,7 +65,7 @@ def scale_by_galore(
 @method(
     "Zhao et al. 2024, GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
     arxiv="2403.03507",
-    sample={"rank": 2, "update_interval": 10, "scale": 1.0},
+    tags=("low-memory", "low-rank", "matrix"),
 )
 @transformation(scale=any_number)
 def galore(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -63,8 +63,8 @@ def scale_by_braking(
 @method(
     "Venigalla et al. 2020, Adaptive Braking for Mitigating Gradient Delay",
     arxiv="2007.01397",
+    tags=("momentum", "layerwise", "large-batch", "low-memory"),
     learning_rate=1e-2,
-    sample={"rho": 0.5},
 )
 @transformation(rho=any_number)
 def adaptive_braking(

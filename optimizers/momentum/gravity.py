@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -69,6 +69,7 @@ def scale_by_gravity(
     "Bahrami & Pouriyan Zadeh 2021, Gravity Optimizer: a Kinematic Approach on Optimization in "
     "Deep Learning",
     arxiv="2101.09192",
+    tags=("momentum", "noise"),
     learning_rate=0.1,
 )
 @transformation(alpha=nonnegative, beta=fraction, count_start=count_from_0)

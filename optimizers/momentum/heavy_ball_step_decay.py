@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...schedules import stage_decay
 from ...transforms import Flow, FlowError, Interval, count_from_1, positive, transformation
 from .stochastic_heavy_ball import stochastic_heavy_ball
@@ -15,8 +15,9 @@ from .stochastic_heavy_ball import stochastic_heavy_ball
     "Pan et al. 2024, Accelerated Convergence of Stochastic Heavy Ball Method under Anisotropic "
     "Gradient Noise",
     arxiv="2312.14567",
+    tags=("momentum", "own-schedule", "low-memory"),
     learning_rate=1e-2,
-    sample={"total_steps": 400, "num_stages": 4},
+    required={"total_steps": 400},
 )
 @transformation(
     total_steps=count_from_1,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     add_decayed_weights,
@@ -21,6 +21,7 @@ from ...transforms import (
 @method(
     "You, Gitman & Ginsburg 2017, Large Batch Training of Convolutional Networks",
     arxiv="1708.03888",
+    tags=("momentum", "layerwise", "large-batch", "low-memory"),
     learning_rate=1.0,
 )
 @transformation(trust_coefficient=nonnegative)

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     add_decayed_weights,
@@ -18,6 +18,7 @@ from ...transforms import (
 @method(
     "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms",
     arxiv="2302.06675",
+    tags=("sign", "momentum", "decoupled-decay", "low-memory"),
     learning_rate=3e-4,
 )
 @transformation()

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Interval,
@@ -71,6 +71,7 @@ def scale_by_lion_k(
     "Chen, Liu, Liang & Liu 2023, Lion Secretly Solves Constrained Optimization: As Lyapunov "
     "Predicts",
     arxiv="2310.05898",
+    tags=("sign", "momentum", "decoupled-decay", "low-memory"),
 )
 @transformation(power=at_least_1, delta=positive, threshold=nonnegative)
 def lion_k(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -59,8 +59,8 @@ def scale_by_sgd(
 
 @method(
     "Robbins & Monro 1951, A Stochastic Approximation Method",
+    tags=("momentum", "nesterov", "low-memory"),
     learning_rate=0.1,
-    sample={"momentum": 0.9},
 )
 @transformation()
 def sgd(

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -67,8 +67,8 @@ def _sample_std(x: Any) -> Any:
 @method(
     "Xu et al. 2024, No More Adam: Learning Rate Scaling at Initialization is All You Need",
     arxiv="2412.11768",
+    tags=("momentum", "layerwise", "low-memory"),
     learning_rate=1e-2,
-    sample={"eps": 1.0},
 )
 @transformation()
 def sgd_sai(

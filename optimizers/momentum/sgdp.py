@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -83,8 +83,8 @@ def scale_by_sgdp(
     "Heo et al. 2021, AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant "
     "Weights",
     arxiv="2006.08217",
+    tags=("momentum", "nesterov", "orthogonal", "decoupled-decay", "low-memory"),
     learning_rate=1e-2,
-    sample={"momentum": 0.9},
 )
 @transformation(dampening=fraction, delta=nonnegative, wd_ratio=fraction)
 def sgdp(

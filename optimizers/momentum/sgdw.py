@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     chain,
@@ -19,6 +19,7 @@ from .sgd import scale_by_sgd
 @method(
     "Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization",
     arxiv="1711.05101",
+    tags=("momentum", "nesterov", "decoupled-decay", "low-memory"),
     learning_rate=0.05,
 )
 @transformation(base_learning_rate=positive)

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import Flow, chain, scale_by_learning_rate, trace, transformation
 
 
@@ -12,6 +12,7 @@ from ...transforms import Flow, chain, scale_by_learning_rate, trace, transforma
     "Pan et al. 2024, Accelerated Convergence of Stochastic Heavy Ball Method under Anisotropic "
     "Gradient Noise",
     arxiv="2312.14567",
+    tags=("momentum", "low-memory"),
     learning_rate=1e-2,
 )
 @transformation()

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     FlowError,
@@ -99,7 +99,7 @@ def scale_by_multi_adam(
     "Yao et al. 2023, MultiAdam: Parameter-wise Scale-invariant Optimizer for Multiscale Training "
     "of Physics-informed Neural Networks",
     arxiv="2306.02816",
-    sample={"num_groups": 1},
+    tags=("adam", "partitioned"),
 )
 @transformation(agg_b1=decay_rate, agg_b2=decay_rate, num_groups=count_from_1)
 def multi_adam(

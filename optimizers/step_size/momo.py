@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -26,6 +26,7 @@ from ...transforms import (
 @method(
     "Schaipp et al. 2023, MoMo: Momentum Models for Adaptive Learning Rates",
     arxiv="2305.07583",
+    tags=("own-rate", "momentum"),
     learning_rate=0.1,
 )
 @transformation(beta=decay_rate, lower_bound=any_number)

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -32,6 +32,7 @@ VARIANTS = ("mag", "smag", "hb", "shb")
     "Wang, Johansson & Zhang 2023, Generalized Polyak Step Size for First Order Optimization with "
     "Momentum",
     arxiv="2305.12939",
+    tags=("own-rate", "momentum"),
     learning_rate=None,
 )
 @transformation(max_learning_rate=positive, c=positive, f_min=any_number, smoothness=positive)

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -29,7 +29,7 @@ from ...transforms import (
 @method(
     "Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models",
     arxiv="2411.10438",
-    wraps=True,
+    tags=("tracked-mean",),
 )
 @transformation(gamma=any_number)
 def mars(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     any_number,
@@ -59,6 +59,7 @@ def scale_by_mars_adamw(
 @method(
     "Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models",
     arxiv="2411.10438",
+    tags=("tracked-mean", "adam", "decoupled-decay"),
     learning_rate=3e-3,
 )
 @transformation(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     any_number,
@@ -58,6 +58,7 @@ def scale_by_mars_lion(
 @method(
     "Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models",
     arxiv="2411.10438",
+    tags=("tracked-mean", "sign", "decoupled-decay"),
 )
 @transformation(
     gamma=any_number,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -84,6 +84,7 @@ def scale_by_mars_shampoo(
 @method(
     "Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models",
     arxiv="2411.10438",
+    tags=("tracked-mean", "matrix", "orthogonal", "decoupled-decay"),
     learning_rate=3e-3,
 )
 @transformation(

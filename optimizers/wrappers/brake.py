@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -19,8 +19,7 @@ from ...transforms import (
 @method(
     "Venigalla et al. 2020, Adaptive Braking for Mitigating Gradient Delay",
     arxiv="2007.01397",
-    wraps=True,
-    sample={"rho": 0.5},
+    tags=("layerwise", "large-batch"),
 )
 @transformation(rho=any_number)
 def brake(

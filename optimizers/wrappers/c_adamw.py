@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     chain,
@@ -51,6 +51,7 @@ def scale_by_c_adamw(
 @method(
     "Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code",
     arxiv="2411.16085",
+    tags=("cautious", "adam", "decoupled-decay"),
 )
 @transformation(min_mean=positive)
 def c_adamw(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     chain,
@@ -41,6 +41,7 @@ def scale_by_c_lion(
 @method(
     "Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code",
     arxiv="2411.16085",
+    tags=("cautious", "sign", "decoupled-decay"),
     learning_rate=3e-4,
 )
 @transformation(min_mean=positive)

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -22,7 +22,11 @@ from ...transforms import (
 SCALES = ("mean", "count", None)
 
 
-@method("Liang et al. 2024, Cautious Optimizers", arxiv="2411.16085", wraps=True)
+@method(
+    "Liang et al. 2024, Cautious Optimizers",
+    arxiv="2411.16085",
+    tags=("cautious",),
+)
 @transformation(min_mean=positive)
 def cautious(
     inner: optax.GradientTransformation,

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     chain,
@@ -43,6 +43,7 @@ def scale_by_grams(
 @method(
     "Cao, Li & Song 2024, Grams: Gradient Descent with Adaptive Momentum Scaling",
     arxiv="2412.17107",
+    tags=("sign", "adam", "decoupled-decay"),
 )
 @transformation()
 def grams(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -20,7 +20,8 @@ from ...transforms import (
 @method(
     "Prieto et al. 2025, Grokking at the Edge of Numerical Stability",
     arxiv="2501.04697",
-    front=True,
+    tags=("orthogonal",),
+    in_front=True,
 )
 @transformation()
 def perpgrad(rescale: bool = True, eps: Any = 1e-30) -> Flow:

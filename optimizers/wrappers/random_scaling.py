@@ -4,14 +4,14 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import Flow, Signal, draw_scalar, exponential, flow, transformation
 
 
 @method(
     "Zhang & Cutkosky 2024, Random Scaling and Momentum for Non-smooth Non-convex Optimization",
     arxiv="2405.09742",
-    wraps=True,
+    tags=("noise",),
 )
 @transformation()
 def random_scaling(inner: optax.GradientTransformation, key: Any = 0, sampler: Any = None) -> Flow:

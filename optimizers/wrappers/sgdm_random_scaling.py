@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -48,6 +48,7 @@ def scale_by_shrinking_momentum(
 @method(
     "Zhang & Cutkosky 2024, Random Scaling and Momentum for Non-smooth Non-convex Optimization",
     arxiv="2405.09742",
+    tags=("noise", "momentum"),
     learning_rate=1e-2,
 )
 @transformation(momentum=fraction, mu=nonnegative)

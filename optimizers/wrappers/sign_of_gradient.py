@@ -2,14 +2,14 @@
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import Flow, Signal, flow, sign, transformation
 
 
 @method(
     "Cao, Li & Song 2024, Grams: Gradient Descent with Adaptive Momentum Scaling",
     arxiv="2412.17107",
-    wraps=True,
+    tags=("sign",),
 )
 @transformation()
 def sign_of_gradient(inner: optax.GradientTransformation, descends: bool = True) -> Flow:

@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from ...catalogue import method
+from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
@@ -29,7 +29,11 @@ BASES = ("sgd", "adam", "adamw")
 PAPER = "Guan et al. 2023, XGrad: Boosting Gradient-Based Optimizers With Weight Prediction"
 
 
-@method(PAPER, arxiv="2305.18240", wraps=True)
+@method(
+    PAPER,
+    arxiv="2305.18240",
+    tags=("evaluation-weights", "nesterov"),
+)
 @transformation(prediction_steps=nonnegative)
 def weight_prediction(
     inner: optax.GradientTransformation,
@@ -92,7 +96,12 @@ def _predicting(
     return flow(step)
 
 
-@method(PAPER, arxiv="2305.18240", learning_rate=1e-2)
+@method(
+    PAPER,
+    arxiv="2305.18240",
+    tags=("evaluation-weights", "nesterov"),
+    learning_rate=1e-2,
+)
 @transformation(prediction_steps=nonnegative, dampening=fraction)
 def xgrad(
     learning_rate: optax.ScalarOrSchedule,

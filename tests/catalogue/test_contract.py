@@ -13,15 +13,14 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from gradchain.catalogue import METHODS
 from gradchain.transforms import Interval, eval_params
-from gradchain.transforms.notation.arguments import arguments_of
+from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
+from samples import REAL_ONLY, arguments_of, method_named, sample
 from subjects import (
     NAMES,
     extras_for,
     finite,
     gradients,
-    method_named,
     odd_tree,
     same,
     signature_of,
@@ -39,13 +38,12 @@ LOW = (jnp.bfloat16, jnp.float16)
         (name, dtype)
         for name in NAMES
         for dtype in (*LOW, jnp.float32, jnp.complex64)
-        if dtype != jnp.complex64 or METHODS[name].complex_ok
+        if dtype != jnp.complex64 or name not in REAL_ONLY
     ],
 )
 def test_dtypes_are_stable(name, dtype):
     """Updates come out in the dtype of the params; state keeps its dtypes, at least float32."""
-    method = method_named(name)
-    opt = method.build()
+    opt = sample(name)
     params = small_tree(dtype)
     state = jax.eval_shape(opt.init, params)
     new_params, new_state = jax.eval_shape(step_of(opt), params, state)
@@ -58,7 +56,7 @@ def test_dtypes_are_stable(name, dtype):
 @every_method
 def test_float64_is_kept(name):
     with jax.enable_x64(True):
-        opt = method_named(name).build()
+        opt = sample(name)
         for dtype in (jnp.float64, jnp.float32):
             params = small_tree(dtype)
             state = jax.eval_shape(opt.init, params)
@@ -75,7 +73,7 @@ def test_float64_is_kept(name):
 @every_method
 def test_odd_trees_and_donation(name):
     """Scalars, empty leaves, tuples, None and masked nodes train without NaN, all donated."""
-    opt = method_named(name).build()
+    opt = sample(name)
     params = odd_tree()
     state = opt.init(params)
     structure = jax.tree.structure(state)
@@ -98,7 +96,7 @@ class Model(nnx.Module):
 @every_method
 def test_the_params_of_an_nnx_model(name):
     """An `nnx.State` of variables goes in and comes out."""
-    opt = method_named(name).build()
+    opt = sample(name)
     params = nnx.state(Model(), nnx.Param)
     state = opt.init(params)
     new_params, new_state = jax.eval_shape(step_of(opt), params, state)
@@ -110,7 +108,7 @@ def test_the_params_of_an_nnx_model(name):
 def test_zero_gradients_are_safe(name):
     """In float16 params; the arithmetic is that of float32 params."""
     dtype = jnp.float16
-    opt = method_named(name).build()
+    opt = sample(name)
     params = {**small_tree(dtype), "zero": jnp.zeros((3, 3), dtype)}
     zeros = jax.tree.map(jnp.zeros_like, params)
 
@@ -134,7 +132,7 @@ def three_steps(name):
 
     The tests of one method run one after the other, so that what they share is compiled once.
     """
-    opt = method_named(name).build()
+    opt = sample(name)
     step = jax.jit(step_of(opt))
     params = small_tree()
     state = opt.init(params)
@@ -181,7 +179,7 @@ def test_a_mesh_changes_no_result(name):
 
 @every_method
 def test_gradient_through_the_update_is_finite(name):
-    opt = method_named(name).build()
+    opt = sample(name)
     params = small_tree()
 
     def after(grads):
@@ -195,7 +193,7 @@ def test_gradient_through_the_update_is_finite(name):
 @every_method
 def test_abstract_init(name):
     """init of abstract params is abstract, and tells the shapes of the state."""
-    opt = method_named(name).build()
+    opt = sample(name)
     params = odd_tree()
     abstract = jax.eval_shape(lambda: params)
     assert signature_of(opt.init(abstract)) == signature_of(opt.init(params))
@@ -205,7 +203,7 @@ def test_abstract_init(name):
 def test_state_never_aliases_the_params(name):
     params = small_tree()
     pointers = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(params)}
-    state = jax.tree.leaves(method_named(name).build().init(params))
+    state = jax.tree.leaves(sample(name).init(params))
     inside = [leaf.unsafe_buffer_pointer() for leaf in state if leaf.size]
     assert not pointers & set(inside)
     assert len(set(inside)) == len(inside)
@@ -226,7 +224,7 @@ def test_resume_is_bit_exact(name):
 @every_method
 def test_wrappers_of_optax(name):
     """MultiSteps, masked, partition and apply_if_finite around the method."""
-    build = method_named(name).build
+    build = functools.partial(sample, name)
     params = small_tree()
     inner = optax.with_extra_args_support(build())
     mask = {"w": True, "u": True, "b": False, "s": False}
@@ -250,7 +248,7 @@ def test_wrappers_of_optax(name):
 
 @every_method
 def test_tree_map_params(name):
-    opt = method_named(name).build()
+    opt = sample(name)
     state = opt.init(small_tree())
     mapped = optax.tree_map_params(opt, lambda x: x, state)
     assert same(mapped, state)
@@ -258,7 +256,7 @@ def test_tree_map_params(name):
 
 @every_method
 def test_unexpected_extra_arguments_are_ignored(name):
-    opt = method_named(name).build()
+    opt = sample(name)
     params = small_tree()
     extras = extras_for(opt, params)
 
@@ -273,7 +271,7 @@ def test_unexpected_extra_arguments_are_ignored(name):
 
 @every_method
 def test_missing_inputs_are_named(name):
-    opt = method_named(name).build()
+    opt = sample(name)
     params = small_tree()
     state = opt.init(params)
     given = extras_for(opt, params)
@@ -286,7 +284,7 @@ def test_missing_inputs_are_named(name):
 
 @every_method
 def test_wrong_trees_and_dtypes_are_refused(name):
-    opt = method_named(name).build()
+    opt = sample(name)
     params = small_tree()
     with pytest.raises(ValueError, match="int32"):
         opt.init({"w": jnp.ones((2, 2), jnp.int32)})
@@ -313,15 +311,11 @@ def refused_values(argument):
 def test_hyperparameters_out_of_range_are_refused_by_name(name):
     """Whatever an argument's type does not allow is refused, and the error names it."""
     method = method_named(name)
-    first = gradchain.optimizers.adam(0.1) if method.wraps else method.learning_rate
-    arguments = arguments_of(method.factory)
-    for argument in arguments.values():
+    for argument in typed_arguments_of(method.factory).values():
         for value in refused_values(argument):
-            changed = {**method.sample, argument.name: value}
-            given = method.front or next(iter(arguments)) in changed
-            positional = () if given else (first,)
+            changed = {**arguments_of(name), argument.name: value}
             with pytest.raises(ValueError, match=argument.name):
-                method.factory(*positional, **changed)
+                method.factory(**changed)
 
 
 @every_method
@@ -330,13 +324,8 @@ def test_injected_hyperparameters_equal_plain_ones(name):
     method = method_named(name)
     params = small_tree()
     rate = method.learning_rate
-    arguments = {**method.sample}
-    if method.wraps:
-        first = next(iter(inspect.signature(method.factory).parameters))
-        arguments = {first: gradchain.optimizers.adam(rate), **arguments}
-    elif rate is not None and not method.front:
-        arguments["learning_rate"] = rate
-    plain = method.factory(**arguments) if method.front else method.build()
+    arguments = arguments_of(name)
+    plain = method.factory(**arguments)
     opt = gradchain.inject_hyperparams(method.factory)(**arguments)
 
     def update(state, params, opt=opt):
@@ -363,7 +352,7 @@ def test_injected_hyperparameters_equal_plain_ones(name):
 
 @every_method
 def test_state_bytes_are_what_describe_says(name):
-    opt = method_named(name).build()
+    opt = sample(name)
     params = small_tree()
     state = opt.init(params)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -372,7 +361,7 @@ def test_state_bytes_are_what_describe_says(name):
 
 @every_method
 def test_evaluation_weights_are_params_shaped(name):
-    opt = method_named(name).build()
+    opt = sample(name)
     params = small_tree(jnp.bfloat16)
     state = opt.init(params)
     assert signature_of(eval_params(state, params)) == signature_of(params)
@@ -381,13 +370,13 @@ def test_evaluation_weights_are_params_shaped(name):
 @every_method
 def test_repr_names_the_method(name):
     method = method_named(name)
-    before = "chain(" if method.front else ""
-    assert repr(method.build()).startswith(f"{before}{name}(")
+    before = "chain(" if method.in_front else ""
+    assert repr(sample(name)).startswith(f"{before}{name}(")
 
 
 @every_method
 def test_it_trains_a_small_real_model(name):
     """Sixty steps on the digits leave a loss well below that of the start."""
-    values, final = digits.train(method_named(name).build(), steps=60)
+    values, final = digits.train(sample(name), steps=60)
     assert bool(jnp.all(jnp.isfinite(values)))
     assert float(final) < 0.95 * float(values[0])

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 from absl.testing import absltest
-from subjects import NAMES, method_named
+from samples import arguments_of, method_named, sample
+from subjects import NAMES
 
 # the suites are private modules: where they move, these tests must be mended, and nothing else
 with warnings.catch_warnings():
@@ -26,9 +27,9 @@ with warnings.catch_warnings():
     float64 = importlib.import_module("optax._src.float64_test")
 
 KNOWN_INPUTS = {"params", "value", "value_fn"}
-RUNNABLE = [name for name in NAMES if set(method_named(name).build().needs) <= KNOWN_INPUTS]
-WITHOUT_CLOSURE = [n for n in RUNNABLE if "value_fn" not in method_named(n).build().needs]
-ONLY_GRADIENTS = [n for n in RUNNABLE if "value" not in "".join(method_named(n).build().needs)]
+RUNNABLE = [name for name in NAMES if set(sample(name).needs) <= KNOWN_INPUTS]
+WITHOUT_CLOSURE = [n for n in RUNNABLE if "value_fn" not in sample(n).needs]
+ONLY_GRADIENTS = [n for n in RUNNABLE if "value" not in "".join(sample(n).needs)]
 
 
 def body_of(case, name):
@@ -38,16 +39,6 @@ def body_of(case, name):
         if wrapped is not None and wrapped.__name__ == name:
             return wrapped
     raise LookupError(f"{case.__name__} has no test {name}: the installed Optax has changed")
-
-
-def arguments_of(method):
-    arguments = dict(method.sample)
-    if method.wraps:
-        first = next(iter(inspect.signature(method.factory).parameters))
-        arguments[first] = gradchain.optimizers.adam(method.learning_rate)
-    elif method.learning_rate is not None and not method.front:
-        arguments["learning_rate"] = method.learning_rate
-    return arguments
 
 
 def respelled(method):
@@ -68,8 +59,8 @@ def respelled(method):
     return build
 
 
-def role_of(method):
-    needs = method.build().needs
+def role_of(name):
+    needs = sample(name).needs
     return "sophia" if "value_fn" in needs else "momo" if "value" in needs else "plain"
 
 
@@ -91,8 +82,8 @@ def run_common(name, test, **case):
     ):
         body_of(common.ContribTest, test)(
             Asserting(),
-            opt_name=role_of(method),
-            opt_kwargs=arguments_of(method),
+            opt_name=role_of(name),
+            opt_kwargs=arguments_of(name),
             wrapper_name=None,
             wrapper_kwargs=None,
             **case,
@@ -135,7 +126,7 @@ def test_accepts_a_schedule(name):
 def test_mixed_float64(name):
     with jax.enable_x64(True), mock.patch.object(jax.config, "update"):
         body_of(float64.Float64Test, "test_mixed_dtype_input_outputs")(
-            Asserting(), lambda: method_named(name).build(), {}
+            Asserting(), lambda: sample(name), {}
         )
 
 
@@ -154,4 +145,4 @@ def test_sharding(name):
     """
     with mock.patch.object(sharding.jax, "__version__", "9.9.9"):
         for test in SHARDING_TESTS:
-            body_of(sharding.ShardingTest, test)(Asserting(), method_named(name).build())
+            body_of(sharding.ShardingTest, test)(Asserting(), sample(name))

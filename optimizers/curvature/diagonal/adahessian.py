@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -84,8 +84,8 @@ def scale_by_adahessian(
 @method(
     "Yao et al. 2021, ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning",
     arxiv="2006.00719",
+    tags=("curvature", "closure", "noise"),
     learning_rate=0.15,
-    complex_ok=False,
 )
 @transformation(hessian_power=nonnegative)
 def adahessian(

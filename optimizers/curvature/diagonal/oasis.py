@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -109,9 +109,8 @@ def _direction(g: Signal, momentum: Any) -> Signal:
     "Jahani et al. 2022, Doubly Adaptive Scaled Algorithm for Machine Learning Using Second-Order "
     "Information",
     arxiv="2109.05198",
+    tags=("curvature", "closure", "noise", "own-rate"),
     learning_rate=0.1,
-    sample={"alpha": 0.1},
-    complex_ok=False,
 )
 @transformation(alpha=positive, warmup_samples=count_from_1)
 def oasis(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -96,6 +96,7 @@ def scale_by_sania(
     "Abdukhakimov et al. 2023, SANIA: Polyak-type Optimization Framework Leads to Scale Invariant "
     "Stochastic Algorithms",
     arxiv="2312.17369",
+    tags=("curvature", "own-rate"),
     learning_rate=0.1,
 )
 @transformation(f_star=any_number)

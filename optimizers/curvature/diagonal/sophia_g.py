@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -81,8 +81,8 @@ def scale_by_sophia_g(
     "Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model "
     "Pre-training",
     arxiv="2305.14342",
+    tags=("curvature", "closure", "noise", "bounded", "decoupled-decay"),
     learning_rate=1e-3,
-    complex_ok=False,
 )
 @transformation(gamma=positive, batch_size=count_from_1, first_estimate=count_from_1)
 def sophia_g(

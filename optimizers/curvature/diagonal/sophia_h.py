@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -90,7 +90,7 @@ def scale_by_sophia_h(
     "Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model "
     "Pre-training",
     arxiv="2305.14342",
-    complex_ok=False,
+    tags=("curvature", "closure", "noise", "bounded", "decoupled-decay"),
 )
 @transformation(gamma=positive)
 def sophia_h(

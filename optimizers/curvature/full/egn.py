@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Interval,
@@ -80,8 +80,8 @@ loss_of_outputs = lift_tree(lambda loss, outputs: lambda params: loss(outputs(pa
     "Korbit, Adeyemi, Bemporad & Zanon 2024, Exact Gauss-Newton Optimization for Training Deep "
     "Neural Networks",
     arxiv="2405.14402",
+    tags=("curvature", "closure"),
     learning_rate=1.0,
-    complex_ok=False,
 )
 @transformation(
     damping=positive,

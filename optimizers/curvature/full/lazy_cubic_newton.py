@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -64,9 +64,8 @@ def scale_by_lazy_cubic_newton(
 @method(
     "Doikov, Chayti & Jaggi 2023, Second-order optimization with lazy Hessians",
     arxiv="2212.00781",
+    tags=("curvature", "closure"),
     learning_rate=1.0,
-    sample={"m": 10.0, "update_interval": 5},
-    complex_ok=False,
 )
 @transformation(m=positive, solver_iterations=count_from_1)
 def lazy_cubic_newton(

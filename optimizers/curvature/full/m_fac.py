@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -77,8 +77,8 @@ def scale_by_m_fac(num_grads: int = 1024, damping: Any = 1e-5, window_dtype: Any
     "Frantar, Kurtic & Alistarh 2021, M-FAC: Efficient Matrix-Free Approximations of Second-Order "
     "Information",
     arxiv="2107.03356",
+    tags=("curvature", "low-rank"),
     learning_rate=1e-2,
-    sample={"num_grads": 8, "damping": 1e-2},
 )
 @transformation(num_grads=count_from_1, damping=positive)
 def m_fac(

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
@@ -114,9 +114,8 @@ def scale_by_stochastic_newton_filter(
     "Burkhart 2022, Discriminative Bayesian filtering lends momentum to the stochastic Newton "
     "method for minimizing log-convex functions",
     arxiv="2104.12949",
+    tags=("curvature", "closure"),
     learning_rate=1.0,
-    sample={"ridge": 1.0, "max_halvings": 10, "sufficient_decrease": 0.1},
-    complex_ok=False,
 )
 @transformation(
     decay=decay_rate,

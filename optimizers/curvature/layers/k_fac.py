@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     FlowError,
@@ -140,9 +140,8 @@ def _above(eigenvalues: Signal) -> Signal:
     "Martens & Grosse 2015, Optimizing Neural Networks with Kronecker-factored Approximate "
     "Curvature",
     arxiv="1503.05671",
+    tags=("curvature", "kronecker", "matrix", "layerwise"),
     learning_rate=0.03,
-    sample={"damping": 0.1},
-    complex_ok=False,
 )
 @transformation(
     damping=nonnegative,

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Layers,
@@ -174,8 +174,8 @@ def _exact_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
     "Mozaffari, Li, Zhang & Mehri Dehnavi 2023, MKOR: Momentum-Enabled Kronecker-Factor-Based "
     "Optimizer Using Rank-1 Updates",
     arxiv="2306.01685",
+    tags=("curvature", "kronecker", "matrix", "layerwise"),
     learning_rate=0.02,
-    complex_ok=False,
 )
 @transformation(
     warmup_steps=count_from_0,

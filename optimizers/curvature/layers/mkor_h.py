@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     Layers,
@@ -123,8 +123,8 @@ def scale_by_mkor_h(
     "Mozaffari, Li, Zhang & Mehri Dehnavi 2023, MKOR: Momentum-Enabled Kronecker-Factor-Based "
     "Optimizer Using Rank-1 Updates (hybrid MKOR-H)",
     arxiv="2306.01685",
+    tags=("curvature", "kronecker", "matrix", "layerwise"),
     learning_rate=0.02,
-    complex_ok=False,
 )
 @transformation(
     loss_decay=decay_rate,

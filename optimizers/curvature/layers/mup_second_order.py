@@ -7,7 +7,7 @@ from typing import Any
 
 import optax
 
-from ....catalogue import get_method, method
+from ....registry import get_method, method
 from ....transforms import (
     Flow,
     FlowError,
@@ -157,9 +157,9 @@ def with_mup_scales(
     "Ishikawa & Karakida 2023, On the Parameterization of Second-Order Optimization Effective "
     "Towards the Infinite Width",
     arxiv="2312.12226",
+    tags=("curvature", "width-transfer", "kronecker"),
     learning_rate=1e-2,
-    sample={"roles": "hidden", "base_width": 64, "width": 128},
-    complex_ok=False,
+    required={"roles": "hidden", "base_width": 64, "width": 128},
 )
 @transformation(base_width=at_least_1, width=at_least_1)
 def mup_second_order(

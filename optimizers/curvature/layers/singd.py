@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ....catalogue import method
+from ....registry import method
 from ....transforms import (
     Flow,
     FlowError,
@@ -152,9 +152,8 @@ def _rate_schedule(lr_cov: Any) -> Any:
     "Lin, Duruisseaux, Leok, Nielsen, Khan & Schmidt 2023, Simplifying Momentum-based "
     "Positive-definite Submanifold Optimization with Applications to Deep Learning",
     arxiv="2302.09738",
+    tags=("curvature", "kronecker", "matrix"),
     learning_rate=0.01,
-    sample={"damping": 0.1},
-    complex_ok=False,
 )
 @transformation(
     damping=nonnegative, alpha1=decay_rate, lr_cov=None, weight_decay_start=count_from_0
