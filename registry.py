@@ -97,10 +97,12 @@ class Method:
       tags: of `TAGS`.
       learning_rate: a rate at which it trains a small model, a point to start a search from; None
         for a method that takes none, or takes it in another form.
+      small_model: further arguments that go with that rate, where the defaults are made for large
+        models and long runs.
       in_front: True for a transformation of gradients, without a learning rate, that stands in
         front of an optimizer.
-      required: a value for each argument, beside the rate and an inner transformation, that the
-        factory has no default for.
+      required: a value for each argument, beside the rate and an inner transformation, without
+        which the factory refuses to build.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Method:
     kind: Kind
     tags: tuple[str, ...]
     learning_rate: float | None
+    small_model: Mapping[str, Any]
     in_front: bool
     required: Mapping[str, Any] = field(repr=False)
 
@@ -140,7 +143,7 @@ class Method:
         return arguments if rate is None else {"learning_rate": rate, **arguments}
 
     def build(self, learning_rate: optax.ScalarOrSchedule | None = None, **overrides: Any) -> Any:
-        """The method by its name alone: an optimizer that is ready to train a small model.
+        """The method by its name alone, with the defaults of its factory.
 
         A wrapper is put around Adam, what stands in front of an optimizer in front of Adam.
 
@@ -161,6 +164,12 @@ class Method:
             return built
         rate = self.learning_rate if learning_rate is None else learning_rate
         return chain(built, METHODS["adam"].build(rate))
+
+    def for_small_model(
+        self, learning_rate: optax.ScalarOrSchedule | None = None, **overrides: Any
+    ) -> Any:
+        """As `build`, with the arguments of `small_model`."""
+        return self.build(learning_rate, **{**self.small_model, **overrides})
 
     @functools.cached_property
     def needs(self) -> tuple[str, ...]:
@@ -200,6 +209,7 @@ def method(
     tags: tuple[str, ...] = (),
     kind: Kind = "transformation",
     learning_rate: float | None = 1e-3,
+    small_model: Mapping[str, Any] | None = None,
     in_front: bool = False,
     required: Mapping[str, Any] | None = None,
 ) -> Callable[[Factory], Factory]:
@@ -207,10 +217,10 @@ def method(
 
     def enter(factory: Factory) -> Factory:
         name = factory.__name__
-        _check_entry(name, kind, get_args(Kind), METHODS)
         unknown = [tag for tag in tags if tag not in TAGS]
         if unknown:
             raise ValueError(f"{name}: unknown tags {unknown}; TAGS has {', '.join(TAGS)}")
+        _check_entry(name, kind, get_args(Kind), METHODS)
         METHODS[name] = Method(
             name,
             factory,
@@ -220,6 +230,7 @@ def method(
             kind,
             tags,
             learning_rate,
+            small_model or {},
             in_front,
             required or {},
         )

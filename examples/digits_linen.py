@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError(f"schedule {options.schedule!r} cannot be used here")
             rate = build(rate, options.epochs * (len(train_part[0]) // options.batch_size))
         losses, accuracies = train(
-            method.build(rate),
+            method.for_small_model(rate),
             train_part,
             test_part,
             epochs=options.epochs,

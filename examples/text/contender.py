@@ -85,16 +85,18 @@ def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -
         if not (math.isfinite(peak) and peak > 0):
             raise ValueError(f"{rest[0]!r} in {spec!r} is not a learning rate, as in {name}:3e-4")
     if peak is None:
-        return Contender(label, None, None, lambda step: math.nan, method.build())
+        return Contender(label, None, None, lambda step: math.nan, method.for_small_model())
     if _has_own_schedule(method):
         if len(rest) == 2:
             raise ValueError(f"{name} has a schedule of its own and takes no other, as in {spec!r}")
-        optimizer = method.build(peak, total_steps=total_steps)
+        optimizer = method.for_small_model(peak, total_steps=total_steps)
         return Contender(label, peak, "own", lambda step: math.nan, optimizer)
     schedule = rest[1] if len(rest) == 2 else _schedule_for(method, default_schedule)
     rate = _rate(schedule, peak, total_steps)
     shown = rate if callable(rate) else lambda step: peak
-    optimizer = method.build(rate, **_other_arguments(method, schedule, peak, total_steps))
+    optimizer = method.for_small_model(
+        rate, **_other_arguments(method, schedule, peak, total_steps)
+    )
     return Contender(label, peak, schedule, lambda step: float(shown(step)), optimizer)
 
 

@@ -135,6 +135,7 @@ def _is_off(value: Any) -> bool:
     tags=("adam", "own-schedule", "evaluation-weights", "bounded"),
     learning_rate=1e-2,
     required={"total_steps": 400},
+    small_model={"warmup_steps": 10},
 )
 @transformation(
     normloss_factor=any_number,

@@ -93,6 +93,7 @@ def scale_by_fadam(
     "information",
     arxiv="2405.12807",
     tags=("decoupled-decay", "bounded"),
+    small_model={"weight_decay": 0.01},
 )
 @transformation(power=positive)
 def fadam(

@@ -97,6 +97,7 @@ def scale_by_spam(
     arxiv="2501.06842",
     tags=("adam", "bounded", "heavy-tails", "resets", "early-phase"),
     learning_rate=1e-2,
+    small_model={"reset_interval": 50, "warmup_steps": 10},
 )
 @transformation(threshold=nonnegative, reset_interval=count_from_0, grad_accu_steps=count_from_0)
 def spam(

@@ -136,6 +136,7 @@ def _average(g: Signal, decay: Any, name: str, reset: Any, official: bool) -> Si
     arxiv="2502.17055",
     tags=("adam", "bounded", "heavy-tails", "resets"),
     learning_rate=1e-2,
+    small_model={"reset_interval": 50},
 )
 @transformation(
     gamma1=fraction,

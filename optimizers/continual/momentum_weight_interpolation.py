@@ -13,6 +13,7 @@ from ...transforms import Flow, Signal, delay, flow, step_count, transformation,
     "Models for Continual Learning",
     arxiv="2211.03186",
     tags=("evaluation-weights",),
+    small_model={"decay": 0.9},
 )
 @transformation()
 def momentum_weight_interpolation(

@@ -101,6 +101,7 @@ def scale_by_upgd(
     arxiv="2404.00781",
     tags=("noise",),
     learning_rate=0.1,
+    small_model={"sigma": 0.01},
 )
 @transformation(beta_utility=decay_rate, sigma=nonnegative)
 def upgd(

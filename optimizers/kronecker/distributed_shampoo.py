@@ -206,6 +206,14 @@ def _array(value: Any) -> Any:
     arxiv="2309.06497",
     tags=("kronecker", "matrix", "decoupled-decay"),
     learning_rate=3e-3,
+    small_model={
+        "grafting": "adam",
+        "block_size": 64,
+        "target_ndim": 2,
+        "eps": 1e-08,
+        "momentum": 0.5,
+        "update_interval": 2,
+    },
 )
 @transformation(**RANGES, peak_learning_rate=None)
 def distributed_shampoo(

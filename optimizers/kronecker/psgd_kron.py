@@ -100,6 +100,7 @@ def scale_by_psgd_kron(
     arxiv="2402.04553",
     tags=("kronecker", "matrix", "noise"),
     learning_rate=3e-3,
+    small_model={"mode": "whiten", "momentum": 0.9},
 )
 @transformation(**RANGES)
 def psgd_kron(

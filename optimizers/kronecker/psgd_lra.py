@@ -108,6 +108,7 @@ def scale_by_psgd_lra(
     arxiv="2402.04553",
     tags=("low-rank", "matrix", "noise"),
     learning_rate=3e-3,
+    small_model={"mode": "whiten", "momentum": 0.9, "rank": 4},
 )
 @transformation(**RANGES)
 def psgd_lra(

@@ -90,6 +90,7 @@ def scale_by_psgd_xmat(
     arxiv="2402.04553",
     tags=("matrix", "noise"),
     learning_rate=3e-3,
+    small_model={"mode": "whiten", "momentum": 0.9},
 )
 @transformation(**RANGES)
 def psgd_xmat(

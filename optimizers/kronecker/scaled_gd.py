@@ -58,6 +58,7 @@ def scale_by_factor_gram(damping: Any = 1e-3, pairs: Pairs = None, mask: Any = N
     arxiv="2302.01186",
     tags=("matrix", "low-rank"),
     learning_rate=0.1,
+    small_model={"damping": 0.1},
 )
 @transformation(damping=nonnegative)
 def scaled_gd(

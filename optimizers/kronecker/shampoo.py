@@ -89,6 +89,7 @@ def scale_by_shampoo(
     arxiv="1802.09568",
     tags=("kronecker", "matrix"),
     learning_rate=0.1,
+    small_model={"momentum": 0.9},
 )
 @transformation(max_dim=count_from_1, exponent=any_number)
 def shampoo(

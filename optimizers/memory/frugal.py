@@ -124,6 +124,7 @@ def scale_by_frugal(
     "Scalable Training",
     arxiv="2411.07837",
     tags=("low-memory", "low-rank", "sign", "partitioned"),
+    small_model={"update_interval": 10, "projection": "columns", "density": 0.5},
 )
 @transformation(density=fraction, state_free_scale=any_number, projected_scale=any_number)
 def frugal(

@@ -66,6 +66,7 @@ def scale_by_galore(
     "Zhao et al. 2024, GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
     arxiv="2403.03507",
     tags=("low-memory", "low-rank", "matrix"),
+    small_model={"rank": 2, "update_interval": 10, "scale": 1.0},
 )
 @transformation(scale=any_number)
 def galore(

@@ -65,6 +65,7 @@ def scale_by_braking(
     arxiv="2007.01397",
     tags=("momentum", "layerwise", "large-batch", "low-memory"),
     learning_rate=1e-2,
+    small_model={"rho": 0.5},
 )
 @transformation(rho=any_number)
 def adaptive_braking(

@@ -17,7 +17,7 @@ from .stochastic_heavy_ball import stochastic_heavy_ball
     arxiv="2312.14567",
     tags=("momentum", "own-schedule", "low-memory"),
     learning_rate=1e-2,
-    required={"total_steps": 400},
+    required={"total_steps": 400, "num_stages": 4},
 )
 @transformation(
     total_steps=count_from_1,

@@ -61,6 +61,7 @@ def scale_by_sgd(
     "Robbins & Monro 1951, A Stochastic Approximation Method",
     tags=("momentum", "nesterov", "low-memory"),
     learning_rate=0.1,
+    small_model={"momentum": 0.9},
 )
 @transformation()
 def sgd(

@@ -69,6 +69,7 @@ def _sample_std(x: Any) -> Any:
     arxiv="2412.11768",
     tags=("momentum", "layerwise", "low-memory"),
     learning_rate=1e-2,
+    small_model={"eps": 1.0},
 )
 @transformation()
 def sgd_sai(

@@ -85,6 +85,7 @@ def scale_by_sgdp(
     arxiv="2006.08217",
     tags=("momentum", "nesterov", "orthogonal", "decoupled-decay", "low-memory"),
     learning_rate=1e-2,
+    small_model={"momentum": 0.9},
 )
 @transformation(dampening=fraction, delta=nonnegative, wd_ratio=fraction)
 def sgdp(

@@ -100,6 +100,7 @@ def scale_by_multi_adam(
     "of Physics-informed Neural Networks",
     arxiv="2306.02816",
     tags=("adam", "partitioned"),
+    small_model={"num_groups": 1},
 )
 @transformation(agg_b1=decay_rate, agg_b2=decay_rate, num_groups=count_from_1)
 def multi_adam(

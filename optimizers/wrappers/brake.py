@@ -20,6 +20,7 @@ from ...transforms import (
     "Venigalla et al. 2020, Adaptive Braking for Mitigating Gradient Delay",
     arxiv="2007.01397",
     tags=("layerwise", "large-batch"),
+    small_model={"rho": 0.5},
 )
 @transformation(rho=any_number)
 def brake(

@@ -111,6 +111,7 @@ def _direction(g: Signal, momentum: Any) -> Signal:
     arxiv="2109.05198",
     tags=("curvature", "closure", "noise", "own-rate"),
     learning_rate=0.1,
+    small_model={"alpha": 0.1},
 )
 @transformation(alpha=positive, warmup_samples=count_from_1)
 def oasis(

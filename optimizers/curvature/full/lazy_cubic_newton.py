@@ -66,6 +66,7 @@ def scale_by_lazy_cubic_newton(
     arxiv="2212.00781",
     tags=("curvature", "closure"),
     learning_rate=1.0,
+    small_model={"m": 10.0, "update_interval": 5},
 )
 @transformation(m=positive, solver_iterations=count_from_1)
 def lazy_cubic_newton(

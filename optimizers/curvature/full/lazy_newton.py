@@ -81,6 +81,7 @@ def scale_by_lazy_newton(
     arxiv="2212.00781",
     tags=("curvature", "closure"),
     learning_rate=1.0,
+    small_model={"m": 10.0, "update_interval": 5},
 )
 @transformation(m=nonnegative, damping=nonnegative)
 def lazy_newton(

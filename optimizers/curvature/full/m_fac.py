@@ -79,6 +79,7 @@ def scale_by_m_fac(num_grads: int = 1024, damping: Any = 1e-5, window_dtype: Any
     arxiv="2107.03356",
     tags=("curvature", "low-rank"),
     learning_rate=1e-2,
+    small_model={"num_grads": 8, "damping": 0.01},
 )
 @transformation(num_grads=count_from_1, damping=positive)
 def m_fac(

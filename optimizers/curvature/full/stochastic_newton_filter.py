@@ -116,6 +116,7 @@ def scale_by_stochastic_newton_filter(
     arxiv="2104.12949",
     tags=("curvature", "closure"),
     learning_rate=1.0,
+    small_model={"ridge": 1.0, "max_halvings": 10, "sufficient_decrease": 0.1},
 )
 @transformation(
     decay=decay_rate,

@@ -142,6 +142,7 @@ def _above(eigenvalues: Signal) -> Signal:
     arxiv="1503.05671",
     tags=("curvature", "kronecker", "matrix", "layerwise"),
     learning_rate=0.03,
+    small_model={"damping": 0.1},
 )
 @transformation(
     damping=nonnegative,

@@ -154,6 +154,7 @@ def _rate_schedule(lr_cov: Any) -> Any:
     arxiv="2302.09738",
     tags=("curvature", "kronecker", "matrix"),
     learning_rate=0.01,
+    small_model={"damping": 0.1},
 )
 @transformation(
     damping=nonnegative, alpha1=decay_rate, lr_cov=None, weight_decay_start=count_from_0
