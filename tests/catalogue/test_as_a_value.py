@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain.catalogue import METHODS
-from subjects import NAMES, method_named, same, signature_of, small_tree, step_of
+from samples import sample
+from subjects import NAMES, same, signature_of, small_tree, step_of
 
 RANDOM = [n for n in NAMES if "key" in inspect.signature(METHODS[n].factory).parameters]
 RANDOM_WHEN = {"sania": {"preconditioner": "hessian"}}
@@ -46,7 +47,7 @@ def test_building_every_method_touches_no_device():
 @pytest.mark.parametrize("name", RANDOM)
 def test_every_kind_of_key(name):
     """Seeds and keys of any kind, also where JAX forbids raw keys; equal ones make equal states."""
-    build = functools.partial(method_named(name).build, **RANDOM_WHEN.get(name, {}))
+    build = functools.partial(sample, name, **RANDOM_WHEN.get(name, {}))
     params = small_tree()
     expected = build(key=3).init(params)
     assert not same(expected, build(key=4).init(params))
@@ -72,7 +73,7 @@ def test_a_key_may_be_traced(name):
     params = small_tree()
 
     def state_of(seed):
-        return method_named(name).build(key=seed).init(params)
+        return sample(name, key=seed).init(params)
 
     with jax.checking_leaks():
         shapes = jax.eval_shape(jax.vmap(state_of), jnp.arange(3))

@@ -6,7 +6,8 @@ import cloudpickle
 import gradchain
 import jax
 import pytest
-from subjects import NAMES, method_named, small_tree, step_of
+from samples import sample
+from subjects import NAMES, small_tree, step_of
 
 every_method = pytest.mark.parametrize("name", NAMES)
 
@@ -22,7 +23,7 @@ REBUILDS = {
 @every_method
 def test_a_rebuilt_method_is_the_method(name):
     """It still is a flow, of the same inside, and takes the same step on the same state."""
-    opt = method_named(name).build()
+    opt = sample(name)
     params = small_tree()
     state = jax.eval_shape(opt.init, params)
     step = str(jax.make_jaxpr(step_of(opt))(params, state))
