@@ -79,7 +79,7 @@ def lookahead(
             u = g >> inner
         else:
             weight = slow_step_size if pullback_momentum == "pullback" else None
-            u = pull_back_momentum(g, inner, sync, weight)
+            u = g >> pull_back_momentum(sync, inner, weight)
         return back_to_slow_weights(u, params, sync, slow_step_size)
 
     return flow(step)

@@ -104,7 +104,7 @@ def ttur(
             player = named(label if label.isidentifier() else f"player_{number}", player)
             period = periods.get(label, 1)
             due = step_count() % period == 0
-            parts.append(own >> player if period == 1 else when(due, player, own, otherwise=0))
+            parts.append(own >> (player if period == 1 else when(due, player, otherwise=0)))
         return merge(*parts)
 
     return flow(step)

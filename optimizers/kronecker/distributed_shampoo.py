@@ -132,7 +132,7 @@ def scale_by_distributed_shampoo(
         tap("nonfinite_gradients", dropped)
         statistics = blocks >> named("statistics", kronecker_statistics(b2))
         t = step_count()
-        roots = when(_due(t, update_interval, start), kept_roots, statistics)
+        roots = statistics >> when(_due(t, update_interval, start), kept_roots)
         tap("failed_roots", failed_roots(roots))
         f = _filtered(blocks, b1, b1 if b3 is None else b3, bias_correction)
         a = _grafting_direction(f, blocks, grafting, grafting_b2, grafting_eps)

@@ -104,7 +104,7 @@ def scale_by_psgd(
             q = g >> fit
         else:
             coin = draw_scalar(key, jax.random.uniform)
-            q = when((step_count() == 1) | (coin < precond_update_probability), fit, g)
+            q = g >> when((step_count() == 1) | (coin < precond_update_probability), fit)
         tap("failed_updates", failed_updates(q))
         m = g if _is(momentum, 0) else g >> named("mu", ema(momentum))
         u = returned(preconditioned(q, chosen(m), group), m)

@@ -10,6 +10,7 @@ from ...transforms import (
     Flow,
     Signal,
     add_decayed_weights,
+    at_params,
     chain,
     check_choice,
     delay,
@@ -19,7 +20,6 @@ from ...transforms import (
     scale_by_adam,
     scale_by_learning_rate,
     scheduled,
-    send_at,
     trace,
     transformation,
 )
@@ -89,8 +89,8 @@ def _predicting(
 
     def step(g: Signal, params: Signal) -> Signal:
         x = delay(params, name="weights", evaluation=(1.0, 0.0))
-        d = send_at(x, g, direction)
-        x << x + send_at(x, d, finish)
+        d = g >> at_params(x, direction)
+        x << x + (d >> at_params(x, finish))
         return x.written + ahead(d) - params
 
     return flow(step)

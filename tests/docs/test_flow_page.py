@@ -19,6 +19,7 @@ def test_the_snippets_run(capsys):
     for name in ("squashed", "careful", "lazy"):
         run(scope[name], steps=2)
     run(scope["running_peak"](0.9), steps=2)
+    run(scope["restarted"](2), steps=3)
     matrix = {"b": PARAMS["b"], "a": jnp.ones(3)}
     _, state = run(scope["small_adam"](1), steps=2, params=matrix)
     assert state.scale_by_adam.mu["b"]["c"].shape in ((1, 2), (2, 1))

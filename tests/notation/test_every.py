@@ -103,10 +103,10 @@ def test_a_held_output_of_another_shape():
 
 def test_when_holds_or_rests():
     def step(g, value):
-        return when(value > 0, optax.trace(0.5), g)
+        return g >> when(value > 0, optax.trace(0.5))
 
     def resting(g, value):
-        return when(value > 0, optax.trace(0.5), g, otherwise=0.0)
+        return g >> when(value > 0, optax.trace(0.5), otherwise=0.0)
 
     for build, idle in ((step, 1.0), (resting, 0.0)):
         opt = flow(build)
@@ -148,7 +148,7 @@ def test_a_foreign_count_goes_on_over_a_reset_or_starts_anew():
 
     def restarting(restart):
         def step(g):
-            return reset_when(step_count() == 3, counting, g, restart_count=restart)
+            return g >> reset_when(step_count() == 3, counting, restart_count=restart)
 
         return flow(step)
 
@@ -162,7 +162,7 @@ def test_the_count_goes_on_over_a_reset_or_starts_anew():
     def restarting(restart):
         def step(g):
             due = lift(lambda t: t == 3)(step_count())
-            return reset_when(due, counting, g, restart_count=restart)
+            return g >> reset_when(due, counting, restart_count=restart)
 
         return flow(step)
 

@@ -152,7 +152,7 @@ class TestInside:
     [
         lambda inner: lookahead(inner, sync_period=2, pullback_momentum="pullback"),
         weight_prediction,
-        lambda inner: flow(lambda g: either(step_count() < 9, inner, optax.identity(), g)),
+        lambda inner: flow(lambda g: g >> either(step_count() < 9, inner, optax.identity())),
     ],
     ids=["pulled_back", "shown_other_params", "one_of_two"],
 )

@@ -7,7 +7,19 @@ import pytest
 from flows import PARAMS, close, gradient, run
 from gradchain import chain, flow, named
 from gradchain.optimizers import adamw
-from gradchain.transforms import FlowError, delay, ema, scale_by_learning_rate, square, trace
+from gradchain.transforms import (
+    FlowError,
+    at_params,
+    delay,
+    either,
+    ema,
+    reset_when,
+    scale_by_learning_rate,
+    square,
+    step_count,
+    trace,
+    when,
+)
 
 
 def paths(state):
@@ -144,3 +156,47 @@ def test_states_compare_pickle_and_print():
     assert type(again) is type(state)
     assert jax.tree.structure(again) == jax.tree.structure(state)
     assert "mu=" in repr(state)
+
+
+def halved(g):
+    return g >> ema(0.5)
+
+
+def test_a_flow_is_named_after_its_function():
+    """After the factory around it only where the function is `step` or a lambda."""
+
+    def scale_by_mine():
+        def rotation(g):
+            return g >> trace(0.5)
+
+        def step(g):
+            return (g >> flow(rotation)) + (g >> flow(lambda g: g >> ema(0.5)))
+
+        return flow(step)
+
+    opt = scale_by_mine()
+    assert repr(opt) == "scale_by_mine()"
+    assert opt.init(PARAMS)._fields == ("rotation", "scale_by_mine")
+    assert repr(flow(halved)) == "halved()"
+    assert repr(flow(halved, name="other")) == "other()"
+
+
+def test_a_name_is_given_where_the_node_is_made():
+    """Every factory of ours takes `name=`, and what reads other signals does, too."""
+
+    def step(g):
+        m = g >> ema(0.5, name="mu")
+        held = g >> when(step_count() > 1, ema(0.9), name="held")
+        other = g >> named("other", either(step_count() > 1, ema(0.9), trace(0.1)))
+        fresh = g >> reset_when(step_count() == 2, ema(0.9), name="fresh")
+        return m + held + other + fresh + (g >> at_params(g, optax.trace(0.1), name="shown"))
+
+    state = flow(step).init(PARAMS)
+    assert state._fields == ("count", "mu", "held", "other", "fresh", "shown")
+    same_state = flow(lambda g: g >> named("mu", ema(0.5))).init(PARAMS)
+    assert jax.tree.structure(flow(lambda g: g >> ema(0.5, name="mu")).init(PARAMS)) == (
+        jax.tree.structure(same_state)
+    )
+    assert chain(adamw(0.1, name="mine")).init(PARAMS)._fields == ("count", "mine")
+    with pytest.raises(FlowError, match="identifier"):
+        ema(0.5, name="not a name")

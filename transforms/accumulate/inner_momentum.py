@@ -11,8 +11,8 @@ from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.layout import make_state
+from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
-from ..notation.steps import stateful
 from ..notation.values import Leaves
 
 MOMENTUM_STATES = ("mu", "trace", "momentum", "momentum_buffer")
@@ -20,24 +20,24 @@ MOMENTUM_STATES = ("mu", "trace", "momentum", "momentum_buffer")
 
 
 def pull_back_momentum(
-    g: Signal, inner: optax.GradientTransformation, at: Signal, weight: Any = None
-) -> Signal:
-    """Sends `g` through a transformation whose momentum is pulled back after some steps.
+    at: Signal, inner: optax.GradientTransformation, weight: Any = None, *, name: str | None = None
+) -> Receiver:
+    """Pulls a momentum back after some steps: `g >> pull_back_momentum(at, inner)`.
 
     Where `at` holds, each momentum b becomes weight b + (1 - weight) c, with c what it became the
     last time (zero at first), or zero if there is no weight.
 
     Args:
-      g: what is sent.
+      at: a boolean scalar signal.
       inner: any transformation that keeps a state named "mu", "trace", "momentum" or
         "momentum_buffer".
-      at: a boolean scalar signal.
       weight: number, or None to set the momentum to zero.
+      name: name of its state.
 
     Raises:
       FlowError: in `init`, for an inner state without momentum.
     """
-    return stateful(_pulling(inner, weight), g, at)
+    return through("pull_back_momentum", _pulling(inner, weight), at, name=name)
 
 
 def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:

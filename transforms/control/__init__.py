@@ -5,9 +5,10 @@ from .inject import inject_hyperparams
 from .masked import masked
 from .objectives import combine, stacked_gradients
 from .periods import every, reset_every, reset_when, when
-from .prediction import send_at
+from .prediction import at_params
 
 __all__ = [
+    "at_params",
     "combine",
     "either",
     "every",
@@ -16,7 +17,6 @@ __all__ = [
     "on_leaves",
     "reset_every",
     "reset_when",
-    "send_at",
     "stacked_gradients",
     "when",
 ]

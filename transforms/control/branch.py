@@ -11,8 +11,8 @@ from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import Selector, merge, split, zeros_like
 from ..notation.layout import make_state
+from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
-from ..notation.steps import stateful
 from ..notation.values import Leaves
 
 
@@ -20,19 +20,20 @@ def either(
     condition: Signal,
     first: optax.GradientTransformation,
     second: optax.GradientTransformation,
-    g: Signal,
-) -> Signal:
-    """Sends `g` through one of two transformations; the other costs nothing and keeps its state.
+    *,
+    name: str | None = None,
+) -> Receiver:
+    """One of two transformations, which a condition chooses: `g >> either(condition, a, b)`.
 
-    Both must give the same shapes.
+    The other costs nothing and keeps its state. Both must give the same shapes.
 
     Args:
       condition: a boolean scalar signal: `first` where it holds, else `second`.
       first: any transformation.
       second: any transformation.
-      g: the input of both.
+      name: name of their state.
     """
-    return stateful(_branches((first, second)), g, condition)
+    return through("either", _branches((first, second)), condition, name=name)
 
 
 def _branches(children: tuple[Any, ...]) -> Cell:

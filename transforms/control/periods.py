@@ -10,14 +10,15 @@ import optax
 from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
 from ..notation.checks import count_from_0, count_from_1, transformation
-from ..notation.compose import as_flow
+from ..notation.compose import as_flow, named
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.foreign import owner_of
 from ..notation.functions import lift
 from ..notation.layout import Group, make_state
+from ..notation.receiver import Receiver, through
 from ..notation.signal import CellNode, Delay, Signal
-from ..notation.steps import delay, stateful, step_count
+from ..notation.steps import delay, step_count
 from ..notation.storage import filled, restored, zeros
 from ..notation.values import Leaves, is_missing
 
@@ -41,25 +42,30 @@ def every(k: int, inner: optax.GradientTransformation, *, phase: int = 1, start:
 
     def step(g: Signal) -> Signal:
         due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
-        return when(due, inner, g)
+        return g >> when(due, inner)
 
     return flow(step)
 
 
 def when(
-    condition: Signal, inner: optax.GradientTransformation, g: Signal, otherwise: Any = None
-) -> Signal:
-    """Runs a transformation on `g` at the steps where a scalar condition holds; see `every`.
+    condition: Signal,
+    inner: optax.GradientTransformation,
+    *,
+    otherwise: Any = None,
+    name: str | None = None,
+) -> Receiver:
+    """Runs a transformation only where a condition holds: `g >> when(condition, inner)`.
+
+    See `every`.
 
     Args:
       condition: a boolean scalar signal.
       inner: any transformation; its state is frozen while the condition does not hold.
-      g: its input.
       otherwise: number that every entry of the output then is; default its last output, held.
+      name: name of its state.
     """
-    return stateful(
-        _holding(inner) if otherwise is None else _resting(inner, otherwise), g, condition
-    )
+    cell = _holding(inner) if otherwise is None else _resting(inner, otherwise)
+    return through("when", cell, condition, name=name)
 
 
 def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
@@ -210,7 +216,7 @@ def reset_every(
 
     def step(g: Signal) -> Signal:
         due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
-        return reset_when(due, inner, g)
+        return g >> reset_when(due, inner)
 
     return flow(step)
 
@@ -218,11 +224,11 @@ def reset_every(
 def reset_when(
     condition: Signal,
     inner: optax.GradientTransformation,
-    g: Signal,
     *,
     restart_count: bool = False,
-) -> Signal:
-    """Sends `g` through a transformation whose state is as at the start wherever `condition` holds.
+    name: str | None = None,
+) -> Receiver:
+    """Starts a state anew wherever a condition holds: `g >> reset_when(condition, inner)`.
 
     The delays of a flow read as at the start. Of other transformations, inside a flow or in its
     place, the floating-point state is what `init` gives for the present params.
@@ -230,11 +236,10 @@ def reset_when(
     Args:
       condition: a boolean scalar signal.
       inner: any transformation.
-      g: its input.
       restart_count: the step count (of other transformations, all integers) starts anew, too, so
         that averages are debiased by the number of steps since the reset.
+      name: name of its state.
     """
-    program = as_flow(inner).own_program
 
     def restarted(past: Delay | CellNode, copy: Any) -> Signal:
         if isinstance(past, CellNode):
@@ -242,11 +247,16 @@ def reset_when(
             return CellNode(cell, (*copy.args, condition), copy.hint, copy.explicit)
         return lift(jnp.where, "reset")(condition, _start_of(past, copy), copy)
 
-    if not restart_count:
-        return program.receive(g, restarted)
-    since = delay(0, name="steps_since_reset")
-    count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
-    return program.receive(g, restarted, since << count)
+    def send(g: Signal, name: str | None) -> Signal:
+        program = (as_flow(inner) if name is None else named(name, inner)).own_program
+        if not restart_count:
+            return program.receive(g, restarted)
+        since = delay(0, name="steps_since_reset")
+        count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
+        since << count
+        return program.receive(g, restarted, count)
+
+    return Receiver("reset_when", send, name)
 
 
 def _restarting(cell: Cell, with_integers: bool) -> Cell:

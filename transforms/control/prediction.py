@@ -7,20 +7,25 @@ import optax
 
 from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
+from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
-from ..notation.steps import stateful
 from ..notation.values import Leaves
 
 
-def send_at(params: Signal, g: Signal, inner: optax.GradientTransformation) -> Signal:
-    """Sends `g` through a transformation that is shown other params than the loop's.
+def at_params(
+    params: Signal, inner: optax.GradientTransformation, *, name: str | None = None
+) -> Receiver:
+    """Shows a transformation other params than the loop's: `g >> at_params(weights, inner)`.
+
+    They are its `params` in every respect: its weight decay acts on them, and closures such as
+    `value_fn` are evaluated at them.
 
     Args:
-      params: what the transformation sees as params; its weight decay acts on them.
-      g: its input.
+      params: the signal that it is shown.
       inner: any transformation.
+      name: name of its state.
     """
-    return stateful(_shown_other_params(inner), g, params)
+    return through("at_params", _shown_other_params(inner), params, name=name)
 
 
 def _shown_other_params(inner: optax.GradientTransformation) -> Cell:

@@ -108,7 +108,7 @@ def hessian_spectrum(update_interval: int | None = None) -> Flow:
 
     def step(g: Signal) -> Signal:
         due = _due(g, step_count(), update_interval=update_interval)
-        held = when(due, flow(snapshot, name="hessian"), g)
+        held = g >> when(due, flow(snapshot, name="hessian"))
         tap("curvature_is_finite", all_finite(lift(lambda s: s.values, "values")(held)))
         return held
 

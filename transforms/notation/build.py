@@ -100,7 +100,8 @@ def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
 
     Args:
       step: function of signals that returns a signal.
-      name: name of the method in messages and tables; default the factory around `step`.
+      name: name in messages, tables and states; default that of the function, and of the factory
+        around it where the function is called `step` or is a lambda.
 
     Returns:
       A `Flow`: an `optax.GradientTransformationExtraArgs` that can also be drawn, described and
@@ -119,7 +120,7 @@ def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
     """
     if name is not None and not name.isidentifier():
         raise FlowError(f"flow: name={name!r} must be an identifier: it names states")
-    with building(Builder(name or _factory_name(step))) as builder:
+    with building(Builder(name or _name_of(step))) as builder:
         output = _call(step, builder)
     _check_delays(builder)
     graph = Graph(builder, output, builder.observed)
@@ -139,6 +140,11 @@ def _call(step: Callable[..., Any], builder: Builder) -> Signal:
             f"{builder.label}: the step failed while it was built: {error}. Inside a step use the "
             "functions of gradchain.transforms, or lift(fn) for your own"
         ) from error
+    if isinstance(output, optax.GradientTransformation) or hasattr(output, "receive"):
+        raise FlowError(
+            f"{builder.label}: the step returned a transformation, not a signal: "
+            "send one through it, `g >> t`"
+        )
     if not isinstance(output, Signal):
         raise FlowError(
             f"{builder.label}: the step must return a signal, it returned {type(output).__name__}"
@@ -165,8 +171,13 @@ def _check_delays(builder: Builder) -> None:
             )
 
 
-def _factory_name(step: Callable[..., Any]) -> str:
-    outer = getattr(step, "__qualname__", "flow").split(".<locals>")
-    name = outer[-2] if len(outer) > 1 else outer[-1]
-    name = name.rsplit(".", 1)[-1]
+ANONYMOUS = {"step", "<lambda>"}
+"""Steps that are called so have the name of the function around them."""
+
+
+def _name_of(step: Callable[..., Any]) -> str:
+    around = getattr(step, "__qualname__", "flow").replace(".<locals>", "").split(".")
+    while len(around) > 1 and around[-1] in ANONYMOUS:
+        around.pop()
+    name = around[-1].strip("_")
     return name if name.isidentifier() else "flow"

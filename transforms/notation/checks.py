@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from .arguments import arguments_of, spelled
 from .build import Flow
+from .compose import named
 from .domains import Interval
 from .ranges_by_name import (  # noqa: F401
     any_integer,
@@ -33,7 +34,8 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
     The result knows the factory's name and arguments, and an argument that is not what its
     annotation says (see `hyperparameters`) is refused by name. Scalar arrays, which may be traced,
-    pass.
+    pass. Beside its own arguments the factory takes `name=`, under which its state is kept inside
+    other flows: `g >> ema(b1, name="mu")`.
     """
 
     def decorate(factory: Factory) -> Factory:
@@ -43,6 +45,7 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
+            state_name = None if "name" in arguments else kwargs.pop("name", None)
             bound = _bind(signature, label, args, kwargs)
             for name, argument in arguments.items():
                 check_size(label, name, bound[name])
@@ -53,8 +56,9 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
             finally:
                 _given.reset(token)
             if not isinstance(made, Flow):
-                return made
-            return made.relabelled(label, bound, functools.partial(checked, *args, **kwargs))
+                return made if state_name is None else named(state_name, made)
+            made = made.relabelled(label, bound, functools.partial(checked, *args, **kwargs))
+            return made if state_name is None else named(state_name, made)
 
         return checked  # type: ignore[return-value]
 

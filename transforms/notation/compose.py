@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import optax
 
@@ -11,21 +11,30 @@ from .build import Flow, flow
 from .cell import cell_of
 from .errors import FlowError
 from .foreign import owner_of
+from .receiver import Receiver
 from .signal import Signal
 
 
-def named(name: str, transformation: optax.GradientTransformation) -> Flow:
+@overload
+def named(name: str, transformation: optax.GradientTransformation) -> Flow: ...
+@overload
+def named(name: str, transformation: Receiver) -> Receiver: ...
+
+
+def named(name: str, transformation: optax.GradientTransformation | Receiver) -> Flow | Receiver:
     """Gives the state of a transformation a name, under which checkpoints and tools see it.
 
     Args:
       name: a valid Python identifier.
-      transformation: any transformation.
+      transformation: any transformation, or what else stands on the right of `>>`, as `when`.
 
     Raises:
       FlowError: if the name is not an identifier.
     """
     if not name.isidentifier() or name.startswith("_"):
         raise FlowError(f"name={name!r} must be an identifier that does not start with `_`")
+    if isinstance(transformation, Receiver):
+        return transformation.under(name)
     return as_flow(transformation).under(name)
 
 

@@ -43,7 +43,10 @@ class Context:
     @property
     def whole(self) -> Any:
         """All params in their own dtype, as closures take them, also where a part is computed."""
-        outer = None if self.outer is None else self.outer.whole
+        is_whole = self.given is not None and len(self.given.present()) == len(self.given)
+        if self.outer is None or is_whole:
+            return self.given
+        outer = self.outer.whole
         return self.given if outer is None or outer.treedef != self.treedef else outer
 
     def params_like(self, value: Leaves) -> Any:

@@ -337,7 +337,7 @@ def low_rank(
         coordinates = lift(lambda b, x: b.project(x), "project")(subspace, chosen)
         if at_refresh == "reset":
             due = (step_count() - 1) % update_interval == 0
-            low = reset_when(due, named("low", inner), coordinates, restart_count=True)
+            low = coordinates >> reset_when(due, inner, restart_count=True, name="low")
         else:
             low = coordinates >> named("low", inner)
         u = unproject(subspace, low)

@@ -51,7 +51,7 @@ def truncated_hessian(
     def step(g: Signal) -> Signal:
         is_first = step_count() == 1
         same = warmup_samples == num_samples
-        estimate = g >> usual if same else either(is_first, first, usual, g)
+        estimate = g >> usual if same else g >> either(is_first, first, usual)
         past = delay(estimate)
         past << where(is_first, estimate, b2 * past + (1 - b2) * estimate)
         return maximum(absolute(past.written), alpha)

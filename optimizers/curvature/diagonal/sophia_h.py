@@ -77,7 +77,7 @@ def scale_by_sophia_h(
     def step(g: Signal) -> Signal:
         m = g >> named("mu", momentum(b1, "debiased" if bias_correction else "ema"))
         due = (step_count() - first) % update_interval == 0
-        estimate = when(due, hutchinson(key, num_samples, probe, sampler), g, otherwise=0)
+        estimate = g >> when(due, hutchinson(key, num_samples, probe, sampler), otherwise=0)
         past = delay(g, name="hessian")
         h = past << past + due * (1 - b2) * (estimate - past)
         curvature = gamma * (h if first else past)

@@ -30,7 +30,6 @@ from ....transforms import (
     layer_means,
     layer_norms,
     lift_elementwise,
-    named,
     pair,
     positive,
     rank_one_inverse,
@@ -132,7 +131,7 @@ def scale_by_mkor(
         G = layer_matrices(g, layer_inputs, layers, first_order)
         t = step_count()
         due = ((t - 1) % update_interval == 0) | (t <= warmup_steps)
-        J = when(due, named("inverses", flow(refresh)), g)
+        J = g >> when(due, flow(refresh), name="inverses")
         X = J[0] @ G @ J[1]
         size = layer_norms(X, g, layers)
         scale = layer_norms(G, g, layers) / where(size == 0, 1.0, size)

@@ -114,7 +114,7 @@ def scale_by_mkor_h(
         going_on = going << (going & ~(check & slow))
         before << where(check, loss, before)
         has_before << (has_before | check)
-        return either(tap("second_order", going_on), second_order, optax.identity(), g)
+        return g >> either(tap("second_order", going_on), second_order, optax.identity())
 
     return flow(step)
 
