@@ -1,16 +1,12 @@
 """Settings of the whole suite."""
 
-import os
-
-# LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_force_host_platform_device_count=8"
-)
-
+from collections.abc import Iterator
 from pathlib import Path
 
+import compilation
 import pytest
+
+compilation.set_environment()
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,6 +27,20 @@ class PlainRoot:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PlainRoot())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Forgets compiled programs, between two methods or two files, where they fill the memory."""
+    result = yield
+    if nextitem is not None and _group(item) != _group(nextitem):
+        compilation.forget_if_large()
+    return result
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return marker.args[0] if marker else str(item.path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ a closure, so each method runs under the name of an Optax method with the same n
 import functools
 import importlib
 import inspect
+import os
 import warnings
 from unittest import mock
 
@@ -19,8 +20,9 @@ from absl.testing import absltest
 from samples import arguments_of, method_named, sample
 from subjects import NAMES
 
-# the suites are private modules: where they move, these tests must be mended, and nothing else
-with warnings.catch_warnings():
+# the suites are private modules: where they move, these tests must be
+# mended, and nothing else; one of them sets XLA's options anew
+with warnings.catch_warnings(), mock.patch.dict(os.environ):
     warnings.simplefilter("ignore")
     common = importlib.import_module("optax.contrib._common_test")
     sharding = importlib.import_module("optax._src.sharding_test")

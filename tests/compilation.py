@@ -1,0 +1,73 @@
+"""How the suite compiles: quickly, and without keeping every program it ever made.
+
+Four fifths of the suite's time went into XLA's compiler. What it compiles runs a few steps on
+small trees, so the optimised code never earns its compilation back: without LLVM's optimisations
+and with the older, leaner emitters of fused loops a step compiles in a seventh of the time.
+Arithmetic stays float64 where it was; the recorded runs hold at their tolerances either way. To
+run a test on the code that users run, name one of the options yourself:
+
+    XLA_FLAGS=--xla_backend_optimization_level=3 python -m pytest tests/test_references.py
+"""
+
+import ctypes
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+DEVICES = "--xla_force_host_platform_device_count=8"
+
+QUICK = {
+    "--xla_backend_optimization_level": "0",
+    "--xla_cpu_use_fusion_emitters": "false",
+    "--xla_cpu_parallel_codegen_split_count": "1",
+}
+
+MEMORY = 1.5e9
+"""Bytes that a process may hold before it forgets its compiled programs."""
+
+
+def set_environment() -> None:
+    """For this process and those that it starts; must come before JAX is imported."""
+    # LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    given = os.environ.get("XLA_FLAGS", "")
+    if DEVICES in given:
+        return  # a worker: the process that started it has set them
+    chosen = any(option in given for option in QUICK)
+    quick = "" if chosen else " ".join(f"{option}={value}" for option, value in QUICK.items())
+    flags = f"{given} {DEVICES} {quick}"
+    # XLA ends the process at an option that it does not know, and options come and go
+    os.environ["XLA_FLAGS"] = flags if chosen or _understood(flags) else f"{given} {DEVICES}"
+
+
+def _understood(flags: str) -> bool:
+    code = "import jax; jax.devices()"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    return done.returncode == 0
+
+
+def forget_if_large() -> None:
+    """Drops what JAX has traced and compiled once the process has grown large."""
+    if _resident_bytes() > MEMORY:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
+        _give_back()
+
+
+def _give_back() -> None:
+    """Hands freed pages back to the system, which glibc keeps otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
+def _resident_bytes() -> float:
+    statistics = Path("/proc/self/statm")
+    if not statistics.exists():
+        return float("inf")  # no way to tell: forget each time
+    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
