@@ -4,17 +4,18 @@ from . import catalogue, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
 from .transforms import (
     chain,
-    describe,
-    draw,
-    eval_params,
     flow,
-    inject_hyperparams,
     named,
-    needs,
-    observe,
-    observed,
     tap,
 )
+from .transforms.control import inject_hyperparams
+from .transforms.inspection import (
+    describe,
+    draw,
+    observe,
+    observed,
+)
+from .transforms.notation import eval_params, needs
 
 __all__ = [
     "catalogue",

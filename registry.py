@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 import optax
 
-from .transforms import chain, needs
+from .transforms import chain
+from .transforms.notation import needs
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 

@@ -26,7 +26,7 @@ import gradchain
 import jax
 import jax.numpy as jnp
 import optax
-from gradchain.transforms import stack_same_shapes, unstack
+from gradchain.transforms.kronecker import stack_same_shapes, unstack
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 

@@ -149,14 +149,12 @@ def public(name: str) -> Factory:
     """The public function of that name: of the catalogue, or a component beside the optimizers."""
     if name in METHODS:
         return METHODS[name].factory
-    for namespace in ("optimizers", "transforms", "schedules"):
-        found = getattr(getattr(gradchain, namespace, None), name, None)
-        if found is not None:
-            return found
-    found = getattr(gradchain, name, None)
-    if found is None:
-        raise LookupError(f"gradchain has no public function {name!r}, which a record calls for")
-    return found
+    rooms = (gradchain, gradchain.optimizers, gradchain.schedules, gradchain.transforms)
+    inner = [room for room in vars(gradchain.transforms).values() if inspect.ismodule(room)]
+    for namespace in (*rooms, *inner):
+        if name in namespace.__all__:
+            return getattr(namespace, name)
+    raise LookupError(f"gradchain has no public function {name!r}, which a record calls for")
 
 
 def eval_params(state: Tree, params: Tree) -> Tree:

@@ -15,9 +15,7 @@ from ...transforms import (
     ema,
     flow,
     named,
-    one_minus_power,
     positive,
-    relative_rate,
     running_max,
     scheduled,
     sqrt,
@@ -25,6 +23,8 @@ from ...transforms import (
     step_count,
     transformation,
 )
+from ...transforms.accumulate import one_minus_power
+from ...transforms.step_size import relative_rate
 
 PAPER = "Luo et al. 2019, Adaptive Gradient Methods with Dynamic Bound of Learning Rate"
 ARXIV = "1902.09843"

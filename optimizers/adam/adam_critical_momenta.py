@@ -20,7 +20,6 @@ from ...transforms import (
     fraction,
     global_sum,
     leaf_norm,
-    mean_of_buffer,
     named,
     running_max,
     scale_by_learning_rate,
@@ -29,6 +28,7 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.accumulate import mean_of_buffer
 
 
 @transformation(decay=fraction, capacity=count_from_1)

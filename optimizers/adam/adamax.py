@@ -11,7 +11,6 @@ from ...transforms import (
     add_decayed_weights,
     chain,
     debias,
-    decayed_max,
     divide,
     ema,
     flow,
@@ -19,6 +18,7 @@ from ...transforms import (
     scale_by_learning_rate,
     transformation,
 )
+from ...transforms.accumulate import decayed_max
 
 
 @transformation()

@@ -19,13 +19,13 @@ from ...transforms import (
     momentum,
     named,
     nonnegative,
-    project_out_radial,
     scale_by_learning_rate,
     scheduled,
     square,
     transformation,
     where,
 )
+from ...transforms.shape import project_out_radial
 
 
 @transformation(delta=nonnegative, wd_ratio=fraction)

@@ -12,11 +12,11 @@ from ...transforms import (
     add_decayed_weights,
     chain,
     flow,
-    leaf_multipliers,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
 )
+from ...transforms.step_size import leaf_multipliers
 from ...transforms.step_size.width import Width, widths
 
 

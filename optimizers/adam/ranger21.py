@@ -10,10 +10,7 @@ from ...transforms import (
     Flow,
     FlowError,
     Signal,
-    adaptive_grad_clip,
     any_number,
-    back_to_slow_weights,
-    centralize_gradients,
     chain,
     count_from_0,
     debias,
@@ -25,17 +22,21 @@ from ...transforms import (
     fraction,
     named,
     nonnegative,
-    norm_loss_gradient,
-    normalize_gradients,
-    positive_negative_momentum,
     running_max,
     scheduled,
     softplus,
     square,
     step_count,
     transformation,
-    typical_gradient,
 )
+from ...transforms.accumulate import back_to_slow_weights, positive_negative_momentum
+from ...transforms.shape import (
+    adaptive_grad_clip,
+    centralize_gradients,
+    norm_loss_gradient,
+    normalize_gradients,
+)
+from ...transforms.step_size import typical_gradient
 
 
 @transformation(

@@ -17,13 +17,13 @@ from ...transforms import (
     ema,
     flow,
     named,
-    radam_rectification,
     running_max,
     scale_by_learning_rate,
     square,
     transformation,
     where,
 )
+from ...transforms.accumulate import radam_rectification
 
 
 @transformation()
@@ -41,7 +41,7 @@ def scale_by_adabelief(
         s_t = b2 s_{t-1} + (1 - b2) (g_t - m_t)^2 + eps
         u_t = m_t / (1 - b1^t) / (sqrt(s_t / (1 - b2^t)) + eps)
 
-    With `rectify` and n_t, r_t of `transforms.radam_rectification(b2)`:
+    With `rectify` and n_t, r_t of `transforms.accumulate.radam_rectification(b2)`:
 
         n_t >= 5:  u_t = r_t m_t / (1 - b1^t) / (sqrt(s_t / (1 - b2^t)) + eps / sqrt(1 - b2^t))
         n_t < 5:   u_t = m_t / (1 - b1^t)  if degenerated_to_sgd  else  0

@@ -17,7 +17,6 @@ from ...transforms import (
     flow,
     maximum,
     named,
-    one_minus_power,
     running_max,
     scale_by_learning_rate,
     scheduled,
@@ -27,6 +26,7 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.accumulate import one_minus_power
 
 
 @transformation(centered_start=count_from_0)

@@ -15,12 +15,12 @@ from ...transforms import (
     flow,
     leaf_sum,
     named,
-    safe_sqrt,
     scale_by_learning_rate,
     square,
     trace,
     transformation,
 )
+from ...transforms.notation import safe_sqrt
 
 
 @transformation()

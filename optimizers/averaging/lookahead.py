@@ -8,14 +8,13 @@ from ...registry import method
 from ...transforms import (
     Flow,
     Signal,
-    back_to_slow_weights,
     check_choice,
     flow,
     fraction,
-    pull_back_momentum,
     step_count,
     transformation,
 )
+from ...transforms.accumulate import back_to_slow_weights, pull_back_momentum
 
 PULLBACKS = ("none", "reset", "pullback")
 

@@ -17,7 +17,6 @@ from ...transforms import (
     maximum,
     merge,
     minimum,
-    radam_rectification,
     scale_by_adam,
     scheduled,
     split,
@@ -25,6 +24,7 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.accumulate import radam_rectification
 
 PAPER = "Defazio et al. 2024, The Road Less Scheduled"
 ARXIV = "2405.15682"
@@ -270,7 +270,7 @@ def schedule_free_radam(
 ) -> Flow:
     """RAdam without momentum, around which iterates are averaged as in `schedule_free`.
 
-    With n_t and r_t of `transforms.radam_rectification(b2)`: where n_t > 4 a step of
+    With n_t and r_t of `transforms.accumulate.radam_rectification(b2)`: where n_t > 4 a step of
     `schedule_free_adamw` at the rate r_t times the learning rate, which warms up by itself. Before
     that, the params rest, or take plain gradient steps at the full rate.
 

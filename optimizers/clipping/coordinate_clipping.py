@@ -17,7 +17,6 @@ from ...transforms import (
     ema,
     flow,
     fraction,
-    largest_magnitude,
     lift,
     named,
     nonnegative,
@@ -25,6 +24,7 @@ from ...transforms import (
     square,
     transformation,
 )
+from ...transforms.shape import largest_magnitude
 
 SCOPES = ("global", "leaf")
 

@@ -10,7 +10,6 @@ from ...transforms import (
     Flow,
     Signal,
     chain,
-    clip_to_second_moment,
     count_from_0,
     decay_weights,
     delay,
@@ -19,7 +18,6 @@ from ...transforms import (
     flow,
     named,
     nonnegative,
-    one_minus_power,
     reset_every,
     scale_by_learning_rate,
     scheduled,
@@ -29,6 +27,8 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.accumulate import one_minus_power
+from ...transforms.shape import clip_to_second_moment
 
 
 @transformation(threshold=nonnegative, reset_interval=count_from_0, grad_accu_steps=count_from_0)

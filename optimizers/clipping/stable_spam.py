@@ -12,7 +12,6 @@ from ...transforms import (
     add_decayed_weights,
     chain,
     check_choice,
-    clip_to_tracked_maximum,
     count_from_0,
     delay,
     divide,
@@ -20,8 +19,6 @@ from ...transforms import (
     fraction,
     lift,
     named,
-    normalize_to_tracked_norm,
-    one_minus_power,
     running_max,
     scale_by_learning_rate,
     sqrt,
@@ -30,6 +27,8 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.accumulate import one_minus_power
+from ...transforms.shape import clip_to_tracked_maximum, normalize_to_tracked_norm
 
 RESET_MODES = ("official", "clean")
 

@@ -15,11 +15,9 @@ from ...transforms import (
     delay,
     divide,
     ema,
-    extrapolate,
     flow,
     named,
     nonnegative,
-    one_minus_power,
     running_max,
     scheduled,
     sqrt,
@@ -27,6 +25,7 @@ from ...transforms import (
     step_count,
     transformation,
 )
+from ...transforms.accumulate import extrapolate, one_minus_power
 
 PREDICTORS = ("extrapolation", "last", "given")
 

@@ -7,12 +7,10 @@ import optax
 
 from ...registry import method
 from ...transforms import (
-    Blocks,
     Flow,
     Signal,
     add_decayed_weights,
     any_number,
-    bounded_or_zero,
     chain,
     check_choice,
     count_from_1,
@@ -21,28 +19,32 @@ from ...transforms import (
     delay,
     divide_or_zero,
     ema,
-    failed_roots,
     flow,
     fraction,
-    graft,
-    inverse_roots,
-    kronecker_statistics,
     lift,
     maximum,
     named,
-    precondition,
     scale_by_learning_rate,
     scheduled,
     sqrt,
     square,
-    stack_same_shapes,
     step_count,
     tap,
     trace,
     transformation,
-    unstack,
     when,
     where,
+)
+from ...transforms.kronecker import (
+    Blocks,
+    bounded_or_zero,
+    failed_roots,
+    graft,
+    inverse_roots,
+    kronecker_statistics,
+    precondition,
+    stack_same_shapes,
+    unstack,
 )
 
 GRAFTING = (None, "sgd", "adagrad", "rmsprop", "adam")
@@ -112,7 +114,7 @@ def scale_by_distributed_shampoo(
       inverse_exponent: of all roots, in place of -1/(2o).
       axis_name: mesh axis of the surrounding `jax.shard_map` over which the roots are spread; the
         gradients must be the same on all its devices.
-      root_solver: a name in `transforms.ROOT_SOLVERS`, or a function of that kind.
+      root_solver: a name in `transforms.kronecker.ROOT_SOLVERS`, or a function of that kind.
 
     References:
       Shi et al. 2023, A Distributed Data-Parallel PyTorch Implementation of the Distributed

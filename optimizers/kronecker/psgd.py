@@ -8,16 +8,11 @@ import numpy as np
 
 from ...transforms import (
     Flow,
-    LieGroup,
     Signal,
     check_choice,
     count_from_0,
     decay_rate,
-    draw_scalar,
     ema,
-    failed_updates,
-    finite_or_zero,
-    fit_preconditioner,
     flow,
     fraction,
     global_norm,
@@ -26,13 +21,20 @@ from ...transforms import (
     named,
     nonnegative,
     positive,
-    preconditioned,
     split,
     step_count,
     tap,
     when,
     zeros_like,
 )
+from ...transforms.kronecker import (
+    LieGroup,
+    failed_updates,
+    finite_or_zero,
+    fit_preconditioner,
+    preconditioned,
+)
+from ...transforms.trees import draw_scalar
 
 MODES = ("newton", "whiten")
 NORMALIZERS = ("2nd", "1st")

@@ -8,13 +8,11 @@ import optax
 from ...registry import method
 from ...transforms import (
     Flow,
-    Kronecker,
     chain,
     scale_by_learning_rate,
-    stack_same_shapes,
     transformation,
-    unstack,
 )
+from ...transforms.kronecker import Kronecker, stack_same_shapes, unstack
 from .psgd import RANGES, default_precond_lr, scale_by_psgd
 
 

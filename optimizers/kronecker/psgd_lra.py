@@ -7,7 +7,6 @@ import optax
 from ...registry import method
 from ...transforms import (
     Flow,
-    LowRank,
     chain,
     check_choice,
     flatten_tree,
@@ -15,6 +14,7 @@ from ...transforms import (
     transformation,
     unflatten_tree,
 )
+from ...transforms.kronecker import LowRank
 from .psgd import RANGES, default_precond_lr, scale_by_psgd
 
 UPDATE_FACTORS = ("random", "alternate")

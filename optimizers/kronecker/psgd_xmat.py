@@ -6,7 +6,6 @@ import optax
 
 from ...registry import method
 from ...transforms import (
-    Cross,
     Flow,
     chain,
     flatten_tree,
@@ -14,6 +13,7 @@ from ...transforms import (
     transformation,
     unflatten_tree,
 )
+from ...transforms.kronecker import Cross
 from .psgd import RANGES, default_precond_lr, scale_by_psgd
 
 

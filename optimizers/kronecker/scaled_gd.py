@@ -7,17 +7,19 @@ import optax
 from ...registry import method
 from ...transforms import (
     Flow,
-    Pairs,
     Signal,
     chain,
-    finite_or_plain,
     flow,
     merge,
     nonnegative,
-    partner_leaves,
     scale_by_learning_rate,
-    solve_gram,
     transformation,
+)
+from ...transforms.kronecker import (
+    Pairs,
+    finite_or_plain,
+    partner_leaves,
+    solve_gram,
 )
 
 

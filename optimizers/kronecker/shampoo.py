@@ -10,21 +10,23 @@ from ...transforms import (
     Signal,
     add_decayed_weights,
     any_number,
-    bounded_or_zero,
     chain,
     count_from_1,
     ema,
     every,
-    failed_roots,
     flow,
-    inverse_roots,
-    kronecker_statistics,
     named,
-    precondition,
     scale_by_learning_rate,
-    stack_same_shapes,
     tap,
     transformation,
+)
+from ...transforms.kronecker import (
+    bounded_or_zero,
+    failed_roots,
+    inverse_roots,
+    kronecker_statistics,
+    precondition,
+    stack_same_shapes,
     unstack,
 )
 
@@ -60,8 +62,8 @@ def scale_by_shampoo(
       update_interval: steps between two computations of the roots, the first at step 1.
       max_dim: dimensions larger than that keep the diagonal of their statistic only.
       exponent: of all roots, in place of -1/(2k).
-      root_solver: "eigh", "newton", "newton_schulz" or "qr" (see `transforms.ROOT_SOLVERS`), or a
-        function of that kind.
+      root_solver: "eigh", "newton", "newton_schulz" or "qr" (see
+        `transforms.kronecker.ROOT_SOLVERS`), or a function of that kind.
 
     References:
       Gupta, Koren & Singer 2018, Shampoo: Preconditioned Stochastic Tensor Optimization

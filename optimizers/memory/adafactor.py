@@ -18,11 +18,11 @@ from ...transforms import (
     named,
     nonnegative,
     positive,
-    scale_by_factored_rms,
     scheduled,
     step_count,
     transformation,
 )
+from ...transforms.accumulate import scale_by_factored_rms
 
 
 @transformation(decay_rate=positive, decay_offset=any_integer)
@@ -37,7 +37,7 @@ def scale_by_adafactor(
     """The gradient over a factored second moment, clipped to a root mean square.
 
         b2_t = 1 - (t - decay_offset)^(-decay_rate)
-        U = g_t / sqrt(V_t)          V_t of `transforms.scale_by_factored_rms(b2_t)`
+        U = g_t / sqrt(V_t)          V_t of `transforms.accumulate.scale_by_factored_rms(b2_t)`
         u_t = U / max(1, RMS(U) / clip_threshold)      leaf by leaf
 
     Args:
@@ -45,7 +45,7 @@ def scale_by_adafactor(
       decay_offset: steps that the growth starts late; t - decay_offset is at least 1.
       clip_threshold: largest root mean square of a leaf; None does not clip.
       eps: added to the squared gradients; in float16 use 1e-7.
-      factored, min_dim_size_to_factor: see `transforms.scale_by_factored_rms`.
+      factored, min_dim_size_to_factor: see `transforms.accumulate.scale_by_factored_rms`.
 
     References:
       Shazeer & Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost (arXiv

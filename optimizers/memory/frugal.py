@@ -7,7 +7,6 @@ import optax
 from ...registry import method
 from ...transforms import (
     Flow,
-    active_leaves,
     any_number,
     chain,
     check_choice,
@@ -16,15 +15,14 @@ from ...transforms import (
     fraction,
     leaf_where,
     low_rank,
-    random_basis,
-    random_coordinates,
     scale_by_adam,
     scale_by_learning_rate,
-    scale_by_lion,
     sign,
     svd_basis,
     transformation,
 )
+from ...transforms.directions import scale_by_lion
+from ...transforms.subspaces import active_leaves, random_basis, random_coordinates
 
 PROJECTIONS = ("blocks", "columns", "rows", "randk", "svd", "random")
 STATE_FREE_RULES = ("sign_sgd", "sgd", "no")

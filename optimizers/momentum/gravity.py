@@ -12,7 +12,6 @@ from ...transforms import (
     absolute,
     chain,
     count_from_0,
-    drawn_start,
     ema,
     flow,
     fraction,
@@ -24,6 +23,7 @@ from ...transforms import (
     step_count,
     transformation,
 )
+from ...transforms.trees import drawn_start
 
 
 @transformation(alpha=nonnegative, beta=fraction, count_start=count_from_0)

@@ -10,9 +10,9 @@ from ...transforms import (
     add_decayed_weights,
     chain,
     scale_by_learning_rate,
-    scale_by_lion,
     transformation,
 )
+from ...transforms.directions import scale_by_lion
 
 
 @method(

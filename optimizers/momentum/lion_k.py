@@ -16,9 +16,9 @@ from ...transforms import (
     nonnegative,
     positive,
     scale_by_learning_rate,
-    subgradient,
     transformation,
 )
+from ...transforms.shape import subgradient
 
 at_least_1 = Interval(1.0, float("inf"))
 

@@ -14,13 +14,13 @@ from ...transforms import (
     divide_or_zero,
     ema,
     flow,
-    freeze_first,
     leaf_norm,
     lift,
     named,
     scale_by_learning_rate,
     transformation,
 )
+from ...transforms.accumulate import freeze_first
 
 
 @transformation()

@@ -14,12 +14,12 @@ from ...transforms import (
     flow,
     fraction,
     nonnegative,
-    project_out_radial,
     scale_by_learning_rate,
     scheduled,
     transformation,
     where,
 )
+from ...transforms.shape import project_out_radial
 
 
 @transformation(dampening=fraction, delta=nonnegative, wd_ratio=fraction)

@@ -11,7 +11,6 @@ from ...transforms import (
     Signal,
     add_decayed_weights,
     chain,
-    combine,
     count_from_1,
     debias,
     debiased_root,
@@ -24,9 +23,9 @@ from ...transforms import (
     scale_by_adam,
     scale_by_learning_rate,
     square,
-    stacked_gradients,
     transformation,
 )
+from ...transforms.control import combine, stacked_gradients
 
 
 @transformation(agg_b1=decay_rate, agg_b2=decay_rate, num_groups=count_from_1)

@@ -12,15 +12,15 @@ from ...transforms import (
     decay_rate,
     ema,
     flow,
-    global_squared_norm,
-    model_step_size,
     named,
-    one_minus_power,
     scheduled,
     step_count,
     transformation,
     where,
 )
+from ...transforms.accumulate import one_minus_power
+from ...transforms.notation import global_squared_norm
+from ...transforms.step_size import model_step_size
 
 
 @method(

@@ -15,7 +15,6 @@ from ...transforms import (
     divide_or_zero,
     flow,
     global_dot,
-    global_squared_norm,
     maximum,
     minimum,
     named,
@@ -24,6 +23,7 @@ from ...transforms import (
     trace,
     transformation,
 )
+from ...transforms.notation import global_squared_norm
 
 VARIANTS = ("mag", "smag", "hb", "shb")
 

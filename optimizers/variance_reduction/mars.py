@@ -13,17 +13,17 @@ from ...transforms import (
     chain,
     flow,
     leaf_where,
-    mars_correction,
-    matrices,
     merge,
     named,
-    relative_rate,
     scale_by_adam,
     scale_by_learning_rate,
     scheduled,
     split,
     transformation,
 )
+from ...transforms.accumulate import mars_correction
+from ...transforms.notation import matrices
+from ...transforms.step_size import relative_rate
 
 
 @method(

@@ -15,11 +15,11 @@ from ...transforms import (
     flow,
     lift,
     named,
-    newton_schulz,
     nonnegative,
     scale_by_adam,
     transformation,
 )
+from ...transforms.kronecker import newton_schulz
 from .mars import descend, for_matrices, mars
 
 

@@ -11,9 +11,9 @@ from ...transforms import (
     decay_weights,
     positive,
     scale_by_learning_rate,
-    scale_by_lion,
     transformation,
 )
+from ...transforms.directions import scale_by_lion
 from .cautious import cautious
 
 

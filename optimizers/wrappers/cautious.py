@@ -11,13 +11,12 @@ from ...transforms import (
     check_choice,
     flow,
     leaf_mean,
-    leaf_size,
     leaf_sum,
     maximum,
     positive,
-    signs_agree,
     transformation,
 )
+from ...transforms.notation import leaf_size, signs_agree
 
 SCALES = ("mean", "count", None)
 

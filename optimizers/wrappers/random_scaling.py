@@ -5,7 +5,13 @@ from typing import Any
 import optax
 
 from ...registry import method
-from ...transforms import Flow, Signal, draw_scalar, exponential, flow, transformation
+from ...transforms import (
+    Flow,
+    Signal,
+    flow,
+    transformation,
+)
+from ...transforms.trees import draw_scalar, exponential
 
 
 @method(

@@ -10,7 +10,6 @@ from ...transforms import (
     Flow,
     Signal,
     add_decayed_weights,
-    at_params,
     chain,
     check_choice,
     delay,
@@ -23,6 +22,7 @@ from ...transforms import (
     trace,
     transformation,
 )
+from ...transforms.control import at_params
 
 BASES = ("sgd", "adam", "adamw")
 

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from gradchain.transforms import Interval, eval_params
+from gradchain import eval_params
+from gradchain.transforms import Interval
 from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
 from samples import REAL_ONLY, arguments_of, method_named, sample
 from subjects import (

@@ -17,7 +17,7 @@ from gradchain.optimizers import (
     scale_by_adam,
     sign_of_gradient,
 )
-from gradchain.transforms import radam_rectification
+from gradchain.transforms.accumulate import radam_rectification
 from trajectories import assert_close, average, gradients, run, transcribed, tree
 
 B1, B2 = 0.7, 0.9

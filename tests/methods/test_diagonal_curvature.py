@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gradchain import observe
 from gradchain.optimizers import adahessian, oasis, sania, sophia_g, sophia_h
-from gradchain.transforms import bartlett_diagonal, block_average, gauss_newton_bartlett, observe
+from gradchain.transforms import gauss_newton_bartlett
+from gradchain.transforms.curvature import bartlett_diagonal, block_average
 
 
 @pytest.fixture(autouse=True)

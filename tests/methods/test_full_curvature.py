@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gradchain import observe
 from gradchain.optimizers import (
     egn,
     lazy_cubic_newton,
@@ -14,15 +15,13 @@ from gradchain.optimizers import (
     stochastic_newton_filter,
 )
 from gradchain.transforms import (
-    cubic_subproblem,
     flatten_tree,
     flow,
     lift,
-    observe,
-    spectrum,
     unflatten_tree,
     window,
 )
+from gradchain.transforms.curvature import cubic_subproblem, spectrum
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gradchain import optimizers
-from gradchain.transforms import FlowError, merge_dims, observe, observed
+from gradchain import observe, observed, optimizers
+from gradchain.transforms import FlowError
+from gradchain.transforms.kronecker import merge_dims
 
 RTOL = 1e-9
 SHAPES = {"w": (4, 3), "v": (4, 3), "b": (3,), "s": (), "t": (2, 3, 2), "e": (0, 3)}

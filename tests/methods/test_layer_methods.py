@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 import replay
-from gradchain import optimizers
-from gradchain.transforms import Layer, observe, observed
+from gradchain import observe, observed, optimizers
+from gradchain.transforms.kronecker import Layer
 from gradchain.transforms.kronecker.structured import structure_named
 
 

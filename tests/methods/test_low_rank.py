@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 from gradchain.optimizers import adafactor, frugal, galore, scale_by_adam
-from gradchain.transforms import flow, low_rank, random_basis, random_coordinates, svd_basis
+from gradchain.transforms import flow, low_rank, svd_basis
+from gradchain.transforms.subspaces import random_basis, random_coordinates
 from trajectories import assert_close, average, gradients, run, transcribed, tree
 
 SHAPES = {"b": (3,), "e": (4, 4), "u": (3, 6), "w": (5, 4)}

@@ -136,7 +136,7 @@ def test_the_projected_update_is_orthogonal_to_every_channel():
     rng = np.random.default_rng(0)
     params, g = (jnp.asarray(rng.normal(size=(3, 4, 5))) for _ in range(2))
     made = transforms.flow(
-        lambda g, params: transforms.project_out_radial(params, g, g, 100.0, 0.0, -1)[0]
+        lambda g, params: transforms.shape.project_out_radial(params, g, g, 100.0, 0.0, -1)[0]
     )
     u, _ = made.update(g, made.init(params), params)
     np.testing.assert_allclose(jnp.sum(u * params, axis=(0, 1)), 0, atol=1e-12)
@@ -230,7 +230,7 @@ def test_stable_spam(mode, interval, amsgrad, total):
 def test_clip_spikes_is_the_clipping_of_spam():
     params, grads = trees(8)
     wait, threshold, b2 = 3, 0.7, 0.9
-    opt = transforms.clip_spikes(threshold, b2, start=wait)
+    opt = transforms.shape.clip_spikes(threshold, b2, start=wait)
     state = opt.init(params)
     v = jax.tree.map(np.zeros_like, params)
     update = jax.jit(opt.update)
@@ -339,7 +339,10 @@ def test_ranger21(options):
 
 def test_adaptive_grad_clip_with_channels_last_is_that_of_optax():
     params, grads = trees(1, {"w": (4, 3), "c": (2, 2, 3, 4), "b": (3,)})
-    ours, theirs = transforms.adaptive_grad_clip(0.1, 1e-3), optax.adaptive_grad_clip(0.1, 1e-3)
+    ours, theirs = (
+        transforms.shape.adaptive_grad_clip(0.1, 1e-3),
+        optax.adaptive_grad_clip(0.1, 1e-3),
+    )
     got, _ = ours.update(grads[0], ours.init(params), params)
     want, _ = theirs.update(grads[0], theirs.init(params), params)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), got, want)
@@ -358,7 +361,7 @@ def test_norm_loss_is_the_gradient_of_its_penalty():
     def _axes(x):
         return {0: None, 1: None, 2: 0, 3: 1}.get(x.ndim, tuple(range(x.ndim - 1)))
 
-    opt = transforms.norm_loss(0.3, eps=0.0)
+    opt = transforms.shape.norm_loss(0.3, eps=0.0)
     zero = jax.tree.map(np.zeros_like, params)
     got, want = jax.jit(lambda p: (opt.update(zero, (), p)[0], jax.grad(penalty)(p)))(params)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10), got, want)
@@ -520,7 +523,7 @@ def test_clip_by_global_norm(max_norm, eps):
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_delayed_gradients(steps):
     _, grads = trees(7)
-    opt = transforms.delay_gradients(steps)
+    opt = transforms.accumulate.delay_gradients(steps)
     state = opt.init(grads[0])
     for t, g in enumerate(grads):
         out, state = opt.update(g, state)

@@ -6,7 +6,11 @@ import numpy as np
 import optax
 import pytest
 from gradchain import optimizers
-from gradchain.transforms import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
+from gradchain.transforms.step_size import (
+    mup_init_scale,
+    mup_readout_multiplier,
+    mup_width_multipliers,
+)
 from trajectories import assert_close, draws, falling, rate_at, run
 
 # In the layout (out, in): the model is 4 wide, then 2 and 3 times as wide in its two hidden layers.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from gradchain.optimizers import distributed_shampoo, k_fac, shampoo
-from gradchain.transforms import newton_root, newton_schulz_root, spread_batch
+from gradchain.transforms.kronecker import newton_root, newton_schulz_root, spread_batch
 
 LEAVES = [f"layer{i}" for i in range(10)]
 PARAMS = {

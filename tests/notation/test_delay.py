@@ -5,8 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flows import PARAMS, close, gradient, once, run
-from gradchain import flow
-from gradchain.transforms import FlowError, delay, ema, eval_params, global_sum, sqrt, square, where
+from gradchain import eval_params, flow
+from gradchain.transforms import (
+    FlowError,
+    delay,
+    ema,
+    global_sum,
+    sqrt,
+    square,
+    where,
+)
 
 
 def test_it_gives_the_value_of_the_step_before():

@@ -16,7 +16,6 @@ from gradchain.transforms import (
     every,
     leaf_norm,
     lift,
-    matrices,
     merge,
     scale_by_learning_rate,
     split,
@@ -28,6 +27,7 @@ from gradchain.transforms.inspection.drawing.diagram import diagram_of
 from gradchain.transforms.inspection.drawing.picture import picture_of
 from gradchain.transforms.inspection.drawing.placement import Measure, place
 from gradchain.transforms.inspection.drawing.text import as_text
+from gradchain.transforms.notation import matrices
 
 
 def belief():

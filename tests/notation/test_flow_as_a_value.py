@@ -8,8 +8,16 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from gradchain import observe
 from gradchain.optimizers import adam
-from gradchain.transforms import FlowError, chain, ema, flow, named, observe, scale_by_adam
+from gradchain.transforms import (
+    FlowError,
+    chain,
+    ema,
+    flow,
+    named,
+    scale_by_adam,
+)
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
 

@@ -18,13 +18,13 @@ from gradchain.transforms import (
     hessian_vector_product,
     hutchinson,
     lift,
-    one_minus_power,
     project,
     scale_by_learning_rate,
     svd_basis,
     trace,
     unproject,
 )
+from gradchain.transforms.accumulate import one_minus_power
 
 G = [None, *(np.asarray(gradient(t)["a"], np.float64) for t in (1, 2, 3))]
 X = np.asarray(PARAMS["a"], np.float64)

@@ -17,7 +17,6 @@ from gradchain.transforms import (
     leaf_norm,
     leaf_where,
     lift,
-    matrices,
     maximum,
     merge,
     named,
@@ -30,6 +29,7 @@ from gradchain.transforms import (
     trace,
     where,
 )
+from gradchain.transforms.notation import matrices
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -8,19 +8,19 @@ from flows import PARAMS, close, run
 from gradchain import chain, flow
 from gradchain.transforms import (
     FlowError,
-    at_params,
     either,
     ema,
     every,
-    gradient,
     lift,
-    pull_back_momentum,
     reset_when,
     sqrt,
     step_count,
     trace,
     when,
 )
+from gradchain.transforms.accumulate import pull_back_momentum
+from gradchain.transforms.control import at_params
+from gradchain.transforms.curvature import gradient
 
 X = jnp.array([3.0])
 

@@ -74,12 +74,14 @@ def test_functions_treat_sides_alike():
 
 def test_lengths_of_axes():
     def step(g):
-        return g * t.leaf_size(g, axis=-1) / t.leaf_size(g, axis=0) + t.leaf_size(g)
+        return g * t.notation.leaf_size(g, axis=-1) / t.notation.leaf_size(
+            g, axis=0
+        ) + t.notation.leaf_size(g)
 
     (u,), _ = run(step, G)
     np.testing.assert_allclose(u, G * 2 / 3 + 6, rtol=1e-6)
     with pytest.raises(FlowError, match="no axis 2"):
-        run(lambda g: g * t.leaf_size(g, axis=2), G)
+        run(lambda g: g * t.notation.leaf_size(g, axis=2), G)
 
 
 def test_sums_and_initial_params():

@@ -19,23 +19,19 @@ from gradchain.transforms import (
     global_max,
     global_mean,
     global_norm,
-    global_size,
     global_sum,
     leaf_dot,
     leaf_max,
     leaf_mean,
     leaf_norm,
     leaf_rms,
-    leaf_size,
     leaf_sum,
     leaf_where,
     lift,
     lift_tree,
-    matrices,
     maximum,
     merge,
     minimum,
-    reduce_leaves,
     sign,
     split,
     sqrt,
@@ -43,6 +39,12 @@ from gradchain.transforms import (
     tap,
     transpose,
     where,
+)
+from gradchain.transforms.notation import (
+    global_size,
+    leaf_size,
+    matrices,
+    reduce_leaves,
 )
 
 FLAT = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(PARAMS)])

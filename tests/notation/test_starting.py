@@ -14,13 +14,13 @@ from gradchain.transforms import (
     ema,
     every,
     lift,
-    matrices,
     merge,
     project,
     split,
     svd_basis,
     unproject,
 )
+from gradchain.transforms.notation import matrices
 
 
 def recording(log):

@@ -9,7 +9,6 @@ from gradchain import chain, flow, named
 from gradchain.optimizers import adamw
 from gradchain.transforms import (
     FlowError,
-    at_params,
     delay,
     either,
     ema,
@@ -20,6 +19,7 @@ from gradchain.transforms import (
     trace,
     when,
 )
+from gradchain.transforms.control import at_params
 
 
 def paths(state):

@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain.transforms import (
-    decayed_max,
     difference,
     ema,
-    extrapolate,
     flow,
-    freeze_first,
     interpolated_momentum,
-    last_values,
     leaf_norm,
+)
+from gradchain.transforms.accumulate import (
+    decayed_max,
+    extrapolate,
+    freeze_first,
+    last_values,
     mean_of_buffer,
     mean_of_finite,
 )

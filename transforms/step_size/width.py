@@ -82,7 +82,7 @@ def mup_width_multipliers(params: Any, base_shapes: BaseShapes, fan_in_axis: int
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from gradchain.transforms import mup_width_multipliers
+      >>> from gradchain.transforms.step_size import mup_width_multipliers
       >>> params = {"hidden": jnp.zeros((64, 32)), "bias": jnp.zeros(64), "scale": jnp.zeros(())}
       >>> base = {"hidden": (16, 16), "bias": (16,), "scale": ()}
       >>> mup_width_multipliers(params, base)

@@ -11,7 +11,6 @@ from ....transforms import (
     Signal,
     absolute,
     add_decayed_weights,
-    block_average,
     chain,
     debias,
     divide,
@@ -26,6 +25,7 @@ from ....transforms import (
     square,
     transformation,
 )
+from ....transforms.curvature import block_average
 
 
 @transformation(hessian_power=nonnegative)

@@ -10,13 +10,11 @@ from ....transforms import (
     Signal,
     absolute,
     add_decayed_weights,
-    adgd_step_size,
     count_from_1,
     delay,
     either,
     ema,
     flow,
-    gradient,
     hutchinson,
     maximum,
     named,
@@ -27,6 +25,8 @@ from ....transforms import (
     transformation,
     where,
 )
+from ....transforms.curvature import gradient
+from ....transforms.step_size import adgd_step_size
 
 
 @transformation(alpha=positive, warmup_samples=count_from_1)

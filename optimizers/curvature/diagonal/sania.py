@@ -23,10 +23,10 @@ from ....transforms import (
     square,
     trace,
     transformation,
-    with_floor,
-    with_polyak_step,
 )
 from ....transforms import sqrt as square_root
+from ....transforms.curvature import with_floor
+from ....transforms.step_size import with_polyak_step
 
 PRECONDITIONERS = ("adam_sq", "adagrad_sq", "hessian", "identity")
 

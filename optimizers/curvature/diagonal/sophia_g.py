@@ -9,7 +9,6 @@ from ....transforms import (
     Flow,
     Signal,
     add_decayed_weights,
-    bartlett_diagonal,
     chain,
     clip,
     count_from_1,
@@ -20,8 +19,8 @@ from ....transforms import (
     positive,
     scale_by_learning_rate,
     transformation,
-    with_floor,
 )
+from ....transforms.curvature import bartlett_diagonal, with_floor
 
 
 @transformation(gamma=positive, batch_size=count_from_1, first_estimate=count_from_1)

@@ -22,8 +22,8 @@ from ....transforms import (
     step_count,
     transformation,
     when,
-    with_floor,
 )
+from ....transforms.curvature import with_floor
 
 
 @transformation(gamma=positive)

@@ -9,18 +9,13 @@ from ....transforms import (
     Flow,
     Interval,
     Signal,
-    all_finite,
-    backtracking,
     check_choice,
     count_from_1,
     debias,
     delay,
     ema,
     flow,
-    gauss_newton_model_change,
-    gauss_newton_solve,
     lift_tree,
-    loss_change,
     minimum,
     named,
     on_leaves,
@@ -30,6 +25,8 @@ from ....transforms import (
     transformation,
     where,
 )
+from ....transforms.curvature import all_finite, gauss_newton_model_change, gauss_newton_solve
+from ....transforms.step_size import backtracking, loss_change
 
 LOSSES = ("mse", "ce", "bce")
 open_fraction = Interval(0.0, 1.0, low_open=True, high_open=True)

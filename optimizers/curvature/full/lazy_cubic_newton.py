@@ -8,13 +8,10 @@ from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
-    all_finite,
     chain,
     count_from_1,
-    cubic_subproblem,
     flatten_tree,
     flow,
-    hessian_spectrum,
     named,
     on_leaves,
     positive,
@@ -25,6 +22,7 @@ from ....transforms import (
     unflatten_tree,
     where,
 )
+from ....transforms.curvature import all_finite, cubic_subproblem, hessian_spectrum
 
 
 @transformation(m=positive, solver_iterations=count_from_1)

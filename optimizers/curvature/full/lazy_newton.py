@@ -8,25 +8,23 @@ from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
-    all_finite,
     chain,
     check_choice,
     flatten_tree,
     flow,
-    hessian_spectrum,
     leaf_norm,
     named,
     nonnegative,
     on_leaves,
     scale_by_learning_rate,
     scheduled,
-    shifted_solve,
     sqrt,
     tap,
     transformation,
     unflatten_tree,
     where,
 )
+from ....transforms.curvature import all_finite, hessian_spectrum, shifted_solve
 
 REGULARIZATIONS = ("gradient", "constant")
 

@@ -9,26 +9,28 @@ from ....transforms import (
     Flow,
     Signal,
     add_decayed_weights,
-    all_finite,
     chain,
     count_from_1,
     delay,
     ema,
     flatten_tree,
     flow,
-    gram_like,
-    gram_update,
-    lone_solve,
     named,
     on_leaves,
     positive,
-    ring_slot,
     scale_by_learning_rate,
     tap,
     transformation,
     unflatten_tree,
     where,
     window,
+)
+from ....transforms.accumulate import ring_slot
+from ....transforms.curvature import (
+    all_finite,
+    gram_like,
+    gram_update,
+    lone_solve,
     window_solve,
 )
 

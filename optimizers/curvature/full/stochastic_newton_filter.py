@@ -8,20 +8,12 @@ from ....registry import method
 from ....transforms import (
     Flow,
     Signal,
-    all_finite,
-    backtracking,
     chain,
-    choose,
     count_from_0,
     decay_rate,
     delay,
-    dense_hessian,
-    discriminative_update,
     flatten_tree,
     flow,
-    gaussian,
-    kalman_predict,
-    keeps_loss,
     nonnegative,
     on_leaves,
     positive,
@@ -31,8 +23,17 @@ from ....transforms import (
     transformation,
     unflatten_tree,
     where,
+)
+from ....transforms.curvature import (
+    all_finite,
+    choose,
+    dense_hessian,
+    discriminative_update,
+    gaussian,
+    kalman_predict,
     whitened_mean,
 )
+from ....transforms.step_size import backtracking, keeps_loss
 
 
 @transformation(

@@ -9,30 +9,17 @@ import optax
 from ....registry import method
 from ....transforms import (
     Flow,
-    Layers,
     Signal,
-    across_devices,
     add_decayed_weights,
-    all_finite,
-    blend_identity,
     chain,
     check_choice,
     count_from_0,
     decay_rate,
     delay,
-    finite_or,
-    finite_or_plain,
     flow,
     fraction,
-    identity_like,
-    join_layers,
-    layer_matrices,
-    layer_means,
-    layer_norms,
-    lift_elementwise,
     pair,
     positive,
-    rank_one_inverse,
     scale_by_learning_rate,
     step_count,
     tap,
@@ -41,6 +28,21 @@ from ....transforms import (
     when,
     where,
 )
+from ....transforms.curvature import all_finite
+from ....transforms.kronecker import (
+    Layers,
+    across_devices,
+    blend_identity,
+    finite_or,
+    finite_or_plain,
+    identity_like,
+    join_layers,
+    layer_matrices,
+    layer_means,
+    layer_norms,
+    rank_one_inverse,
+)
+from ....transforms.notation import lift_elementwise
 
 VARIANTS = ("official", "paper", "sherman_morrison")
 

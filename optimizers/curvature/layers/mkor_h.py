@@ -8,7 +8,6 @@ import optax
 from ....registry import method
 from ....transforms import (
     Flow,
-    Layers,
     Signal,
     any_number,
     chain,
@@ -20,7 +19,6 @@ from ....transforms import (
     flow,
     fraction,
     isfinite,
-    mean_of_finite,
     named,
     positive,
     step_count,
@@ -28,6 +26,8 @@ from ....transforms import (
     transformation,
     where,
 )
+from ....transforms.accumulate import mean_of_finite
+from ....transforms.kronecker import Layers
 from .mkor import heavy_ball, scale_by_mkor
 
 

@@ -16,11 +16,11 @@ from ....transforms import (
     chain,
     check_choice,
     flow,
-    leaf_multipliers,
-    spread,
     transformation,
 )
+from ....transforms.kronecker import spread
 from ....transforms.notation.arguments import Argument
+from ....transforms.step_size import leaf_multipliers
 
 ROLES = ("input", "hidden", "output")
 

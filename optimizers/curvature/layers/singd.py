@@ -9,34 +9,36 @@ from ....registry import method
 from ....transforms import (
     Flow,
     FlowError,
-    Layers,
     Signal,
     add_decayed_weights,
-    all_finite,
-    all_finite_or,
     chain,
     count_from_0,
     decay_rate,
     delay,
     every,
-    finite_or_plain,
     flow,
-    join_layers,
-    layer_matrices,
-    layer_rows,
     lift,
     maximum,
     named,
     nonnegative,
     pair,
     scale_by_learning_rate,
-    starting_at,
     step_count,
-    structure_named,
     tap,
     trace,
     transformation,
 )
+from ....transforms.curvature import all_finite
+from ....transforms.kronecker import (
+    Layers,
+    all_finite_or,
+    finite_or_plain,
+    join_layers,
+    layer_matrices,
+    layer_rows,
+    structure_named,
+)
+from ....transforms.step_size import starting_at
 
 
 @transformation(damping=nonnegative, alpha1=decay_rate, lr_cov=None)
