@@ -28,7 +28,7 @@ from ...transforms import (
     transformation,
     where,
 )
-from ...transforms.accumulate import mean_of_buffer
+from .priority_buffer import mean_of_buffer
 
 
 @transformation(decay=fraction, capacity=count_from_1)

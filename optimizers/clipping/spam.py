@@ -28,7 +28,7 @@ from ...transforms import (
     where,
 )
 from ...transforms.accumulate import one_minus_power
-from ...transforms.shape import clip_to_second_moment
+from .spikes import clip_to_second_moment
 
 
 @transformation(threshold=nonnegative, reset_interval=count_from_0, grad_accu_steps=count_from_0)

@@ -28,7 +28,7 @@ from ...transforms import (
     where,
 )
 from ...transforms.accumulate import one_minus_power
-from ...transforms.shape import clip_to_tracked_maximum, normalize_to_tracked_norm
+from .spikes import clip_to_tracked_maximum, normalize_to_tracked_norm
 
 RESET_MODES = ("official", "clean")
 

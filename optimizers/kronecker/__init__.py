@@ -1,9 +1,9 @@
 """Kronecker-factored and other structured preconditioners, from gradients alone."""
 
 from .distributed_shampoo import distributed_shampoo, scale_by_distributed_shampoo
-from .psgd_kron import psgd_kron, scale_by_psgd_kron
-from .psgd_lra import psgd_lra, scale_by_psgd_lra
-from .psgd_xmat import psgd_xmat, scale_by_psgd_xmat
+from .psgd.psgd_kron import psgd_kron, scale_by_psgd_kron
+from .psgd.psgd_lra import psgd_lra, scale_by_psgd_lra
+from .psgd.psgd_xmat import psgd_xmat, scale_by_psgd_xmat
 from .scaled_gd import scale_by_factor_gram, scaled_gd
 from .shampoo import scale_by_shampoo, shampoo
 

@@ -18,7 +18,7 @@ from ...transforms import (
     scale_by_learning_rate,
     transformation,
 )
-from ...transforms.shape import subgradient
+from .subgradients import subgradient
 
 at_least_1 = Interval(1.0, float("inf"))
 

@@ -20,7 +20,7 @@ from ...transforms import (
 )
 from ...transforms.accumulate import one_minus_power
 from ...transforms.notation import global_squared_norm
-from ...transforms.step_size import model_step_size
+from .model_step import model_step_size
 
 
 @method(

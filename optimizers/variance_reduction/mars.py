@@ -21,9 +21,9 @@ from ...transforms import (
     split,
     transformation,
 )
-from ...transforms.accumulate import mars_correction
 from ...transforms.notation import matrices
 from ...transforms.step_size import relative_rate
+from .correction import mars_correction
 
 
 @method(

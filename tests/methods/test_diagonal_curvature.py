@@ -10,8 +10,9 @@ import optax
 import pytest
 from gradchain import observe
 from gradchain.optimizers import adahessian, oasis, sania, sophia_g, sophia_h
+from gradchain.optimizers.curvature.diagonal.block_average import block_average
 from gradchain.transforms import gauss_newton_bartlett
-from gradchain.transforms.curvature import bartlett_diagonal, block_average
+from gradchain.transforms.curvature import bartlett_diagonal
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from gradchain.optimizers import (
     m_fac,
     stochastic_newton_filter,
 )
+from gradchain.optimizers.curvature.full.cubic import cubic_subproblem
 from gradchain.transforms import (
     flatten_tree,
     flow,
@@ -21,7 +22,7 @@ from gradchain.transforms import (
     unflatten_tree,
     window,
 )
-from gradchain.transforms.curvature import cubic_subproblem, spectrum
+from gradchain.transforms.curvature import spectrum
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import optax
 import pytest
 import replay
 from gradchain import observe, observed, optimizers
+from gradchain.optimizers.curvature.layers.structures import structure_named
 from gradchain.transforms.kronecker import Layer
-from gradchain.transforms.kronecker.structured import structure_named
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gradchain.optimizers.adam.priority_buffer import mean_of_buffer
 from gradchain.transforms import (
     difference,
     ema,
@@ -16,7 +17,6 @@ from gradchain.transforms.accumulate import (
     extrapolate,
     freeze_first,
     last_values,
-    mean_of_buffer,
     mean_of_finite,
 )
 

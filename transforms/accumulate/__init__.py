@@ -11,12 +11,10 @@ from .last_values import last_values
 from .maxima import decayed_max
 from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
 from .pnm import positive_negative_momentum
-from .priority_buffer import mean_of_buffer
 from .rectification import Rectification, radam_rectification
 from .slow_weights import back_to_slow_weights
 from .staleness import delay_gradients
 from .sums import running_sum
-from .variance_reduction import mars_correction
 from .window import ring_slot, window, write_slot
 
 __all__ = [
@@ -35,8 +33,6 @@ __all__ = [
     "initial_params",
     "interpolated_momentum",
     "last_values",
-    "mars_correction",
-    "mean_of_buffer",
     "mean_of_finite",
     "momentum",
     "one_minus_power",

@@ -1,6 +1,5 @@
 """Matrices of a layer or leaf: factors, their roots, groups, stacks of equal shapes."""
 
-from .cross_group import Cross
 from .factor_pairs import Pairs, partner_leaves, solve_gram
 from .factors import (
     all_finite_or,
@@ -18,9 +17,7 @@ from .factors import (
     sandwich,
     second_moment,
 )
-from .fitting import failed_updates, fit_preconditioner, preconditioned
 from .grouped import lift_in_turn, per_matrix, solve_grouped
-from .kronecker_group import Kronecker, norm_lower_bound
 from .layer_places import Layer, Layers
 from .layers import (
     across_devices,
@@ -30,8 +27,6 @@ from .layers import (
     layer_norms,
     layer_rows,
 )
-from .lie_groups import LieGroup
-from .low_rank_group import LowRank
 from .matrix_roots import (
     ROOT_SOLVERS,
     eigh_root,
@@ -45,7 +40,6 @@ from .orthogonalize import polar_factor
 from .per_layer import per_layer, spread
 from .spreading import spread_batch
 from .stacking import Blocks, merge_dims, stack_same_shapes, unstack
-from .structured import structure_named
 from .tensor_statistics import (
     Roots,
     bounded_or_zero,
@@ -62,12 +56,8 @@ from .tensor_statistics import (
 __all__ = [
     "ROOT_SOLVERS",
     "Blocks",
-    "Cross",
-    "Kronecker",
     "Layer",
     "Layers",
-    "LieGroup",
-    "LowRank",
     "Pairs",
     "Roots",
     "across_devices",
@@ -80,11 +70,9 @@ __all__ = [
     "eigh_root",
     "factor_average",
     "failed_roots",
-    "failed_updates",
     "finite_or",
     "finite_or_plain",
     "finite_or_zero",
-    "fit_preconditioner",
     "graft",
     "identity_like",
     "inverse_roots",
@@ -102,14 +90,12 @@ __all__ = [
     "newton_root",
     "newton_schulz",
     "newton_schulz_root",
-    "norm_lower_bound",
     "partner_leaves",
     "per_layer",
     "per_matrix",
     "polar_factor",
     "positive_inverse",
     "precondition",
-    "preconditioned",
     "qr_root",
     "rank_one_inverse",
     "sandwich",
@@ -120,6 +106,5 @@ __all__ = [
     "spread",
     "spread_batch",
     "stack_same_shapes",
-    "structure_named",
     "unstack",
 ]

@@ -3,7 +3,6 @@
 from .adgd import adgd_step_size
 from .leaf_multipliers import leaf_multipliers
 from .line_search import backtracking, keeps_loss, loss_change
-from .model_step import model_step_size
 from .polyak import quadratic_polyak_step, with_polyak_step
 from .scaling import (
     add_decayed_weights,
@@ -23,7 +22,6 @@ __all__ = [
     "keeps_loss",
     "leaf_multipliers",
     "loss_change",
-    "model_step_size",
     "mup_init_scale",
     "mup_readout_multiplier",
     "mup_width_multipliers",

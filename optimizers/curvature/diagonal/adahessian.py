@@ -25,7 +25,7 @@ from ....transforms import (
     square,
     transformation,
 )
-from ....transforms.curvature import block_average
+from .block_average import block_average
 
 
 @transformation(hessian_power=nonnegative)

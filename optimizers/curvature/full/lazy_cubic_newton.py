@@ -22,7 +22,8 @@ from ....transforms import (
     unflatten_tree,
     where,
 )
-from ....transforms.curvature import all_finite, cubic_subproblem, hessian_spectrum
+from ....transforms.curvature import all_finite, hessian_spectrum
+from .cubic import cubic_subproblem
 
 
 @transformation(m=positive, solver_iterations=count_from_1)

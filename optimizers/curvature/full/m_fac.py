@@ -28,11 +28,8 @@ from ....transforms import (
 from ....transforms.accumulate import ring_slot
 from ....transforms.curvature import (
     all_finite,
-    gram_like,
-    gram_update,
-    lone_solve,
-    window_solve,
 )
+from .gram import gram_like, gram_update, lone_solve, window_solve
 
 
 @transformation(num_grads=count_from_1, damping=positive)

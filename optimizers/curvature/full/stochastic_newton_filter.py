@@ -24,16 +24,15 @@ from ....transforms import (
     unflatten_tree,
     where,
 )
-from ....transforms.curvature import (
-    all_finite,
+from ....transforms.curvature import all_finite, dense_hessian
+from ....transforms.step_size import backtracking, keeps_loss
+from .kalman import (
     choose,
-    dense_hessian,
     discriminative_update,
     gaussian,
     kalman_predict,
     whitened_mean,
 )
-from ....transforms.step_size import backtracking, keeps_loss
 
 
 @transformation(

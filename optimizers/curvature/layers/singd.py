@@ -36,9 +36,9 @@ from ....transforms.kronecker import (
     join_layers,
     layer_matrices,
     layer_rows,
-    structure_named,
 )
 from ....transforms.step_size import starting_at
+from .structures import structure_named
 
 
 @transformation(damping=nonnegative, alpha1=decay_rate, lr_cov=None)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ....transforms.kronecker.matrix_roots import multiply
 from .lie_groups import is_zero, maximum_over, tiny_of
-from .matrix_roots import multiply
 
 
 class LowRankElement(NamedTuple):

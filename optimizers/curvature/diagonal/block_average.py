@@ -5,10 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.build import Flow, flow
-from ..notation.checks import transformation
-from ..notation.functions import lift
-from ..notation.signal import Signal
+from ....transforms import Flow, Signal, flow, lift, transformation
 
 SPATIAL_AXES: Mapping[int, tuple[int, ...]] = {4: (0, 1)}
 """The spatial axes of Flax's convolution kernels (height, width, in, out)."""

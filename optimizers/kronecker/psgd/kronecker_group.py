@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ....transforms.kronecker import mode_product, mode_products
+from ....transforms.kronecker.matrix_roots import multiply
+from ....transforms.kronecker.tensor_statistics import as_tensors, unfolding
 from .lie_groups import is_zero, maximum_over, tiny_of
-from .matrix_roots import multiply
-from .tensor_statistics import as_tensors, mode_product, mode_products, unfolding
 
 
 def norm_lower_bound(a: Any) -> Any:

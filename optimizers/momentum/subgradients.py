@@ -5,11 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..kronecker.orthogonalize import polar_factor
-from ..notation.checks import check_choice
-from ..notation.functions import lift
-from ..notation.signal import Signal
-from .normalize import normalize
+from ...transforms import Signal, check_choice, lift, normalize, polar_factor
 
 
 def _lp(c: Signal, power: Any) -> Signal:

@@ -2,11 +2,17 @@
 
 from typing import Any
 
-from ..accumulate.ema import ema
-from ..notation.compose import named
-from ..notation.functions import divide_or_zero, global_dot, maximum, minimum, where
-from ..notation.signal import Signal
-from ..notation.steps import delay
+from ...transforms import (
+    Signal,
+    delay,
+    divide_or_zero,
+    ema,
+    global_dot,
+    maximum,
+    minimum,
+    named,
+    where,
+)
 
 
 def model_step_size(

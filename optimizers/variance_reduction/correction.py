@@ -2,11 +2,7 @@
 
 from typing import Any
 
-from ..notation.build import Flow, flow
-from ..notation.checks import any_number, transformation
-from ..notation.functions import leaf_norm, maximum
-from ..notation.signal import Signal
-from ..notation.steps import delay
+from ...transforms import Flow, Signal, any_number, delay, flow, leaf_norm, maximum, transformation
 
 
 @transformation(gamma=any_number)

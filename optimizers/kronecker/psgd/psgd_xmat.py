@@ -4,8 +4,8 @@ from typing import Any
 
 import optax
 
-from ...registry import method
-from ...transforms import (
+from ....registry import method
+from ....transforms import (
     Flow,
     chain,
     flatten_tree,
@@ -13,7 +13,7 @@ from ...transforms import (
     transformation,
     unflatten_tree,
 )
-from ...transforms.kronecker import Cross
+from .cross_group import Cross
 from .psgd import RANGES, default_precond_lr, scale_by_psgd
 
 

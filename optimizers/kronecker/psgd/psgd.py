@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ...transforms import (
+from ....transforms import (
     Flow,
     Signal,
     check_choice,
@@ -27,14 +27,10 @@ from ...transforms import (
     when,
     zeros_like,
 )
-from ...transforms.kronecker import (
-    LieGroup,
-    failed_updates,
-    finite_or_zero,
-    fit_preconditioner,
-    preconditioned,
-)
-from ...transforms.trees import draw_scalar
+from ....transforms.kronecker import finite_or_zero
+from ....transforms.trees import draw_scalar
+from .fitting import failed_updates, fit_preconditioner, preconditioned
+from .lie_groups import LieGroup
 
 MODES = ("newton", "whiten")
 NORMALIZERS = ("2nd", "1st")

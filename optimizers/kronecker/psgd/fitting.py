@@ -7,15 +7,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..curvature.pairs import WHITENING_DAMPING, given_or, hessian_along
-from ..notation.build import Flow, flow
-from ..notation.checks import check_choice
-from ..notation.functions import lift, lift_tree
-from ..notation.signal import Signal
-from ..notation.steps import delay, step_count
-from ..notation.values import Leaves
-from ..trees.random import Sampler, draw_like, fold_key, random_key
-from .grouped import lift_in_turn
+from ....transforms import (
+    Flow,
+    Sampler,
+    Signal,
+    check_choice,
+    delay,
+    draw_like,
+    flow,
+    lift,
+    lift_tree,
+    step_count,
+)
+from ....transforms.curvature import given_or, hessian_along
+from ....transforms.curvature.pairs import WHITENING_DAMPING
+from ....transforms.kronecker import lift_in_turn
+from ....transforms.notation.values import Leaves
+from ....transforms.trees import random_key
+from ....transforms.trees.random import fold_key
 from .lie_groups import LieGroup
 
 MODES = ("newton", "whiten")

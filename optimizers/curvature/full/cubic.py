@@ -5,11 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.functions import lift
-from ..notation.signal import Signal
-from .dense import Spectrum
-from .dual import matmul
-from .safeguards import nonzero
+from ....transforms import Signal, lift
+from ....transforms.curvature import Spectrum
+from ....transforms.curvature.dual import matmul
+from ....transforms.curvature.safeguards import nonzero
 
 
 def cubic_subproblem(of: Signal, m: Any, g: Signal, iterations: int = 50) -> Signal:

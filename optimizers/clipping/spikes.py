@@ -4,13 +4,26 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..accumulate.ema import debias, ema, one_minus_power
-from ..notation.build import Flow, flow
-from ..notation.checks import count_from_1, nonnegative, transformation
-from ..notation.compose import named
-from ..notation.functions import divide_or_zero, leaf_norm, lift, sqrt, square, where
-from ..notation.signal import Signal
-from ..notation.steps import delay, step_count
+from ...transforms import (
+    Flow,
+    Signal,
+    count_from_1,
+    debias,
+    delay,
+    divide_or_zero,
+    ema,
+    flow,
+    leaf_norm,
+    lift,
+    named,
+    nonnegative,
+    sqrt,
+    square,
+    step_count,
+    transformation,
+    where,
+)
+from ...transforms.accumulate import one_minus_power
 
 
 def _clipped(g: Any, second_moment: Any, threshold: Any) -> Any:

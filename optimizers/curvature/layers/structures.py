@@ -21,7 +21,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from ..notation.checks import check_choice
+from ....transforms import check_choice
 
 
 class Structured(ABC):

@@ -5,14 +5,15 @@ from typing import Any
 
 import optax
 
-from ...registry import method
-from ...transforms import (
+from ....registry import method
+from ....transforms import (
     Flow,
     chain,
     scale_by_learning_rate,
     transformation,
 )
-from ...transforms.kronecker import Kronecker, stack_same_shapes, unstack
+from ....transforms.kronecker import stack_same_shapes, unstack
+from .kronecker_group import Kronecker
 from .psgd import RANGES, default_precond_lr, scale_by_psgd
 
 

@@ -4,11 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..notation.functions import lift
-from ..notation.signal import Signal
-from ..notation.steps import delay, step_count
-from .last_values import slots_like
-from .window import write_slot
+from ...transforms import Signal, delay, lift, step_count
+from ...transforms.accumulate import write_slot
+from ...transforms.accumulate.last_values import slots_like
 
 
 def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Any) -> Signal:

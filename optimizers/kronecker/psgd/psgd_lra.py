@@ -4,8 +4,8 @@ from typing import Any
 
 import optax
 
-from ...registry import method
-from ...transforms import (
+from ....registry import method
+from ....transforms import (
     Flow,
     chain,
     check_choice,
@@ -14,7 +14,7 @@ from ...transforms import (
     transformation,
     unflatten_tree,
 )
-from ...transforms.kronecker import LowRank
+from .low_rank_group import LowRank
 from .psgd import RANGES, default_precond_lr, scale_by_psgd
 
 UPDATE_FACTORS = ("random", "alternate")

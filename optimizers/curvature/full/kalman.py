@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.functions import lift
-from .dense import decomposed, divided, rounding
-from .dual import matmul
+from ....transforms import lift
+from ....transforms.curvature.dense import decomposed, divided, rounding
+from ....transforms.curvature.dual import matmul
 
 SMALLEST_EXCESS = 1e-6
 
