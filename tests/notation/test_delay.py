@@ -71,7 +71,7 @@ def test_start_value_for_every_entry():
     close(once(flow(step), PARAMS), jax.tree.map(lambda x: jnp.full_like(x, 3.0), PARAMS))
 
 
-@pytest.mark.parametrize(("start", "dtype"), [(0, "int32"), (1.5, "float32"), (True, "bool")])
+@pytest.mark.parametrize(("start", "dtype"), [(0, "int32"), (1.5, "float32"), (True, "int32")])
 def test_a_scalar(start, dtype):
     def step(g):
         past = delay(start, name="past")

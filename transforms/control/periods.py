@@ -12,15 +12,15 @@ from ..notation.cell import Cell, cell_of
 from ..notation.checks import count_from_0, count_from_1, transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
-from ..notation.errors import FlowError
 from ..notation.foreign import owner_of
-from ..notation.functions import lift
+from ..notation.functions import lift, lift_tree
 from ..notation.layout import Group, make_state
+from ..notation.plain import restored
 from ..notation.receiver import Receiver, through
 from ..notation.signal import CellNode, Delay, Signal
 from ..notation.steps import delay, step_count
-from ..notation.storage import filled, restored, zeros
-from ..notation.values import Leaves, is_missing
+from ..notation.storage import example, filled, started, stored, zeros
+from ..notation.values import Leaves, NoState, is_missing
 
 
 @transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
@@ -172,14 +172,14 @@ class _Beside:
 
     def init(self, context: Context, value: Any) -> Any:
         shape = self.cell.out(context, value) if self.cell.out else value
-        held = zeros(shape).tree()
+        held = stored(zeros(shape))
         inner = self.cell.init(context, value)
-        if self.cell.stateless or not jax.tree.leaves(inner):
+        if self.cell.stateless or isinstance(inner, NoState):
             return make_state("HeldState", {"output": held})
         return make_state("HeldState", {"output": held, "inner": inner})
 
     def inner(self, state: Any) -> Any:
-        return getattr(state, "inner", optax.EmptyState())
+        return getattr(state, "inner", NoState())
 
     def join(self, out: Any, new: Any, state: Any) -> Any:
         olds, structure = jax.tree.flatten(state.output)
@@ -230,8 +230,9 @@ def reset_when(
 ) -> Receiver:
     """Starts a state anew wherever a condition holds: `g >> reset_when(condition, inner)`.
 
-    The delays of a flow read as at the start. Of other transformations, inside a flow or in its
-    place, the floating-point state is what `init` gives for the present params.
+    The delays of a flow read as at the start, and those that start at values made in `init` as it
+    would make them of the present params. So does the floating-point state of other
+    transformations, inside a flow or in its place.
 
     Args:
       condition: a boolean scalar signal.
@@ -245,7 +246,7 @@ def reset_when(
         if isinstance(past, CellNode):
             cell = _restarting(past.cell, restart_count)
             return CellNode(cell, (*copy.args, condition), copy.hint, copy.explicit)
-        return lift(jnp.where, "reset")(condition, _start_of(past, copy), copy)
+        return lift(_reset, "reset")(condition, _start_of(past, copy), copy)
 
     def send(g: Signal, name: str | None) -> Signal:
         program = (as_flow(inner) if name is None else named(name, inner)).own_program
@@ -294,10 +295,20 @@ def _example(context: Context, value: Any) -> Any:
 
 
 def _start_of(past: Delay, copy: Delay) -> Any:
+    """What the delay starts at: a number for all entries, or a signal."""
     if not isinstance(past.like, Signal):
         return past.like() if callable(past.like) else past.like
-    if callable(past.start):
-        raise FlowError(f"state `{past.hint}` starts at values made in init: it cannot be reset")
-    if past.start is not None:
-        return past.start
-    return copy.like if past.of_params else 0
+    if not callable(past.start):
+        return copy.like if past.of_params and past.start is None else past.start or 0
+
+    def start(context: Context, like: Leaves) -> Leaves:
+        return started(past, example(like.map(_abstract), context))
+
+    return lift_tree(start, "start", context=True, out=0)(copy.like)
+
+
+def _reset(due: Any, start: Any, old: Any) -> Any:
+    starts = start if jax.tree.structure(start) == jax.tree.structure(old) else None
+    if starts is None:
+        starts = jax.tree.map(lambda x: start, old)
+    return jax.tree.map(lambda x, y: jnp.where(due, jnp.asarray(x, y.dtype), y), starts, old)

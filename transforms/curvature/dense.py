@@ -88,7 +88,14 @@ def decomposed(matrix: Any) -> Spectrum:
     return Spectrum(jnp.where(finite, values, jnp.inf), vectors)
 
 
-spectrum = lift(decomposed, "spectrum")
+def _spectrum_shape(context: Context, matrices: Leaves) -> Leaves:
+    def shape(matrix: Any) -> Spectrum:
+        return Spectrum(jax.ShapeDtypeStruct(matrix.shape[:1], matrix.dtype), matrix)
+
+    return matrices.map(shape)
+
+
+spectrum = lift_tree(lambda tree: tree.map(decomposed), "spectrum", out=_spectrum_shape)
 """The `Spectrum` of a symmetric matrix."""
 
 
@@ -116,7 +123,8 @@ def hessian_spectrum(update_interval: int | None = None) -> Flow:
 
 
 def _is_due(tree: Leaves, t: Any, update_interval: int | None) -> Any:
-    period = max(flat_size(tree), 1) if update_interval is None else update_interval
+    most = int(jnp.iinfo(t.dtype).max)  # the count never gets beyond it
+    period = min(max(flat_size(tree), 1), most) if update_interval is None else update_interval
     return (t - 1) % period == 0
 
 

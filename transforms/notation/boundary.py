@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from .context import Context
 from .errors import FlowError
+from .plain import own_array, own_arrays
 from .sharding import resharded
 from .signal import Input
 from .values import Leaves, is_missing, working
@@ -25,16 +26,18 @@ def input_value(node: Input, incoming: Leaves, context: Context) -> Any:
 
 def _as_signal(value: Any, name: str, context: Context) -> Any:
     """An extra input as a signal carries it: a tree like the gradient becomes leaves."""
-    if value is None or callable(value) or name in LAYER_DATA:
+    if value is None or callable(value):
         return value
+    if name in LAYER_DATA:
+        return own_arrays(value)
     if name == "value":
         if jnp.ndim(value):
             raise ValueError(f"`value` must be a scalar loss, it has shape {jnp.shape(value)}")
         return jnp.asarray(value, context.scalar_dtype)
     try:
-        return Leaves.up_to(context.treedef, value).map(_working_floats)
+        return Leaves.up_to(context.treedef, value).map(own_array).map(_working_floats)
     except (ValueError, TypeError, KeyError):
-        return value
+        return own_arrays(value)
 
 
 def _working_floats(leaf: Any) -> Any:
@@ -98,7 +101,7 @@ def checked(leaves: Leaves, what: str, label: str) -> Leaves:
 
 
 def _checked_leaf(leaf: Any, index: int, leaves: Leaves, what: str, label: str) -> Any:
-    array = jnp.asarray(leaf) if isinstance(leaf, float | complex) else leaf
+    array = jnp.asarray(leaf) if isinstance(leaf, float | complex) else own_array(leaf)
     dtype = getattr(array, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
         raise FlowError(

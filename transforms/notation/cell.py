@@ -89,7 +89,7 @@ def foreign_cell(transformation: optax.GradientTransformation) -> Cell:
         arguments=closed_over(transformation.update),
         children=parts_of(transformation),
         stateless=nothing is not None,
-        inside=tuple,
+        inside=lambda state: tuple(state if nothing is None else nothing),
     )
 
 

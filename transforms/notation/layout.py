@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import optax
-
 from .errors import FlowError
 from .signal import CellNode, Signal, Slot
+from .values import NoState, serializable
 
 COUNT = "count"
 OBSERVED = "observed"
@@ -19,7 +18,10 @@ OBSERVED = "observed"
 def state_class(name: str, fields: tuple[str, ...]) -> Any:
     """The NamedTuple of that name and fields: always the same class, so that states compare."""
     base = namedtuple(name, fields)  # type: ignore[misc]
-    return type(name, (base,), {"__slots__": (), "__reduce__": _reduce, "__module__": __name__})
+    members = {"__slots__": (), "__reduce__": _reduce, "__module__": __name__}
+    made: Any = type(name, (base,), members)
+    serializable(made, fields)
+    return made
 
 
 def make_state(name: str, values: Mapping[str, Any]) -> Any:
@@ -63,7 +65,7 @@ class Group:
             for name, child in self.fields.items()
         }
         fields = {**extra, **packed}
-        return state_class(self.title, tuple(fields))(**fields) if fields else optax.EmptyState()
+        return state_class(self.title, tuple(fields))(**fields) if fields else NoState()
 
     def unpack(self, state: Any, values: dict[int, Any]) -> None:
         """Enters the value of each slot by node index."""

@@ -16,12 +16,13 @@ from .foreign import Owner, owner_of
 from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .needs import missing_input, needs_of
+from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
 from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .splicing import Reader, splice
 from .storage import example, filled, initial, read, written
-from .values import Leaves, scalar_dtype, working
+from .values import Leaves, NoState, scalar_dtype, working
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,7 +111,7 @@ class Program(Owner):
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
             return jax.eval_shape(self.init, params)
         leaves = checked(Leaves.of(params), "params", self.label)
-        return self.init_on(leaves.map(working), leaves)
+        return owned(self.init_on(leaves.map(working), leaves), params)
 
     def init_on(
         self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
@@ -138,16 +139,16 @@ class Program(Owner):
         zeros = {}
         for name, signal in self.graph.observed.items():
             shape = shapes.require(signal, f"observing {name!r}")
-            tree = shape.tree() if isinstance(shape, Leaves) else shape
-            zeros[name] = jax.tree.map(lambda leaf: filled(leaf, None), tree)
+            zeros[name] = jax.tree.map(lambda leaf: filled(leaf, None), _exposed(shape))
         return zeros
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         """One step: the outgoing update, in the dtype of the params, and the new state."""
         incoming = checked(Leaves.of(updates), "updates", self.label)
         given = None if params is None else matching(incoming, params, self.label)
-        value, state = self.run(incoming, state, given, extra)
-        return outgoing(value, incoming, given, self.label), state
+        value, state = self.run(incoming, own_arrays(state), given, extra)
+        leaving = outgoing(value, incoming, given, self.label)
+        return leaving, owned(state, leaving, updates, params, extra)
 
     def run(
         self,
@@ -225,7 +226,7 @@ class Program(Owner):
         if isinstance(node, Delay):
             return read(node, stored[node.index], args[0])
         if isinstance(node, CellNode):
-            state = stored.get(node.index, optax.EmptyState())
+            state = stored.get(node.index, NoState())
             result, stored[node.index] = node.cell.update(context, state, *args)
             return result
         assert isinstance(node, Function)
@@ -290,4 +291,7 @@ class located:  # noqa: N801  a context manager, used as a verb
 
 
 def _exposed(value: Any) -> Any:
-    return value.tree() if isinstance(value, Leaves) else jnp.asarray(value)
+    """What is kept of an observed signal, or of its shape: the tree itself, flags as they are."""
+    if not isinstance(value, Leaves):
+        return value if isinstance(value, jax.ShapeDtypeStruct) else jnp.asarray(value)
+    return value.map(lambda leaf: leaf if hasattr(leaf, "dtype") else plain(leaf)).tree()

@@ -1,6 +1,5 @@
 """What a delay keeps between steps: how it starts, is read and is written."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from .context import Context
 from .evaluation import EvaluationWeights
+from .plain import plain, restored, restored_leaf
 from .shapes import Shapes, scalar_start
 from .sharding import resharded
 from .signal import Delay, Signal
@@ -17,55 +17,46 @@ from .values import Leaves, is_missing, working
 def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     """What the delay holds before the first step."""
     if not isinstance(node.like, Signal):
-        return scalar_start(node.like, context.scalar_dtype)
+        return plain(scalar_start(node.like, context.scalar_dtype))
     shape = shapes.require(node, f"delay `{node.hint}`")
     if not isinstance(shape, Leaves):
-        return filled(shape, node.start)
-    if node.start is None and node.of_params:
-        assert context.params is not None
-        leaves = context.params.map(lambda leaf: jnp.array(leaf, copy=True))
-    else:
-        examples = example(shape, context)
-        of_tree = getattr(node.start, "of_tree", False)
-        started = node.start if of_tree else lambda tree: tree.map(_started_at(node.start))
-        leaves = started(examples)
+        return plain(filled(shape, node.start))
+    leaves = started(node, example(shape, context))
     if node.dtype is not None:
         leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
-    return _marked(node, leaves.tree(), context)
+    return _marked(node, stored(leaves), context)
 
 
-def _started_at(start: Any) -> Callable[[Any], Any]:
-    if callable(start):
-        return start
-    return lambda leaf: jax.tree.map(lambda x: filled(x, start), leaf)
+def started(node: Delay, examples: Leaves) -> Leaves:
+    """What a delay of a tree signal starts at; see `delay`."""
+    if node.start is None:
+        return examples.map(_copied if node.of_params else _zeros)
+    if not callable(node.start):
+        return examples.map(lambda leaf: jax.tree.map(lambda x: filled(x, node.start), leaf))
+    of_tree = getattr(node.start, "of_tree", False)
+    leaves = node.start(examples) if of_tree else examples.map(node.start)
+    return leaves.map(_copied)
+
+
+def _copied(leaf: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), leaf)
+
+
+def stored(leaves: Leaves) -> Any:
+    """The tree that is kept of a signal's leaves."""
+    return leaves.map(plain).tree()
 
 
 def read(node: Delay, stored: Any, like: Any) -> Any:
     """The stored value as a signal; `like` is the running value of the signal it resembles."""
     if not isinstance(like, Leaves):
-        return stored
+        return restored_leaf(stored, like)
     tree = stored.weights if isinstance(stored, EvaluationWeights) else stored
     try:
         leaves = Leaves.up_to(like.treedef, tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"its state belongs to another tree: {error}") from error
     return restored(leaves, like).map(lambda leaf: jax.tree.map(_computable, leaf))
-
-
-def restored(leaves: Leaves, like: Leaves) -> Leaves:
-    """Leaves that were stored, as the pytrees that they were.
-
-    Flax NNX keeps an optimizer state in containers of its own, in which a leaf that is a tuple
-    comes back as a mapping.
-    """
-    pairs = zip(leaves.values, like.values, strict=True)
-    return Leaves((_as(new, old) for new, old in pairs), leaves.treedef)
-
-
-def _as(leaf: Any, like: Any) -> Any:
-    if hasattr(leaf, "dtype") or is_missing(like):
-        return leaf if hasattr(leaf, "dtype") else like
-    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(leaf))
 
 
 def written(node: Delay, value: Any, stored: Any) -> Any:

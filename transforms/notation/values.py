@@ -4,17 +4,38 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-MISSING = optax.MaskedNode()
+
+
+class Missing(optax.MaskedNode):
+    """Optax's node for a leaf that is masked, as a kind of our own that `jax.export` can write."""
+
+
+class NoState(optax.EmptyState):
+    """Optax's empty state, likewise."""
+
+
+MISSING = Missing()
 """Stands where a signal has no value for a leaf: the other side of a `split`."""
 
 
 def is_missing(value: Any) -> bool:
     """True for a leaf that the signal leaves out."""
     return isinstance(value, optax.MaskedNode)
+
+
+def serializable(kind: Any, fields: tuple[str, ...] = ()) -> None:
+    """Lets `jax.export` write programs whose arguments or results are named tuples of that kind."""
+    name = f"gradchain.{kind.__name__}({', '.join(fields)})"
+    jax.export.register_namedtuple_serialization(kind, serialized_name=name)
+
+
+serializable(Missing)
+serializable(NoState)
 
 
 @jax.tree_util.register_pytree_node_class
