@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..transforms.kronecker.layer_places import BIAS, KERNEL, TABLE, Layer, layer_name, plain_path
+from ..transforms.kronecker.layer_places import BIAS, KERNEL, TABLE, Layer
 from ..transforms.notation.errors import FlowError
+from ..transforms.notation.paths import joined, plain_path
 from .evaluate import evaluate
 from .search import Mark, Origin, Search
 
@@ -102,7 +103,7 @@ def layers_of(loss_fn: Callable[[Any], Any], params: Any, has_aux: bool) -> dict
     found = {}
     for i, layer in _layer_of(trace).items():
         path = trace.paths[i]
-        found[layer_name(path[:-1] if path[-1:] == (KERNEL,) else path)] = layer
+        found[joined(path[:-1] if path[-1:] == (KERNEL,) else path)] = layer
     return found
 
 
@@ -181,7 +182,7 @@ def _joined(arrays: list[Any], layer: Layer, path: tuple[Any, ...]) -> Any:
     lead = layer.stacked + bool(layer.convolution)
     if len({array.shape[:lead] for array in arrays}) > 1:
         raise FlowError(
-            f"the convolution {layer_name(path[:-1])} is called on batches of different size: "
+            f"the convolution {joined(path[:-1])} is called on batches of different size: "
             "skip leaves it out"
         )
     flat = [array.reshape(*array.shape[:lead], -1, array.shape[-1]) for array in arrays]

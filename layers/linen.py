@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..transforms.kronecker.layer_places import KERNEL, Layer, layer_name
+from ..transforms.kronecker.layer_places import KERNEL, Layer
+from ..transforms.notation.paths import joined
 from .gradients import LayerGradients, layer_gradients, layers_of
 from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, refuse_unknown
 
@@ -66,7 +67,7 @@ def _intercepted(loss_fn: Callable[[Any], Any], skip: Sequence[str]) -> Callable
     def marking(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
         y = next_fun(*args, **kwargs)
         module = context.module
-        name = layer_name(module.path)
+        name = joined(module.path)
         if context.method_name != "__call__" or is_skipped(name, skip):
             return y
         for known, mark in kinds:

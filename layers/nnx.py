@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from ..transforms.kronecker.layer_places import Layer, layer_name
+from ..transforms.kronecker.layer_places import Layer
+from ..transforms.notation.paths import joined
 from .gradients import LayerGradients, layer_gradients, layers_of
 from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, refuse_unknown
 
@@ -101,7 +102,7 @@ def _mark_modules(nnx: Any, model: Any, skip: Sequence[str]) -> None:
     """Gives every layer of this copy of the model a class that marks what goes in and out."""
     kinds = ((nnx.Linear, mark_dense), (nnx.LinearGeneral, mark_general), (nnx.Conv, mark_conv))
     for path, module in nnx.iter_modules(model):
-        name = layer_name(path)
+        name = joined(path)
         if is_skipped(name, skip):
             continue
         mark = next((mark for known, mark in kinds if is_plain(module, known)), None)

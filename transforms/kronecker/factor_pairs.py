@@ -9,10 +9,10 @@ import jax.scipy.linalg as linalg
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import Selector, lift, lift_tree, selected
+from ..notation.paths import joined, leaf_names
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
-from .layer_places import layer_name, leaf_names
 
 Pairs = Sequence[tuple[str, str]] | None
 
@@ -45,7 +45,7 @@ def _indices(tree: Leaves, pairs: Pairs) -> list[tuple[int, int]]:
     if pairs is None:
         is_matrix = (not is_missing(x) and x.ndim == 2 and x.size > 0 for x in tree.values)
         return [(i, i) for i, fits in enumerate(is_matrix) if fits]
-    index = {layer_name(path): i for i, path in enumerate(leaf_names(tree.treedef))}
+    index = {joined(path): i for i, path in enumerate(leaf_names(tree.treedef))}
     found: list[tuple[int, int]] = []
     for left, right in pairs:
         for name in (left, right):

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.errors import FlowError
+from ..notation.paths import joined, plain_path
 from ..notation.shapes import UNKNOWN
 from ..notation.values import Leaves, is_missing
-from .layer_places import ABSENT, KERNEL, Place, child_of, layer_name, plain_path
+from .layer_places import ABSENT, KERNEL, Place, child_of
 
 
 def is_number(node: Any) -> bool:
@@ -26,7 +27,7 @@ def found_for(data: Any, place: Place) -> Any:
     """The entry of a layer that has to have one."""
     found = lookup(data, place.name, "layer_cotangents")
     if found is None:
-        raise FlowError(f"layer {layer_name(place.name)} has layer_inputs but no layer_cotangents")
+        raise FlowError(f"layer {joined(place.name)} has layer_inputs but no layer_cotangents")
     return found
 
 
@@ -41,7 +42,7 @@ def lookup(data: Any, name: tuple[Any, ...], what: str) -> Any:
         node = child_of(node, part, ABSENT)
         if node is ABSENT:
             raise FlowError(
-                f"{what} has no entry for the layer {layer_name(name)}; give None for a layer "
+                f"{what} has no entry for the layer {joined(name)}; give None for a layer "
                 "that is to follow the plain gradient, or leave it out with layers={name: None}"
             )
     if isinstance(node, Mapping):
@@ -61,14 +62,14 @@ def refuse_unknown(data: Any, tree: Leaves, what: str) -> None:
                 break
             node = child_of(node, part, ABSENT)
             if node is ABSENT:
-                name = layer_name(plain_path(path))
+                name = joined(plain_path(path))
                 raise FlowError(f"{what} has an entry for {name}, of which there are no params")
 
 
 def checked_rows(place: Place, inputs: Any, cotangents: Any, dtype: Any) -> tuple[Any, Any]:
     """The pair as arrays of a dtype, whose shapes suit the layer and each other."""
     inputs, cotangents = (jnp.asarray(x).astype(dtype) for x in (inputs, cotangents))
-    name, stack = layer_name(place.name), len(place.stack)
+    name, stack = joined(place.name), len(place.stack)
     kind = f"its kernel has shape {place.shape}, read as {place.layer}"
     wanted = {
         "layer_inputs": (inputs, place.fan_in),

@@ -1,13 +1,12 @@
 """Where the layers are in a tree: kernels with their biases, and how they are read as matrices."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import jax
-
 from ..notation.errors import FlowError
+from ..notation.paths import joined, leaf_names
 from ..notation.values import Leaves, is_missing
 
 KERNEL, BIAS, TABLE = "kernel", "bias", "embedding"
@@ -71,39 +70,13 @@ class Place:
         return input_axes > 1 if given is None else given
 
 
-def layer_name(path: Iterable[Any]) -> str:
-    """A path of names as one name: "block/dense"."""
-    return "/".join(map(str, path)) or "(the only leaf)"
-
-
-def leaf_names(treedef: Any) -> list[tuple[Any, ...]]:
-    """The path of every leaf as plain names; the `.value` of a Flax variable is no part of it."""
-    numbered = treedef.unflatten(range(treedef.num_leaves))
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(numbered)[0]]
-    return [plain_path(path) for path in paths]
-
-
-def plain_path(path: Sequence[Any]) -> tuple[Any, ...]:
-    """The names along a path of `jax.tree_util` keys."""
-    if path and getattr(path[-1], "name", None) == "value":
-        path = path[:-1]
-    return tuple(_plain(key) for key in path)
-
-
-def _plain(key: Any) -> Any:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            return getattr(key, attribute)
-    return str(key)
-
-
 def places_of(tree: Leaves, layers: Layers, first_order: Sequence[str] = ()) -> list[Place]:
     """The layers of a tree of leaves."""
     names = leaf_names(tree.treedef)
     index = {name: i for i, name in enumerate(names)}
     for skipped in first_order:
         if not any(_under(path, skipped) for path in names) and not _is_masked(tree, skipped):
-            known = ", ".join(sorted({layer_name(owner_of(path)) for path in names}))
+            known = ", ".join(sorted({joined(owner_of(path)) for path in names}))
             raise FlowError(f"first_order_layers: there is no layer {skipped!r}; there are {known}")
     found = []
     for name, i in index.items():
@@ -111,7 +84,7 @@ def places_of(tree: Leaves, layers: Layers, first_order: Sequence[str] = ()) -> 
         owner = owner_of(name)
         if is_missing(leaf) or any(_under(owner, skipped) for skipped in first_order):
             continue
-        layer = (layers or {}).get(layer_name(owner), _guess(name, leaf))
+        layer = (layers or {}).get(joined(owner), _guess(name, leaf))
         if layer is None or name[-1:] == (BIAS,) or leaf.size == 0:
             continue
         found.append(_place(tree, owner, name, i, index, layer))
@@ -124,7 +97,7 @@ def owner_of(name: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _under(path: tuple[Any, ...], name: str) -> bool:
-    full = layer_name(path)
+    full = joined(path)
     return full == name or full.startswith(name + "/")
 
 
@@ -144,7 +117,7 @@ def _place(
 ) -> Place:
     shape = tree.values[i].shape
     if len(shape) < layer.stacked + layer.outputs + 1:
-        raise FlowError(f"layer {layer_name(owner)}: a kernel of shape {shape} is not a {layer}")
+        raise FlowError(f"layer {joined(owner)}: a kernel of shape {shape} is not a {layer}")
     bias = index.get((*owner, BIAS)) if name[-1:] == (KERNEL,) else None
     if bias is not None:
         wanted = shape[: layer.stacked] + shape[len(shape) - layer.outputs :]

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.functions import lift_tree
+from ..notation.paths import leaf_names, plain_path
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
 from .layer_data import is_number, lookup
-from .layer_places import child_of, leaf_names, owner_of, plain_path
+from .layer_places import child_of, owner_of
 
 
 def per_layer(value: Any, like: Signal) -> Any:

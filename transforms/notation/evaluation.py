@@ -1,9 +1,13 @@
 """Evaluation weights: the parameters to evaluate with, where they differ from the training ones."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import optax
+
+from .errors import FlowError
+from .paths import joined, named_leaves
+from .values import serializable
 
 
 class EvaluationWeights(NamedTuple):
@@ -17,53 +21,98 @@ class EvaluationWeights(NamedTuple):
     params_scale: Any
 
 
+serializable(EvaluationWeights, EvaluationWeights._fields)
+
+
 def eval_params(state: Any, params: Any) -> Any:
     """The parameters to evaluate, export and checkpoint with.
 
     Methods such as schedule-free, lookahead or iterate averaging train at other parameters than
-    those that they recommend. For all other methods these are the params themselves.
+    those that they recommend. For all other methods these are the params themselves. Where several
+    groups of leaves have evaluation weights of their own, every leaf has those of its group; where
+    one such method wraps another, those of the outer one hold.
 
     Args:
-      state: the optimizer's state, however deeply it is wrapped.
+      state: the optimizer's state, however deeply it is wrapped: also `nnx.state(optimizer)`, a
+        Flax `TrainState`, a Flax state dict, or what a checkpoint gives without a target, as long
+        as the names in it are there.
       params: the parameters of the training loop.
 
     Returns:
       A tree like `params`, in its dtypes.
+
+    Raises:
+      FlowError: for what is no state or has no names, such as a list of leaves, and for evaluation
+        weights of another model.
     """
-    found = _outermost(state)
-    return params if found is None else _mixed(found, params)
+    if isinstance(state, str) or (not hasattr(state, "__len__") and _is_leaf(state)):
+        raise FlowError(f"eval_params: {type(state).__name__} is not an optimizer state")
+    if _has_lost_its_names(state):
+        raise FlowError(
+            f"eval_params: a {type(state).__name__} of arrays does not say which of them are "
+            "evaluation weights; give the state itself, or one restored with its names"
+        )
+    found = named_leaves(params)
+    mixed = dict(found)
+    for mark in reversed(list(_marks(state))):  # the outermost last: it holds
+        _mix(mark, found, mixed)
+    return jax.tree.unflatten(jax.tree.structure(params), mixed.values())
 
 
-def _mixed(found: EvaluationWeights, params: Any) -> Any:
-    structure: Any
-    weights, structure = jax.tree.flatten(found.weights, is_leaf=_is_masked)
+def _mix(mark: Mapping[str, Any], params: Mapping[Any, Any], mixed: dict[Any, Any]) -> None:
+    """Enters the evaluation weights of the leaves that a mark has."""
+    scale, params_scale = (_only(mark[name]) for name in ("scale", "params_scale"))
+    for name, weight in named_leaves(mark["weights"]).items():
+        if name not in params and name[-1:] == ("value",):  # a Flax variable, written out
+            name = name[:-1]
+        if name not in params:
+            known = ", ".join(map(joined, params))
+            raise FlowError(
+                f"eval_params: the state has evaluation weights of {joined(name)}, which is not "
+                f"among the params: {known}"
+            )
+        param = params[name]
+        mixed[name] = (scale * weight + params_scale * param).astype(param.dtype)
 
-    def mix(weight: Any, param: Any) -> Any:
-        if _is_masked(weight):
-            return param
-        mixed = found.scale * weight + found.params_scale * param
-        return mixed.astype(param.dtype)
 
-    pairs = zip(weights, structure.flatten_up_to(params), strict=True)
-    return jax.tree.unflatten(structure, [mix(weight, param) for weight, param in pairs])
+def _only(scalar: Any) -> Any:
+    """A scalar, out of whatever holds it."""
+    (value,) = jax.tree.leaves(scalar)
+    return value
 
 
-def _outermost(state: Any) -> EvaluationWeights | None:
-    """The first evaluation weights, breadth first: those of the outermost wrapper."""
+def _marks(state: Any) -> Iterator[Mapping[str, Any]]:
+    """All evaluation weights, the outermost first; none that lie within others."""
     level = [state]
     while level:
-        for node in level:
-            if isinstance(node, EvaluationWeights):
-                return node
-        level = [child for node in level for child in _children(node)]
-    return None
+        marks = [_as_mark(node) for node in level]
+        yield from (mark for mark in marks if mark is not None)
+        rest = [node for node, mark in zip(level, marks, strict=True) if mark is None]
+        level = [child for node in rest for child in _children(node)]
+
+
+def _as_mark(node: Any) -> Mapping[str, Any] | None:
+    """The parts of evaluation weights by name, also where the containers were renamed."""
+    fields = set(EvaluationWeights._fields)
+    if set(getattr(node, "_fields", ())) == fields:
+        return {name: getattr(node, name) for name in fields}
+    return node if isinstance(node, Mapping) and set(map(str, node)) == fields else None
 
 
 def _children(node: Any) -> list[Any]:
-    if isinstance(node, dict):
+    if hasattr(node, "opt_state"):  # a Flax TrainState or nnx.Optimizer
+        return [node.opt_state]
+    if isinstance(node, Mapping):
         return list(node.values())
-    return list(node) if isinstance(node, tuple | list) else []
+    if isinstance(node, tuple | list):
+        return list(node)
+    return [] if _is_leaf(node) else jax.tree.leaves(node, is_leaf=lambda x: x is not node)
 
 
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
+def _is_leaf(node: Any) -> bool:
+    return jax.tree_util.all_leaves([node])
+
+
+def _has_lost_its_names(state: Any) -> bool:
+    is_list = isinstance(state, list) and bool(state)
+    return is_list and all(hasattr(leaf, "dtype") for leaf in state)

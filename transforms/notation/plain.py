@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .layout import make_state
+from .paths import name_of
 from .values import Leaves, is_missing
 
 
@@ -40,14 +41,6 @@ def _children(node: Any) -> list[tuple[Any, Any]]:
 def _name(key: Any) -> str:
     name = str(name_of(key))
     return name if name.isidentifier() else f"part_{name}"
-
-
-def name_of(key: Any) -> Any:
-    """What a key of a `jax.tree_util` path says: a name, a key of a mapping or an index."""
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            return getattr(key, attribute)
-    return str(key)
 
 
 def restored(leaves: Leaves, like: Leaves) -> Leaves:

@@ -10,7 +10,6 @@ import numpy as np
 import optax
 
 
-
 class Missing(optax.MaskedNode):
     """Optax's node for a leaf that is masked, as a kind of our own that `jax.export` can write."""
 
