@@ -24,7 +24,7 @@ BUILD_ALL = """
 import jax
 from gradchain.catalogue import METHODS
 for method in METHODS.values():
-    method.build()
+    method.for_small_model()
 jax.config.update("jax_num_cpu_devices", 3)  # an error as soon as a backend exists
 print(len(METHODS))
 """

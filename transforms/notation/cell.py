@@ -8,7 +8,7 @@ import optax
 
 from .context import Context
 from .foreign import closed_over, foreign_name, owner_of, parts_of, state_without_arrays
-from .values import Leaves, working
+from .values import Leaves, NoState, working
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def foreign_cell(transformation: optax.GradientTransformation) -> Cell:
     nothing = state_without_arrays(transformation)
 
     def init_state(context: Context, example: Leaves) -> Any:
-        return transformation.init(example.tree())
+        return transformation.init(example.tree()) if nothing is None else NoState()
 
     def run(context: Context, state: Any, value: Leaves) -> tuple[Leaves, Any]:
         params = context.params_like(value)
         tree = None if params is None else params.map(working).tree()
         old = state if nothing is None else nothing
-        updates, state = update(value.tree(), old, tree, **context.extra)
-        return Leaves.up_to(value.treedef, updates), state
+        updates, new = update(value.tree(), old, tree, **context.extra)
+        return Leaves.up_to(value.treedef, updates), new if nothing is None else state
 
     return Cell(
         foreign_name(transformation),
