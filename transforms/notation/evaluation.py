@@ -52,9 +52,12 @@ def eval_params(state: Any, params: Any) -> Any:
             f"eval_params: a {type(state).__name__} of arrays does not say which of them are "
             "evaluation weights; give the state itself, or one restored with its names"
         )
+    marks = list(_marks(state))
+    if not marks:
+        return params
     found = named_leaves(params)
     mixed = dict(found)
-    for mark in reversed(list(_marks(state))):  # the outermost last: it holds
+    for mark in reversed(marks):  # the outermost last: it holds
         _mix(mark, found, mixed)
     return jax.tree.unflatten(jax.tree.structure(params), mixed.values())
 
