@@ -1,7 +1,8 @@
 """Adam, and what changes a part of it."""
 
+from ...transforms import scale_by_adam
 from .adabound import adabound, scale_by_adabound
-from .adam import adam, scale_by_adam
+from .adam import adam
 from .adam_critical_momenta import adam_critical_momenta, scale_by_critical_momenta
 from .adamax import adamax, scale_by_adamax
 from .adamp import adamp, scale_by_adamp

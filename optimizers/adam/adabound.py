@@ -6,7 +6,11 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
+    Positive,
     Signal,
     add_decayed_weights,
     chain,
@@ -15,7 +19,6 @@ from ...transforms import (
     ema,
     flow,
     named,
-    positive,
     running_max,
     scheduled,
     sqrt,
@@ -30,17 +33,17 @@ PAPER = "Luo et al. 2019, Adaptive Gradient Methods with Dynamic Bound of Learni
 ARXIV = "1902.09843"
 
 
-@transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
+@transformation()
 def scale_by_adabound(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    final_learning_rate: Any = 0.1,
-    gamma: Any = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    final_learning_rate: Positive = 0.1,
+    gamma: Positive = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
     *,
     amsbound: bool = False,
-    base_learning_rate: Any = None,
+    base_learning_rate: Positive | None = None,
 ) -> Flow:
     """Adam whose rates, entry by entry, are squeezed towards that of SGD.
 
@@ -88,7 +91,9 @@ def scale_by_adabound(
     return flow(step)
 
 
-def bounded(weight_decay: Any, decoupled: bool, mask: Any, *arguments: Any, **options: Any) -> Flow:
+def bounded(
+    weight_decay: NonNegative, decoupled: bool, mask: Mask, *arguments: Any, **options: Any
+) -> Flow:
     """`scale_by_adabound` with weight decay in front of it (L2) or after it, whatever the rate."""
     direction = scale_by_adabound(*arguments, **options)
     if decoupled:
@@ -101,19 +106,19 @@ def bounded(weight_decay: Any, decoupled: bool, mask: Any, *arguments: Any, **op
     arxiv=ARXIV,
     tags=("adam", "bounded"),
 )
-@transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
+@transformation()
 def adabound(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    final_learning_rate: Any = 0.1,
-    gamma: Any = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
+    final_learning_rate: Positive = 0.1,
+    gamma: Positive = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
     decoupled: bool = False,
-    mask: Any = None,
+    mask: Mask | None = None,
     *,
-    base_learning_rate: Any = None,
+    base_learning_rate: Positive | None = None,
 ) -> Flow:
     """AdaBound: from Adam to SGD by bounds on the rate; the rule is that of `scale_by_adabound`.
 

@@ -1,12 +1,13 @@
 """Adam."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    NonNegative,
     chain,
     scale_by_adam,
     scale_by_learning_rate,
@@ -22,11 +23,11 @@ from ...transforms import (
 @transformation()
 def adam(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    mu_dtype: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
     *,
     nesterov: bool = False,
 ) -> Flow:

@@ -1,28 +1,30 @@
 """Adam with critical momenta."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Mask,
+    NonNegative,
     Signal,
+    Size,
     add_decayed_weights,
     chain,
-    count_from_1,
     debias,
     debiased_root,
     delay,
     divide,
     ema,
     flow,
-    fraction,
     global_sum,
     leaf_norm,
     named,
     running_max,
     scale_by_learning_rate,
+    scheduled,
     square,
     step_count,
     transformation,
@@ -31,13 +33,13 @@ from ...transforms import (
 from .priority_buffer import mean_of_buffer
 
 
-@transformation(decay=fraction, capacity=count_from_1)
+@transformation()
 def scale_by_critical_momenta(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    decay: Any = 0.7,
-    capacity: int = 5,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    decay: Fraction = 0.7,
+    capacity: Size = 5,
     amsgrad: bool = False,
     synced: bool = True,
 ) -> Flow:
@@ -71,7 +73,7 @@ def scale_by_critical_momenta(
     def step(g: Signal) -> Signal:
         t = step_count()
         past = delay(g, name="mu")
-        m = past << where(t == 1, past, b1 * past + (1 - b1) * g)
+        m = past << where(t == 1, past, b1 * past + (1 - scheduled(b1)) * g)
         norm = leaf_norm(g)
         priority = global_sum(norm) if synced else norm
         a = m + mean_of_buffer(where(t == 1, g, m), priority, capacity, decay)
@@ -90,16 +92,16 @@ def scale_by_critical_momenta(
     arxiv="2307.09638",
     tags=("adam", "momentum"),
 )
-@transformation(decay=fraction, capacity=count_from_1)
+@transformation()
 def adam_critical_momenta(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    decay: Any = 0.7,
-    capacity: int = 5,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    decay: Fraction = 0.7,
+    capacity: Size = 5,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
     amsgrad: bool = False,
     synced: bool = True,
 ) -> Flow:

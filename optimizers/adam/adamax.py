@@ -1,12 +1,13 @@
 """AdaMax."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
@@ -22,7 +23,7 @@ from ...transforms.accumulate import decayed_max
 
 
 @transformation()
-def scale_by_adamax(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
+def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8) -> Flow:
     """Adam with a moment of infinite order: momentum over the largest magnitude seen.
 
         m_t = b1 m_{t-1} + (1 - b1) g_t
@@ -59,11 +60,11 @@ def scale_by_adamax(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
 @transformation()
 def adamax(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
 ) -> Flow:
     """AdaMax, with decoupled weight decay; the rule is that of `scale_by_adamax`.
 

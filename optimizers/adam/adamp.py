@@ -1,12 +1,15 @@
 """AdamP."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Axis,
+    Decay,
     Flow,
+    Fraction,
+    Mask,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
@@ -15,10 +18,8 @@ from ...transforms import (
     divide,
     ema,
     flow,
-    fraction,
     momentum,
     named,
-    nonnegative,
     scale_by_learning_rate,
     scheduled,
     square,
@@ -28,17 +29,17 @@ from ...transforms import (
 from ...transforms.shape import project_out_radial
 
 
-@transformation(delta=nonnegative, wd_ratio=fraction)
+@transformation()
 def scale_by_adamp(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    delta: Any = 0.1,
-    wd_ratio: Any = 0.1,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    delta: NonNegative = 0.1,
+    wd_ratio: Fraction = 0.1,
     nesterov: bool = False,
-    channel_axis: int = 0,
-    mask: Any = None,
+    channel_axis: Axis = 0,
+    mask: Mask | None = None,
 ) -> Flow:
     r"""Adam without the part of its step that only lengthens scale-invariant weights.
 
@@ -89,18 +90,18 @@ def scale_by_adamp(
     tags=("adam", "orthogonal", "decoupled-decay", "nesterov"),
     learning_rate=1e-2,
 )
-@transformation(delta=nonnegative, wd_ratio=fraction)
+@transformation()
 def adamp(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    delta: Any = 0.1,
-    wd_ratio: Any = 0.1,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    delta: NonNegative = 0.1,
+    wd_ratio: Fraction = 0.1,
     nesterov: bool = False,
-    channel_axis: int = 0,
-    mask: Any = None,
+    channel_axis: Axis = 0,
+    mask: Mask | None = None,
 ) -> Flow:
     """AdamP: Adam with a radial projection; the rule is that of `scale_by_adamp`.
 

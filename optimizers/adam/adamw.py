@@ -1,19 +1,22 @@
 """AdamW."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    Mask,
+    NonNegative,
+    Positive,
     chain,
     decay_weights,
-    positive,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
 )
+from ...transforms.step_size import DecayForm
 
 
 @method(
@@ -21,20 +24,20 @@ from ...transforms import (
     arxiv="1711.05101",
     tags=("adam", "decoupled-decay", "nesterov"),
 )
-@transformation(base_learning_rate=positive)
+@transformation()
 def adamw(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    mu_dtype: Any = None,
-    weight_decay: Any = 1e-4,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: NonNegative = 1e-4,
+    mask: Mask | None = None,
     *,
     nesterov: bool = False,
     decouple_lr: bool = False,
-    base_learning_rate: Any = None,
+    base_learning_rate: Positive | None = None,
 ) -> Flow:
     """Adam with decoupled weight decay; the direction u_t is that of `scale_by_adam`.
 
@@ -71,7 +74,7 @@ def adamw(
       papers call AdamW, as without. The Lua code adds eps before bias correction; we follow the
       paper, PyTorch and Optax.
     """
-    form = "relative" if decouple_lr else "decoupled"
+    form: DecayForm = "relative" if decouple_lr else "decoupled"
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         scale_by_learning_rate(learning_rate),

@@ -6,7 +6,10 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     chain,
     debias,
@@ -18,23 +21,24 @@ from ...transforms import (
     ema,
     flow,
     global_norm,
+    is_neutral,
     minimum,
     named,
-    nonnegative,
     scale_by_learning_rate,
     square,
     transformation,
     where,
 )
+from ...transforms.step_size import DecayForm
 
 
-@transformation(max_grad_norm=nonnegative)
+@transformation()
 def scale_by_adan(
-    b1: Any = 0.98,
-    b2: Any = 0.92,
-    b3: Any = 0.99,
-    eps: Any = 1e-8,
-    max_grad_norm: Any = 0.0,
+    b1: Decay = 0.98,
+    b2: Decay = 0.92,
+    b3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    max_grad_norm: NonNegative = 0.0,
 ) -> Flow:
     """Adam with Nesterov's momentum, written with the change of the gradient.
 
@@ -71,7 +75,7 @@ def scale_by_adan(
 
 
 def _clipped(g: Signal, max_norm: Any, eps: Any) -> Signal:
-    if isinstance(max_norm, int | float) and max_norm == 0:
+    if is_neutral(max_norm):
         return g
     factor = minimum(1.0, divide_or_zero(max_norm, global_norm(g) + eps))
     return g * where(max_norm > 0, factor, 1.0)
@@ -82,16 +86,16 @@ def _clipped(g: Signal, max_norm: Any, eps: Any) -> Signal:
     arxiv="2208.06677",
     tags=("adam", "nesterov", "decoupled-decay"),
 )
-@transformation(max_grad_norm=nonnegative)
+@transformation()
 def adan(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.98,
-    b2: Any = 0.92,
-    b3: Any = 0.99,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
-    max_grad_norm: Any = 0.0,
+    b1: Decay = 0.98,
+    b2: Decay = 0.92,
+    b3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+    max_grad_norm: NonNegative = 0.0,
     no_prox: bool = False,
 ) -> Flow:
     """Adan; the rule is that of `scale_by_adan`.
@@ -112,7 +116,7 @@ def adan(
       >>> [round(float(u), 3) for u in updates]
       [-0.5, 0.5]
     """
-    form = "decoupled" if no_prox else "proximal"
+    form: DecayForm = "decoupled" if no_prox else "proximal"
     return chain(
         scale_by_adan(b1, b2, b3, eps, max_grad_norm),
         scale_by_learning_rate(learning_rate),

@@ -1,5 +1,6 @@
 """AdEMAMix."""
 
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -7,42 +8,43 @@ import optax
 from ...registry import method
 from ...schedules.ademamix import ademamix_alpha_schedule, ademamix_b3_schedule
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    Hyperparameter,
+    Length,
+    Mask,
+    NonNegative,
+    Scalar,
     Signal,
     add_decayed_weights,
     chain,
-    count_from_0,
     debiased_root,
     divide,
     ema,
     flow,
+    lift,
     momentum,
     named,
-    nonnegative,
     scale_by_learning_rate,
-    scheduled,
     square,
+    step_count,
     transformation,
 )
 
 
-@transformation(
-    alpha=nonnegative,
-    b3_warmup=count_from_0,
-    alpha_warmup=count_from_0,
-    count_offset=count_from_0,
-)
+@transformation()
 def scale_by_ademamix(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    b3: Any = 0.9999,
-    alpha: Any = 5.0,
-    b3_warmup: int | None = None,
-    alpha_warmup: int | None = None,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    mu_dtype: Any = None,
-    count_offset: int = 0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    alpha: NonNegative = 5.0,
+    b3_warmup: Length | None = None,
+    alpha_warmup: Length | None = None,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+    count_offset: Length = 0,
 ) -> Flow:
     """Adam with a second, much slower momentum beside the first.
 
@@ -76,21 +78,22 @@ def scale_by_ademamix(
 
     def step(g: Signal) -> Signal:
         fast = g >> named("m1", momentum(b1, "debiased", dtype=mu_dtype))
-        slow = g >> named("m2", ema(_warmed(b3, b3_warmup, _b3_schedule), dtype=mu_dtype))
+        slow = g >> named("m2", ema(_warmed(b3, b3_warmup, _b3_at), dtype=mu_dtype))
         v = square(g) >> named("nu", ema(b2))
-        ahead = fast + _warmed(alpha, alpha_warmup, _alpha_schedule) * slow
+        ahead = fast + _warmed(alpha, alpha_warmup, _alpha_at) * slow
         return divide(ahead, debiased_root(v, b2, eps, eps_root), eps)
 
-    def _warmed(value: Any, warmup: int | None, ramp: Any) -> Any:
+    def _warmed(value: Hyperparameter, warmup: int | None, at: Callable[..., Any]) -> Scalar:
+        count = step_count() - 1
         if callable(value):
-            return scheduled(lambda count: value(count + count_offset))
-        return value if warmup is None else scheduled(ramp(value, warmup))
+            return lift(value, "schedule")(count + count_offset)
+        return value if warmup is None else lift(at, "warm-up")(count, value, b1)
 
-    def _alpha_schedule(end: Any, steps: int) -> Any:
-        return ademamix_alpha_schedule(end, steps, count_offset=count_offset)
+    def _alpha_at(count: Any, end: Any, _: Any) -> Any:
+        return ademamix_alpha_schedule(end, alpha_warmup, count_offset=count_offset)(count)
 
-    def _b3_schedule(end: Any, steps: int) -> Any:
-        return ademamix_b3_schedule(end, b1, steps, count_offset=count_offset)
+    def _b3_at(count: Any, end: Any, start: Any) -> Any:
+        return ademamix_b3_schedule(end, start, b3_warmup, count_offset)(count)
 
     return flow(step)
 
@@ -100,26 +103,21 @@ def scale_by_ademamix(
     arxiv="2409.03137",
     tags=("adam", "decoupled-decay", "momentum"),
 )
-@transformation(
-    alpha=nonnegative,
-    b3_warmup=count_from_0,
-    alpha_warmup=count_from_0,
-    count_offset=count_from_0,
-)
+@transformation()
 def ademamix(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    b3: Any = 0.9999,
-    alpha: Any = 5.0,
-    b3_warmup: int | None = None,
-    alpha_warmup: int | None = None,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
-    mu_dtype: Any = None,
-    count_offset: int = 0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    alpha: NonNegative = 5.0,
+    b3_warmup: Length | None = None,
+    alpha_warmup: Length | None = None,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+    mu_dtype: DType | None = None,
+    count_offset: Length = 0,
 ) -> Flow:
     """AdEMAMix with decoupled weight decay; the rule is that of `scale_by_ademamix`.
 

@@ -1,11 +1,9 @@
 """AMSBound."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
-from ...transforms import Flow, positive, transformation
+from ...transforms import Decay, Flow, Mask, NonNegative, Positive, transformation
 from .adabound import ARXIV, PAPER, bounded
 
 
@@ -14,19 +12,19 @@ from .adabound import ARXIV, PAPER, bounded
     arxiv=ARXIV,
     tags=("adam", "bounded"),
 )
-@transformation(final_learning_rate=positive, gamma=positive, base_learning_rate=positive)
+@transformation()
 def amsbound(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    final_learning_rate: Any = 0.1,
-    gamma: Any = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
+    final_learning_rate: Positive = 0.1,
+    gamma: Positive = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
     decoupled: bool = False,
-    mask: Any = None,
+    mask: Mask | None = None,
     *,
-    base_learning_rate: Any = None,
+    base_learning_rate: Positive | None = None,
 ) -> Flow:
     """AdaBound with the running maximum of the raw second moment.
 

@@ -1,15 +1,17 @@
 """AMSGrad."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    NonNegative,
     Signal,
     chain,
-    check_choice,
     debias,
     divide,
     ema,
@@ -25,14 +27,14 @@ from ...transforms import (
 
 @transformation()
 def scale_by_amsgrad(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    mu_dtype: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
-    max_of: str = "corrected",
+    max_of: Literal["corrected", "raw"] = "corrected",
 ) -> Flow:
     """Adam whose second moment never falls.
 
@@ -59,7 +61,6 @@ def scale_by_amsgrad(
       Reddi, Kale & Kumar 2018, On the Convergence of Adam and Beyond. The paper's projection onto a
       feasible set is left out, as in every implementation.
     """
-    check_choice("scale_by_amsgrad", "max_of", max_of, ("corrected", "raw"))
 
     def step(g: Signal) -> Signal:
         m = g >> named("mu", ema(b1, dtype=mu_dtype))
@@ -84,14 +85,14 @@ def scale_by_amsgrad(
 @transformation()
 def amsgrad(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    mu_dtype: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
-    max_of: str = "corrected",
+    max_of: Literal["corrected", "raw"] = "corrected",
 ) -> Flow:
     """AMSGrad, with the signature of `optax.amsgrad`; the rule is that of `scale_by_amsgrad`.
 

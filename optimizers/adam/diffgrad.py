@@ -1,12 +1,12 @@
 """diffGrad."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
@@ -25,7 +25,7 @@ from ...transforms import (
 
 
 @transformation()
-def scale_by_diffgrad(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
+def scale_by_diffgrad(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8) -> Flow:
     """Adam with friction where the gradient hardly changes.
 
         m_t = b1 m_{t-1} + (1 - b1) g_t
@@ -65,10 +65,10 @@ def scale_by_diffgrad(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Flow:
 @transformation()
 def diffgrad(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
 ) -> Flow:
     """diffGrad; the rule is that of `scale_by_diffgrad`.
 

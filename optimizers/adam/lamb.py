@@ -1,12 +1,13 @@
 """LAMB."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     add_decayed_weights,
     chain,
     scale_by_adam,
@@ -25,12 +26,12 @@ from ...transforms import (
 @transformation()
 def lamb(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
-    eps_root: Any = 0.0,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    eps_root: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
 ) -> Flow:
     """LAMB: Adam whose layers move in proportion to the size of their weights.
 

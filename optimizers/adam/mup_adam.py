@@ -7,11 +7,16 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Axis,
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
     flow,
+    is_neutral,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
@@ -23,15 +28,15 @@ from ...transforms.step_size.width import Width, widths
 @transformation()
 def scale_by_mup_adam(
     base_shapes: Any,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
     decoupled: bool = False,
     scale_weight_decay: bool = True,
     scale_eps: bool = False,
-    fan_in_axis: int = -1,
-    mask: Any = None,
+    fan_in_axis: Axis = -1,
+    mask: Mask | None = None,
 ) -> Flow:
     """Adam whose hidden matrices learn more slowly the wider they are.
 
@@ -75,8 +80,9 @@ def scale_by_mup_adam(
     def step(g: Signal) -> Signal:
         width = leaf_multipliers(g, each(lambda w: w.multiplier if w.kind == "matrix" else 1.0))
         spread = leaf_multipliers(g, each(lambda w: 1.0 if w.is_output else w.multiplier))
-        none = isinstance(weight_decay, int | float) and weight_decay == 0
-        decay = 0.0 if none else weight_decay * (width if scale_weight_decay else 1.0)
+        decay = weight_decay
+        if scale_weight_decay and not is_neutral(weight_decay):
+            decay = weight_decay * width
         decaying = add_decayed_weights(decay, mask)
         adam = scale_by_adam(b1, b2, eps / spread if scale_eps else eps)
         u = g >> adam >> decaying if decoupled else g >> decaying >> adam
@@ -103,15 +109,15 @@ def _half(size: int) -> int:
 def mup_adam(
     learning_rate: optax.ScalarOrSchedule,
     base_shapes: Any,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
     decoupled: bool = False,
     scale_weight_decay: bool = True,
     scale_eps: bool = False,
-    fan_in_axis: int = -1,
-    mask: Any = None,
+    fan_in_axis: Axis = -1,
+    mask: Mask | None = None,
 ) -> Flow:
     """Adam or AdamW in muP; the rule is that of `scale_by_mup_adam`.
 

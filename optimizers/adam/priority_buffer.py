@@ -4,12 +4,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ...transforms import Signal, delay, lift, step_count
+from ...transforms import Decay, Signal, delay, lift, step_count
 from ...transforms.accumulate import write_slot
 from ...transforms.accumulate.last_values import slots_like
 
 
-def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Any) -> Signal:
+def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Decay) -> Signal:
     """The mean of what the buffer holds; then `value` enters it, if its priority suffices.
 
     One value is offered per step. While there is room it is appended; afterwards it replaces the

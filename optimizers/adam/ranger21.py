@@ -1,27 +1,34 @@
 """Ranger21."""
 
-from typing import Any
+import math
+from typing import Annotated
 
 import optax
 
 from ...registry import method
 from ...schedules import ranger21_schedule
 from ...transforms import (
+    Axis,
+    Constant,
+    Decay,
     Flow,
-    FlowError,
+    Fraction,
+    Interval,
+    Length,
+    NonNegative,
+    Number,
+    Share,
     Signal,
-    any_number,
+    Static,
     chain,
-    count_from_0,
     debias,
     debiased_root,
     divide,
     divide_or_zero,
     ema,
     flow,
-    fraction,
+    is_neutral,
     named,
-    nonnegative,
     running_max,
     scheduled,
     softplus,
@@ -38,30 +45,28 @@ from ...transforms.shape import (
 )
 from ...transforms.step_size import typical_gradient
 
+Peak = Annotated[Constant, Interval(0.0, math.inf)]
+"""A rate between which the method's own schedule runs."""
+StaticDecay = Annotated[float, Static(), Interval(0.0, 1.0, high_open=True)]
 
-@transformation(
-    normloss_factor=any_number,
-    agc_clip=nonnegative,
-    agc_eps=nonnegative,
-    softplus_beta=nonnegative,
-    variance_offset=nonnegative,
-)
+
+@transformation()
 def scale_by_ranger21(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 1e-4,
-    normloss_factor: Any = 1e-4,
-    agc_clip: Any = 1e-2,
-    agc_eps: Any = 1e-3,
-    softplus_beta: Any = 50.0,
-    pnm_beta: Any = 1.0,
-    noise_beta: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 1e-4,
+    normloss_factor: Number = 1e-4,
+    agc_clip: NonNegative | None = 1e-2,
+    agc_eps: NonNegative = 1e-3,
+    softplus_beta: NonNegative | None = 50.0,
+    pnm_beta: Number = 1.0,
+    noise_beta: Number | None = None,
     max_variance: bool = False,
-    variance_offset: Any = 0.0,
+    variance_offset: NonNegative = 0.0,
     normalize: bool = True,
-    channel_axis: int = 0,
+    channel_axis: Axis = 0,
 ) -> Flow:
     r"""What Ranger21 does at every step, rate and sign included, without look-ahead.
 
@@ -108,7 +113,7 @@ def scale_by_ranger21(
 
     def step(g: Signal, params: Signal) -> Signal:
         rate = scheduled(learning_rate)
-        if not _is_off(agc_clip):
+        if agc_clip is not None and not is_neutral(agc_clip):
             g = g >> adaptive_grad_clip(agc_clip, agc_eps, channel_axis)
         g = g >> prepare
         v = square(g) >> named("nu", ema(b2))
@@ -118,16 +123,12 @@ def scale_by_ranger21(
         if max_variance:
             v = v >> named("nu_max", running_max())
         root = debiased_root(v, b2, eps)
-        if not _is_off(softplus_beta):
+        if softplus_beta is not None and not is_neutral(softplus_beta):
             root = softplus(root, softplus_beta)
         pnm = positive_negative_momentum(b1, pnm_beta, b2 if noise_beta is None else noise_beta)
         return x - params - rate * divide(g >> prepare >> pnm >> debias(b1), root, eps)
 
     return flow(step)
-
-
-def _is_off(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and value == 0)
 
 
 @method(
@@ -138,39 +139,29 @@ def _is_off(value: Any) -> bool:
     required={"total_steps": 400},
     small_model={"warmup_steps": 10},
 )
-@transformation(
-    normloss_factor=any_number,
-    agc_clip=nonnegative,
-    agc_eps=nonnegative,
-    softplus_beta=nonnegative,
-    variance_offset=nonnegative,
-    end_value=nonnegative,
-    sync_period=count_from_0,
-    slow_step_size=fraction,
-    warmdown_start=fraction,
-)
+@transformation()
 def ranger21(
-    learning_rate: Any,
-    total_steps: int,
-    b1: Any = 0.9,
-    b2: float = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 1e-4,
-    normloss_factor: Any = 1e-4,
-    agc_clip: Any = 1e-2,
-    agc_eps: Any = 1e-3,
-    softplus_beta: Any = 50.0,
-    pnm_beta: Any = 1.0,
-    noise_beta: Any = None,
+    learning_rate: Peak,
+    total_steps: Length,
+    b1: Decay = 0.9,
+    b2: StaticDecay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 1e-4,
+    normloss_factor: Number = 1e-4,
+    agc_clip: NonNegative | None = 1e-2,
+    agc_eps: NonNegative = 1e-3,
+    softplus_beta: NonNegative | None = 50.0,
+    pnm_beta: Number = 1.0,
+    noise_beta: Number | None = None,
     max_variance: bool = False,
-    variance_offset: Any = 0.0,
+    variance_offset: NonNegative = 0.0,
     normalize: bool = True,
-    sync_period: int | None = 5,
-    slow_step_size: Any = 0.5,
-    warmup_steps: int | None = None,
-    warmdown_start: float = 0.72,
-    end_value: Any = 3e-5,
-    channel_axis: int = 0,
+    sync_period: Length | None = 5,
+    slow_step_size: Fraction = 0.5,
+    warmup_steps: Length | None = None,
+    warmdown_start: Share = 0.72,
+    end_value: Peak = 3e-5,
+    channel_axis: Axis = 0,
 ) -> Flow:
     """Ranger21: eight ideas in one; the rule is that of `scale_by_ranger21`.
 
@@ -201,16 +192,6 @@ def ranger21(
       >>> [round(float(x), 3) for x in updates]
       [-0.039, 0.039]
     """
-    if callable(learning_rate):
-        raise FlowError(
-            "ranger21: learning_rate must be the peak of the rate, a number; the schedule is part "
-            "of the method, see scale_by_ranger21 for another"
-        )
-    if not (isinstance(b2, int | float) and isinstance(warmdown_start, int | float)):
-        raise FlowError(
-            "ranger21: b2 and warmdown_start set lengths and must be Python numbers; "
-            "keep them static where hyper-parameters are injected"
-        )
     fast = scale_by_ranger21(
         ranger21_schedule(
             learning_rate,

@@ -1,12 +1,13 @@
 """AdaBelief."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
@@ -19,18 +20,20 @@ from ...transforms import (
     named,
     running_max,
     scale_by_learning_rate,
+    scheduled,
     square,
     transformation,
     where,
 )
 from ...transforms.accumulate import radam_rectification
+from ...transforms.step_size import DecayForm
 
 
 @transformation()
 def scale_by_adabelief(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-16,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
     rectify: bool = True,
     degenerated_to_sgd: bool = True,
     amsgrad: bool = False,
@@ -65,7 +68,7 @@ def scale_by_adabelief(
 
     def step(g: Signal) -> Signal:
         m = g >> named("mu", ema(b1))
-        s = square(g - m) + eps / (1 - b2) >> named("nu", ema(b2))
+        s = square(g - m) + scheduled(eps) / (1 - scheduled(b2)) >> named("nu", ema(b2))
         m = m >> debias(b1)
         if not rectify:
             largest = s >> named("nu_max", running_max()) if amsgrad else s
@@ -87,11 +90,11 @@ def scale_by_adabelief(
 @transformation()
 def adabelief(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-16,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
     weight_decouple: bool = True,
     fixed_decay: bool = False,
     rectify: bool = True,
@@ -127,7 +130,7 @@ def adabelief(
     if not weight_decouple:
         regularised = add_decayed_weights(weight_decay, mask)
         return chain(regularised, direction, scale_by_learning_rate(learning_rate))
-    form = "fixed" if fixed_decay else "decoupled"
+    form: DecayForm = "fixed" if fixed_decay else "decoupled"
     return chain(
         direction,
         scale_by_learning_rate(learning_rate),

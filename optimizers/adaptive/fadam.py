@@ -1,23 +1,26 @@
 """FAdam."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    Mask,
+    NonNegative,
+    Positive,
     Signal,
     chain,
     debias,
     divide,
     ema,
     flow,
+    is_neutral,
     leaf_rms,
     masked,
     maximum,
     named,
-    positive,
     scale_by_learning_rate,
     scheduled,
     sqrt,
@@ -26,17 +29,17 @@ from ...transforms import (
 )
 
 
-@transformation(power=positive)
+@transformation()
 def scale_by_fadam(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    power: float = 0.5,
-    clip_threshold: Any = 1.0,
-    weight_decay: Any = 0.1,
-    mask: Any = None,
-    momentum_dtype: Any = None,
-    fim_dtype: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    power: Positive = 0.5,
+    clip_threshold: Positive = 1.0,
+    weight_decay: NonNegative = 0.1,
+    mask: Mask | None = None,
+    momentum_dtype: DType | None = None,
+    fim_dtype: DType | None = None,
 ) -> Flow:
     """Adam as natural gradient: precondition by the empirical Fisher information, then average.
 
@@ -75,7 +78,7 @@ def scale_by_fadam(
         root = sqrt(f) if power == 0.5 else f**power
         root = root + eps * maximum(1.0, leaf_rms(g))
         m = clipped(divide(g, root, eps)) >> named("mu", ema(b1, dtype=momentum_dtype))
-        if isinstance(weight_decay, int | float) and weight_decay == 0:
+        if is_neutral(weight_decay):
             return m
         return m >> masked(decayed_in(root), mask)
 
@@ -95,18 +98,18 @@ def scale_by_fadam(
     tags=("decoupled-decay", "bounded"),
     small_model={"weight_decay": 0.01},
 )
-@transformation(power=positive)
+@transformation()
 def fadam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    power: float = 0.5,
-    clip_threshold: Any = 1.0,
-    weight_decay: Any = 0.1,
-    mask: Any = None,
-    momentum_dtype: Any = None,
-    fim_dtype: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    power: Positive = 0.5,
+    clip_threshold: Positive = 1.0,
+    weight_decay: NonNegative = 0.1,
+    mask: Mask | None = None,
+    momentum_dtype: DType | None = None,
+    fim_dtype: DType | None = None,
 ) -> Flow:
     """FAdam; the rule is that of `scale_by_fadam`.
 

@@ -1,13 +1,19 @@
 """INNAprop."""
 
-from typing import Any
+import math
+from typing import Annotated
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Constant,
+    Decay,
     Flow,
     FlowError,
+    Interval,
+    Mask,
+    NonNegative,
     Signal,
     debiased_root,
     decay_weights,
@@ -16,24 +22,25 @@ from ...transforms import (
     ema,
     flow,
     named,
-    nonnegative,
-    positive,
     scheduled,
     square,
     transformation,
     zeros_like,
 )
 
+Viscosity = Annotated[Constant, Interval(0.0, math.inf)]
+Newtonian = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
 
-@transformation(alpha=nonnegative, beta=positive)
+
+@transformation()
 def scale_by_innaprop(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    alpha: Any = 0.1,
-    beta: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.01,
-    mask: Any = None,
+    alpha: Viscosity = 0.1,
+    beta: Newtonian = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.01,
+    mask: Mask | None = None,
 ) -> Flow:
     """The dynamical inertial Newton system, driven by RMSprop's direction.
 
@@ -63,8 +70,11 @@ def scale_by_innaprop(
       scaling for deep learning (arXiv 2410.05871), and innaprop/innaprop, with b2 for its sigma. We
       write x_t as a difference to y_t, which the published form loses to cancellation.
     """
-    numbers = all(isinstance(x, int | float) for x in (learning_rate, beta))
-    if numbers and not learning_rate < beta:
+    if (
+        isinstance(learning_rate, int | float)
+        and isinstance(beta, int | float)
+        and not learning_rate < beta
+    ):
         raise FlowError(f"innaprop: learning_rate={learning_rate} must be less than beta={beta}")
 
     def step(g: Signal, params: Signal) -> Signal:
@@ -86,15 +96,15 @@ def scale_by_innaprop(
     arxiv="2410.05871",
     tags=("curvature", "decoupled-decay"),
 )
-@transformation(alpha=nonnegative, beta=positive)
+@transformation()
 def innaprop(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    alpha: Any = 0.1,
-    beta: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.01,
-    mask: Any = None,
+    alpha: Viscosity = 0.1,
+    beta: Newtonian = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.01,
+    mask: Mask | None = None,
 ) -> Flow:
     """INNAprop; the rule, which includes rate and decay, is that of `scale_by_innaprop`.
 

@@ -1,15 +1,16 @@
 """LaProp."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Count,
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     chain,
-    count_from_0,
     decay_weights,
     delay,
     divide_or_zero,
@@ -29,15 +30,15 @@ from ...transforms import (
 from ...transforms.accumulate import one_minus_power
 
 
-@transformation(centered_start=count_from_0)
+@transformation()
 def scale_by_laprop(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-15,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-15,
     centered: bool = False,
     amsgrad: bool = False,
-    centered_start: int = 10,
+    centered_start: Count = 10,
 ) -> Flow:
     """Normalise first, momentum second: Adam's two halves in the other order.
 
@@ -79,7 +80,7 @@ def scale_by_laprop(
         u = divide_or_zero(g, sqrt(d / one_minus_power(b2, step_count())) + eps)
         m = rate * u >> named("mu", ema(b1))
         past = delay(0.0, name="rate_average")
-        average = past << b1 * past + (1 - b1) * rate
+        average = past << b1 * past + (1 - scheduled(b1)) * rate
         return where(rate == 0, m, m * divide_or_zero(rate, average))
 
     return flow(step)
@@ -90,17 +91,17 @@ def scale_by_laprop(
     arxiv="2002.04839",
     tags=("adam", "decoupled-decay"),
 )
-@transformation(centered_start=count_from_0)
+@transformation()
 def laprop(
     learning_rate: optax.ScalarOrSchedule = 4e-4,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-15,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-15,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
     centered: bool = False,
     amsgrad: bool = False,
-    centered_start: int = 10,
+    centered_start: Count = 10,
 ) -> Flow:
     """LaProp; the rule is that of `scale_by_laprop`.
 

@@ -1,12 +1,13 @@
 """NovoGrad."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
@@ -16,6 +17,7 @@ from ...transforms import (
     leaf_sum,
     named,
     scale_by_learning_rate,
+    scheduled,
     square,
     trace,
     transformation,
@@ -25,12 +27,12 @@ from ...transforms.notation import safe_sqrt
 
 @transformation()
 def scale_by_novograd(
-    b1: Any = 0.95,
-    b2: Any = 0.98,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.95,
+    b2: Decay = 0.98,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
     grad_averaging: bool = False,
     average_first: bool = False,
 ) -> Flow:
@@ -64,7 +66,7 @@ def scale_by_novograd(
     def step(g: Signal) -> Signal:
         v = leaf_sum(square(g)) >> named("nu", ema(b2, from_first=True))
         d = divide(g, safe_sqrt(v + eps_root) + eps, eps) >> add_decayed_weights(weight_decay, mask)
-        d = (1 - b1) * d if damped_from_start else d
+        d = (1 - scheduled(b1)) * d if damped_from_start else d
         return d >> named("mu", trace(b1, dampening=dampening))
 
     return flow(step)
@@ -79,12 +81,12 @@ def scale_by_novograd(
 @transformation()
 def novograd(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.95,
-    b2: Any = 0.98,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.95,
+    b2: Decay = 0.98,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
     grad_averaging: bool = False,
     average_first: bool = False,
 ) -> Flow:

@@ -1,22 +1,14 @@
 """Lookahead."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ...registry import method
-from ...transforms import (
-    Flow,
-    Signal,
-    check_choice,
-    flow,
-    fraction,
-    step_count,
-    transformation,
-)
+from ...transforms import Flow, Fraction, Period, Signal, flow, step_count, transformation
 from ...transforms.accumulate import back_to_slow_weights, pull_back_momentum
 
-PULLBACKS = ("none", "reset", "pullback")
+Pullback = Literal["none", "reset", "pullback"]
 
 
 @method(
@@ -24,12 +16,12 @@ PULLBACKS = ("none", "reset", "pullback")
     arxiv="1907.08610",
     tags=("evaluation-weights",),
 )
-@transformation(slow_step_size=fraction)
+@transformation()
 def lookahead(
     inner: optax.GradientTransformation,
-    sync_period: int = 5,
-    slow_step_size: Any = 0.8,
-    pullback_momentum: str = "none",
+    sync_period: Period = 5,
+    slow_step_size: Fraction = 0.8,
+    pullback_momentum: Pullback = "none",
 ) -> Flow:
     """Goes k steps with any optimizer, then back to a point on the way.
 
@@ -70,7 +62,6 @@ def lookahead(
       the authors' code the cached momentum of "pullback" becomes the live one after the first
       synchronisation, so that it shrinks instead; we interpolate.
     """
-    check_choice("lookahead", "pullback_momentum", pullback_momentum, PULLBACKS)
 
     def step(g: Signal, params: Signal) -> Signal:
         sync = step_count() % sync_period == 0

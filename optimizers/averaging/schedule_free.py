@@ -1,19 +1,26 @@
 """Schedule-free learning: around any optimizer, and in its published forms."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Constant,
+    Decay,
     Flow,
+    Interval,
+    Length,
+    Mask,
+    NonNegative,
+    Number,
+    Scalar,
     Signal,
-    any_number,
-    decay_rate,
     delay,
     divide_or_zero,
     flow,
+    is_neutral,
     maximum,
     merge,
     minimum,
@@ -28,6 +35,8 @@ from ...transforms.accumulate import radam_rectification
 
 PAPER = "Defazio et al. 2024, The Road Less Scheduled"
 ARXIV = "2405.15682"
+Interpolation = Annotated[Constant, Interval(0.0, 1.0, high_open=True)]
+"""Where gradients are taken: the evaluation weights, which the state tells, depend on it."""
 
 
 @method(
@@ -35,13 +44,13 @@ ARXIV = "2405.15682"
     arxiv=ARXIV,
     tags=("evaluation-weights",),
 )
-@transformation(r=any_number, weight_lr_power=any_number)
+@transformation()
 def schedule_free(
     inner: optax.GradientTransformation,
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    b1: Any = 0.9,
-    weight_lr_power: Any = 2.0,
-    r: Any = 0.0,
+    b1: Interpolation = 0.9,
+    weight_lr_power: Number = 2.0,
+    r: Number = 0.0,
 ) -> Flow:
     """Averages the iterates of an optimizer instead of lowering its learning rate.
 
@@ -94,19 +103,25 @@ def schedule_free(
 
 
 def _averaged(
-    y: Signal, move: Callable[[Signal], Signal], rate: Any, b1: Any, r: Any, power: Any
+    y: Signal,
+    move: Callable[[Signal], Signal],
+    rate: Scalar,
+    b1: Interpolation,
+    r: Number,
+    power: Number,
 ) -> Signal:
     """One step from y, where z goes by `move(z)` at the given rate."""
-    at_z = isinstance(b1, int | float) and b1 == 0
+    at_z = is_neutral(b1)
     if at_z:
         stored = delay(y, name="x", evaluation=(1.0, 0.0))
-        z, x = y, stored
+        z: Signal = y
+        x: Signal = stored
     else:
         stored = delay(y, name="z", evaluation=(1 - 1 / b1, 1 / b1))
         z, x = stored, (y - (1 - b1) * stored) / b1
     max_lr, weight_sum = delay(0.0, name="max_lr"), delay(0.0, name="weight_sum")
     largest = max_lr << maximum(max_lr, rate)
-    weight = step_count() ** (1.0 * r) * largest**power
+    weight = step_count() ** (1.0 * scheduled(r)) * largest**power
     total = weight_sum << weight_sum + weight
     c = divide_or_zero(weight, total)
     new_z = z + move(z)
@@ -115,14 +130,14 @@ def _averaged(
     return b1 * new_x + (1 - b1) * new_z - y
 
 
-def _decayed(u: Signal, at: Signal, weight_decay: Any, mask: Any) -> Signal:
-    if isinstance(weight_decay, int | float) and weight_decay == 0:
+def _decayed(u: Signal, at: Signal, weight_decay: NonNegative, mask: Mask | None) -> Signal:
+    if is_neutral(weight_decay):
         return u
     chosen, kept = split(u, True if mask is None else mask)
     return merge(chosen + scheduled(weight_decay) * at, kept)
 
 
-def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int) -> Any:
+def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int) -> Scalar:
     rate = scheduled(learning_rate)
     return rate * minimum(1.0, step_count() / warmup_steps) if warmup_steps else rate
 
@@ -133,15 +148,15 @@ def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int) -> Any:
     tags=("evaluation-weights", "low-memory"),
     learning_rate=0.1,
 )
-@transformation(r=any_number, weight_lr_power=any_number)
+@transformation()
 def schedule_free_sgd(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    b1: Any = 0.9,
-    weight_decay: Any = 0.0,
-    warmup_steps: int = 0,
-    r: Any = 0.0,
-    weight_lr_power: Any = 2.0,
-    mask: Any = None,
+    b1: Interpolation = 0.9,
+    weight_decay: NonNegative = 0.0,
+    warmup_steps: Length = 0,
+    r: Number = 0.0,
+    weight_lr_power: Number = 2.0,
+    mask: Mask | None = None,
 ) -> Flow:
     """SGD around which iterates are averaged as in `schedule_free`.
 
@@ -187,19 +202,19 @@ def schedule_free_sgd(
     tags=("evaluation-weights", "adam"),
     learning_rate=0.0025,
 )
-@transformation(r=any_number, weight_lr_power=any_number, inner_momentum=decay_rate)
+@transformation()
 def schedule_free_adamw(
     learning_rate: optax.ScalarOrSchedule = 0.0025,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    warmup_steps: int = 0,
-    r: Any = 0.0,
-    weight_lr_power: Any = 2.0,
-    inner_momentum: Any = 0.0,
+    b1: Interpolation = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    warmup_steps: Length = 0,
+    r: Number = 0.0,
+    weight_lr_power: Number = 2.0,
+    inner_momentum: Decay = 0.0,
     decay_at_z: bool = False,
-    mask: Any = None,
+    mask: Mask | None = None,
 ) -> Flow:
     """AdamW without momentum, around which iterates are averaged as in `schedule_free`.
 
@@ -256,17 +271,17 @@ def schedule_free_adamw(
     tags=("evaluation-weights", "adam", "early-phase"),
     learning_rate=0.02,
 )
-@transformation(r=any_number, weight_lr_power=any_number)
+@transformation()
 def schedule_free_radam(
     learning_rate: optax.ScalarOrSchedule = 0.0025,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    r: Any = 0.0,
-    weight_lr_power: Any = 2.0,
+    b1: Interpolation = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    r: Number = 0.0,
+    weight_lr_power: Number = 2.0,
     silent_sgd_phase: bool = True,
-    mask: Any = None,
+    mask: Mask | None = None,
 ) -> Flow:
     """RAdam without momentum, around which iterates are averaged as in `schedule_free`.
 

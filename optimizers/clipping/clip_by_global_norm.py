@@ -1,11 +1,17 @@
 """Clipping by the global norm."""
 
-from typing import Any
-
-import optax
-
 from ...registry import method
-from ...transforms import Flow, Signal, flow, global_norm, minimum, transformation
+from ...transforms import (
+    Flow,
+    NonNegative,
+    Positive,
+    Signal,
+    divide_or_zero,
+    flow,
+    global_norm,
+    transformation,
+    where,
+)
 
 
 @method(
@@ -16,7 +22,7 @@ from ...transforms import Flow, Signal, flow, global_norm, minimum, transformati
     required={"max_norm": 1.0},
 )
 @transformation()
-def clip_by_global_norm(max_norm: Any, eps: Any = 0.0) -> Flow:
+def clip_by_global_norm(max_norm: Positive, eps: NonNegative = 0.0) -> Flow:
     r"""Scales the whole gradient down to a norm; stands in front of an optimizer.
 
     .. math::
@@ -41,10 +47,9 @@ def clip_by_global_norm(max_norm: Any, eps: Any = 0.0) -> Flow:
       Pascanu, Mikolov & Bengio 2013, On the difficulty of training Recurrent Neural Networks
       (arXiv 1211.5063), algorithm 1.
     """
-    if isinstance(eps, int | float) and eps == 0:
-        return flow(lambda g: g >> optax.clip_by_global_norm(max_norm))
 
     def step(g: Signal) -> Signal:
-        return g * minimum(1.0, max_norm / (global_norm(g) + eps))
+        norm = global_norm(g) + eps
+        return g * where(norm <= max_norm, 1.0, divide_or_zero(max_norm, norm))
 
     return flow(step)

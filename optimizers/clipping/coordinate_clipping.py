@@ -1,32 +1,32 @@
 """Clipping of the largest gradient entries."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Fraction,
+    NonNegative,
     Signal,
     chain,
-    check_choice,
     debias,
     debiased_root,
     divide,
     ema,
     flow,
-    fraction,
     lift,
     named,
-    nonnegative,
     scale_by_learning_rate,
     square,
     transformation,
 )
 from ...transforms.shape import largest_magnitude
 
-SCOPES = ("global", "leaf")
+Scope = Literal["global", "leaf"]
 
 PAPER = "Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD for Transformers"
 
@@ -37,9 +37,9 @@ PAPER = "Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD 
     tags=("bounded", "heavy-tails"),
     in_front=True,
 )
-@transformation(fraction=fraction, threshold_scale=nonnegative)
+@transformation()
 def coordinate_clipping(
-    fraction: Any = 0.1, threshold_scale: Any = 1.0, scope: str = "global"
+    fraction: Fraction = 0.1, threshold_scale: NonNegative = 1.0, scope: Scope = "global"
 ) -> Flow:
     r"""Clips the given fraction of the gradient's entries, the largest ones, at the next largest.
 
@@ -68,7 +68,6 @@ def coordinate_clipping(
       Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD for Transformers
       (arXiv 2306.00204).
     """
-    check_choice("coordinate_clipping", "scope", scope, SCOPES)
 
     def step(g: Signal) -> Signal:
         tau = threshold_scale * largest_magnitude(g, fraction, scope)
@@ -82,13 +81,13 @@ def _clipped(g: Any, tau: Any, share: Any) -> Any:
     return jnp.where(above, jnp.sign(g) * tau, g)
 
 
-@transformation(fraction=fraction, threshold_scale=nonnegative)
+@transformation()
 def scale_by_coordinate_clipped_adam(
-    fraction: Any = 0.5,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    threshold_scale: Any = 1.0,
+    fraction: Fraction = 0.5,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    threshold_scale: NonNegative = 1.0,
 ) -> Flow:
     """Adam whose momentum alone sees the gradient after `coordinate_clipping`.
 
@@ -117,14 +116,14 @@ def scale_by_coordinate_clipped_adam(
     tags=("bounded", "heavy-tails", "adam"),
     learning_rate=1e-2,
 )
-@transformation(fraction=fraction, threshold_scale=nonnegative)
+@transformation()
 def coordinate_clipped_adam(
     learning_rate: optax.ScalarOrSchedule,
-    fraction: Any = 0.5,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    threshold_scale: Any = 1.0,
+    fraction: Fraction = 0.5,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    threshold_scale: NonNegative = 1.0,
 ) -> Flow:
     """Coordinate-clipped Adam; the rule is that of `scale_by_coordinate_clipped_adam`.
 

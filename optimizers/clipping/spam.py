@@ -1,23 +1,24 @@
 """SPAM."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...schedules import spam_rewarmup
 from ...transforms import (
+    Count,
+    Decay,
     Flow,
+    Length,
+    Mask,
+    NonNegative,
     Signal,
     chain,
-    count_from_0,
     decay_weights,
     delay,
     divide,
     ema,
     flow,
     named,
-    nonnegative,
     reset_every,
     scale_by_learning_rate,
     scheduled,
@@ -31,15 +32,15 @@ from ...transforms.accumulate import one_minus_power
 from .spikes import clip_to_second_moment
 
 
-@transformation(threshold=nonnegative, reset_interval=count_from_0, grad_accu_steps=count_from_0)
+@transformation()
 def scale_by_spam(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
-    threshold: Any = 5000.0,
-    reset_interval: int = 500,
-    warmup_steps: int = 150,
-    grad_accu_steps: int = 20,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    threshold: NonNegative = 5000.0,
+    reset_interval: Length = 500,
+    warmup_steps: Length = 150,
+    grad_accu_steps: Count = 20,
     bias_correction: bool = True,
 ) -> Flow:
     r"""Adam with spiking gradient entries clipped, moments reset and a warm-up after every reset.
@@ -77,7 +78,7 @@ def scale_by_spam(
         since = step_count() % reset_interval if resets else step_count()
         g = where(since >= grad_accu_steps, clip_to_second_moment(g, v, threshold), g)
         m = g >> named("mu", ema(b1))
-        v << b2 * v + (1 - b2) * square(g)
+        v << b2 * v + (1 - scheduled(b2)) * square(g)
         return divide(m, sqrt(v.written) + eps, eps)
 
     def step(g: Signal) -> Signal:
@@ -99,18 +100,18 @@ def scale_by_spam(
     learning_rate=1e-2,
     small_model={"reset_interval": 50, "warmup_steps": 10},
 )
-@transformation(threshold=nonnegative, reset_interval=count_from_0, grad_accu_steps=count_from_0)
+@transformation()
 def spam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
-    threshold: Any = 5000.0,
-    reset_interval: int = 500,
-    warmup_steps: int = 150,
-    grad_accu_steps: int = 20,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+    threshold: NonNegative = 5000.0,
+    reset_interval: Length = 500,
+    warmup_steps: Length = 150,
+    grad_accu_steps: Count = 20,
     bias_correction: bool = True,
 ) -> Flow:
     """SPAM: spike-aware Adam with momentum resets; the rule is that of `scale_by_spam`.

@@ -5,9 +5,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from ...transforms import (
+    Decay,
     Flow,
+    NonNegative,
     Signal,
-    count_from_1,
+    Step,
     debias,
     delay,
     divide_or_zero,
@@ -16,7 +18,7 @@ from ...transforms import (
     leaf_norm,
     lift,
     named,
-    nonnegative,
+    scheduled,
     sqrt,
     square,
     step_count,
@@ -37,8 +39,8 @@ clip_to_second_moment = lift(_clipped, "clip_to_second_moment")
 sign(g) sqrt(threshold v); a threshold of 0 clips nothing."""
 
 
-@transformation(threshold=nonnegative, start=count_from_1)
-def clip_spikes(threshold: Any = 5000.0, b2: Any = 0.999, start: int = 20) -> Flow:
+@transformation()
+def clip_spikes(threshold: NonNegative = 5000.0, b2: Decay = 0.999, start: Step = 20) -> Flow:
     """Clips entries whose square is far above the average square of the entry so far.
 
         g_t <- sign(g_t) sqrt(threshold v_{t-1})    where g_t^2 > threshold v_{t-1} and t >= start
@@ -56,7 +58,7 @@ def clip_spikes(threshold: Any = 5000.0, b2: Any = 0.999, start: int = 20) -> Fl
     def step(g: Signal) -> Signal:
         v = delay(g, name="nu")
         clipped = where(step_count() >= start, clip_to_second_moment(g, v, threshold), g)
-        v << b2 * v + (1 - b2) * square(clipped)
+        v << b2 * v + (1 - scheduled(b2)) * square(clipped)
         return clipped
 
     return flow(step)
@@ -70,7 +72,7 @@ leaf_max_abs = lift(lambda x: jnp.max(jnp.abs(x), initial=0.0), "leaf_max_abs")
 
 
 @transformation()
-def clip_to_tracked_maximum(decay: Any = 0.999, *, count: Signal | None = None) -> Flow:
+def clip_to_tracked_maximum(decay: Decay = 0.999, *, count: Signal | None = None) -> Flow:
     r"""Scales down the entries of each leaf that exceed its average largest entry so far.
 
     .. math::
@@ -93,9 +95,9 @@ def clip_to_tracked_maximum(decay: Any = 0.999, *, count: Signal | None = None) 
     return flow(step)
 
 
-@transformation(b1=nonnegative)
+@transformation()
 def normalize_to_tracked_norm(
-    b1: Any = 0.7, b2: Any = 0.9, eps: Any = 1e-8, *, count: Signal | None = None
+    b1: NonNegative = 0.7, b2: Decay = 0.9, eps: NonNegative = 1e-8, *, count: Signal | None = None
 ) -> Flow:
     r"""Gives each leaf a norm as Adam would: the average of its norms over their mean square.
 

@@ -1,26 +1,30 @@
 """Stable-SPAM."""
 
-from typing import Any
+from typing import Literal
 
 import jax.numpy as jnp
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Length,
+    Mask,
+    NonNegative,
+    Scalar,
     Signal,
     add_decayed_weights,
     chain,
-    check_choice,
-    count_from_0,
     delay,
     divide,
     flow,
-    fraction,
     lift,
     named,
     running_max,
     scale_by_learning_rate,
+    scheduled,
     sqrt,
     square,
     step_count,
@@ -30,28 +34,22 @@ from ...transforms import (
 from ...transforms.accumulate import one_minus_power
 from .spikes import clip_to_tracked_maximum, normalize_to_tracked_norm
 
-RESET_MODES = ("official", "clean")
+ResetMode = Literal["official", "clean"]
 
 
-@transformation(
-    gamma1=fraction,
-    gamma2=fraction,
-    gamma3=fraction,
-    end_scale=fraction,
-    reset_interval=count_from_0,
-)
+@transformation()
 def scale_by_stable_spam(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    gamma1: Any = 0.7,
-    gamma2: Any = 0.9,
-    gamma3: Any = 0.999,
-    total_steps: int | None = None,
-    end_scale: Any = 0.5,
-    reset_interval: int = 1000,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    gamma1: Fraction = 0.7,
+    gamma2: Fraction = 0.9,
+    gamma3: Fraction = 0.999,
+    total_steps: Length | None = None,
+    end_scale: Fraction = 0.5,
+    reset_interval: Length = 1000,
     amsgrad: bool = False,
-    reset_mode: str = "official",
+    reset_mode: ResetMode = "official",
 ) -> Flow:
     r"""Adam on gradients whose spikes and norms are adapted to their history, with resets.
 
@@ -87,7 +85,6 @@ def scale_by_stable_spam(
       2502.17055). "official" follows TianjinYellow/StableSPAM, which made the paper's results;
       "clean" is the paper's algorithm.
     """
-    check_choice("scale_by_stable_spam", "reset_mode", reset_mode, RESET_MODES)
     official = reset_mode == "official"
 
     def step(g: Signal) -> Signal:
@@ -96,20 +93,21 @@ def scale_by_stable_spam(
         since, c = _counts(t, reset_interval, official)
         reset = t % reset_interval == 0 if reset_interval else False
         g = g >> clip_to_tracked_maximum(gamma3, count=since)
-        g = g >> normalize_to_tracked_norm(gamma1 * scale, gamma2, eps, count=since)
-        m = _average(g, b1 * scale, "mu", reset, official)
-        v = _average(square(g), b2, "nu", reset, official)
+        g = g >> normalize_to_tracked_norm(scheduled(gamma1) * scale, gamma2, eps, count=since)
+        decay = scheduled(b1) * scale
+        m = _average(g, decay, "mu", reset, official)
+        v = _average(square(g), scheduled(b2), "nu", reset, official)
         if amsgrad:
             v = v >> named("nu_max", running_max())
         root = sqrt(v / one_minus_power(b2, c)) + eps
-        return divide(m / one_minus_power(b1 * scale, c), root, eps)
+        return divide(m / one_minus_power(decay, c), root, eps)
 
     return flow(step)
 
 
-def _cosine(t: Signal, total_steps: int, end_scale: Any) -> Signal:
+def _cosine(t: Signal, total_steps: int, end_scale: Fraction) -> Signal:
     wave = lift(lambda t: (1 + jnp.cos(jnp.pi * t / (total_steps + 1))) / 2, "cosine")(t)
-    return end_scale + (1 - end_scale) * wave
+    return end_scale + (1 - scheduled(end_scale)) * wave
 
 
 def _counts(t: Signal, period: int, official: bool) -> tuple[Signal, Signal]:
@@ -122,7 +120,7 @@ def _counts(t: Signal, period: int, official: bool) -> tuple[Signal, Signal]:
     return since, where(t % period == 0, 1, since)
 
 
-def _average(g: Signal, decay: Any, name: str, reset: Any, official: bool) -> Signal:
+def _average(g: Signal, decay: Scalar, name: str, reset: Signal | bool, official: bool) -> Signal:
     """A moving average that is zeroed after ("official") or before the step of a reset."""
     past = delay(g, name=name)
     new = decay * (past if official else where(reset, 0.0, past)) + (1 - decay) * g
@@ -137,28 +135,22 @@ def _average(g: Signal, decay: Any, name: str, reset: Any, official: bool) -> Si
     learning_rate=1e-2,
     small_model={"reset_interval": 50},
 )
-@transformation(
-    gamma1=fraction,
-    gamma2=fraction,
-    gamma3=fraction,
-    end_scale=fraction,
-    reset_interval=count_from_0,
-)
+@transformation()
 def stable_spam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
-    gamma1: Any = 0.7,
-    gamma2: Any = 0.9,
-    gamma3: Any = 0.999,
-    total_steps: int | None = None,
-    end_scale: Any = 0.5,
-    reset_interval: int = 1000,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+    gamma1: Fraction = 0.7,
+    gamma2: Fraction = 0.9,
+    gamma3: Fraction = 0.999,
+    total_steps: Length | None = None,
+    end_scale: Fraction = 0.5,
+    reset_interval: Length = 1000,
     amsgrad: bool = False,
-    reset_mode: str = "official",
+    reset_mode: ResetMode = "official",
 ) -> Flow:
     """Stable-SPAM: Adam on stabilised gradients; the rule is that of `scale_by_stable_spam`.
 

@@ -1,11 +1,20 @@
 """Momentum-based weight interpolation."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
-from ...transforms import Flow, Signal, delay, flow, step_count, transformation, where
+from ...transforms import (
+    Decay,
+    Flow,
+    Period,
+    Signal,
+    delay,
+    flow,
+    scheduled,
+    step_count,
+    transformation,
+    where,
+)
 
 
 @method(
@@ -17,7 +26,7 @@ from ...transforms import Flow, Signal, delay, flow, step_count, transformation,
 )
 @transformation()
 def momentum_weight_interpolation(
-    base: optax.GradientTransformation, decay: Any = 0.999, update_interval: int = 1
+    base: optax.GradientTransformation, decay: Decay = 0.999, update_interval: Period = 1
 ) -> Flow:
     """Keeps a moving average of the weights that starts at the weights themselves.
 
@@ -59,7 +68,7 @@ def momentum_weight_interpolation(
         u = g >> base
         slow = delay(params, name="slow", evaluation=(1.0, 0.0))
         due = step_count() % update_interval == 0
-        slow << where(due, decay * slow + (1 - decay) * (params + u), slow)
+        slow << where(due, decay * slow + (1 - scheduled(decay)) * (params + u), slow)
         return u
 
     return flow(step)

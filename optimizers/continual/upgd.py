@@ -1,19 +1,21 @@
 """UPGD: utility-based perturbed gradient descent."""
 
-from typing import Any
+from typing import Literal
 
 import jax
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
+    Sampler,
     Signal,
     add_decayed_weights,
     chain,
-    check_choice,
     debias,
-    decay_rate,
     divide_or_zero,
     draw_like,
     ema,
@@ -21,7 +23,6 @@ from ...transforms import (
     global_max,
     merge,
     named,
-    nonnegative,
     normalize,
     scale_by_adam,
     scale_by_learning_rate,
@@ -32,19 +33,19 @@ from ...transforms import (
 )
 
 
-@transformation(beta_utility=decay_rate, sigma=nonnegative)
+@transformation()
 def scale_by_upgd(
-    beta_utility: Any = 0.0,
-    sigma: Any = 1.0,
+    beta_utility: Decay = 0.0,
+    sigma: NonNegative = 1.0,
     key: int | jax.Array = 0,
-    sampler: Any = None,
-    scope: str = "global",
+    sampler: Sampler | None = None,
+    scope: Literal["global", "local"] = "global",
     protect: bool = True,
     adaptive: bool = False,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-5,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-5,
+    mask: Mask | None = None,
 ) -> Flow:
     """Noise for the weights that are of no use, protection for those that are.
 
@@ -76,7 +77,6 @@ def scale_by_upgd(
       Learning (arXiv 2404.00781), and mohmdelsayed/upgd, which we follow. Utilities of second order
       and of features are not covered.
     """
-    check_choice("scale_by_upgd", "scope", scope, ("global", "local"))
 
     def step(g: Signal, params: Signal) -> Signal:
         g, frozen = split(g, True if mask is None else mask)
@@ -103,21 +103,21 @@ def scale_by_upgd(
     learning_rate=0.1,
     small_model={"sigma": 0.01},
 )
-@transformation(beta_utility=decay_rate, sigma=nonnegative)
+@transformation()
 def upgd(
     learning_rate: optax.ScalarOrSchedule = 1e-5,
-    weight_decay: Any = 0.0,
-    beta_utility: Any = 0.0,
-    sigma: Any = 1.0,
+    weight_decay: NonNegative = 0.0,
+    beta_utility: Decay = 0.0,
+    sigma: NonNegative = 1.0,
     key: int | jax.Array = 0,
-    sampler: Any = None,
-    scope: str = "global",
+    sampler: Sampler | None = None,
+    scope: Literal["global", "local"] = "global",
     protect: bool = True,
     adaptive: bool = False,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-5,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-5,
+    mask: Mask | None = None,
 ) -> Flow:
     """UPGD; the rule is that of `scale_by_upgd`, with decoupled weight decay.
 

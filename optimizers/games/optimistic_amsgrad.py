@@ -1,23 +1,23 @@
 """Optimistic AMSGrad."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    NonNegative,
     Signal,
+    Size,
     add_decayed_weights,
     chain,
-    check_choice,
-    count_from_1,
     delay,
     divide,
     ema,
     flow,
     named,
-    nonnegative,
     running_max,
     scheduled,
     sqrt,
@@ -27,18 +27,18 @@ from ...transforms import (
 )
 from ...transforms.accumulate import extrapolate, one_minus_power
 
-PREDICTORS = ("extrapolation", "last", "given")
+Predictor = Literal["extrapolation", "last", "given"]
 
 
-@transformation(history=count_from_1, reg=nonnegative)
+@transformation()
 def scale_by_optimistic_amsgrad(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    predictor: str = "extrapolation",
-    history: int = 5,
-    reg: Any = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    predictor: Predictor = "extrapolation",
+    history: Size = 5,
+    reg: NonNegative = 1e-3,
     bias_correction: bool = True,
 ) -> Flow:
     """AMSGrad that plays a step ahead, along its guess of the next gradient.
@@ -73,7 +73,6 @@ def scale_by_optimistic_amsgrad(
       end of a difference); the code itself extrapolates weights and takes a second gradient there:
       "given".
     """
-    check_choice("scale_by_optimistic_amsgrad", "predictor", predictor, PREDICTORS)
 
     def step(g: Signal, predicted_grads: Signal) -> Signal:
         return played(g, predicted_grads, predicted_grads)
@@ -90,8 +89,8 @@ def scale_by_optimistic_amsgrad(
         v = square(g - guess) >> named("nu", ema(b2)) >> named("nu_max", running_max())
         scale = divide(rate, sqrt(v) + eps, eps)
         m, offset = delay(g, name="mu"), delay(g, name="offset")
-        look_ahead = offset << -scale * (b1 * m + (1 - b1) * ahead)
-        momentum = m << b1 * m + (1 - b1) * g
+        look_ahead = offset << -scale * (b1 * m + (1 - scheduled(b1)) * ahead)
+        momentum = m << b1 * m + (1 - scheduled(b1)) * g
         return -scale * momentum - offset + look_ahead
 
     return flow(step if predictor == "given" else guessing)
@@ -102,17 +101,17 @@ def scale_by_optimistic_amsgrad(
     arxiv="1903.01435",
     tags=("adam",),
 )
-@transformation(history=count_from_1, reg=nonnegative)
+@transformation()
 def optimistic_amsgrad(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    predictor: str = "extrapolation",
-    history: int = 5,
-    reg: Any = 1e-3,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    predictor: Predictor = "extrapolation",
+    history: Size = 5,
+    reg: NonNegative = 1e-3,
     bias_correction: bool = True,
-    weight_decay: Any = 0.0,
+    weight_decay: NonNegative = 0.0,
 ) -> Flow:
     """Optimistic AMSGrad (OPT-AMSGrad); the rule is that of `scale_by_optimistic_amsgrad`.
 

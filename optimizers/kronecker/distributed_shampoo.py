@@ -1,26 +1,28 @@
 """Distributed Shampoo."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Mask,
+    NonNegative,
+    Period,
     Signal,
+    Size,
     add_decayed_weights,
-    any_number,
     chain,
-    check_choice,
-    count_from_1,
     debias,
-    decay_rate,
     delay,
     divide_or_zero,
     ema,
     flow,
-    fraction,
+    is_neutral,
     lift,
     maximum,
     named,
@@ -37,6 +39,9 @@ from ...transforms import (
 )
 from ...transforms.kronecker import (
     Blocks,
+    Exponent,
+    RootSolver,
+    Solver,
     bounded_or_zero,
     failed_roots,
     graft,
@@ -47,36 +52,27 @@ from ...transforms.kronecker import (
     unstack,
 )
 
-GRAFTING = (None, "sgd", "adagrad", "rmsprop", "adam")
-DECAY_TYPES = ("decoupled", "l2", "corrected", "independent")
-RANGES = {
-    "b2": fraction,
-    "block_size": count_from_1,
-    "target_ndim": count_from_1,
-    "start_preconditioning_step": count_from_1,
-    "grafting_b2": decay_rate,
-    "dampening": fraction,
-    "inverse_exponent": any_number,
-}
+Grafting = Literal["sgd", "adagrad", "rmsprop", "adam"]
+DecayType = Literal["decoupled", "l2", "corrected", "independent"]
 
 
-@transformation(**RANGES)
+@transformation()
 def scale_by_distributed_shampoo(
-    b1: Any = 0.9,
-    b2: Any = 1.0,
-    b3: Any = None,
-    eps: Any = 1e-12,
-    block_size: int = 1024,
-    target_ndim: int = 1,
-    update_interval: int = 1,
-    start_preconditioning_step: int | None = None,
+    b1: Decay = 0.9,
+    b2: Fraction = 1.0,
+    b3: Decay | None = None,
+    eps: NonNegative = 1e-12,
+    block_size: Size = 1024,
+    target_ndim: Size = 1,
+    update_interval: Period = 1,
+    start_preconditioning_step: Size | None = None,
     bias_correction: bool = True,
-    grafting: str | None = None,
-    grafting_b2: Any = 0.999,
-    grafting_eps: Any = 1e-10,
-    inverse_exponent: Any = None,
+    grafting: Grafting | None = None,
+    grafting_b2: Decay = 0.999,
+    grafting_eps: NonNegative = 1e-10,
+    inverse_exponent: Exponent | None = None,
     axis_name: str | None = None,
-    root_solver: Any = "eigh_shift",
+    root_solver: RootSolver | Solver = "eigh_shift",
 ) -> Flow:
     """Shampoo on blocks of the leaves, with delayed roots and the norms of another method.
 
@@ -122,8 +118,7 @@ def scale_by_distributed_shampoo(
       spectral variants that the code has added since are left out. The paper's own runs use
       K = S = 50 to 100.
     """
-    check_choice("scale_by_distributed_shampoo", "grafting", grafting, GRAFTING)
-    start = start_preconditioning_step or update_interval
+    start = update_interval if start_preconditioning_step is None else start_preconditioning_step
     blocks_of = Blocks(block_size, target_ndim)
     correction = b2 if bias_correction else None
     solve = inverse_roots(eps, inverse_exponent, root_solver, correction, axis_name)
@@ -141,29 +136,32 @@ def scale_by_distributed_shampoo(
         u = precondition(f, roots)
         if grafting is not None:
             u = graft(a, u, stacked=True)
-            u = where(t < start, a, u) if start > 1 else u
+            u = u if is_neutral(start, 1) else where(t < start, a, u)
         return unstack(u, g, blocks_of)
 
     return flow(step)
 
 
-def _due(t: Signal, interval: int, start: int) -> Signal:
+@lift
+def _due(t: Any, interval: Any, start: Any) -> Any:
     return (t == start) | ((t > start) & (t % interval == 0))
 
 
-def _filtered(g: Signal, b1: Any, b3: Any, bias_correction: bool) -> Signal:
-    if isinstance(b1, int | float) and b1 == 0:
+def _filtered(g: Signal, b1: Decay, b3: Decay, bias_correction: bool) -> Signal:
+    if is_neutral(b1):
         return g
     m = delay(g, name="mu")
-    f = b3 * m + (1 - b3) * g
-    m << b1 * m + (1 - b1) * g
+    f = b3 * m + (1 - scheduled(b3)) * g
+    m << b1 * m + (1 - scheduled(b1)) * g
     if not bias_correction:
         return f
-    weight = lift(lambda t: 1 - b3 * jnp.asarray(b1) ** (t - 1), "weight of the average")
-    return f / weight(step_count())
+    weight = lift(lambda t, b1, b3: 1 - b3 * jnp.asarray(b1) ** (t - 1), "weight of the average")
+    return f / weight(step_count(), b1, b3)
 
 
-def _grafting_direction(f: Signal, g: Signal, kind: str | None, b2: Any, eps: Any) -> Signal:
+def _grafting_direction(
+    f: Signal, g: Signal, kind: Grafting | None, b2: Decay, eps: NonNegative
+) -> Signal:
     if kind is None or kind == "sgd":
         return f
     if kind == "adagrad":
@@ -181,7 +179,7 @@ def _decay(
 ) -> optax.GradientTransformation:
     if kind in ("decoupled", "l2"):
         return add_decayed_weights(weight_decay, mask)
-    if isinstance(weight_decay, int | float) and weight_decay == 0:
+    if is_neutral(weight_decay):
         return add_decayed_weights(0.0)
 
     def step(u: Signal) -> Signal:
@@ -217,31 +215,31 @@ def _array(value: Any) -> Any:
         "update_interval": 2,
     },
 )
-@transformation(**RANGES, peak_learning_rate=None)
+@transformation()
 def distributed_shampoo(
     learning_rate: optax.ScalarOrSchedule = 1e-2,
-    b1: Any = 0.9,
-    b2: Any = 1.0,
-    b3: Any = None,
-    eps: Any = 1e-12,
-    weight_decay: Any = 0.0,
-    weight_decay_type: str = "decoupled",
-    block_size: int = 1024,
-    target_ndim: int = 1,
-    update_interval: int = 1,
-    start_preconditioning_step: int | None = None,
+    b1: Decay = 0.9,
+    b2: Fraction = 1.0,
+    b3: Decay | None = None,
+    eps: NonNegative = 1e-12,
+    weight_decay: NonNegative = 0.0,
+    weight_decay_type: DecayType = "decoupled",
+    block_size: Size = 1024,
+    target_ndim: Size = 1,
+    update_interval: Period = 1,
+    start_preconditioning_step: Size | None = None,
     bias_correction: bool = True,
-    grafting: str | None = None,
-    grafting_b2: Any = 0.999,
-    grafting_eps: Any = 1e-10,
-    momentum: Any = 0.0,
-    dampening: Any = 0.0,
+    grafting: Grafting | None = None,
+    grafting_b2: Decay = 0.999,
+    grafting_eps: NonNegative = 1e-10,
+    momentum: Decay = 0.0,
+    dampening: Fraction = 0.0,
     nesterov: bool = False,
-    inverse_exponent: Any = None,
+    inverse_exponent: Exponent | None = None,
     axis_name: str | None = None,
-    mask: Any = None,
-    peak_learning_rate: Any = None,
-    root_solver: Any = "eigh_shift",
+    mask: Mask | None = None,
+    peak_learning_rate: optax.ScalarOrSchedule | None = None,
+    root_solver: RootSolver | Solver = "eigh_shift",
 ) -> Flow:
     """Distributed Shampoo; the rule of the direction is that of `scale_by_distributed_shampoo`.
 
@@ -277,7 +275,6 @@ def distributed_shampoo(
       >>> [round(float(entry), 3) for entry in update]
       [-0.3, -0.4]
     """
-    check_choice("distributed_shampoo", "weight_decay_type", weight_decay_type, DECAY_TYPES)
     decay = _decay(weight_decay, weight_decay_type, learning_rate, peak_learning_rate, mask)
     direction = scale_by_distributed_shampoo(
         b1,
@@ -304,7 +301,7 @@ def distributed_shampoo(
 
 
 def _momentum(momentum: Any, dampening: Any, nesterov: bool) -> list[Flow]:
-    if isinstance(momentum, int | float) and momentum == 0:
+    if is_neutral(momentum):
         return []
     # `trace` never dampens the first gradient; this method does.
     damped = flow(lambda u: (1 - dampening) * u, name="dampening")

@@ -1,30 +1,26 @@
 """ScaledGD(lambda)."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     chain,
     flow,
     merge,
-    nonnegative,
     scale_by_learning_rate,
     transformation,
 )
-from ...transforms.kronecker import (
-    Pairs,
-    finite_or_plain,
-    partner_leaves,
-    solve_gram,
-)
+from ...transforms.kronecker import Pairs, finite_or_plain, partner_leaves, solve_gram
 
 
-@transformation(damping=nonnegative)
-def scale_by_factor_gram(damping: Any = 1e-3, pairs: Pairs = None, mask: Any = None) -> Flow:
+@transformation()
+def scale_by_factor_gram(
+    damping: NonNegative = 1e-3, pairs: Pairs = None, mask: Mask | None = None
+) -> Flow:
     r"""Gradients of low-rank factors times the inverse Gram matrix of the other factor.
 
     For a model left right^T, both from the params of before the step,
@@ -62,12 +58,12 @@ def scale_by_factor_gram(damping: Any = 1e-3, pairs: Pairs = None, mask: Any = N
     learning_rate=0.1,
     small_model={"damping": 0.1},
 )
-@transformation(damping=nonnegative)
+@transformation()
 def scaled_gd(
     learning_rate: optax.ScalarOrSchedule = 0.3,
-    damping: Any = 1e-3,
+    damping: NonNegative = 1e-3,
     pairs: Pairs = None,
-    mask: Any = None,
+    mask: Mask | None = None,
 ) -> Flow:
     """Preconditioned gradient descent for low-rank factors; see `scale_by_factor_gram`.
 

@@ -1,26 +1,31 @@
 """Shampoo."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
+    Period,
     Signal,
+    Size,
     add_decayed_weights,
-    any_number,
     chain,
-    count_from_1,
     ema,
     every,
     flow,
+    is_neutral,
     named,
     scale_by_learning_rate,
     tap,
     transformation,
 )
 from ...transforms.kronecker import (
+    Exponent,
+    RootSolver,
+    Solver,
     bounded_or_zero,
     failed_roots,
     inverse_roots,
@@ -31,14 +36,14 @@ from ...transforms.kronecker import (
 )
 
 
-@transformation(max_dim=count_from_1, exponent=any_number)
+@transformation()
 def scale_by_shampoo(
-    eps: Any = 1e-4,
-    momentum: Any = 0.0,
-    update_interval: int = 1,
-    max_dim: int | None = None,
-    exponent: Any = None,
-    root_solver: Any = "eigh",
+    eps: NonNegative = 1e-4,
+    momentum: Decay = 0.0,
+    update_interval: Period = 1,
+    max_dim: Size | None = None,
+    exponent: Exponent | None = None,
+    root_solver: RootSolver | Solver = "eigh",
 ) -> Flow:
     """Preconditions every dimension of a tensor by the gradients seen along it.
 
@@ -79,7 +84,7 @@ def scale_by_shampoo(
         solve = inverse_roots(eps, exponent, root_solver)
         roots = statistics >> named("roots", every(update_interval, solve))
         tap("failed_roots", failed_roots(roots))
-        if isinstance(momentum, int | float) and momentum == 0:
+        if is_neutral(momentum):
             return unstack(precondition(stack, roots), g)
         return unstack(precondition(stack >> named("mu", ema(momentum)), roots), g)
 
@@ -93,17 +98,17 @@ def scale_by_shampoo(
     learning_rate=0.1,
     small_model={"momentum": 0.9},
 )
-@transformation(max_dim=count_from_1, exponent=any_number)
+@transformation()
 def shampoo(
     learning_rate: optax.ScalarOrSchedule = 0.1,
-    eps: Any = 1e-4,
-    momentum: Any = 0.0,
-    weight_decay: Any = 0.0,
-    update_interval: int = 1,
-    max_dim: int | None = None,
-    exponent: Any = None,
-    mask: Any = None,
-    root_solver: Any = "eigh",
+    eps: NonNegative = 1e-4,
+    momentum: Decay = 0.0,
+    weight_decay: NonNegative = 0.0,
+    update_interval: Period = 1,
+    max_dim: Size | None = None,
+    exponent: Exponent | None = None,
+    mask: Mask | None = None,
+    root_solver: RootSolver | Solver = "eigh",
 ) -> Flow:
     """Shampoo, with L2 regularisation; the rule is that of `scale_by_shampoo`.
 

@@ -6,18 +6,22 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    Length,
+    Mask,
+    NonNegative,
+    Positive,
     Signal,
-    any_integer,
     decay_weights,
     ema,
     flow,
+    is_neutral,
     leaf_rms,
     maximum,
     minimum,
     named,
-    nonnegative,
-    positive,
     scheduled,
     step_count,
     transformation,
@@ -25,14 +29,14 @@ from ...transforms import (
 from ...transforms.accumulate import scale_by_factored_rms
 
 
-@transformation(decay_rate=positive, decay_offset=any_integer)
+@transformation()
 def scale_by_adafactor(
-    decay_rate: Any = 0.8,
+    decay_rate: Positive = 0.8,
     decay_offset: int = 0,
-    clip_threshold: Any = 1.0,
-    eps: Any = 1e-30,
+    clip_threshold: Positive | None = 1.0,
+    eps: NonNegative = 1e-30,
     factored: bool = True,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: Length = 128,
 ) -> Flow:
     """The gradient over a factored second moment, clipped to a root mean square.
 
@@ -54,7 +58,7 @@ def scale_by_adafactor(
     """
 
     def step(g: Signal) -> Signal:
-        b2 = 1 - maximum(step_count() - decay_offset, 1) ** (-1.0 * decay_rate)
+        b2 = 1 - maximum(step_count() - decay_offset, 1) ** (-1.0 * scheduled(decay_rate))
         u = g >> scale_by_factored_rms(b2, eps, factored, min_dim_size_to_factor)
         return u if clip_threshold is None else u / maximum(1, leaf_rms(u) / clip_threshold)
 
@@ -67,23 +71,23 @@ def scale_by_adafactor(
     tags=("low-memory", "matrix"),
     learning_rate=0.01,
 )
-@transformation(decay_rate=positive, decay_offset=any_integer, min_scale=nonnegative)
+@transformation()
 def adafactor(
     learning_rate: optax.ScalarOrSchedule | None = None,
-    decay_rate: Any = 0.8,
+    decay_rate: Positive = 0.8,
     decay_offset: int = 0,
-    b1: Any = None,
-    clip_threshold: Any = 1.0,
-    eps: Any = 1e-30,
-    min_scale: Any = 1e-3,
+    b1: Decay | None = None,
+    clip_threshold: Positive | None = 1.0,
+    eps: NonNegative = 1e-30,
+    min_scale: NonNegative = 1e-3,
     factored: bool = True,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: Length = 128,
     multiply_by_parameter_scale: bool = True,
     warmup_init: bool = False,
-    weight_decay: Any = 0.0,
+    weight_decay: NonNegative = 0.0,
     scale_weight_decay: bool = True,
-    momentum_dtype: Any = None,
-    mask: Any = None,
+    momentum_dtype: DType | None = None,
+    mask: Mask | None = None,
 ) -> Flow:
     """Adafactor; with u_t the direction of `scale_by_adafactor`:
 
@@ -140,7 +144,7 @@ def adafactor(
         t = step_count() * 1.0
         return minimum(1e-6 * t if warmup_init else 1e-2, t**-0.5)
 
-    decays = not (isinstance(weight_decay, int | float) and weight_decay == 0)
+    decays = not (is_neutral(weight_decay))
     if not multiply_by_parameter_scale:
         return flow(lambda g: descent(g, rate()))
     return flow(lambda g, params: descent(g, rate() * maximum(min_scale, leaf_rms(params))))

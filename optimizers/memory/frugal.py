@@ -1,18 +1,23 @@
 """FRUGAL."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
-    any_number,
+    Key,
+    Mask,
+    NonNegative,
+    Number,
+    Period,
+    Sampler,
+    Share,
     chain,
-    check_choice,
     decay_weights,
     flow,
-    fraction,
     leaf_where,
     low_rank,
     scale_by_adam,
@@ -22,31 +27,31 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.directions import scale_by_lion
-from ...transforms.subspaces import active_leaves, random_basis, random_coordinates
+from ...transforms.subspaces import BlockOrder, active_leaves, random_basis, random_coordinates
 
-PROJECTIONS = ("blocks", "columns", "rows", "randk", "svd", "random")
-STATE_FREE_RULES = ("sign_sgd", "sgd", "no")
-BASES = ("adamw", "lion", "sgd")
+Projection = Literal["blocks", "columns", "rows", "randk", "svd", "random"]
+StateFreeRule = Literal["sign_sgd", "sgd", "no"]
+Base = Literal["adamw", "lion", "sgd"]
 AXES = {"columns": 1, "rows": 0, "randk": None}
 
 
-@transformation(density=fraction, state_free_scale=any_number, projected_scale=any_number)
+@transformation()
 def scale_by_frugal(
-    density: float = 0.25,
-    update_interval: int = 200,
-    projection: str = "blocks",
-    block_order: str = "random",
-    state_free_rule: str = "sign_sgd",
-    state_free_scale: Any = 1.0,
-    projected_scale: Any = 1.0,
+    density: Share = 0.25,
+    update_interval: Period = 200,
+    projection: Projection = "blocks",
+    block_order: BlockOrder = "random",
+    state_free_rule: StateFreeRule = "sign_sgd",
+    state_free_scale: Number = 1.0,
+    projected_scale: Number = 1.0,
     reset_state: bool = True,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    base: str = "adamw",
-    key: Any = 0,
-    project: Any = None,
-    sampler: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    base: Base = "adamw",
+    key: Key = 0,
+    project: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Adam on a share of each gradient, a rule without state on the rest.
 
@@ -80,9 +85,6 @@ def scale_by_frugal(
       blocks anew whatever `reset_state` says. The moments of inactive blocks, which that code
       frees, are kept here as zeros: shapes are static.
     """
-    check_choice("frugal", "projection", projection, PROJECTIONS)
-    check_choice("frugal", "state_free_rule", state_free_rule, STATE_FREE_RULES)
-    check_choice("frugal", "base", base, BASES)
 
     def rank(size: int) -> int:
         return round(density * size)
@@ -124,26 +126,26 @@ def scale_by_frugal(
     tags=("low-memory", "low-rank", "sign", "partitioned"),
     small_model={"update_interval": 10, "projection": "columns", "density": 0.5},
 )
-@transformation(density=fraction, state_free_scale=any_number, projected_scale=any_number)
+@transformation()
 def frugal(
     learning_rate: optax.ScalarOrSchedule,
-    density: float = 0.25,
-    update_interval: int = 200,
-    projection: str = "blocks",
-    block_order: str = "random",
-    state_free_rule: str = "sign_sgd",
-    state_free_scale: Any = 1.0,
-    projected_scale: Any = 1.0,
+    density: Share = 0.25,
+    update_interval: Period = 200,
+    projection: Projection = "blocks",
+    block_order: BlockOrder = "random",
+    state_free_rule: StateFreeRule = "sign_sgd",
+    state_free_scale: Number = 1.0,
+    projected_scale: Number = 1.0,
     reset_state: bool = True,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.01,
-    base: str = "adamw",
-    key: Any = 0,
-    project: Any = None,
-    mask: Any = None,
-    sampler: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.01,
+    base: Base = "adamw",
+    key: Key = 0,
+    project: Mask | None = None,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """FRUGAL; the rule is that of `scale_by_frugal`.
 

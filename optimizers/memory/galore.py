@@ -1,13 +1,16 @@
 """GaLore."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
-    any_number,
+    Mask,
+    NonNegative,
+    Number,
+    Period,
+    Size,
     chain,
     decay_weights,
     leaf_where,
@@ -17,18 +20,19 @@ from ...transforms import (
     svd_basis,
     transformation,
 )
+from ...transforms.subspaces import Side
 
 
-@transformation(scale=any_number)
+@transformation()
 def scale_by_galore(
-    rank: int = 128,
-    update_interval: int = 200,
-    scale: Any = 0.25,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
-    projection: str = "std",
-    project: Any = None,
+    rank: Size = 128,
+    update_interval: Period = 200,
+    scale: Number = 0.25,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    projection: Side = "std",
+    project: Mask | None = None,
 ) -> Flow:
     """Adam on the leading singular directions of each matrix.
 
@@ -68,19 +72,19 @@ def scale_by_galore(
     tags=("low-memory", "low-rank", "matrix"),
     small_model={"rank": 2, "update_interval": 10, "scale": 1.0},
 )
-@transformation(scale=any_number)
+@transformation()
 def galore(
     learning_rate: optax.ScalarOrSchedule,
-    rank: int = 128,
-    update_interval: int = 200,
-    scale: Any = 0.25,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
-    weight_decay: Any = 0.0,
-    projection: str = "std",
-    project: Any = None,
-    mask: Any = None,
+    rank: Size = 128,
+    update_interval: Period = 200,
+    scale: Number = 0.25,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    weight_decay: NonNegative = 0.0,
+    projection: Side = "std",
+    project: Mask | None = None,
+    mask: Mask | None = None,
 ) -> Flow:
     """GaLore; the rule is that of `scale_by_galore`.
 

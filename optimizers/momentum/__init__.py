@@ -1,10 +1,11 @@
 """Momentum, and the signs of it: one average of the gradient, no second moment."""
 
+from ...transforms.directions import scale_by_lion
 from .adaptive_braking import adaptive_braking, scale_by_braking
 from .gravity import gravity, scale_by_gravity
 from .heavy_ball_step_decay import heavy_ball_step_decay
 from .lars import lars
-from .lion import lion, scale_by_lion
+from .lion import lion
 from .lion_k import lion_k, scale_by_lion_k
 from .sgd import scale_by_sgd, sgd
 from .sgd_sai import scale_by_sai, sgd_sai

@@ -1,15 +1,16 @@
 """Adaptive braking."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Axis,
+    Decay,
     Flow,
+    NonNegative,
+    Number,
     Signal,
     add_decayed_weights,
-    any_number,
     chain,
     cosine_similarity,
     delay,
@@ -17,16 +18,17 @@ from ...transforms import (
     scale_by_learning_rate,
     transformation,
 )
+from ...transforms.shape import Granularity
 
 
-@transformation(rho=any_number)
+@transformation()
 def scale_by_braking(
-    rho: Any = 2.0,
-    granularity: str = "tensor",
-    momentum: Any = 0.9,
+    rho: Number = 2.0,
+    granularity: Granularity = "tensor",
+    momentum: Decay = 0.9,
     nesterov: bool = False,
-    channel_axis: int = 0,
-    eps: Any = 1e-8,
+    channel_axis: Axis = 0,
+    eps: NonNegative = 1e-8,
 ) -> Flow:
     r"""Heavy ball that turns gradients against its velocity up, and those along it down.
 
@@ -67,16 +69,16 @@ def scale_by_braking(
     learning_rate=1e-2,
     small_model={"rho": 0.5},
 )
-@transformation(rho=any_number)
+@transformation()
 def adaptive_braking(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.9,
-    rho: Any = 2.0,
+    momentum: Decay = 0.9,
+    rho: Number = 2.0,
     nesterov: bool = False,
-    weight_decay: Any = 0.0,
-    granularity: str = "tensor",
-    channel_axis: int = 0,
-    eps: Any = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    granularity: Granularity = "tensor",
+    channel_axis: Axis = 0,
+    eps: NonNegative = 1e-8,
 ) -> Flow:
     """SGD with adaptive braking; the rule is that of `scale_by_braking`.
 

@@ -7,17 +7,20 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Count,
     Flow,
+    Fraction,
+    Key,
+    NonNegative,
+    Sampler,
     Signal,
     absolute,
     chain,
-    count_from_0,
     ema,
     flow,
-    fraction,
+    is_neutral,
     leaf_max,
     named,
-    nonnegative,
     scale_by_learning_rate,
     square,
     step_count,
@@ -26,13 +29,13 @@ from ...transforms import (
 from ...transforms.trees import drawn_start
 
 
-@transformation(alpha=nonnegative, beta=fraction, count_start=count_from_0)
+@transformation()
 def scale_by_gravity(
-    initial_scale: Any = 0.1,
-    beta: Any = 0.9,
-    key: Any = 0,
-    count_start: int = 0,
-    sampler: Any = None,
+    initial_scale: NonNegative = 0.1,
+    beta: Fraction = 0.9,
+    key: Key = 0,
+    count_start: Count = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Momentum of gradients that are suppressed where they are large.
 
@@ -54,7 +57,7 @@ def scale_by_gravity(
       Learning (arXiv 2101.09192), and the Keras version of dariush-bahrami/gravity.optimizer,
       which we follow; its PyTorch version counts from 1.
     """
-    at_rest = isinstance(initial_scale, int | float) and initial_scale == 0
+    at_rest = is_neutral(initial_scale)
     start = None if at_rest else drawn_start(initial_scale, key, "gaussian", sampler)
 
     def step(g: Signal) -> Signal:
@@ -72,14 +75,14 @@ def scale_by_gravity(
     tags=("momentum", "noise"),
     learning_rate=0.1,
 )
-@transformation(alpha=nonnegative, beta=fraction, count_start=count_from_0)
+@transformation()
 def gravity(
     learning_rate: optax.ScalarOrSchedule = 0.1,
-    alpha: Any = 0.01,
-    beta: Any = 0.9,
-    key: Any = 0,
-    count_start: int = 0,
-    sampler: Any = None,
+    alpha: NonNegative = 0.01,
+    beta: Fraction = 0.9,
+    key: Key = 0,
+    count_start: Count = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Gravity; the rule is that of `scale_by_gravity`, started at the scale alpha / learning_rate.
 
@@ -99,7 +102,7 @@ def gravity(
       [-0.25, 0.2]
     """
     first = learning_rate(0) if callable(learning_rate) else learning_rate
-    at_rest = isinstance(alpha, int | float) and alpha == 0
+    at_rest = is_neutral(alpha)
     scale = 0.0 if at_rest else _ratio_or_zero(alpha, first)
     return chain(
         scale_by_gravity(scale, beta, key, count_start, sampler),

@@ -1,14 +1,17 @@
 """Heavy ball with step decay."""
 
 import math
-from typing import Any
+from typing import Annotated
 
 import optax
 
 from ...registry import method
 from ...schedules import stage_decay
-from ...transforms import Flow, FlowError, Interval, count_from_1, positive, transformation
+from ...transforms import Decay, Flow, FlowError, Interval, Size, Static, transformation
 from .stochastic_heavy_ball import stochastic_heavy_ball
+
+StageFactor = Annotated[float, Static(), Interval(0.0, math.inf, low_open=True)]
+Condition = Annotated[float, Static(), Interval(1.0, math.inf)]
 
 
 @method(
@@ -19,20 +22,15 @@ from .stochastic_heavy_ball import stochastic_heavy_ball
     learning_rate=1e-2,
     required={"total_steps": 400, "num_stages": 4},
 )
-@transformation(
-    total_steps=count_from_1,
-    num_stages=count_from_1,
-    factor=positive,
-    condition_number=Interval(1.0, math.inf),
-)
+@transformation()
 def heavy_ball_step_decay(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = None,
+    momentum: Decay | None = None,
     *,
-    total_steps: int,
-    num_stages: int | None = None,
-    factor: Any = 2.0,
-    condition_number: float | None = None,
+    total_steps: Size,
+    num_stages: Size | None = None,
+    factor: StageFactor = 2.0,
+    condition_number: Condition | None = None,
 ) -> Flow:
     r"""Heavy ball whose rate is divided by a factor after each of several equal stages.
 
@@ -83,7 +81,7 @@ def heavy_ball_step_decay(
     return stochastic_heavy_ball(lambda count: learning_rate(count) * stages(count), momentum)
 
 
-def _stages(total_steps: int, condition_number: float | None, factor: Any) -> int:
+def _stages(total_steps: int, condition_number: float | None, factor: float) -> int:
     if condition_number is None:
         raise FlowError(
             "heavy_ball_step_decay: give num_stages, or condition_number, from which it follows"

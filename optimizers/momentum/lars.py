@@ -1,16 +1,16 @@
 """LARS."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     add_decayed_weights,
     chain,
     masked,
-    nonnegative,
     scale_by_learning_rate,
     scale_by_trust_ratio,
     trace,
@@ -24,15 +24,15 @@ from ...transforms import (
     tags=("momentum", "layerwise", "large-batch", "low-memory"),
     learning_rate=1.0,
 )
-@transformation(trust_coefficient=nonnegative)
+@transformation()
 def lars(
     learning_rate: optax.ScalarOrSchedule,
-    weight_decay: Any = 0.0,
-    weight_decay_mask: Any = True,
-    trust_coefficient: Any = 0.001,
-    eps: Any = 0.0,
-    trust_ratio_mask: Any = True,
-    momentum: Any = 0.9,
+    weight_decay: NonNegative = 0.0,
+    weight_decay_mask: Mask = True,
+    trust_coefficient: NonNegative = 0.001,
+    eps: NonNegative = 0.0,
+    trust_ratio_mask: Mask = True,
+    momentum: Decay = 0.9,
     nesterov: bool = False,
 ) -> Flow:
     """LARS: momentum SGD whose layers move in proportion to the size of their weights.

@@ -1,12 +1,14 @@
 """Lion."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    Mask,
+    NonNegative,
     add_decayed_weights,
     chain,
     scale_by_learning_rate,
@@ -24,11 +26,11 @@ from ...transforms.directions import scale_by_lion
 @transformation()
 def lion(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.9,
-    b2: Any = 0.99,
-    mu_dtype: Any = None,
-    weight_decay: Any = 1e-3,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    mu_dtype: DType | None = None,
+    weight_decay: NonNegative = 1e-3,
+    mask: Mask | None = None,
 ) -> Flow:
     """Lion: sign momentum with decoupled weight decay; the rule is that of `scale_by_lion`.
 

@@ -1,37 +1,42 @@
 """Lion-K: Lion for other norms."""
 
+from collections.abc import Callable
 from typing import Any
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    AtLeastOne,
+    Decay,
+    DType,
     Flow,
     Interval,
+    Mask,
+    NonNegative,
+    Positive,
     add_decayed_weights,
     chain,
     flow,
     interpolated_momentum,
     named,
-    nonnegative,
-    positive,
     scale_by_learning_rate,
     transformation,
 )
-from .subgradients import subgradient
+from .subgradients import Kappa, subgradient
 
 at_least_1 = Interval(1.0, float("inf"))
 
 
-@transformation(power=at_least_1, delta=positive, threshold=nonnegative)
+@transformation()
 def scale_by_lion_k(
-    kappa: Any = "l1",
-    b1: Any = 0.9,
-    b2: Any = 0.99,
-    power: Any = 2.0,
-    delta: Any = 1.0,
-    threshold: Any = 0.0,
-    mu_dtype: Any = None,
+    kappa: Kappa | Callable[[Any], Any] = "l1",
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    power: AtLeastOne = 2.0,
+    delta: Positive = 1.0,
+    threshold: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """A subgradient of a convex function K at Lion's momentum, leaf by leaf.
 
@@ -73,18 +78,18 @@ def scale_by_lion_k(
     arxiv="2310.05898",
     tags=("sign", "momentum", "decoupled-decay", "low-memory"),
 )
-@transformation(power=at_least_1, delta=positive, threshold=nonnegative)
+@transformation()
 def lion_k(
     learning_rate: optax.ScalarOrSchedule,
-    kappa: Any = "l1",
-    b1: Any = 0.9,
-    b2: Any = 0.99,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
-    power: Any = 2.0,
-    delta: Any = 1.0,
-    threshold: Any = 0.0,
-    mu_dtype: Any = None,
+    kappa: Kappa | Callable[[Any], Any] = "l1",
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+    power: AtLeastOne = 2.0,
+    delta: Positive = 1.0,
+    threshold: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Lion-K with decoupled weight decay; the rule is that of `scale_by_lion_k`.
 

@@ -1,12 +1,15 @@
 """Stochastic gradient descent with momentum."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    Mask,
+    NonNegative,
+    Number,
     Signal,
     add_decayed_weights,
     chain,
@@ -15,18 +18,17 @@ from ...transforms import (
     scale_by_learning_rate,
     transformation,
 )
-from ...transforms import (
-    momentum as momentum_in_form,
-)
+from ...transforms import momentum as momentum_in_form
+from ...transforms.accumulate import MomentumForm
 
 
 @transformation()
 def scale_by_sgd(
-    momentum: Any = 0.0,
+    momentum: Decay | None = 0.0,
     nesterov: bool = False,
-    momentum_form: str = "heavy_ball",
-    dampening: Any = 0.0,
-    accumulator_dtype: Any = None,
+    momentum_form: MomentumForm = "heavy_ball",
+    dampening: Number = 0.0,
+    accumulator_dtype: DType | None = None,
 ) -> Flow:
     """The gradient, or its momentum in one of the three forms of `transforms.momentum`.
 
@@ -66,13 +68,13 @@ def scale_by_sgd(
 @transformation()
 def sgd(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.0,
+    momentum: Decay | None = 0.0,
     nesterov: bool = False,
-    momentum_form: str = "heavy_ball",
-    dampening: Any = 0.0,
-    accumulator_dtype: Any = None,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    momentum_form: MomentumForm = "heavy_ball",
+    dampening: Number = 0.0,
+    accumulator_dtype: DType | None = None,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
 ) -> Flow:
     """Stochastic gradient descent; momentum is that of `scale_by_sgd`.
 

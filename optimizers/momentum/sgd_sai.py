@@ -7,13 +7,17 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
     divide_or_zero,
     ema,
     flow,
+    is_neutral,
     leaf_norm,
     lift,
     named,
@@ -24,7 +28,7 @@ from ...transforms.accumulate import freeze_first
 
 
 @transformation()
-def scale_by_sai(momentum: Any = 0.9, eps: Any = 1e-8) -> Flow:
+def scale_by_sai(momentum: Decay = 0.9, eps: NonNegative = 1e-8) -> Flow:
     """Momentum, each leaf scaled for good by the signal-to-noise ratio of its first gradient.
 
         gsnr = |g_1| / (std(g_1) + eps)                 (one number per leaf, then kept)
@@ -43,7 +47,7 @@ def scale_by_sai(momentum: Any = 0.9, eps: Any = 1e-8) -> Flow:
       Xu et al. 2024, No More Adam: Learning Rate Scaling at Initialization is All You Need (arXiv
       2412.11768), and AnonymousAlethiometer/SGD_SaI, version 1.0.3, which we follow.
     """
-    unaveraged = isinstance(momentum, int | float) and momentum == 0
+    unaveraged = is_neutral(momentum)
 
     def step(g: Signal) -> Signal:
         spread = lift(_sample_std, "std")(g)
@@ -74,10 +78,10 @@ def _sample_std(x: Any) -> Any:
 @transformation()
 def sgd_sai(
     learning_rate: optax.ScalarOrSchedule = 1e-2,
-    momentum: Any = 0.9,
-    eps: Any = 1e-8,
-    weight_decay: Any = 1e-2,
-    mask: Any = None,
+    momentum: Decay = 0.9,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 1e-2,
+    mask: Mask | None = None,
 ) -> Flow:
     """SGD-SaI; the rule is that of `scale_by_sai`, with decoupled weight decay.
 

@@ -1,19 +1,20 @@
 """SGDP."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Axis,
+    Decay,
     Flow,
+    Fraction,
+    Mask,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
     delay,
     flow,
-    fraction,
-    nonnegative,
     scale_by_learning_rate,
     scheduled,
     transformation,
@@ -22,18 +23,18 @@ from ...transforms import (
 from ...transforms.shape import project_out_radial
 
 
-@transformation(dampening=fraction, delta=nonnegative, wd_ratio=fraction)
+@transformation()
 def scale_by_sgdp(
-    momentum: Any = 0.0,
-    dampening: Any = 0.0,
-    weight_decay: Any = 0.0,
+    momentum: Decay = 0.0,
+    dampening: Fraction = 0.0,
+    weight_decay: NonNegative = 0.0,
     nesterov: bool = False,
-    eps: Any = 1e-8,
-    delta: Any = 0.1,
-    wd_ratio: Any = 0.1,
-    channel_axis: int = 0,
+    eps: NonNegative = 1e-8,
+    delta: NonNegative = 0.1,
+    wd_ratio: Fraction = 0.1,
+    channel_axis: Axis = 0,
     project_buffer: bool = True,
-    mask: Any = None,
+    mask: Mask | None = None,
 ) -> Flow:
     r"""Heavy ball without the part of its step that only lengthens scale-invariant weights.
 
@@ -69,11 +70,13 @@ def scale_by_sgdp(
 
     def step(g: Signal, params: Signal) -> Signal:
         buffer = delay(g, name="trace")
-        new = momentum * buffer + (1 - dampening) * g
+        new = momentum * buffer + (1 - scheduled(dampening)) * g
         p = g + momentum * new if nesterov else new
         u, projected = project_out_radial(params, g, p, delta, eps, channel_axis)
         buffer << (u if project_buffer and not nesterov else new)
-        decay = scheduled(weight_decay) * where(projected, wd_ratio, 1.0) / (1 - momentum)
+        decay = (
+            scheduled(weight_decay) * where(projected, wd_ratio, 1.0) / (1 - scheduled(momentum))
+        )
         return u >> add_decayed_weights(decay, mask)
 
     return flow(step)
@@ -87,19 +90,19 @@ def scale_by_sgdp(
     learning_rate=1e-2,
     small_model={"momentum": 0.9},
 )
-@transformation(dampening=fraction, delta=nonnegative, wd_ratio=fraction)
+@transformation()
 def sgdp(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.0,
-    dampening: Any = 0.0,
-    weight_decay: Any = 0.0,
+    momentum: Decay = 0.0,
+    dampening: Fraction = 0.0,
+    weight_decay: NonNegative = 0.0,
     nesterov: bool = False,
-    eps: Any = 1e-8,
-    delta: Any = 0.1,
-    wd_ratio: Any = 0.1,
-    channel_axis: int = 0,
+    eps: NonNegative = 1e-8,
+    delta: NonNegative = 0.1,
+    wd_ratio: Fraction = 0.1,
+    channel_axis: Axis = 0,
     project_buffer: bool = True,
-    mask: Any = None,
+    mask: Mask | None = None,
 ) -> Flow:
     """SGDP: SGD with momentum and a radial projection; the rule is that of `scale_by_sgdp`.
 

@@ -1,18 +1,22 @@
 """SGDW."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
+    DType,
     Flow,
+    Mask,
+    NonNegative,
+    Number,
+    Positive,
     chain,
     decay_weights,
-    positive,
     scale_by_learning_rate,
     transformation,
 )
+from ...transforms.step_size import DecayForm
 from .sgd import scale_by_sgd
 
 
@@ -22,18 +26,18 @@ from .sgd import scale_by_sgd
     tags=("momentum", "nesterov", "decoupled-decay", "low-memory"),
     learning_rate=0.05,
 )
-@transformation(base_learning_rate=positive)
+@transformation()
 def sgdw(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.9,
+    momentum: Decay = 0.9,
     nesterov: bool = False,
-    dampening: Any = 0.0,
-    weight_decay: Any = 1e-4,
-    mask: Any = None,
+    dampening: Number = 0.0,
+    weight_decay: NonNegative = 1e-4,
+    mask: Mask | None = None,
     decouple_lr: bool = False,
-    accumulator_dtype: Any = None,
+    accumulator_dtype: DType | None = None,
     *,
-    base_learning_rate: Any = None,
+    base_learning_rate: Positive | None = None,
 ) -> Flow:
     """Heavy-ball SGD with decoupled weight decay; the direction u_t is that of `scale_by_sgd`.
 
@@ -71,7 +75,7 @@ def sgdw(
       has the rate inside the buffer, the authors' Lua code outside; equal for a constant rate. We
       follow the code, except for its default dampening, which is the momentum.
     """
-    form = "relative" if decouple_lr else "decoupled"
+    form: DecayForm = "relative" if decouple_lr else "decoupled"
     return chain(
         scale_by_sgd(momentum, nesterov, "heavy_ball", dampening, accumulator_dtype),
         scale_by_learning_rate(learning_rate),

@@ -1,11 +1,9 @@
 """Stochastic heavy ball."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
-from ...transforms import Flow, chain, scale_by_learning_rate, trace, transformation
+from ...transforms import Decay, Flow, chain, scale_by_learning_rate, trace, transformation
 
 
 @method(
@@ -16,7 +14,7 @@ from ...transforms import Flow, chain, scale_by_learning_rate, trace, transforma
     learning_rate=1e-2,
 )
 @transformation()
-def stochastic_heavy_ball(learning_rate: optax.ScalarOrSchedule, momentum: Any = 0.9) -> Flow:
+def stochastic_heavy_ball(learning_rate: optax.ScalarOrSchedule, momentum: Decay = 0.9) -> Flow:
     r"""SGD plus a multiple of the last displacement.
 
     .. math::

@@ -1,11 +1,20 @@
 """Subgradients of convex, even functions: what a momentum becomes in the Lion-K family."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from ...transforms import Signal, check_choice, lift, normalize, polar_factor
+from ...transforms import (
+    AtLeastOne,
+    NonNegative,
+    Positive,
+    Signal,
+    checked,
+    lift,
+    normalize,
+    polar_factor,
+)
 
 
 def _lp(c: Signal, power: Any) -> Signal:
@@ -34,7 +43,9 @@ def _group(c: Signal) -> Signal:
     return normalize(c, axis=-1)
 
 
-SUBGRADIENTS: dict[str, Callable[..., Signal]] = {
+Kappa = Literal["l1", "l2", "lp", "linf", "group_l2", "huber", "trunc_l1", "nuclear", "quadratic"]
+
+SUBGRADIENTS: dict[Kappa, Callable[..., Signal]] = {
     "l1": lambda c, *_: lift(jnp.sign, "sign")(c),
     "l2": lambda c, *_: normalize(c),
     "lp": lambda c, power, *_: _lp(c, power),
@@ -49,8 +60,13 @@ SUBGRADIENTS: dict[str, Callable[..., Signal]] = {
 }
 
 
+@checked()
 def subgradient(
-    c: Signal, kappa: Any = "l1", power: Any = 2.0, delta: Any = 1.0, threshold: Any = 0.0
+    c: Signal,
+    kappa: Kappa | Callable[[Any], Any] = "l1",
+    power: AtLeastOne = 2.0,
+    delta: Positive = 1.0,
+    threshold: NonNegative = 0.0,
 ) -> Signal:
     """A subgradient of K, leaf by leaf; zero leaves become zero.
 
@@ -76,5 +92,4 @@ def subgradient(
     """
     if callable(kappa):
         return lift(kappa, "kappa")(c)
-    check_choice("subgradient", "kappa", kappa, SUBGRADIENTS)
     return SUBGRADIENTS[kappa](c, power, delta, threshold)

@@ -1,20 +1,21 @@
 """MultiAdam: Adam for a loss of several terms."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
     FlowError,
+    NonNegative,
     Signal,
+    Size,
     add_decayed_weights,
     chain,
-    count_from_1,
     debias,
     debiased_root,
-    decay_rate,
     divide,
     ema,
     flow,
@@ -28,18 +29,18 @@ from ...transforms import (
 from ...transforms.control import combine, stacked_gradients
 
 
-@transformation(agg_b1=decay_rate, agg_b2=decay_rate, num_groups=count_from_1)
+@transformation()
 def scale_by_multi_adam(
-    b1: Any = 0.99,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    group_weights: Any = None,
+    b1: Decay = 0.99,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    group_weights: Sequence[float] | None = None,
     amsgrad: bool = False,
-    agg_b1: Any = None,
-    agg_b2: Any = None,
+    agg_b1: Decay | None = None,
+    agg_b2: Decay | None = None,
     *,
-    num_groups: int | None = None,
+    num_groups: Size | None = None,
 ) -> Flow:
     """The mean of the directions that Adam takes for each term of a loss.
 
@@ -87,7 +88,7 @@ def scale_by_multi_adam(
         if amsgrad:
             v = v >> named("nu_max", running_max())
         u = combine(divide(m, debiased_root(v, b2, eps), eps), weights)
-        if agg_b1 is not None:
+        if agg_b1 is not None and agg_b2 is not None:
             u = u >> named("aggregate", scale_by_adam(agg_b1, agg_b2, eps))
         return u >> debias(b1)
 
@@ -101,19 +102,19 @@ def scale_by_multi_adam(
     tags=("adam", "partitioned"),
     small_model={"num_groups": 1},
 )
-@transformation(agg_b1=decay_rate, agg_b2=decay_rate, num_groups=count_from_1)
+@transformation()
 def multi_adam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.99,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    group_weights: Any = None,
+    b1: Decay = 0.99,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    group_weights: Sequence[float] | None = None,
     amsgrad: bool = False,
-    agg_b1: Any = None,
-    agg_b2: Any = None,
+    agg_b1: Decay | None = None,
+    agg_b2: Decay | None = None,
     *,
-    num_groups: int | None = None,
+    num_groups: Size | None = None,
 ) -> Flow:
     """MultiAdam for stacked gradients; the rule is that of `scale_by_multi_adam`.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ...transforms import (
+    Decay,
     Signal,
     delay,
     divide_or_zero,
@@ -22,7 +23,7 @@ def model_step_size(
     m: Signal,
     squared_norm: Signal,
     *,
-    decay: Any,
+    decay: Decay,
     rho: Any,
     rate: Any,
     shrink: Any = 1.0,

@@ -6,10 +6,10 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    NonNegative,
     Signal,
-    any_number,
-    decay_rate,
     ema,
     flow,
     named,
@@ -29,12 +29,12 @@ from .model_step import model_step_size
     tags=("own-rate", "momentum"),
     learning_rate=0.1,
 )
-@transformation(beta=decay_rate, lower_bound=any_number)
+@transformation()
 def momo(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    beta: Any = 0.9,
+    beta: Decay = 0.9,
     lower_bound: float = 0.0,
-    weight_decay: Any = 0.0,
+    weight_decay: NonNegative = 0.0,
     adapt_lower_bound: bool = False,
     bias_correction: bool = False,
 ) -> Flow:
@@ -84,7 +84,7 @@ def momo(
         rho: Any = 1.0
         if bias_correction:
             decay, rho = beta, one_minus_power(beta, step_count())
-        shrink = 1 + rate * weight_decay
+        shrink = 1 + rate * scheduled(weight_decay)
         m = g >> named("mu", ema(decay))
         tau = model_step_size(
             g,

@@ -1,15 +1,17 @@
 """Polyak step sizes with momentum."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    NonNegative,
+    Number,
+    Positive,
     Signal,
-    any_number,
-    check_choice,
     decay_weights,
     delay,
     divide_or_zero,
@@ -18,14 +20,13 @@ from ...transforms import (
     maximum,
     minimum,
     named,
-    positive,
     scheduled,
     trace,
     transformation,
 )
 from ...transforms.notation import global_squared_norm
 
-VARIANTS = ("mag", "smag", "hb", "shb")
+Variant = Literal["mag", "smag", "hb", "shb"]
 
 
 @method(
@@ -35,15 +36,15 @@ VARIANTS = ("mag", "smag", "hb", "shb")
     tags=("own-rate", "momentum"),
     learning_rate=None,
 )
-@transformation(max_learning_rate=positive, c=positive, f_min=any_number, smoothness=positive)
+@transformation()
 def polyak_momentum(
-    variant: str = "smag",
-    momentum: Any = 0.9,
+    variant: Variant = "smag",
+    momentum: Decay = 0.9,
     max_learning_rate: optax.ScalarOrSchedule | None = 0.1,
-    c: Any = 1.0,
-    f_min: Any = 0.0,
-    weight_decay: Any = 0.0,
-    smoothness: Any = None,
+    c: Positive = 1.0,
+    f_min: Number = 0.0,
+    weight_decay: NonNegative = 0.0,
+    smoothness: Positive | None = None,
     clamp: bool = False,
 ) -> Flow:
     r"""Momentum whose rate brings the loss, to first order, down to its smallest value.
@@ -95,14 +96,12 @@ def polyak_momentum(
       Momentum (arXiv 2305.12939). There is no official code; that c divides the loss gap alone in
       "shb" is our reading.
     """
-    check_choice("polyak_momentum", "variant", variant, VARIANTS)
     if variant == "mag":
         c, max_learning_rate = 1.0, None
 
-    def limited(rate: Signal) -> Any:
+    def limited(rate: Signal) -> Signal:
         rate = maximum(rate, 0.0) if clamp else rate
-        cap = scheduled(max_learning_rate)
-        return rate if cap is None else minimum(rate, cap)
+        return rate if max_learning_rate is None else minimum(rate, max_learning_rate)
 
     def averaged(g: Signal, value: Signal) -> Signal:
         d = g >> named("trace", trace(momentum))
@@ -112,7 +111,7 @@ def polyak_momentum(
     def heavy_ball(g: Signal, value: Signal) -> Signal:
         last = delay(g, name="last_update")
         norm = global_squared_norm(g)
-        smooth = 0.0 if smoothness is None else norm / (2 * smoothness)
+        smooth = 0.0 if smoothness is None else norm / (2 * scheduled(smoothness))
         gap = (value - f_min) / c + momentum * global_dot(g, last) + smooth
         rate = limited(divide_or_zero(gap, norm))
         return last << (momentum * last - rate * g >> decay_weights(weight_decay, rate))

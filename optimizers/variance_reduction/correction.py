@@ -1,13 +1,23 @@
 """Gradients corrected by their change since the last step."""
 
-from typing import Any
+from ...transforms import (
+    Decay,
+    Flow,
+    Number,
+    Positive,
+    Signal,
+    delay,
+    flow,
+    leaf_norm,
+    maximum,
+    scheduled,
+    transformation,
+)
 
-from ...transforms import Flow, Signal, any_number, delay, flow, leaf_norm, maximum, transformation
 
-
-@transformation(gamma=any_number)
+@transformation()
 def mars_correction(
-    gamma: Any = 0.025, b1: Any = 0.95, exact: bool = False, max_norm: Any = 1.0
+    gamma: Number = 0.025, b1: Decay = 0.95, exact: bool = False, max_norm: Positive | None = 1.0
 ) -> Flow:
     """The gradient plus a share of its change, clipped to a norm leaf by leaf.
 
@@ -27,7 +37,8 @@ def mars_correction(
     """
 
     def corrected(g: Signal, previous: Signal) -> Signal:
-        c = g + gamma * b1 / (1 - b1) * (g - previous)
+        decay = scheduled(b1)
+        c = g + scheduled(gamma) * decay / (1 - decay) * (g - previous)
         return c if max_norm is None else c / maximum(1, leaf_norm(c) / max_norm)
 
     def approximate(g: Signal) -> Signal:

@@ -6,13 +6,18 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
+    Number,
+    Positive,
     Signal,
     add_decayed_weights,
-    any_number,
     chain,
     flow,
     leaf_where,
+    matrices,
     merge,
     named,
     scale_by_adam,
@@ -21,7 +26,6 @@ from ...transforms import (
     split,
     transformation,
 )
-from ...transforms.notation import matrices
 from ...transforms.step_size import relative_rate
 from .correction import mars_correction
 
@@ -31,13 +35,13 @@ from .correction import mars_correction
     arxiv="2411.10438",
     tags=("tracked-mean",),
 )
-@transformation(gamma=any_number)
+@transformation()
 def mars(
     inner: optax.GradientTransformation,
-    gamma: Any = 0.025,
-    b1: Any = 0.95,
+    gamma: Number = 0.025,
+    b1: Decay = 0.95,
     exact: bool = False,
-    max_norm: Any = 1.0,
+    max_norm: Positive | None = 1.0,
 ) -> Flow:
     """Hands an optimizer gradients with less variance.
 
@@ -78,7 +82,7 @@ def for_matrices(
     direction: optax.GradientTransformation,
     b1_1d: Any,
     b2_1d: Any,
-    eps: Any,
+    eps: NonNegative,
     optimize_1d: bool,
     other: optax.GradientTransformation | None = None,
 ) -> Flow:
@@ -96,11 +100,11 @@ def for_matrices(
 def descend(
     direction: Flow,
     learning_rate: optax.ScalarOrSchedule,
-    weight_decay: Any,
+    weight_decay: NonNegative,
     optimize_1d: bool,
     learning_rate_1d: optax.ScalarOrSchedule,
     weight_decay_1d: Any,
-    mask: Any,
+    mask: Mask,
 ) -> Flow:
     """Goes down along a direction of `for_matrices`, each kind of leaf at its rate and decay."""
     if optimize_1d:

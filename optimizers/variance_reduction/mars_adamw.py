@@ -1,32 +1,23 @@
 """MARS-AdamW."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
-from ...transforms import (
-    Flow,
-    any_number,
-    decay_rate,
-    nonnegative,
-    scale_by_adam,
-    transformation,
-)
+from ...transforms import Decay, Flow, Mask, NonNegative, Number, scale_by_adam, transformation
 from .mars import descend, for_matrices, mars
 
 
-@transformation(gamma=any_number, b1_1d=decay_rate, b2_1d=decay_rate)
+@transformation()
 def scale_by_mars_adamw(
-    b1: Any = 0.95,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
-    gamma: Any = 0.025,
+    b1: Decay = 0.95,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    gamma: Number = 0.025,
     exact: bool = False,
     amsgrad: bool = False,
     optimize_1d: bool = False,
-    b1_1d: Any = 0.9,
-    b2_1d: Any = 0.95,
+    b1_1d: Decay = 0.9,
+    b2_1d: Decay = 0.95,
 ) -> Flow:
     """Adam on the variance-reduced gradients of matrices, plain Adam on other leaves.
 
@@ -62,28 +53,22 @@ def scale_by_mars_adamw(
     tags=("tracked-mean", "adam", "decoupled-decay"),
     learning_rate=3e-3,
 )
-@transformation(
-    gamma=any_number,
-    b1_1d=decay_rate,
-    b2_1d=decay_rate,
-    learning_rate_1d=nonnegative,
-    weight_decay_1d=nonnegative,
-)
+@transformation()
 def mars_adamw(
     learning_rate: optax.ScalarOrSchedule = 3e-3,
-    b1: Any = 0.95,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    gamma: Any = 0.025,
+    b1: Decay = 0.95,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    gamma: Number = 0.025,
     exact: bool = False,
     amsgrad: bool = False,
     optimize_1d: bool = False,
     learning_rate_1d: optax.ScalarOrSchedule = 3e-3,
-    b1_1d: Any = 0.9,
-    b2_1d: Any = 0.95,
-    weight_decay_1d: Any = 0.1,
-    mask: Any = None,
+    b1_1d: Decay = 0.9,
+    b2_1d: Decay = 0.95,
+    weight_decay_1d: NonNegative = 0.1,
+    mask: Mask | None = None,
 ) -> Flow:
     """MARS-AdamW; the rule is that of `scale_by_mars_adamw`.
 

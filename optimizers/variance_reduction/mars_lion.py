@@ -1,34 +1,33 @@
 """MARS-Lion."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
-    any_number,
+    Mask,
+    NonNegative,
+    Number,
     chain,
-    decay_rate,
     ema,
     flow,
     named,
-    nonnegative,
     sign,
     transformation,
 )
 from .mars import descend, for_matrices, mars
 
 
-@transformation(gamma=any_number, b1_1d=decay_rate, b2_1d=decay_rate)
+@transformation()
 def scale_by_mars_lion(
-    b1: Any = 0.95,
-    gamma: Any = 0.025,
+    b1: Decay = 0.95,
+    gamma: Number = 0.025,
     exact: bool = False,
     optimize_1d: bool = False,
-    b1_1d: Any = 0.9,
-    b2_1d: Any = 0.95,
-    eps: Any = 1e-8,
+    b1_1d: Decay = 0.9,
+    b2_1d: Decay = 0.95,
+    eps: NonNegative = 1e-8,
 ) -> Flow:
     """The sign of the momentum of variance-reduced gradients; plain Adam on other leaves.
 
@@ -60,26 +59,20 @@ def scale_by_mars_lion(
     arxiv="2411.10438",
     tags=("tracked-mean", "sign", "decoupled-decay"),
 )
-@transformation(
-    gamma=any_number,
-    b1_1d=decay_rate,
-    b2_1d=decay_rate,
-    learning_rate_1d=nonnegative,
-    weight_decay_1d=nonnegative,
-)
+@transformation()
 def mars_lion(
     learning_rate: optax.ScalarOrSchedule = 3e-3,
-    b1: Any = 0.95,
-    weight_decay: Any = 0.0,
-    gamma: Any = 0.025,
+    b1: Decay = 0.95,
+    weight_decay: NonNegative = 0.0,
+    gamma: Number = 0.025,
     exact: bool = False,
     optimize_1d: bool = False,
     learning_rate_1d: optax.ScalarOrSchedule = 3e-3,
-    b1_1d: Any = 0.9,
-    b2_1d: Any = 0.95,
-    eps: Any = 1e-8,
-    weight_decay_1d: Any = 0.1,
-    mask: Any = None,
+    b1_1d: Decay = 0.9,
+    b2_1d: Decay = 0.95,
+    eps: NonNegative = 1e-8,
+    weight_decay_1d: NonNegative = 0.1,
+    mask: Mask | None = None,
 ) -> Flow:
     """MARS-Lion; the rule is that of `scale_by_mars_lion`.
 

@@ -6,38 +6,40 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    Axis,
+    Decay,
+    DType,
     Flow,
+    Length,
+    Mask,
+    NonNegative,
+    Number,
     Signal,
-    any_number,
-    count_from_0,
-    decay_rate,
     ema,
     flow,
     lift,
     named,
-    nonnegative,
     scale_by_adam,
+    scheduled,
     transformation,
 )
 from ...transforms.kronecker import newton_schulz
 from .mars import descend, for_matrices, mars
 
 
-@transformation(
-    gamma=any_number, b1_1d=decay_rate, b2_1d=decay_rate, ns_steps=count_from_0, output_axis=None
-)
+@transformation()
 def scale_by_mars_shampoo(
-    b1: Any = 0.95,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
-    gamma: Any = 0.025,
+    b1: Decay = 0.95,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    gamma: Number = 0.025,
     exact: bool = False,
-    ns_steps: int = 5,
-    ns_dtype: Any = None,
+    ns_steps: Length = 5,
+    ns_dtype: DType | None = None,
     optimize_1d: bool = False,
-    b1_1d: Any = 0.9,
-    b2_1d: Any = 0.95,
-    output_axis: int = 0,
+    b1_1d: Decay = 0.9,
+    b2_1d: Decay = 0.95,
+    output_axis: Axis = 0,
 ) -> Flow:
     """Orthogonalised momentum of variance-reduced gradients; Adam on leaves that are not matrices.
 
@@ -73,7 +75,7 @@ def scale_by_mars_shampoo(
 
     def step(c: Signal) -> Signal:
         m = c >> named("mu", ema(b1))
-        orthogonal = newton_schulz(m / (1 - b1), ns_steps, eps=eps, dtype=ns_dtype)
+        orthogonal = newton_schulz(m / (1 - scheduled(b1)), ns_steps, eps=eps, dtype=ns_dtype)
         return lift(aspect, "aspect_ratio")(orthogonal)
 
     corrected = mars(flow(step), gamma, b1, exact)
@@ -87,32 +89,25 @@ def scale_by_mars_shampoo(
     tags=("tracked-mean", "matrix", "orthogonal", "decoupled-decay"),
     learning_rate=3e-3,
 )
-@transformation(
-    gamma=any_number,
-    b1_1d=decay_rate,
-    b2_1d=decay_rate,
-    ns_steps=count_from_0,
-    learning_rate_1d=nonnegative,
-    weight_decay_1d=nonnegative,
-)
+@transformation()
 def mars_shampoo(
     learning_rate: optax.ScalarOrSchedule = 3e-3,
-    b1: Any = 0.95,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
-    weight_decay: Any = 0.0,
-    gamma: Any = 0.025,
+    b1: Decay = 0.95,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    gamma: Number = 0.025,
     exact: bool = False,
-    ns_steps: int = 5,
-    ns_dtype: Any = None,
+    ns_steps: Length = 5,
+    ns_dtype: DType | None = None,
     optimize_1d: bool = False,
     learning_rate_1d: optax.ScalarOrSchedule = 3e-3,
-    b1_1d: Any = 0.9,
-    b2_1d: Any = 0.95,
-    weight_decay_1d: Any = 0.1,
-    mask: Any = None,
+    b1_1d: Decay = 0.9,
+    b2_1d: Decay = 0.95,
+    weight_decay_1d: NonNegative = 0.1,
+    mask: Mask | None = None,
     *,
-    output_axis: int = 0,
+    output_axis: Axis = 0,
 ) -> Flow:
     """MARS-Shampoo; the rule is that of `scale_by_mars_shampoo`.
 

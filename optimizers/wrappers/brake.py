@@ -1,19 +1,20 @@
 """Adaptive braking around any transformation."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Axis,
     Flow,
+    NonNegative,
+    Number,
     Signal,
-    any_number,
     cosine_similarity,
     delay,
     flow,
     transformation,
 )
+from ...transforms.shape import Granularity
 
 
 @method(
@@ -22,13 +23,13 @@ from ...transforms import (
     tags=("layerwise", "large-batch"),
     small_model={"rho": 0.5},
 )
-@transformation(rho=any_number)
+@transformation()
 def brake(
     inner: optax.GradientTransformation,
-    rho: Any = 2.0,
-    granularity: str = "tensor",
-    channel_axis: int = 0,
-    eps: Any = 1e-8,
+    rho: Number = 2.0,
+    granularity: Granularity = "tensor",
+    channel_axis: Axis = 0,
+    eps: NonNegative = 1e-8,
 ) -> Flow:
     r"""Turns gradients along an optimizer's last step down, and those against it up.
 

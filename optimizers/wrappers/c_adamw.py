@@ -1,30 +1,31 @@
 """C-AdamW."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
+    Positive,
     chain,
     decay_weights,
-    positive,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
 )
-from .cautious import cautious
+from .cautious import CautiousScale, cautious
 
 
-@transformation(min_mean=positive)
+@transformation()
 def scale_by_c_adamw(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
     bias_correction: bool = True,
-    scale: str | None = "mean",
-    min_mean: Any = 1e-3,
+    scale: CautiousScale | None = "mean",
+    min_mean: Positive = 1e-3,
 ) -> Flow:
     """Adam's direction without the entries that disagree with the present gradient.
 
@@ -53,17 +54,17 @@ def scale_by_c_adamw(
     arxiv="2411.16085",
     tags=("cautious", "adam", "decoupled-decay"),
 )
-@transformation(min_mean=positive)
+@transformation()
 def c_adamw(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
     bias_correction: bool = True,
-    scale: str | None = "mean",
-    min_mean: Any = 1e-3,
+    scale: CautiousScale | None = "mean",
+    min_mean: Positive = 1e-3,
 ) -> Flow:
     """Cautious AdamW; the rule is that of `scale_by_c_adamw`.
 

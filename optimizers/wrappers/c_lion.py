@@ -1,25 +1,29 @@
 """C-Lion."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
+    Positive,
     chain,
     decay_weights,
-    positive,
     scale_by_learning_rate,
     transformation,
 )
 from ...transforms.directions import scale_by_lion
-from .cautious import cautious
+from .cautious import CautiousScale, cautious
 
 
-@transformation(min_mean=positive)
+@transformation()
 def scale_by_c_lion(
-    b1: Any = 0.95, b2: Any = 0.98, scale: str | None = "count", min_mean: Any = 1e-3
+    b1: Decay = 0.95,
+    b2: Decay = 0.98,
+    scale: CautiousScale | None = "count",
+    min_mean: Positive = 1e-3,
 ) -> Flow:
     """Lion's direction without the entries that disagree with the present gradient.
 
@@ -44,15 +48,15 @@ def scale_by_c_lion(
     tags=("cautious", "sign", "decoupled-decay"),
     learning_rate=3e-4,
 )
-@transformation(min_mean=positive)
+@transformation()
 def c_lion(
     learning_rate: optax.ScalarOrSchedule = 1e-4,
-    b1: Any = 0.95,
-    b2: Any = 0.98,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
-    scale: str | None = "count",
-    min_mean: Any = 1e-3,
+    b1: Decay = 0.95,
+    b2: Decay = 0.98,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+    scale: CautiousScale | None = "count",
+    min_mean: Positive = 1e-3,
 ) -> Flow:
     """Cautious Lion; the rule is that of `scale_by_c_lion`.
 

@@ -1,24 +1,14 @@
 """Cautious updates."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ...registry import method
-from ...transforms import (
-    Flow,
-    Signal,
-    check_choice,
-    flow,
-    leaf_mean,
-    leaf_sum,
-    maximum,
-    positive,
-    transformation,
-)
+from ...transforms import Flow, Positive, Signal, flow, leaf_mean, leaf_sum, maximum, transformation
 from ...transforms.notation import leaf_size, signs_agree
 
-SCALES = ("mean", "count", None)
+CautiousScale = Literal["mean", "count"]
 
 
 @method(
@@ -26,11 +16,11 @@ SCALES = ("mean", "count", None)
     arxiv="2411.16085",
     tags=("cautious",),
 )
-@transformation(min_mean=positive)
+@transformation()
 def cautious(
     inner: optax.GradientTransformation,
-    scale: str | None = "mean",
-    min_mean: Any = 1e-3,
+    scale: CautiousScale | None = "mean",
+    min_mean: Positive = 1e-3,
     descends: bool = True,
 ) -> Flow:
     """Leaves out the entries of an update that point against the present gradient.
@@ -71,7 +61,6 @@ def cautious(
       2411.16085). The paper scales by "count"; the authors' code by "mean" for AdamW and "count"
       for Lion.
     """
-    check_choice("cautious", "scale", scale, SCALES)
 
     def step(g: Signal) -> Signal:
         u = g >> inner

@@ -1,12 +1,13 @@
 """Grams."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Mask,
+    NonNegative,
     chain,
     decay_weights,
     scale_by_adam,
@@ -18,7 +19,7 @@ from .sign_of_gradient import sign_of_gradient
 
 @transformation()
 def scale_by_grams(
-    b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-6, bias_correction: bool = True
+    b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-6, bias_correction: bool = True
 ) -> Flow:
     """The size of Adam's step with the sign of the present gradient.
 
@@ -48,11 +49,11 @@ def scale_by_grams(
 @transformation()
 def grams(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-6,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
     bias_correction: bool = True,
 ) -> Flow:
     """Grams; the rule is that of `scale_by_grams`.

@@ -1,10 +1,9 @@
 """Perpendicular gradients."""
 
-from typing import Any
-
 from ...registry import method
 from ...transforms import (
     Flow,
+    NonNegative,
     Signal,
     divide_or_zero,
     flow,
@@ -24,7 +23,7 @@ from ...transforms import (
     in_front=True,
 )
 @transformation()
-def perpgrad(rescale: bool = True, eps: Any = 1e-30) -> Flow:
+def perpgrad(rescale: bool = True, eps: NonNegative = 1e-30) -> Flow:
     r"""Takes out of each gradient its component along the weights; stands in front of an optimizer.
 
     .. math::

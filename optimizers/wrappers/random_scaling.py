@@ -1,16 +1,9 @@
 """Random scaling of updates."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
-from ...transforms import (
-    Flow,
-    Signal,
-    flow,
-    transformation,
-)
+from ...transforms import Flow, Key, Sampler, Signal, flow, transformation
 from ...transforms.trees import draw_scalar, exponential
 
 
@@ -20,7 +13,9 @@ from ...transforms.trees import draw_scalar, exponential
     tags=("noise",),
 )
 @transformation()
-def random_scaling(inner: optax.GradientTransformation, key: Any = 0, sampler: Any = None) -> Flow:
+def random_scaling(
+    inner: optax.GradientTransformation, key: Key = 0, sampler: Sampler | None = None
+) -> Flow:
     r"""Multiplies every update of a transformation by one exponential draw of mean 1.
 
     .. math::

@@ -1,26 +1,26 @@
 """SGD with momentum and random scaling."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
     Flow,
+    Fraction,
+    Key,
+    NonNegative,
+    Sampler,
     Signal,
     delay,
     flow,
-    fraction,
-    nonnegative,
     scheduled,
     transformation,
 )
 from .random_scaling import random_scaling
 
 
-@transformation(momentum=fraction, mu=nonnegative)
+@transformation()
 def scale_by_shrinking_momentum(
-    learning_rate: optax.ScalarOrSchedule, momentum: Any = 0.9, mu: Any = 0.0
+    learning_rate: optax.ScalarOrSchedule, momentum: Fraction = 0.9, mu: NonNegative = 0.0
 ) -> Flow:
     r"""Discounted online gradient descent on the displacement, rate and sign included.
 
@@ -40,7 +40,9 @@ def scale_by_shrinking_momentum(
     def step(g: Signal) -> Signal:
         displacement = delay(g, name="displacement")
         rate = scheduled(learning_rate)
-        return displacement << momentum / (1 + rate * mu) * (displacement - rate * g)
+        return displacement << scheduled(momentum) / (1 + rate * scheduled(mu)) * (
+            displacement - rate * g
+        )
 
     return flow(step)
 
@@ -51,13 +53,13 @@ def scale_by_shrinking_momentum(
     tags=("noise", "momentum"),
     learning_rate=1e-2,
 )
-@transformation(momentum=fraction, mu=nonnegative)
+@transformation()
 def sgdm_random_scaling(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.9,
-    mu: Any = 0.0,
-    key: Any = 0,
-    sampler: Any = None,
+    momentum: Fraction = 0.9,
+    mu: NonNegative = 0.0,
+    key: Key = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     r"""Momentum whose every step is scaled by an exponential draw of mean 1.
 

@@ -1,21 +1,21 @@
 """Weight prediction."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Decay,
     Flow,
+    Fraction,
+    NonNegative,
     Signal,
     add_decayed_weights,
     chain,
-    check_choice,
     delay,
     flow,
-    fraction,
-    nonnegative,
     scale_by_adam,
     scale_by_learning_rate,
     scheduled,
@@ -24,7 +24,7 @@ from ...transforms import (
 )
 from ...transforms.control import at_params
 
-BASES = ("sgd", "adam", "adamw")
+Base = Literal["sgd", "adam", "adamw"]
 
 PAPER = "Guan et al. 2023, XGrad: Boosting Gradient-Based Optimizers With Weight Prediction"
 
@@ -34,11 +34,11 @@ PAPER = "Guan et al. 2023, XGrad: Boosting Gradient-Based Optimizers With Weight
     arxiv="2305.18240",
     tags=("evaluation-weights", "nesterov"),
 )
-@transformation(prediction_steps=nonnegative)
+@transformation()
 def weight_prediction(
     inner: optax.GradientTransformation,
     direction_fn: Callable[[Signal], Signal] | None = None,
-    prediction_steps: Any = 1,
+    prediction_steps: NonNegative = 1,
 ) -> Flow:
     r"""Takes gradients where an optimizer's weights are predicted to be some steps later.
 
@@ -102,17 +102,17 @@ def _predicting(
     tags=("evaluation-weights", "nesterov"),
     learning_rate=1e-2,
 )
-@transformation(prediction_steps=nonnegative, dampening=fraction)
+@transformation()
 def xgrad(
     learning_rate: optax.ScalarOrSchedule,
-    base: str = "adamw",
-    prediction_steps: Any = 1,
-    momentum: Any = 0.9,
-    dampening: Any = 0.0,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = None,
+    base: Base = "adamw",
+    prediction_steps: NonNegative = 1,
+    momentum: Decay = 0.9,
+    dampening: Fraction = 0.0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative | None = None,
 ) -> Flow:
     r"""SGD, Adam or AdamW with gradients taken at predicted weights.
 
@@ -152,16 +152,15 @@ def xgrad(
       Guan et al. 2023, XGrad: Boosting Gradient-Based Optimizers With Weight Prediction (arXiv
       2305.18240), and guanleics/XGrad.
     """
-    check_choice("xgrad", "base", base, BASES)
     decay = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2}[base] if weight_decay is None else weight_decay
     if base == "sgd":
-        damped = flow(lambda g: (1 - dampening) * g >> trace(momentum))
+        damped = flow(lambda g: (1 - scheduled(dampening)) * g >> trace(momentum))
         direction, decoupled = chain(add_decayed_weights(decay), damped), optax.identity()
     else:
         direction = scale_by_adam(b1, b2, eps)
         decoupled = add_decayed_weights(decay if base == "adamw" else 0.0)
 
     def ahead(d: Signal) -> Signal:
-        return -prediction_steps * scheduled(learning_rate, ahead=1) * d
+        return -scheduled(prediction_steps) * scheduled(learning_rate, ahead=1) * d
 
     return _predicting(direction, chain(decoupled, scale_by_learning_rate(learning_rate)), ahead)

@@ -9,7 +9,7 @@ from .initial import initial_params
 from .inner_momentum import pull_back_momentum
 from .last_values import last_values
 from .maxima import decayed_max
-from .moments import MOMENTUM_FORMS, debiased_root, divide, momentum, running_max
+from .moments import MomentumForm, debiased_root, divide, momentum, running_max
 from .pnm import positive_negative_momentum
 from .rectification import Rectification, radam_rectification
 from .slow_weights import back_to_slow_weights
@@ -18,7 +18,7 @@ from .sums import running_sum
 from .window import ring_slot, window, write_slot
 
 __all__ = [
-    "MOMENTUM_FORMS",
+    "MomentumForm",
     "Rectification",
     "back_to_slow_weights",
     "debias",

@@ -6,14 +6,17 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import any_number, transformation
+from ..notation.checks import transformation
 from ..notation.functions import isfinite, lift, maximum, where
+from ..notation.hyperparameters import Decay, DType, Number, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
 
 
 @transformation()
-def ema(decay: Any, *, dtype: Any = None, start: Any = None, from_first: bool = False) -> Flow:
+def ema(
+    decay: Decay, *, dtype: DType | None = None, start: Any = None, from_first: bool = False
+) -> Flow:
     """Exponential moving average, started at zero and not debiased.
 
         m_t = decay m_{t-1} + (1 - decay) g_t,    m_1 = g_1  if from_first
@@ -39,7 +42,7 @@ def ema(decay: Any, *, dtype: Any = None, start: Any = None, from_first: bool = 
 
 
 @transformation()
-def interpolated_momentum(b1: Any, b2: Any, *, dtype: Any = None) -> Flow:
+def interpolated_momentum(b1: Decay, b2: Decay, *, dtype: DType | None = None) -> Flow:
     """Momentum with two decays: one for what it gives, one for what it remembers.
 
         c_t = b1 m_{t-1} + (1 - b1) g_t       (given)
@@ -58,14 +61,14 @@ def interpolated_momentum(b1: Any, b2: Any, *, dtype: Any = None) -> Flow:
 
     def step(g: Signal) -> Signal:
         past = delay(g, dtype=dtype)
-        past << b2 * past + (1 - b2) * g
-        return b1 * past + (1 - b1) * g
+        past << b2 * past + (1 - scheduled(b2)) * g
+        return b1 * past + (1 - scheduled(b1)) * g
 
     return flow(step)
 
 
 @transformation()
-def debias(decay: Any) -> Flow:
+def debias(decay: Decay) -> Flow:
     """Corrects the zero start of an `ema`: divides by 1 - decay^t.
 
     Args:
@@ -79,7 +82,7 @@ def debias(decay: Any) -> Flow:
 
 
 @transformation()
-def mean_of_finite(decay: Any) -> Flow:
+def mean_of_finite(decay: Decay) -> Flow:
     """Debiased exponential moving average of a scalar, over those of its values that are finite.
 
         m_n = decay m_{n-1} + (1 - decay) x_n,    x_n the n-th finite value
@@ -94,14 +97,14 @@ def mean_of_finite(decay: Any) -> Flow:
     def step(x: Signal) -> Signal:
         usable = isfinite(x)
         past, seen = delay(x, name="mean"), delay(0, name="finite_values")
-        m = past << where(usable, decay * past + (1 - decay) * x, past)
+        m = past << where(usable, decay * past + (1 - scheduled(decay)) * x, past)
         n = seen << where(usable, seen + 1, seen)
         return m / one_minus_power(decay, maximum(n, 1))
 
     return flow(step)
 
 
-def one_minus_power(decay: Any, t: Signal) -> Signal:
+def one_minus_power(decay: Decay, t: Signal) -> Signal:
     """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer."""
     return lift(_one_minus_power, "1 - decay^t")(decay, t)
 
@@ -112,8 +115,10 @@ def _one_minus_power(decay: Any, count: Any) -> Any:
     return -jnp.expm1(count * jnp.log(decay))
 
 
-@transformation(decay=any_number)
-def trace(decay: Any, nesterov: bool = False, *, dampening: Any = 0.0, dtype: Any = None) -> Flow:
+@transformation()
+def trace(
+    decay: Number, nesterov: bool = False, *, dampening: Number = 0.0, dtype: DType | None = None
+) -> Flow:
     """Heavy-ball momentum: the undamped sum of past gradients.
 
         b_t = decay b_{t-1} + (1 - dampening) g_t,    b_1 = g_1
@@ -137,7 +142,8 @@ def trace(decay: Any, nesterov: bool = False, *, dampening: Any = 0.0, dtype: An
     return flow(step)
 
 
-def _undamped_first(dampening: Any) -> Any:
-    if isinstance(dampening, int | float) and dampening == 0:
+def _undamped_first(dampening: Number) -> Any:
+    if is_neutral(dampening):
         return 1.0
-    return lift(lambda t: jnp.where(t == 1, 1.0, 1.0 - dampening), "undamped first")(step_count())
+    undamped = lift(lambda t, d: jnp.where(t == 1, 1.0, 1.0 - d), "undamped first")
+    return undamped(step_count(), dampening)

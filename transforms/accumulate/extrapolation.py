@@ -5,16 +5,17 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import count_from_1, nonnegative, transformation
+from ..notation.checks import transformation
 from ..notation.functions import lift
+from ..notation.hyperparameters import NonNegative, Size
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from .last_values import last_values
 
 
-@transformation(history=count_from_1, reg=nonnegative)
-def extrapolate(history: int = 5, reg: Any = 1e-3) -> Flow:
+@transformation()
+def extrapolate(history: Size = 5, reg: NonNegative = 1e-3) -> Flow:
     """Guesses the next value from the last ones, leaf by leaf.
 
     Regularised minimal polynomial extrapolation: with y_0 .. y_r the last r + 1 values, oldest

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..notation.build import Flow, flow
-from ..notation.checks import count_from_0, transformation
+from ..notation.checks import transformation
 from ..notation.compose import named
 from ..notation.functions import leaf_where, lift, merge, split, square
+from ..notation.hyperparameters import Decay, Length, NonNegative
 from ..notation.signal import Signal
 from .ema import ema
 
 
-@transformation(min_dim_size_to_factor=count_from_0)
+@transformation()
 def scale_by_factored_rms(
-    b2: Any, eps: Any = 1e-30, factored: bool = True, min_dim_size_to_factor: int = 128
+    b2: Decay, eps: NonNegative = 1e-30, factored: bool = True, min_dim_size_to_factor: Length = 128
 ) -> Flow:
     """Divides by the root of a second moment of which only row and column means are kept.
 

@@ -5,14 +5,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import count_from_1, transformation
+from ..notation.checks import transformation
 from ..notation.functions import lift
+from ..notation.hyperparameters import Size
 from ..notation.signal import Signal
 from ..notation.steps import delay
 
 
-@transformation(length=count_from_1)
-def last_values(length: int) -> Flow:
+@transformation()
+def last_values(length: Size) -> Flow:
     """The last `length` values, this step's included, stacked along a new leading axis.
 
     The oldest comes first. Before the window is full it begins with zeros.

@@ -1,16 +1,15 @@
 """The second moment of infinite order."""
 
-from typing import Any
-
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import maximum
+from ..notation.hyperparameters import Decay, NonNegative
 from ..notation.signal import Signal
 from ..notation.steps import delay
 
 
 @transformation()
-def decayed_max(decay: Any, eps: Any = 0.0) -> Flow:
+def decayed_max(decay: Decay, eps: NonNegative = 0.0) -> Flow:
     """The largest magnitude of each entry, forgotten geometrically.
 
         u_t = max(decay u_{t-1}, |g_t| + eps)

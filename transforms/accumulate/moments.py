@@ -1,27 +1,28 @@
 """Momentum in its three forms, and the root of a second moment with eps in its two places."""
 
-from typing import Any
+from typing import Literal
 
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import any_number, check_choice, transformation
+from ..notation.checks import transformation
 from ..notation.functions import divide_or_zero, maximum, sqrt
+from ..notation.hyperparameters import Decay, DType, NonNegative, Number, Scalar, is_neutral
 from ..notation.signal import Signal
-from ..notation.steps import delay, step_count
+from ..notation.steps import delay, scheduled, step_count
 from .ema import debias, ema, one_minus_power, trace
 
-MOMENTUM_FORMS = ("heavy_ball", "ema", "debiased")
+MomentumForm = Literal["heavy_ball", "ema", "debiased"]
 
 
-@transformation(decay=any_number)
+@transformation()
 def momentum(
-    decay: Any,
-    form: str = "heavy_ball",
+    decay: Number | None,
+    form: MomentumForm = "heavy_ball",
     nesterov: bool = False,
     *,
-    dampening: Any = 0.0,
-    dtype: Any = None,
+    dampening: Number = 0.0,
+    dtype: DType | None = None,
 ) -> Flow:
     """Momentum in one of its three forms, which differ from the first step on.
 
@@ -48,8 +49,7 @@ def momentum(
       Polyak 1964 (heavy ball); Sutskever et al. 2013, On the importance of initialization and
       momentum in deep learning (nesterov); Dozat 2016 (nesterov of the debiased average).
     """
-    check_choice("momentum", "form", form, MOMENTUM_FORMS)
-    if decay is None or (isinstance(decay, int | float) and decay == 0):
+    if decay is None or is_neutral(decay):
         return flow(lambda g: g)
     if form == "heavy_ball":
         return trace(decay, nesterov, dampening=dampening, dtype=dtype)
@@ -57,11 +57,11 @@ def momentum(
     def step(g: Signal) -> Signal:
         m = g >> ema(decay, dtype=dtype)
         if form == "ema":
-            return decay * m + (1 - decay) * g if nesterov else m
+            return decay * m + (1 - scheduled(decay)) * g if nesterov else m
         if not nesterov:
             return m >> debias(decay)
         ahead = m / one_minus_power(decay, step_count() + 1)
-        return decay * ahead + (1 - decay) * (g >> debias(decay))
+        return decay * ahead + (1 - scheduled(decay)) * (g >> debias(decay))
 
     return flow(step)
 
@@ -78,7 +78,12 @@ def running_max() -> Flow:
 
 
 def debiased_root(
-    v: Signal, decay: Any, eps: Any, eps_root: Any = 0.0, *, eps_before_correction: bool = False
+    v: Signal,
+    decay: Decay,
+    eps: NonNegative,
+    eps_root: NonNegative = 0.0,
+    *,
+    eps_before_correction: bool = False,
 ) -> Signal:
     """The denominator of Adam: the root of a debiased second moment, kept away from zero.
 
@@ -98,7 +103,7 @@ def debiased_root(
     return sqrt(v / correction + eps_root) + eps
 
 
-def divide(numerator: Signal, denominator: Signal, eps: Any) -> Signal:
+def divide(numerator: Scalar, denominator: Signal, eps: NonNegative) -> Signal:
     """numerator / denominator, of which `eps` is a part; what is 0/0 without it is 0.
 
     The guard costs a comparison per entry, so it is left out where eps is known to be positive.

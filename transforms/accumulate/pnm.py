@@ -3,13 +3,16 @@
 from typing import Any
 
 from ..notation.build import Flow, flow
-from ..notation.checks import any_number, transformation
+from ..notation.checks import transformation
+from ..notation.hyperparameters import Decay, Number
 from ..notation.signal import Signal
-from ..notation.steps import delay
+from ..notation.steps import delay, scheduled
 
 
-@transformation(pnm_beta=any_number, noise_beta=any_number)
-def positive_negative_momentum(b1: Any = 0.9, pnm_beta: Any = 1.0, noise_beta: Any = None) -> Flow:
+@transformation()
+def positive_negative_momentum(
+    b1: Decay = 0.9, pnm_beta: Number = 1.0, noise_beta: Number | None = None
+) -> Flow:
     r"""Two momenta, each fed every other gradient, one weighted positively, one negatively.
 
     .. math::
@@ -27,14 +30,16 @@ def positive_negative_momentum(b1: Any = 0.9, pnm_beta: Any = 1.0, noise_beta: A
     References:
       Xie et al. 2021, Positive-Negative Momentum (arXiv 2103.17182).
     """
-    n = pnm_beta if noise_beta is None else noise_beta
 
     def step(g: Signal) -> Signal:
+        beta = scheduled(pnm_beta)
+        n = beta if noise_beta is None else scheduled(noise_beta)
+        squared = scheduled(b1) ** 2
         last, before = delay(g, name="last"), delay(g, name="before_last")
-        new = b1**2 * before + (1 - b1**2) * g
+        new = squared * before + (1 - squared) * g
         before << last
         last << new
-        return ((1 + pnm_beta) * new - pnm_beta * last) / _length(1 + n, n)
+        return ((1 + beta) * new - beta * last) / _length(1 + n, n)
 
     return flow(step)
 

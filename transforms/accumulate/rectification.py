@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ..notation.functions import lift
+from ..notation.hyperparameters import Decay
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 
@@ -22,7 +23,7 @@ class Rectification(NamedTuple):
     factor: Signal
 
 
-def radam_rectification(b2: Any) -> Rectification:
+def radam_rectification(b2: Decay) -> Rectification:
     """The rectification of RAdam at this step, as two scalar signals.
 
         n_inf = 2 / (1 - b2) - 1,   n_t = n_inf - 2 t b2^t / (1 - b2^t)
@@ -37,14 +38,16 @@ def radam_rectification(b2: Any) -> Rectification:
     References:
       Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond (arXiv 1908.03265).
     """
+    length = lift(lambda t, b: _length(*_longest(b), t), "sma_length")(step_count(), b2)
+    factor = lift(lambda n, b: _factor(_longest(b)[0], n), "rectification")
+    return Rectification(length, factor(length, b2))
+
+
+def _longest(b2: Any) -> tuple[Any, Any]:
+    """The length in the limit, and half the rate at which b2^t decays."""
     if isinstance(b2, int | float):
-        longest: Any = 2 / (1 - b2) - 1
-        rate: Any = -math.log(b2) / 2 if b2 > 0 else math.inf
-    else:
-        longest = 2 / (1 - b2) - 1
-        rate = -jnp.log(b2) / 2
-    length = lift(lambda t: _length(longest, rate, t), "sma_length")(step_count())
-    return Rectification(length, lift(lambda n: _factor(longest, n), "rectification")(length))
+        return 2 / (1 - b2) - 1, -math.log(b2) / 2 if b2 > 0 else math.inf
+    return 2 / (1 - b2) - 1, -jnp.log(b2) / 2
 
 
 def _length(longest: Any, rate: Any, t: Any) -> Any:

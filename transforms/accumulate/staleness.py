@@ -5,14 +5,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import count_from_0, transformation
+from ..notation.checks import transformation
 from ..notation.functions import lift
+from ..notation.hyperparameters import Length
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 
 
-@transformation(steps=count_from_0)
-def delay_gradients(steps: int) -> Flow:
+@transformation()
+def delay_gradients(steps: Length) -> Flow:
     """Hands on the gradient of `steps` updates ago: zeros before there is one.
 
     In front of an optimizer it simulates asynchronous training.

@@ -10,7 +10,7 @@ from ..notation.steps import delay
 
 
 @transformation()
-def running_sum(*, start: Any = None, dtype: DType = None) -> Flow:
+def running_sum(*, start: Any = None, dtype: DType | None = None) -> Flow:
     """The sum of everything so far.
 
         s_t = s_{t-1} + x_t

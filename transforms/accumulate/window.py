@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import count_from_1, transformation
+from ..notation.checks import transformation
 from ..notation.functions import lift
+from ..notation.hyperparameters import DType, Size
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from .last_values import slots_like
 
 
-@transformation(size=count_from_1)
-def window(size: int, *, slot: Any = None, dtype: Any = None) -> Flow:
+@transformation()
+def window(size: Size, *, slot: Any = None, dtype: DType | None = None) -> Flow:
     """The last `size` values of a signal, stacked on a new leading axis of each leaf.
 
     A ring: step t writes slot (t - 1) mod size, so the slots are not in order of age. All are

@@ -9,7 +9,8 @@ from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.functions import Selector, merge, split, zeros_like
+from ..notation.functions import merge, split, zeros_like
+from ..notation.hyperparameters import Mask
 from ..notation.layout import make_state
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
@@ -71,7 +72,7 @@ def _branches(children: tuple[Any, ...]) -> Cell:
 
 
 @transformation()
-def on_leaves(mask: Selector, inner: optax.GradientTransformation) -> Flow:
+def on_leaves(mask: Mask | None, inner: optax.GradientTransformation) -> Flow:
     """Applies a transformation to the selected leaves alone; the others are not moved.
 
     Unlike under `optax.masked`, whose other leaves leave as they came: as raw gradients.

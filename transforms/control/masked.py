@@ -3,11 +3,12 @@
 import optax
 
 from ..notation.build import Flow, flow
-from ..notation.functions import Selector, merge, split
+from ..notation.functions import merge, split
+from ..notation.hyperparameters import Mask
 from ..notation.signal import Signal
 
 
-def masked(inner: optax.GradientTransformation, mask: Selector = True) -> Flow:
+def masked(inner: optax.GradientTransformation, mask: Mask | None = True) -> Flow:
     """Sends the selected leaves through a transformation and leaves the others as they are.
 
     As `optax.masked`, as part of the flow: the state has no trace of the others.

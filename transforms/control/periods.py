@@ -9,11 +9,12 @@ import optax
 
 from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
-from ..notation.checks import count_from_0, count_from_1, transformation
+from ..notation.checks import transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
 from ..notation.foreign import owner_of
 from ..notation.functions import lift, lift_tree
+from ..notation.hyperparameters import Count, Period, Step
 from ..notation.layout import Group, make_state
 from ..notation.plain import restored
 from ..notation.receiver import Receiver, through
@@ -23,8 +24,10 @@ from ..notation.storage import example, filled, started, stored, zeros
 from ..notation.values import Leaves, NoState, is_missing
 
 
-@transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
-def every(k: int, inner: optax.GradientTransformation, *, phase: int = 1, start: int = 1) -> Flow:
+@transformation()
+def every(
+    k: Period, inner: optax.GradientTransformation, *, phase: Count = 1, start: Step = 1
+) -> Flow:
     """Runs a transformation each k-th step and holds its last output in between.
 
     It runs at the steps t >= start with t = phase (mod k). In between its state is frozen, and it
@@ -41,10 +44,14 @@ def every(k: int, inner: optax.GradientTransformation, *, phase: int = 1, start:
         return flow(lambda g: g >> inner)
 
     def step(g: Signal) -> Signal:
-        due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
+        due = lift(_is_due, "due")(step_count(), k, phase, start)
         return g >> when(due, inner)
 
     return flow(step)
+
+
+def _is_due(t: Any, k: Any, phase: Any, start: Any) -> Any:
+    return (t % k == phase % k) & (t >= start)
 
 
 def when(
@@ -199,9 +206,9 @@ def _filled_up(new: Leaves, old: Leaves) -> Leaves:
     return Leaves((y if is_missing(x) else x for x, y in pairs), new.treedef)
 
 
-@transformation(k=count_from_1, phase=count_from_0, start=count_from_1)
+@transformation()
 def reset_every(
-    k: int, inner: optax.GradientTransformation, *, phase: int = 1, start: int = 2
+    k: Period, inner: optax.GradientTransformation, *, phase: Count = 1, start: Step = 2
 ) -> Flow:
     """Runs a transformation whose state starts anew each k-th step, before that step is computed.
 
@@ -215,7 +222,7 @@ def reset_every(
     """
 
     def step(g: Signal) -> Signal:
-        due = lift(lambda t: (t % k == phase % k) & (t >= start), "due")(step_count())
+        due = lift(_is_due, "due")(step_count(), k, phase, start)
         return g >> reset_when(due, inner)
 
     return flow(step)

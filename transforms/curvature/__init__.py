@@ -2,6 +2,7 @@
 
 from .dense import Spectrum, dense_hessian, hessian_spectrum, shifted_solve, spectrum
 from .gauss_newton import (
+    OutputsLoss,
     bartlett_diagonal,
     gauss_newton_bartlett,
     gauss_newton_model_change,
@@ -9,9 +10,11 @@ from .gauss_newton import (
 )
 from .hessian import gradient, hessian_vector_product, hutchinson
 from .pairs import given_or, hessian_along
-from .safeguards import all_finite, finite_curvature, tapped_curvature, with_floor
+from .safeguards import Floor, all_finite, finite_curvature, tapped_curvature, with_floor
 
 __all__ = [
+    "Floor",
+    "OutputsLoss",
     "Spectrum",
     "all_finite",
     "bartlett_diagonal",

@@ -11,6 +11,7 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
+from ..notation.hyperparameters import Period
 from ..notation.signal import Signal
 from ..notation.steps import step_count, tap
 from ..notation.values import Leaves, is_missing, working
@@ -100,7 +101,7 @@ spectrum = lift_tree(lambda tree: tree.map(decomposed), "spectrum", out=_spectru
 
 
 @transformation()
-def hessian_spectrum(update_interval: int | None = None) -> Flow:
+def hessian_spectrum(update_interval: Period | None = None) -> Flow:
     """The spectrum of the full Hessian at the params, taken anew each k-th step and held.
 
     It costs d Hessian-vector products and a decomposition of O(d^3), and keeps d^2 + d numbers.

@@ -1,32 +1,33 @@
 """Gauss-Newton matrices: a sampled diagonal, and exact systems in the space of the outputs."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import count_from_1, transformation
+from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Key, Sampler, Size
 from ..notation.needs import missing_input
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..notation.values import Leaves, at_least_float32, working
-from ..trees.random import Sampler, random_key
+from ..trees.random import random_key
 from ..trees.vector import flat_size, from_vector, to_vector
 from .dense import replaced
 from .dual import dual_solve, matmul
 from .hessian import array_closure, scalar_closure
 from .safeguards import tapped_curvature
 
-LOSSES = ("mse", "ce", "bce")
+OutputsLoss = Literal["mse", "ce", "bce"]
 
 
 def gauss_newton_bartlett(
-    logits_fn: Any, params: Any, key: Any, batch_size: int | None = None, labels: Any = None
+    logits_fn: Any, params: Any, key: Key, batch_size: int | None = None, labels: Any = None
 ) -> Any:
     """An unbiased estimate of the Gauss-Newton diagonal of a mean softmax cross entropy.
 
@@ -67,9 +68,9 @@ def _masked(out: Any) -> tuple[Any, Any]:
     return out if isinstance(out, tuple) else (out, None)
 
 
-@transformation(batch_size=count_from_1)
+@transformation()
 def bartlett_diagonal(
-    key: Any = 0, batch_size: int | None = None, sampler: Sampler | None = None
+    key: Key = 0, batch_size: Size | None = None, sampler: Sampler | None = None
 ) -> Flow:
     """The Gauss-Newton-Bartlett estimate at the params, whatever comes in.
 
@@ -145,7 +146,7 @@ def gauss_newton_solve(
     params: Signal,
     like: Signal,
     damping: Any,
-    loss: str = "mse",
+    loss: OutputsLoss = "mse",
 ) -> Signal:
     """(J^T Q J + damping I)^{-1} J^T r, exactly, through the smaller of two systems.
 
@@ -195,7 +196,7 @@ def _solved(
     params: Leaves,
     like: Leaves,
     damping: Any,
-    loss: str,
+    loss: OutputsLoss,
 ) -> Leaves:
     outputs, parts = _outputs_of(context, outputs_fn, outputs_loss_fn, like)
     fewer_outputs = jax.eval_shape(outputs, parts).size <= flat_size(parts)
@@ -203,7 +204,9 @@ def _solved(
     return solve(outputs, outputs_loss_fn, parts, damping, loss)
 
 
-def _in_outputs(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, loss: str) -> Leaves:
+def _in_outputs(
+    outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, loss: OutputsLoss
+) -> Leaves:
     """J^T (Q J J^T + damping I)^{-1} r."""
     out, pull = jax.vjp(outputs, parts)
     push = jax.linearize(outputs, parts)[1]
@@ -243,7 +246,7 @@ def _in_params(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, _: str) 
     return from_vector(dual_solve((matrix + matrix.T) / 2, damping, pull(slope(out))[0]), wide)
 
 
-def _output_hessian(slope: Any, out: Any, loss: str, matrix: Any) -> Any:
+def _output_hessian(slope: Any, out: Any, loss: OutputsLoss, matrix: Any) -> Any:
     """The Hessian of the loss in the outputs times a matrix."""
 
     def product(tangent: Any) -> Any:

@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import check_choice, transformation
+from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Key, Sampler, Size
 from ..notation.needs import missing_input
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..notation.values import Leaves, is_missing, working
-from ..trees.random import DISTRIBUTIONS, Sampler, drawn_like, random_key
+from ..trees.random import Distribution, drawn_like, random_key
 from .safeguards import tapped_curvature
 
 
@@ -104,9 +105,9 @@ _gradient = lift_tree(_gradient_of, "gradient", context=True, out=1, needs=("val
 
 @transformation()
 def hutchinson(
-    key: Any = 0,
-    num_samples: int = 1,
-    probe: str = "rademacher",
+    key: Key = 0,
+    num_samples: Size = 1,
+    probe: Distribution = "rademacher",
     sampler: Sampler | None = None,
 ) -> Flow:
     """Hutchinson's estimate of the Hessian diagonal at the params, whatever comes in.
@@ -125,7 +126,6 @@ def hutchinson(
     References:
       Bekas, Kokiopoulou & Saad 2007, An estimator for the diagonal of a matrix.
     """
-    check_choice("hutchinson", "probe", probe, DISTRIBUTIONS)
 
     def step(
         g: Signal,

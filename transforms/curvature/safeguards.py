@@ -1,25 +1,26 @@
 """What stands in for curvature that is not finite, and floors under what is divided by."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from ..notation.checks import check_choice
+from ..notation.checks import checked
 from ..notation.functions import lift, lift_tree, maximum
+from ..notation.hyperparameters import NonNegative
 from ..notation.signal import Signal
 from ..notation.steps import tap
 from ..notation.values import Leaves
 
-FLOORS = ("add", "max")
+Floor = Literal["add", "max"]
 
 
-def with_floor(x: Signal, eps: Any, mode: str = "max") -> Signal:
+@checked()
+def with_floor(x: Signal, eps: NonNegative, mode: Floor = "max") -> Signal:
     """x kept away from zero: x + eps ("add"), or max(x, eps) ("max").
 
     Where that is 0, because eps is, it is the least normal number: 0 over it is 0.
     """
-    check_choice("with_floor", "mode", mode, FLOORS)
     return _nonzero(x + eps if mode == "add" else maximum(x, eps))
 
 

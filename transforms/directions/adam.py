@@ -1,19 +1,18 @@
 """Adam's direction: a momentum over the root of a second moment."""
 
-from typing import Any
-
 from ..accumulate.ema import ema
-from ..accumulate.moments import debiased_root, divide, momentum, running_max
+from ..accumulate.moments import MomentumForm, debiased_root, divide, momentum, running_max
 from ..notation import Flow, Signal, flow, named, sqrt, square, transformation
+from ..notation.hyperparameters import Decay, DType, NonNegative
 
 
 @transformation()
 def scale_by_adam(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    eps_root: Any = 0.0,
-    mu_dtype: Any = None,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
     *,
     nesterov: bool = False,
     amsgrad: bool = False,
@@ -47,7 +46,7 @@ def scale_by_adam(
       as in Optax and PyTorch. The form at the end of the paper's section 2 is
       `eps_before_correction`.
     """
-    form = "debiased" if bias_correction else "ema"
+    form: MomentumForm = "debiased" if bias_correction else "ema"
 
     def step(g: Signal) -> Signal:
         m = g >> named("mu", momentum(b1, form, nesterov, dtype=mu_dtype))

@@ -1,13 +1,12 @@
 """Lion's direction: the sign of a momentum."""
 
-from typing import Any
-
 from ..accumulate.ema import interpolated_momentum
 from ..notation import Flow, flow, named, sign, transformation
+from ..notation.hyperparameters import Decay, DType
 
 
 @transformation()
-def scale_by_lion(b1: Any = 0.9, b2: Any = 0.99, mu_dtype: Any = None) -> Flow:
+def scale_by_lion(b1: Decay = 0.9, b2: Decay = 0.99, mu_dtype: DType | None = None) -> Flow:
     """The sign of a momentum that looks further back than the direction it gives.
 
         c_t = b1 m_{t-1} + (1 - b1) g_t

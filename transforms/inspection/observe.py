@@ -134,4 +134,6 @@ def _rebuilt(node: CellNode, wanted: Mapping[int, Mapping[str, _Place]]) -> Cell
         Flow.of(_watching(owner_of(child), wanted[number])) if number in wanted else child
         for number, child in enumerate(node.cell.children)
     )
-    return node.with_cell(node.cell.rebuild(children))
+    rebuild = node.cell.rebuild
+    assert rebuild is not None  # a node without children has no place inside
+    return node.with_cell(rebuild(children))

@@ -29,6 +29,8 @@ from .layers import (
 )
 from .matrix_roots import (
     ROOT_SOLVERS,
+    RootSolver,
+    Solver,
     eigh_root,
     newton_root,
     newton_schulz_root,
@@ -41,6 +43,7 @@ from .per_layer import per_layer, spread
 from .spreading import spread_batch
 from .stacking import Blocks, merge_dims, stack_same_shapes, unstack
 from .tensor_statistics import (
+    Exponent,
     Roots,
     bounded_or_zero,
     failed_roots,
@@ -56,10 +59,13 @@ from .tensor_statistics import (
 __all__ = [
     "ROOT_SOLVERS",
     "Blocks",
+    "Exponent",
     "Layer",
     "Layers",
     "Pairs",
+    "RootSolver",
     "Roots",
+    "Solver",
     "across_devices",
     "all_finite_or",
     "blend_identity",

@@ -8,7 +8,8 @@ import jax.scipy.linalg as linalg
 
 from ..notation.context import Context
 from ..notation.errors import FlowError
-from ..notation.functions import Selector, lift, lift_tree, selected
+from ..notation.functions import lift, lift_tree, selected
+from ..notation.hyperparameters import Mask
 from ..notation.paths import joined, leaf_names
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
@@ -20,7 +21,7 @@ ROUNDING = 8
 """Units in the last place of a column's squared norm: a Cholesky pivot within them is noise."""
 
 
-def partner_leaves(params: Signal, pairs: Pairs = None, mask: Selector = None) -> Signal:
+def partner_leaves(params: Signal, pairs: Pairs = None, mask: Mask | None = None) -> Signal:
     """At every factor of a product left right^T the other factor; nothing at other leaves.
 
     Args:

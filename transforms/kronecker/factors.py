@@ -9,10 +9,11 @@ from ..curvature.safeguards import all_finite
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
+from ..notation.hyperparameters import Decay
 from ..notation.sharding import replicated
 from ..notation.sides import by_side
 from ..notation.signal import Signal
-from ..notation.steps import delay, step_count, tap
+from ..notation.steps import delay, scheduled, step_count, tap
 from ..notation.values import Leaves
 from .grouped import per_matrix, solve_grouped
 
@@ -28,7 +29,7 @@ def _gram(rows: Any, weight: Any = 1.0) -> Any:
 
 
 @transformation()
-def factor_average(decay: Any) -> Flow:
+def factor_average(decay: Decay) -> Flow:
     """The moving average of factors, started at the identity.
 
         S_t = decay S_{t-1} + (1 - decay) M_t,    S_0 = I
@@ -43,7 +44,7 @@ def factor_average(decay: Any) -> Flow:
     def step(moment: Signal) -> Signal:
         past = delay(moment, identity_like)
         tap("statistics_are_finite", all_finite(moment))
-        return past << finite_or(decay * past + (1 - decay) * moment, past)
+        return past << finite_or(decay * past + (1 - scheduled(decay)) * moment, past)
 
     return flow(step)
 

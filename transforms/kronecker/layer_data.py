@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.errors import FlowError
+from ..notation.hyperparameters import DType
 from ..notation.paths import joined, plain_path
 from ..notation.shapes import UNKNOWN
 from ..notation.values import Leaves, is_missing
@@ -66,7 +67,7 @@ def refuse_unknown(data: Any, tree: Leaves, what: str) -> None:
                 raise FlowError(f"{what} has an entry for {name}, of which there are no params")
 
 
-def checked_rows(place: Place, inputs: Any, cotangents: Any, dtype: Any) -> tuple[Any, Any]:
+def checked_rows(place: Place, inputs: Any, cotangents: Any, dtype: DType) -> tuple[Any, Any]:
     """The pair as arrays of a dtype, whose shapes suit the layer and each other."""
     inputs, cotangents = (jnp.asarray(x).astype(dtype) for x in (inputs, cotangents))
     name, stack = joined(place.name), len(place.stack)

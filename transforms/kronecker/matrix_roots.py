@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -218,7 +218,8 @@ def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, 
     return multiply(basis * powers[:, None, :], _adjoint(basis)), residual
 
 
-ROOT_SOLVERS: dict[str, Solver] = {
+RootSolver = Literal["eigh", "eigh_shift", "newton", "newton_schulz", "qr"]
+ROOT_SOLVERS: dict[RootSolver, Solver] = {
     "eigh": eigh_root,
     "eigh_shift": shifted_eigh_root,
     "newton": newton_root,

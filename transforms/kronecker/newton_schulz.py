@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.functions import lift
+from ..notation.hyperparameters import DType, NonNegative
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 
@@ -16,8 +17,8 @@ def newton_schulz(
     matrix: Signal,
     steps: int = 5,
     coefficients: tuple[float, float, float] = QUINTIC,
-    eps: Any = 1e-7,
-    dtype: Any = None,
+    eps: NonNegative = 1e-7,
+    dtype: DType | None = None,
 ) -> Signal:
     """Brings all singular values of each matrix near 1: an approximate U V^T.
 
@@ -36,7 +37,7 @@ def newton_schulz(
       (arXiv 2409.20325).
     """
 
-    def orthogonalised(m: Any) -> Any:
+    def orthogonalised(m: Any, eps: Any) -> Any:
         x = replicated(m).astype(dtype or m.dtype)
         norm = jnp.sqrt(jnp.sum(jnp.abs(x) ** 2, axis=(-2, -1), keepdims=True))
         x = x / jnp.where(norm + eps == 0, 1, norm + eps)
@@ -48,7 +49,7 @@ def newton_schulz(
             x = a * x + (b * gram + c * gram @ gram) @ x
         return (_transposed(x) if tall else x).astype(m.dtype)
 
-    return lift(orthogonalised, "newton_schulz")(matrix)
+    return lift(orthogonalised, "newton_schulz")(matrix, eps)
 
 
 def _transposed(x: Any) -> Any:

@@ -1,20 +1,23 @@
 """Kronecker-factored statistics of stacked tensors, their inverse roots, and grafting."""
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import check_choice, fraction, transformation
+from ..notation.checks import transformation
 from ..notation.context import Context
+from ..notation.domains import Interval
 from ..notation.functions import lift, lift_tree
+from ..notation.hyperparameters import Fraction, NonNegative, Size
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 from .grouped import solve_grouped
-from .matrix_roots import ROOT_SOLVERS, Solver
+from .matrix_roots import ROOT_SOLVERS, RootSolver, Solver
 from .spreading import spread_batch
 
 RESIDUAL_LIMIT = 0.1
@@ -104,8 +107,8 @@ def _count_false(flags: Leaves) -> Any:
     return sum(counts, jnp.zeros((), jnp.int32))
 
 
-@transformation(b2=fraction)
-def kronecker_statistics(b2: Any = 1.0, max_dim: int | None = None) -> Flow:
+@transformation()
+def kronecker_statistics(b2: Fraction = 1.0, max_dim: Size | None = None) -> Flow:
     """One symmetric factor per dimension of every stacked tensor, summed or averaged over time.
 
         L_i <- b2 L_i + w G_(i) G_(i)^T,    w = 1 if b2 = 1 else 1 - b2
@@ -153,12 +156,16 @@ class Roots(NamedTuple):
     failed: tuple[Any, ...]
 
 
-@transformation(b2=fraction)
+Exponent = Annotated[float | jax.Array | Callable[[int], float], Interval(-math.inf, math.inf)]
+"""The power of a root: a number, or a function of the number of dimensions."""
+
+
+@transformation()
 def inverse_roots(
-    eps: Any,
-    exponent: Any = None,
-    solver: str | Solver = "eigh",
-    b2: Any = None,
+    eps: NonNegative,
+    exponent: Exponent | None = None,
+    solver: RootSolver | Solver = "eigh",
+    b2: Fraction | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     """(L_i / c + eps I)^exponent of the factors of `kronecker_statistics`, as `Roots`.
@@ -178,18 +185,19 @@ def inverse_roots(
       Gupta, Koren & Singer 2018, Shampoo: Preconditioned Stochastic Tensor Optimization.
     """
     if isinstance(solver, str):
-        check_choice("inverse_roots", "solver", solver, ROOT_SOLVERS)
         solver = ROOT_SOLVERS[solver]
 
     def step(factors: Signal) -> Signal:
         past = delay(lift(_unsolved, "roots")(factors), _identities)
 
-        def solved(context: Context, statistics: Leaves, past: Leaves, t: Any) -> Leaves:
-            correction = _correction(b2, context.step)
+        def solved(
+            context: Context, statistics: Leaves, past: Leaves, t: Any, eps: Any, decay: Any
+        ) -> Leaves:
+            correction = 1.0 if b2 is None else _correction(decay, context.step)
             return _solved(statistics, past, eps, exponent, solver, correction, axis_name)
 
         solve = lift_tree(solved, "inverse_roots", context=True, out=1)
-        return past << solve(factors, past, step_count())
+        return past << solve(factors, past, step_count(), eps, 1.0 if b2 is None else b2)
 
     return flow(step)
 
@@ -210,8 +218,6 @@ def _identity(factor: Any) -> Any:
 
 
 def _correction(b2: Any, t: Any) -> Any:
-    if b2 is None:
-        return 1.0
     return jnp.where(jnp.asarray(b2) < 1, -jnp.expm1(t * jnp.log(b2)), 1.0)
 
 
@@ -283,7 +289,9 @@ def precondition(stacked: Signal, roots: Signal) -> Signal:
     return lift(lambda x, root: mode_products(x, root.factors), "precondition")(stacked, roots)
 
 
-def graft(magnitude: Signal, direction: Signal, eps: Any = 1e-16, stacked: bool = False) -> Signal:
+def graft(
+    magnitude: Signal, direction: Signal, eps: NonNegative = 1e-16, stacked: bool = False
+) -> Signal:
     """The direction of one signal with the norm of another: D |M| / (|D| + eps).
 
     Args:

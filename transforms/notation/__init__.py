@@ -2,9 +2,9 @@
 
 from .build import Flow, flow
 from .cell import Cell
-from .checks import handed_on, transformation
+from .checks import checked, handed_on, transformation
 from .compose import chain, named
-from .domains import Interval
+from .domains import Interval, Static
 from .errors import FlowError
 from .evaluation import eval_params
 from .functions import (
@@ -55,13 +55,17 @@ from .functions import (
     zeros_like,
 )
 from .hyperparameters import (
+    AtLeastOne,
     Axis,
+    Constant,
     Count,
     Decay,
     DType,
     Fraction,
     Hyperparameter,
     Key,
+    Length,
+    Limit,
     Mask,
     NonNegative,
     Number,
@@ -69,7 +73,9 @@ from .hyperparameters import (
     Positive,
     Sampler,
     Scalar,
+    Share,
     Size,
+    Step,
     is_neutral,
 )
 from .needs import needs
@@ -88,8 +94,10 @@ from .signal import Signal
 from .steps import delay, scheduled, stateful, step_count, tap
 
 __all__ = [
+    "AtLeastOne",
     "Axis",
     "Cell",
+    "Constant",
     "Count",
     "DType",
     "Decay",
@@ -99,6 +107,8 @@ __all__ = [
     "Hyperparameter",
     "Interval",
     "Key",
+    "Length",
+    "Limit",
     "Mask",
     "NonNegative",
     "Number",
@@ -106,14 +116,18 @@ __all__ = [
     "Positive",
     "Sampler",
     "Scalar",
+    "Share",
     "Signal",
     "Size",
+    "Static",
+    "Step",
     "absolute",
     "any_integer",
     "any_number",
     "cbrt",
     "chain",
     "check_choice",
+    "checked",
     "clip",
     "count_from_0",
     "count_from_1",

@@ -24,20 +24,20 @@ class Argument:
       domains: each of them must be satisfied.
       choices: values that are always allowed.
       optional: whether None is.
-      schedule: whether a function of the step is.
+      functions: whether functions are, such as schedules.
     """
 
     name: str
     domains: tuple[Domain, ...] = ()
     choices: tuple[Any, ...] = ()
     optional: bool = False
-    schedule: bool = False
+    functions: bool = False
 
     def check(self, label: str, value: Any) -> None:
         """Raises FlowError for a value that is not allowed, naming method, argument and range."""
         if value is None and (self.optional or not self.domains):
             return
-        if self.schedule and callable(value):
+        if self.functions and callable(value):
             return
         if any(value is choice for choice in self.choices if not isinstance(choice, str)):
             return
@@ -60,7 +60,7 @@ def argument_of(name: str, annotation: Any) -> Argument:
     """
     domains: list[Domain] = []
     choices: list[Any] = []
-    optional = schedule = False
+    optional = functions = False
     for member in _members(annotation):
         if member is type(None):
             optional = True
@@ -68,16 +68,18 @@ def argument_of(name: str, annotation: Any) -> Argument:
             domains += [m for m in member.__metadata__ if isinstance(m, Domain)]
             inside = get_args(member.__origin__)
             optional |= type(None) in inside
-            schedule |= any(get_origin(part) is collections.abc.Callable for part in inside)
+            functions |= any(get_origin(part) is collections.abc.Callable for part in inside)
         elif get_origin(member) is Literal:
             choices += get_args(member)
+        elif get_origin(member) is collections.abc.Callable:
+            functions = True
         elif member is bool:
             domains.append(Switch())
         elif member is int:
             domains.append(Interval(-float("inf"), float("inf"), integer=True))
         elif member is not Any:
             return Argument(name)
-    return Argument(name, tuple(domains), tuple(choices), optional, schedule)
+    return Argument(name, tuple(domains), tuple(choices), optional, functions)
 
 
 def _members(annotation: Any) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ from .ranges_by_name import (  # noqa: F401
     any_number,
     by_name,
     check_choice,
-    check_size,
     count_from_0,
     count_from_1,
     decay_rate,
@@ -27,6 +26,29 @@ from .ranges_by_name import (  # noqa: F401
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 _given: ContextVar[dict[str, Any] | None] = ContextVar("gradchain_arguments", default=None)
+
+
+def checked() -> Callable[[Factory], Factory]:
+    """Decorates a function whose arguments are hyper-parameters: see `transformation`."""
+
+    def decorate(function: Factory) -> Factory:
+        signature = inspect.signature(function)
+        label = function.__name__
+
+        @functools.wraps(function)
+        def checked_function(*args: Any, **kwargs: Any) -> Any:
+            check_arguments(function, _bind(signature, label, args, kwargs))
+            return function(*args, **kwargs)
+
+        return checked_function  # type: ignore[return-value]
+
+    return decorate
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Raises FlowError for the first argument that is not what its annotation says."""
+    for name, argument in arguments_of(function).items():
+        argument.check(function.__name__, given[name])
 
 
 def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
@@ -41,14 +63,17 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
     def decorate(factory: Factory) -> Factory:
         signature = inspect.signature(factory)
         label = factory.__name__
-        arguments = {n: by_name(a, ranges) for n, a in arguments_of(factory).items()}
+        untyped = {n for n, p in signature.parameters.items() if p.annotation is Any}
+        arguments = {
+            n: by_name(a, ranges) if n in untyped or n in ranges else a
+            for n, a in arguments_of(factory).items()
+        }
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
             state_name = None if "name" in arguments else kwargs.pop("name", None)
             bound = _bind(signature, label, args, kwargs)
             for name, argument in arguments.items():
-                check_size(label, name, bound[name])
                 argument.check(label, bound[name])
             token = _given.set(bound)
             try:

@@ -137,6 +137,8 @@ class Masks:
 
     def problem(self, value: Any) -> str | None:
         """See `Domain`."""
+        if isinstance(value, str):
+            return "must be a tree of booleans or a function of the params"
         if isinstance(value, bool | np.bool_) or not _is_number(value):
             return None
         return (

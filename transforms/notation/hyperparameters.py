@@ -27,6 +27,9 @@ Scalar: TypeAlias = float | jax.Array | Signal
 Hyperparameter: TypeAlias = Scalar | optax.Schedule
 """A number that may change from step to step: a `Scalar`, or a schedule (step -> value)."""
 
+Constant: TypeAlias = float | jax.Array
+"""A number that is the same at every step: a constant, or an array that may be traced."""
+
 Integer: TypeAlias = int | jax.Array | Signal
 
 Decay = Annotated[Hyperparameter, Interval(0.0, 1.0, high_open=True)]
@@ -37,35 +40,53 @@ NonNegative = Annotated[Hyperparameter, Interval(0.0, math.inf)]
 """A number that is not negative."""
 Positive = Annotated[Hyperparameter, Interval(0.0, math.inf, low_open=True)]
 """A number greater than 0."""
+AtLeastOne = Annotated[Hyperparameter, Interval(1.0, math.inf)]
+"""A number from 1 on."""
 Number = Annotated[Hyperparameter, Interval(-math.inf, math.inf)]
 """Any real number."""
 Count = Annotated[Integer, Interval(0, math.inf, integer=True)]
 """How many, from 0 on."""
 Period = Annotated[Integer, Interval(1, math.inf, integer=True)]
 """Every how many steps, from 1 on."""
+Step = Annotated[Integer, Interval(1, math.inf, integer=True)]
+"""The number of a step; the first is 1."""
 Size = Annotated[int, Static(), Interval(1, math.inf, integer=True)]
 """What sets shapes or the length of loops, from 1 on: a Python int, never an array."""
+Length = Annotated[int, Static(), Interval(0, math.inf, integer=True)]
+"""A `Size` that may be 0."""
+Share = Annotated[float, Static(), Interval(0.0, 1.0)]
+"""A fraction that sets shapes: a Python number in [0, 1]."""
+Limit = Annotated[float, Static(), Interval(0.0, math.inf)]
+"""A bound on sizes, from 0 on and maybe infinite: a Python number."""
 Axis = Annotated[int, Static(), Interval(-math.inf, math.inf, integer=True)]
 """An axis, counted from either end: a Python int."""
 
 Key = Annotated[int | jax.Array | np.integer[Any], Keys()]
 """A seed, or a key of the caller's."""
-DType = Annotated[DTypeLike | None, DTypes()]
-"""In which dtype something is stored; None: the working precision."""
+DType = Annotated[DTypeLike, DTypes()]
+"""In which dtype something is stored."""
 Mask = Annotated[Any, Masks()]
-"""Which leaves: a tree of booleans (or a prefix), a function from params to one; None: all."""
-Sampler = Annotated[Callable[..., Any] | None, Functions()]
-"""A function that draws in place of the default distribution: `(key, count, params) -> tree`."""
+"""Which leaves: a tree of booleans (or a prefix of one), or a function from params to such."""
+Sampler = Annotated[Callable[[Any, Any, Any], Any], Functions()]
+"""A function that draws in place of the default distribution: `(key, count, params) -> draws`.
+
+The count is the number of updates made before.
+"""
 
 ALIASES = {
     "Decay": Decay,
     "Fraction": Fraction,
     "NonNegative": NonNegative,
     "Positive": Positive,
+    "AtLeastOne": AtLeastOne,
     "Number": Number,
     "Count": Count,
     "Period": Period,
+    "Step": Step,
     "Size": Size,
+    "Length": Length,
+    "Share": Share,
+    "Limit": Limit,
     "Axis": Axis,
     "Key": Key,
     "DType": DType,

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import jax
-
 from .arguments import Argument
 from .domains import Interval
 from .errors import FlowError
@@ -40,46 +38,15 @@ RANGES: dict[str, Interval] = {
     "total_steps": count_from_0,
 }
 
-SIZES = frozenset(
-    {
-        "block_size",
-        "capacity",
-        "channel_axis",
-        "fan_in_axis",
-        "history",
-        "max_dim",
-        "max_halvings",
-        "max_linesearch_steps",
-        "min_dim_size_to_factor",
-        "num_grads",
-        "num_groups",
-        "num_samples",
-        "rank",
-        "solver_iterations",
-        "target_ndim",
-        "warmup_samples",
-    }
-)
-
 
 def by_name(argument: Argument, ranges: Mapping[str, Interval | None]) -> Argument:
     """The argument with the range of its name."""
-    if argument.domains and argument.name not in ranges:
-        return Argument(argument.name, argument.domains, argument.choices, True, True)
-    if argument.choices:
+    if (argument.domains or argument.choices) and argument.name not in ranges:
         return argument
     interval = ranges.get(argument.name, RANGES.get(argument.name))
     if interval and any(getattr(domain, "integer", False) for domain in argument.domains):
         interval = replace(interval, integer=True)
     return Argument(argument.name, (interval,) if interval else (), (), True, True)
-
-
-def check_size(label: str, name: str, value: Any) -> None:
-    if name in SIZES and isinstance(value, jax.Array):
-        raise FlowError(
-            f"{label}: {name} sets a size and must be a Python int, not an array; "
-            f"inject with gradchain.inject_hyperparams, or name it in static_args"
-        )
 
 
 def check_choice(label: str, name: str, value: Any, choices: Any) -> None:

@@ -202,7 +202,7 @@ class Function(Signal):
         context: bool = False,
         needs: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(args, label)
+        super().__init__(tuple(map(at_this_step, args)), label)
         self.fn = fn
         self.mode = mode
         self.out = out
@@ -212,6 +212,26 @@ class Function(Signal):
     def rewired(self, args: tuple[Any, ...]) -> "Function":
         """The same function of other arguments."""
         return Function(self.fn, args, self.label, self.mode, self.out, self.context, self.needs)
+
+
+def clock() -> Clock:
+    """The step count of the flow that is being built, one node for the whole flow."""
+    builder = current_builder("step_count")
+    if builder.clock is None:
+        builder.clock = Clock()
+    found: Clock = builder.clock
+    return found
+
+
+def at_this_step(value: Any, ahead: int = 0) -> Any:
+    """What a schedule is at this step, or `ahead` steps later; anything else as it is.
+
+    So a schedule that meets a signal, in arithmetic or as an argument of a lifted function, is a
+    signal, too.
+    """
+    if isinstance(value, Signal) or not callable(value):
+        return value
+    return Function(lambda t: value(t - 1 + ahead), (clock(),), "schedule")
 
 
 class Slot(Signal):

@@ -3,8 +3,9 @@
 from typing import Any
 
 from .cell import Cell
+from .hyperparameters import Hyperparameter, Scalar
 from .scope import Builder, current_builder
-from .signal import CellNode, Clock, Delay, Function, Input, Signal
+from .signal import CellNode, Delay, Input, Signal, at_this_step, clock
 
 
 def input_signal(builder: Builder, name: str, optional: bool = False) -> Input:
@@ -18,26 +19,22 @@ def input_signal(builder: Builder, name: str, optional: bool = False) -> Input:
 
 def step_count() -> Signal:
     """The number of the step as an int32 scalar signal: 1 at the first update."""
-    builder = current_builder("step_count")
-    if builder.clock is None:
-        builder.clock = Clock()
-    clock: Clock = builder.clock
-    return clock
+    return clock()
 
 
-def scheduled(value: Any, ahead: int = 0) -> Any:
+def scheduled(value: Hyperparameter, ahead: int = 0) -> Scalar:
     """A hyper-parameter that may be a schedule: the number itself, or its value at this step.
 
-    Schedules are functions of the number of updates made before, so 0 at the first update.
+    Schedules are functions of the number of updates made before, so 0 at the first update. Where a
+    schedule meets a signal this is done by itself: `b1 * m` needs it no more than `ema(b1)`, but
+    `1 - scheduled(b1)` does.
 
     Args:
       value: number, array, signal, or function of the count.
       ahead: how many steps later than this one its value is taken.
     """
-    if isinstance(value, Signal) or not callable(value):
-        return value
-    schedule = value
-    return Function(lambda t: schedule(t - 1 + ahead), (step_count(),), "schedule")
+    found: Scalar = at_this_step(value, ahead)
+    return found
 
 
 def tap(name: str, signal: Signal) -> Signal:

@@ -1,6 +1,6 @@
 """The shape of an update: norms, clipping, signs, radial parts, trust ratios."""
 
-from .alignment import cosine_similarity
+from .alignment import Granularity, cosine_similarity
 from .channels import (
     adaptive_grad_clip,
     centralize_gradients,
@@ -15,6 +15,7 @@ from .radial import project_out_params, project_out_radial
 from .trust_ratio import scale_by_trust_ratio
 
 __all__ = [
+    "Granularity",
     "adaptive_grad_clip",
     "centralize_gradients",
     "cosine_similarity",

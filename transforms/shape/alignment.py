@@ -1,23 +1,25 @@
 """How far two trees point the same way."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from ..notation.checks import check_choice
+from ..notation.checks import checked
 from ..notation.functions import divide_or_zero, global_dot, global_norm, lift, maximum, sqrt
+from ..notation.hyperparameters import Axis, NonNegative
 from ..notation.signal import Signal
 from .channels import other_axes
 
-GRANULARITIES = ("tensor", "filter", "global")
+Granularity = Literal["tensor", "filter", "global"]
 
 
+@checked()
 def cosine_similarity(
     a: Signal,
     b: Signal,
-    eps: Any = 1e-8,
-    granularity: str = "tensor",
-    channel_axis: int = -1,
+    eps: NonNegative = 1e-8,
+    granularity: Granularity = "tensor",
+    channel_axis: Axis = -1,
 ) -> Signal:
     """<a, b> / max(|a| |b|, eps): 0 where one of them is zero.
 
@@ -28,7 +30,6 @@ def cosine_similarity(
         for scalars and vectors), shaped to broadcast, "global" for one of the whole trees.
       channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
     """
-    check_choice("cosine_similarity", "granularity", granularity, GRANULARITIES)
     if granularity == "global":
         dot, lengths = global_dot(a, b), global_norm(a) * global_norm(b)
     else:

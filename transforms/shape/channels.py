@@ -6,10 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import any_number, transformation
+from ..notation.checks import transformation
 from ..notation.functions import lift, maximum, where
+from ..notation.hyperparameters import Axis, NonNegative, Number
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
+from ..notation.steps import scheduled
 
 
 def as_rows(x: Any, channel_axis: int) -> Any:
@@ -53,8 +55,10 @@ def unit_norm(x: Any, channel_axis: int = -1) -> Any:
     return jnp.sqrt(jnp.sum(squares, axis=_unit_axes(x, channel_axis), keepdims=True))
 
 
-@transformation(clipping=any_number)
-def adaptive_grad_clip(clipping: Any = 1e-2, eps: Any = 1e-3, channel_axis: int = -1) -> Flow:
+@transformation()
+def adaptive_grad_clip(
+    clipping: Number = 1e-2, eps: NonNegative = 1e-3, channel_axis: Axis = -1
+) -> Flow:
     r"""Clips the gradient of each unit at a fraction of the norm of its weights.
 
     .. math::
@@ -82,7 +86,7 @@ def adaptive_grad_clip(clipping: Any = 1e-2, eps: Any = 1e-3, channel_axis: int 
 
 
 @transformation()
-def centralize_gradients(channel_axis: int = -1) -> Flow:
+def centralize_gradients(channel_axis: Axis = -1) -> Flow:
     """Takes the mean over each output channel's weights out of the gradients of matrices and up.
 
     Args:
@@ -102,7 +106,7 @@ def centralize_gradients(channel_axis: int = -1) -> Flow:
 
 
 @transformation()
-def normalize_gradients(eps: Any = 1e-8) -> Flow:
+def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
     """Divides each gradient of more than two entries by its standard deviation, plus eps.
 
     Args:
@@ -112,24 +116,26 @@ def normalize_gradients(eps: Any = 1e-8) -> Flow:
       Wright & Demeure 2021, Ranger21 (arXiv 2106.13731).
     """
 
-    def normalized(g: Any) -> Any:
+    def normalized(g: Any, eps: Any) -> Any:
         if g.size <= 2:
             return g
         deviation = g - jnp.mean(g)
         variance = jnp.sum((deviation * jnp.conj(deviation)).real) / (g.size - 1)
         return g / (jnp.sqrt(variance) + eps)
 
-    return flow(lambda g: g >> lift(normalized, "normalize"))
+    return flow(lambda g: lift(normalized, "normalize")(g, eps))
 
 
-def norm_loss_gradient(params: Signal, factor: Any, eps: Any, channel_axis: int) -> Signal:
+def norm_loss_gradient(
+    params: Signal, factor: Number, eps: NonNegative, channel_axis: int
+) -> Signal:
     """The gradient of factor * (1 - norm)^2, summed over the units of the weights."""
     norm = unit_norm(params, channel_axis=channel_axis)
-    return 2 * factor * (1 - 1 / (norm + eps)) * params
+    return 2 * scheduled(factor) * (1 - 1 / (norm + eps)) * params
 
 
-@transformation(factor=any_number)
-def norm_loss(factor: Any = 1e-4, eps: Any = 1e-8, channel_axis: int = -1) -> Flow:
+@transformation()
+def norm_loss(factor: Number = 1e-4, eps: NonNegative = 1e-8, channel_axis: Axis = -1) -> Flow:
     r"""Adds the gradient of a penalty that draws the norm of each unit's weights to 1.
 
     .. math::

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.functions import lift, where
+from ..notation.hyperparameters import NonNegative
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from .channels import as_rows
@@ -48,7 +49,7 @@ def project_out_radial(
     g: Signal,
     u: Signal,
     delta: Any = 0.1,
-    eps: Any = 1e-8,
+    eps: NonNegative = 1e-8,
     channel_axis: int = -1,
 ) -> tuple[Signal, Signal]:
     r"""Takes the radial part out of the update of weights that look scale-invariant.

@@ -1,15 +1,16 @@
 """Trust ratios: layers move in proportion to the size of their weights."""
 
-from typing import Any
-
 from ..notation.build import Flow, flow
-from ..notation.checks import nonnegative, transformation
+from ..notation.checks import transformation
 from ..notation.functions import divide_or_zero, leaf_norm, maximum, where
+from ..notation.hyperparameters import NonNegative
 from ..notation.signal import Signal
 
 
-@transformation(min_norm=nonnegative, trust_coefficient=nonnegative)
-def scale_by_trust_ratio(min_norm: Any = 0.0, trust_coefficient: Any = 1.0, eps: Any = 0.0) -> Flow:
+@transformation()
+def scale_by_trust_ratio(
+    min_norm: NonNegative = 0.0, trust_coefficient: NonNegative = 1.0, eps: NonNegative = 0.0
+) -> Flow:
     """Scales each leaf by the norm of its weights over the norm of its update.
 
         u <- u * trust_coefficient |x| / (|u| + eps),    unchanged where |x| or |u| is 0

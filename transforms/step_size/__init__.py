@@ -5,6 +5,7 @@ from .leaf_multipliers import leaf_multipliers
 from .line_search import backtracking, keeps_loss, loss_change
 from .polyak import quadratic_polyak_step, with_polyak_step
 from .scaling import (
+    DecayForm,
     add_decayed_weights,
     decay_weights,
     relative_rate,
@@ -15,6 +16,7 @@ from .stable_decay import stable_weight_decay, typical_gradient
 from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
 
 __all__ = [
+    "DecayForm",
     "add_decayed_weights",
     "adgd_step_size",
     "backtracking",

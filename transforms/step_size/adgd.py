@@ -5,12 +5,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.functions import global_dot, lift, square
+from ..notation.hyperparameters import NonNegative
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
 
 
 def adgd_step_size(
-    learning_rate: Any, params: Signal, grads: Signal, previous: Any, weights: Signal
+    learning_rate: NonNegative, params: Signal, grads: Signal, previous: Any, weights: Signal
 ) -> Signal:
     """The rate of Malitsky and Mishchenko in a diagonal norm: no line search, no constants.
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.build import Flow, flow
-from ..notation.checks import any_number, transformation
+from ..notation.checks import transformation
 from ..notation.functions import global_dot, lift
+from ..notation.hyperparameters import Number
 from ..notation.signal import Signal
 from ..notation.steps import tap
 
@@ -37,8 +38,8 @@ def _root(value: Any, f_star: Any, squared_norm: Any) -> Any:
 _smaller_root = lift(_root, "quadratic_polyak_step")
 
 
-@transformation(f_star=any_number)
-def with_polyak_step(inner: optax.GradientTransformation, f_star: Any = 0.0) -> Flow:
+@transformation()
+def with_polyak_step(inner: optax.GradientTransformation, f_star: Number = 0.0) -> Flow:
     """Scales a preconditioned gradient by its Polyak step; see `quadratic_polyak_step`.
 
     Needs `value`. All leaves share one step.

@@ -1,23 +1,21 @@
 """The last steps of a chain: learning rate and weight decay."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ..notation.build import Flow, flow
-from ..notation.checks import any_number, check_choice, transformation
+from ..notation.checks import transformation
 from ..notation.errors import FlowError
-from ..notation.functions import Selector, lift, merge, split
+from ..notation.functions import lift, merge, split
+from ..notation.hyperparameters import Mask, NonNegative, Number, Positive, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import scheduled, step_count
 
 
 @transformation()
-def scale_by_learning_rate(
-    learning_rate: optax.ScalarOrSchedule, *, flip_sign: bool = True
-) -> Flow:
+def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True) -> Flow:
     """Multiplies by the learning rate, with the sign that descends.
 
     As `optax.scale_by_learning_rate`, but a schedule reads the flow's own step count instead of
@@ -36,7 +34,7 @@ def scale_by_learning_rate(
 
 
 @transformation()
-def add_decayed_weights(weight_decay: Any = 0.0, mask: Selector = None) -> Flow:
+def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Mask | None = None) -> Flow:
     """Adds weight_decay times the params to the update.
 
     A decay of exactly 0 is left out, so that params are not needed.
@@ -45,7 +43,7 @@ def add_decayed_weights(weight_decay: Any = 0.0, mask: Selector = None) -> Flow:
       weight_decay: number, schedule or scalar signal.
       mask: the leaves that decay: a tree of booleans, or a function of the params; default all.
     """
-    if isinstance(weight_decay, int | float) and weight_decay == 0:
+    if is_neutral(weight_decay):
         return flow(lambda u: u)
 
     def step(u: Signal, params: Signal) -> Signal:
@@ -67,22 +65,22 @@ def starting_at(value: Any, count: int) -> Any:
     """
     if isinstance(count, int) and count == 0:
         return value
-    if isinstance(value, int | float) and value == 0:
+    if is_neutral(value):
         return value
     at = value if callable(value) else lambda step: value
     return lambda step: jnp.where(step >= count, at(step), 0.0)
 
 
-DECAY_FORMS = ("decoupled", "fixed", "relative", "stepped", "stepped_fixed", "proximal")
+DecayForm = Literal["decoupled", "fixed", "relative", "stepped", "stepped_fixed", "proximal"]
 
 
-@transformation(learning_rate=any_number)
+@transformation()
 def decay_weights(
-    weight_decay: Any,
-    learning_rate: optax.ScalarOrSchedule = 1.0,
-    form: str = "decoupled",
-    mask: Selector = None,
-    base_rate: Any = None,
+    weight_decay: NonNegative,
+    learning_rate: Number = 1.0,
+    form: DecayForm = "decoupled",
+    mask: Mask | None = None,
+    base_rate: Positive | None = None,
 ) -> Flow:
     """Weight decay in its named forms, applied to a finished update (rate and sign included).
 
@@ -107,8 +105,7 @@ def decay_weights(
     Raises:
       FlowError: for the relative form of a schedule that starts at 0 without a `base_rate`.
     """
-    check_choice("decay_weights", "form", form, DECAY_FORMS)
-    if isinstance(weight_decay, int | float) and weight_decay == 0:
+    if is_neutral(weight_decay):
         return flow(lambda u: u)
 
     def step(u: Signal, params: Signal) -> Signal:
@@ -123,7 +120,7 @@ def decay_weights(
     return flow(step)
 
 
-def relative_rate(learning_rate: optax.ScalarOrSchedule, base_rate: Any, label: str) -> Any:
+def relative_rate(learning_rate: Number, base_rate: Positive | None, label: str) -> Any:
     """The rate of this step as a multiple of its base; 1 for a rate that is no schedule.
 
     Args:
@@ -135,7 +132,7 @@ def relative_rate(learning_rate: optax.ScalarOrSchedule, base_rate: Any, label: 
       FlowError: if the first value is 0 and no base is given.
     """
     if base_rate is not None:
-        return scheduled(learning_rate) / base_rate
+        return scheduled(learning_rate) / scheduled(base_rate)
     if not callable(learning_rate):
         return 1.0
     base = learning_rate(0)

@@ -1,17 +1,16 @@
 """Weight decay in proportion to the typical size of a step."""
 
-from typing import Any
-
 from ..accumulate.ema import debias, ema
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.compose import named
 from ..notation.functions import divide_or_zero, global_size, global_sum, sqrt, square
+from ..notation.hyperparameters import Decay, NonNegative
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
 
 
-def typical_gradient(second_moment: Signal, offset: Any = 0.0) -> Signal:
+def typical_gradient(second_moment: Signal, offset: NonNegative = 0.0) -> Signal:
     """The root mean square over all entries of the tree, from the (debiased) average of squares.
 
     Args:
@@ -22,7 +21,9 @@ def typical_gradient(second_moment: Signal, offset: Any = 0.0) -> Signal:
 
 
 @transformation()
-def stable_weight_decay(weight_decay: Any = 1e-4, b2: Any = 0.999, offset: Any = 0.0) -> Flow:
+def stable_weight_decay(
+    weight_decay: NonNegative = 1e-4, b2: Decay = 0.999, offset: NonNegative = 0.0
+) -> Flow:
     r"""Adds weight decay divided by the root mean square of all gradient entries of the tree.
 
     .. math::

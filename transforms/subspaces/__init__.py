@@ -2,7 +2,9 @@
 
 from .low_rank import (
     Basis,
+    BlockOrder,
     Coordinates,
+    Side,
     Switch,
     active_leaves,
     low_rank,
@@ -16,7 +18,9 @@ from .low_rank import (
 
 __all__ = [
     "Basis",
+    "BlockOrder",
     "Coordinates",
+    "Side",
     "Switch",
     "active_leaves",
     "low_rank",

@@ -9,7 +9,7 @@ subspace leaves out. `low_rank` runs any transformation on the coordinates.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,21 @@ import optax
 
 from ..control.periods import every, reset_when
 from ..notation.build import Flow, flow
-from ..notation.checks import any_number, check_choice, fraction, transformation
+from ..notation.checks import transformation
 from ..notation.compose import named
 from ..notation.errors import FlowError
-from ..notation.functions import Selector, lift, lift_tree, matrices, merge, split
+from ..notation.functions import lift, lift_tree, matrices, merge, split
+from ..notation.hyperparameters import Axis, Key, Mask, Number, Period, Sampler, Share
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..notation.values import Leaves
-from ..trees.random import Sampler, draw_leaves, random_key
+from ..trees.random import draw_leaves, random_key
 
-SIDES = ("std", "reverse_std", "left", "right", "full")
-BLOCK_ORDERS = ("random", "ascending", "descending", "mirror")
+OneSide = Literal["std", "reverse_std", "left", "right"]
+Side = OneSide | Literal["full"]
+BlockOrder = Literal["random", "ascending", "descending", "mirror"]
+AtRefresh = Literal["keep", "reset"]
 Rank = int | Callable[[int], int]
 """A number of vectors, or a function from the length of the projected side to that number."""
 
@@ -139,7 +142,7 @@ def residual(basis: Signal, g: Signal) -> Signal:
 
 
 @transformation()
-def svd_basis(rank: Rank, projection: str = "std") -> Flow:
+def svd_basis(rank: Rank, projection: Side = "std") -> Flow:
     """The leading singular vectors of each matrix that comes in.
 
     Signs are fixed: the entry of largest magnitude in each vector is positive.
@@ -153,7 +156,6 @@ def svd_basis(rank: Rank, projection: str = "std") -> Flow:
     References:
       Zhao et al. 2024, GaLore (arXiv 2403.03507).
     """
-    check_choice("svd_basis", "projection", projection, SIDES)
     return flow(lambda g: lift(lambda x: _leading(x, rank, projection), "svd_basis")(g))
 
 
@@ -187,7 +189,7 @@ def _signed(rows: Any) -> Any:
 
 @transformation()
 def random_basis(
-    rank: Rank, projection: str = "std", key: Any = 0, sampler: Sampler | None = None
+    rank: Rank, projection: OneSide = "std", key: Key = 0, sampler: Sampler | None = None
 ) -> Flow:
     """A random orthonormal basis for each matrix that comes in, whatever its entries.
 
@@ -197,7 +199,6 @@ def random_basis(
       sampler: `(key, count, params) -> tree` of bases in place of random ones: (m, r) where columns
         are projected, (r, n) where rows are.
     """
-    check_choice("random_basis", "projection", projection, SIDES[:-1])
 
     def draw(fresh: Any, matrix: Any) -> Any:
         left, right = _ranks(matrix.shape, rank, projection)
@@ -220,9 +221,9 @@ def _orthonormal(key: Any, size: int, count: int, dtype: Any) -> Any:
     return q * jnp.sign(jnp.diagonal(r))
 
 
-@transformation(density=fraction)
+@transformation()
 def random_coordinates(
-    density: float, axis: int | None = 1, key: Any = 0, sampler: Sampler | None = None
+    density: Share, axis: Axis | None = 1, key: Key = 0, sampler: Sampler | None = None
 ) -> Flow:
     """A random share of the rows, columns or entries of each leaf that comes in.
 
@@ -244,8 +245,8 @@ def random_coordinates(
     return flow(step)
 
 
-@transformation(density=fraction)
-def active_leaves(density: float, order: str = "random", key: Any = 0) -> Flow:
+@transformation()
+def active_leaves(density: Share, order: BlockOrder = "random", key: Key = 0) -> Flow:
     """Switches a share of the leaves on and the others off.
 
     With n leaves, q = round(density n) of them are on: a random choice; or, in turn, the next q in
@@ -262,7 +263,6 @@ def active_leaves(density: float, order: str = "random", key: Any = 0) -> Flow:
     References:
       Zmushko et al. 2024, FRUGAL (arXiv 2411.07837), the authors' code.
     """
-    check_choice("active_leaves", "order", order, BLOCK_ORDERS)
 
     def active(tree: Leaves) -> int:
         n = len(tree.present())
@@ -300,15 +300,15 @@ def _places(order: str, n: int, q: int, turn: Any, key: Any) -> Any:
     return (forward - turn * q) % max(n, 1) < q
 
 
-@transformation(scale=any_number)
+@transformation()
 def low_rank(
     inner: optax.GradientTransformation,
     basis: optax.GradientTransformation,
-    update_interval: int = 200,
-    scale: Any = 1.0,
-    project: Selector = matrices,
+    update_interval: Period = 200,
+    scale: Number = 1.0,
+    project: Mask = matrices,
     residual: optax.GradientTransformation | None = None,
-    at_refresh: str = "keep",
+    at_refresh: AtRefresh = "keep",
 ) -> Flow:
     """Runs a transformation on the coordinates of gradients in a subspace.
 
@@ -329,7 +329,6 @@ def low_rank(
       at_refresh: what becomes of the inner state when the subspace changes: "keep" re-reads it in
         the new coordinates, "reset" starts anew, step count included (see `reset_when`).
     """
-    check_choice("low_rank", "at_refresh", at_refresh, ("keep", "reset"))
 
     def step(g: Signal) -> Signal:
         chosen, others = split(g, project)

@@ -1,9 +1,18 @@
 """Whole trees: as one vector, spread over devices, drawn at random."""
 
-from .random import draw_leaves, draw_like, draw_scalar, drawn_start, exponential, random_key
+from .random import (
+    Distribution,
+    draw_leaves,
+    draw_like,
+    draw_scalar,
+    drawn_start,
+    exponential,
+    random_key,
+)
 from .vector import flatten_tree, unflatten_tree
 
 __all__ = [
+    "Distribution",
     "draw_leaves",
     "draw_like",
     "draw_scalar",

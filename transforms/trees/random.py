@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,10 @@ import jax.numpy as jnp
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Sampler
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
-
-Sampler = Callable[[Any, Any, Any], Any]
-"""`(key, count, params) -> draws`: count is the number of updates made before."""
 
 
 def typed_key(key: Any) -> Any:
@@ -113,7 +111,11 @@ def exponential(key: Any, shape: Any, dtype: Any) -> Any:
     return jax.random.exponential(key, shape, dtype)
 
 
-DISTRIBUTIONS = {"rademacher": rademacher, "gaussian": gaussian}
+Distribution = Literal["rademacher", "gaussian"]
+DISTRIBUTIONS: dict[Distribution, Callable[..., Any]] = {
+    "rademacher": rademacher,
+    "gaussian": gaussian,
+}
 
 
 def draw_leaves(
@@ -151,7 +153,7 @@ def draw_leaves(
 
 
 def drawn_like(
-    context: Context, tree: Leaves, fresh: Any, distribution: str, sampler: Sampler | None
+    context: Context, tree: Leaves, fresh: Any, distribution: Distribution, sampler: Sampler | None
 ) -> Leaves:
     """Leaves of random entries, or those that the sampler gives; see `draw_like`."""
     if sampler is not None:
@@ -164,7 +166,7 @@ def drawn_like(
 
 
 def draw_like(
-    like: Signal, key: Any, distribution: str = "gaussian", sampler: Sampler | None = None
+    like: Signal, key: Any, distribution: Distribution = "gaussian", sampler: Sampler | None = None
 ) -> Signal:
     """A signal of random entries in the shapes of `like`, drawn anew at every step.
 
@@ -205,7 +207,7 @@ def draw_scalar(
 
 
 def drawn_start(
-    scale: Any, key: Any, distribution: str = "gaussian", sampler: Sampler | None = None
+    scale: Any, key: Any, distribution: Distribution = "gaussian", sampler: Sampler | None = None
 ) -> Callable[[Leaves], Leaves]:
     """What a delay starts at, as its `start`: random entries times a scale.
 

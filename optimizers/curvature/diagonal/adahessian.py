@@ -1,14 +1,20 @@
 """AdaHessian."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Key,
+    Mask,
+    NonNegative,
+    Period,
+    Sampler,
     Signal,
+    Size,
     absolute,
     add_decayed_weights,
     chain,
@@ -19,7 +25,6 @@ from ....transforms import (
     flow,
     hutchinson,
     named,
-    nonnegative,
     scale_by_learning_rate,
     sqrt,
     square,
@@ -28,18 +33,18 @@ from ....transforms import (
 from .block_average import block_average
 
 
-@transformation(hessian_power=nonnegative)
+@transformation()
 def scale_by_adahessian(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-4,
-    hessian_power: Any = 1.0,
-    update_interval: int = 1,
-    num_samples: int = 1,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-4,
+    hessian_power: NonNegative = 1.0,
+    update_interval: Period = 1,
+    num_samples: Size = 1,
     average_axes: Mapping[int, Sequence[int]] | None = None,
     block_sizes: Mapping[int, int] | None = None,
-    key: Any = 0,
-    sampler: Any = None,
+    key: Key = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Adam whose second moment is that of the Hessian diagonal.
 
@@ -87,21 +92,21 @@ def scale_by_adahessian(
     tags=("curvature", "closure", "noise"),
     learning_rate=0.15,
 )
-@transformation(hessian_power=nonnegative)
+@transformation()
 def adahessian(
     learning_rate: optax.ScalarOrSchedule = 0.15,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-4,
-    weight_decay: Any = 0.0,
-    hessian_power: Any = 1.0,
-    update_interval: int = 1,
-    num_samples: int = 1,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-4,
+    weight_decay: NonNegative = 0.0,
+    hessian_power: NonNegative = 1.0,
+    update_interval: Period = 1,
+    num_samples: Size = 1,
     average_axes: Mapping[int, Sequence[int]] | None = None,
     block_sizes: Mapping[int, int] | None = None,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """AdaHessian with decoupled weight decay; the rule is that of `scale_by_adahessian`.
 

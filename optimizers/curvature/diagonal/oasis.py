@@ -1,24 +1,28 @@
 """OASIS."""
 
-from typing import Any
-
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Key,
+    Mask,
+    NonNegative,
+    Positive,
+    Sampler,
     Signal,
+    Size,
     absolute,
     add_decayed_weights,
-    count_from_1,
     delay,
     either,
     ema,
     flow,
     hutchinson,
+    is_neutral,
     maximum,
     named,
-    positive,
     scheduled,
     step_count,
     tap,
@@ -29,14 +33,14 @@ from ....transforms.curvature import gradient
 from ....transforms.step_size import adgd_step_size
 
 
-@transformation(alpha=positive, warmup_samples=count_from_1)
+@transformation()
 def truncated_hessian(
-    b2: Any = 0.99,
-    alpha: Any = 1e-5,
-    warmup_samples: int = 1,
-    num_samples: int = 1,
-    key: Any = 0,
-    sampler: Any = None,
+    b2: Decay = 0.99,
+    alpha: Positive = 1e-5,
+    warmup_samples: Size = 1,
+    num_samples: Size = 1,
+    key: Key = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """The averaged Hessian diagonal in absolute value, at least alpha, whatever comes in.
 
@@ -53,21 +57,21 @@ def truncated_hessian(
         same = warmup_samples == num_samples
         estimate = g >> usual if same else g >> either(is_first, first, usual)
         past = delay(estimate)
-        past << where(is_first, estimate, b2 * past + (1 - b2) * estimate)
+        past << where(is_first, estimate, b2 * past + (1 - scheduled(b2)) * estimate)
         return maximum(absolute(past.written), alpha)
 
     return flow(step)
 
 
-@transformation(alpha=positive, warmup_samples=count_from_1)
+@transformation()
 def scale_by_oasis(
-    b2: Any = 0.99,
-    alpha: Any = 1e-5,
-    momentum: float = 0.0,
-    warmup_samples: int = 1,
-    num_samples: int = 1,
-    key: Any = 0,
-    sampler: Any = None,
+    b2: Decay = 0.99,
+    alpha: Positive = 1e-5,
+    momentum: Decay = 0.0,
+    warmup_samples: Size = 1,
+    num_samples: Size = 1,
+    key: Key = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """The gradient over the truncated, averaged Hessian diagonal.
 
@@ -100,9 +104,8 @@ def scale_by_oasis(
     return flow(step)
 
 
-def _direction(g: Signal, momentum: Any) -> Signal:
-    is_off = momentum == 0
-    return g if is_off else g >> named("mu", ema(momentum))
+def _direction(g: Signal, momentum: Decay) -> Signal:
+    return g if is_neutral(momentum) else g >> named("mu", ema(momentum))
 
 
 @method(
@@ -113,19 +116,19 @@ def _direction(g: Signal, momentum: Any) -> Signal:
     learning_rate=0.1,
     small_model={"alpha": 0.1},
 )
-@transformation(alpha=positive, warmup_samples=count_from_1)
+@transformation()
 def oasis(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b2: Any = 0.99,
-    alpha: Any = 1e-5,
+    b2: Decay = 0.99,
+    alpha: Positive = 1e-5,
     adaptive: bool = True,
-    momentum: float = 0.0,
-    weight_decay: Any = 0.0,
-    warmup_samples: int = 1,
-    num_samples: int = 1,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    momentum: Decay = 0.0,
+    weight_decay: NonNegative = 0.0,
+    warmup_samples: Size = 1,
+    num_samples: Size = 1,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """OASIS, by default with its own step size; the direction is that of `scale_by_oasis`.
 

@@ -1,17 +1,22 @@
 """SANIA."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Key,
+    Mask,
+    NonNegative,
+    Number,
+    Sampler,
     Signal,
+    Size,
     absolute,
-    any_number,
     chain,
-    check_choice,
     debias,
     ema,
     flow,
@@ -25,23 +30,23 @@ from ....transforms import (
     transformation,
 )
 from ....transforms import sqrt as square_root
-from ....transforms.curvature import with_floor
+from ....transforms.curvature import Floor, with_floor
 from ....transforms.step_size import with_polyak_step
 
-PRECONDITIONERS = ("adam_sq", "adagrad_sq", "hessian", "identity")
+Preconditioner = Literal["adam_sq", "adagrad_sq", "hessian", "identity"]
 
 
-@transformation(f_star=any_number)
+@transformation()
 def scale_by_sania(
-    preconditioner: str = "adam_sq",
-    b2: Any = 0.999,
-    eps: Any = 0.1,
+    preconditioner: Preconditioner = "adam_sq",
+    b2: Decay = 0.999,
+    eps: NonNegative = 0.1,
     sqrt: bool = False,
-    eps_mode: str = "max",
-    f_star: Any = 0.0,
-    num_samples: int = 1,
-    key: Any = 0,
-    sampler: Any = None,
+    eps_mode: Floor = "max",
+    f_star: Number = 0.0,
+    num_samples: Size = 1,
+    key: Key = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """A preconditioned gradient with the Polyak step of the quadratic model.
 
@@ -72,7 +77,6 @@ def scale_by_sania(
       Stochastic Algorithms (arXiv 2312.17369). Defaults are those of the official PyTorch classes;
       eps_mode="add" is the form of the NumPy ones.
     """
-    check_choice("sania", "preconditioner", preconditioner, PRECONDITIONERS)
     curvature = hutchinson(key, num_samples, sampler=sampler)
 
     def diagonal(g: Signal) -> Signal:
@@ -99,19 +103,19 @@ def scale_by_sania(
     tags=("curvature", "own-rate"),
     learning_rate=0.1,
 )
-@transformation(f_star=any_number)
+@transformation()
 def sania(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    preconditioner: str = "adam_sq",
-    b2: Any = 0.999,
-    eps: Any = 0.1,
+    preconditioner: Preconditioner = "adam_sq",
+    b2: Decay = 0.999,
+    eps: NonNegative = 0.1,
     sqrt: bool = False,
-    eps_mode: str = "max",
-    f_star: Any = 0.0,
-    num_samples: int = 1,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    eps_mode: Floor = "max",
+    f_star: Number = 0.0,
+    num_samples: Size = 1,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """SANIA: Polyak steps that need no rate; the rule is that of `scale_by_sania`.
 

@@ -1,47 +1,53 @@
 """Sophia-G."""
 
-from typing import Any
-
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Key,
+    Mask,
+    NonNegative,
+    Period,
+    Positive,
+    Sampler,
     Signal,
+    Size,
+    Step,
     add_decayed_weights,
     chain,
     clip,
-    count_from_1,
     ema,
     every,
     flow,
     named,
-    positive,
     scale_by_learning_rate,
+    scheduled,
     transformation,
 )
-from ....transforms.curvature import bartlett_diagonal, with_floor
+from ....transforms.curvature import Floor, bartlett_diagonal, with_floor
 
 
-@transformation(gamma=positive, batch_size=count_from_1, first_estimate=count_from_1)
+@transformation()
 def scale_by_sophia_g(
-    b1: Any = 0.965,
-    b2: Any = 0.99,
-    eps: Any = 1e-15,
-    gamma: Any = 0.04,
-    clip_threshold: Any = 1.0,
-    update_interval: int = 10,
-    batch_size: int | None = None,
-    eps_mode: str = "add",
-    first_estimate: int = 2,
-    key: Any = 0,
-    sampler: Any = None,
+    b1: Decay = 0.965,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-15,
+    gamma: Positive = 0.04,
+    clip_threshold: Positive = 1.0,
+    update_interval: Period = 10,
+    batch_size: Size | None = None,
+    eps_mode: Floor = "add",
+    first_estimate: Step = 2,
+    key: Key = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Momentum over a Gauss-Newton diagonal, clipped entry by entry.
 
         h_t = b2 h_{t-1} + (1 - b2) B ghat_t^2      each k-th step, else h_{t-1}
         m_t = b1 m_{t-1} + (1 - b1) g_t
-        u_t = clip(m_t / (gamma h_t + eps), -clip_threshold, clip_threshold)
+        u_t = clip(m_t / (gamma h_t + eps), -scheduled(clip_threshold), clip_threshold)
 
     ghat is the gradient of the mean cross entropy at labels that the model draws itself, B the
     number of positions in that mean: forgetting B makes h a thousand times too small, and the
@@ -71,7 +77,9 @@ def scale_by_sophia_g(
     def step(g: Signal) -> Signal:
         m = g >> named("mu", ema(b1))
         h = g >> named("hessian", every(update_interval, estimate, start=first_estimate))
-        return clip(m / with_floor(gamma * h, eps, eps_mode), -clip_threshold, clip_threshold)
+        return clip(
+            m / with_floor(gamma * h, eps, eps_mode), -scheduled(clip_threshold), clip_threshold
+        )
 
     return flow(step)
 
@@ -83,22 +91,22 @@ def scale_by_sophia_g(
     tags=("curvature", "closure", "noise", "bounded", "decoupled-decay"),
     learning_rate=1e-3,
 )
-@transformation(gamma=positive, batch_size=count_from_1, first_estimate=count_from_1)
+@transformation()
 def sophia_g(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.965,
-    b2: Any = 0.99,
-    eps: Any = 1e-15,
-    gamma: Any = 0.04,
-    clip_threshold: Any = 1.0,
-    weight_decay: Any = 0.1,
-    update_interval: int = 10,
-    batch_size: int | None = None,
-    eps_mode: str = "add",
-    first_estimate: int = 2,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    b1: Decay = 0.965,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-15,
+    gamma: Positive = 0.04,
+    clip_threshold: Positive = 1.0,
+    weight_decay: NonNegative = 0.1,
+    update_interval: Period = 10,
+    batch_size: Size | None = None,
+    eps_mode: Floor = "add",
+    first_estimate: Step = 2,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Sophia-G with decoupled weight decay; the rule is that of `scale_by_sophia_g`.
 

@@ -1,51 +1,59 @@
 """Sophia-H."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Key,
+    Mask,
+    NonNegative,
+    Period,
+    Positive,
+    Sampler,
     Signal,
+    Size,
     add_decayed_weights,
     chain,
-    check_choice,
     clip,
     delay,
     flow,
     hutchinson,
     momentum,
     named,
-    positive,
     scale_by_learning_rate,
+    scheduled,
     step_count,
     transformation,
     when,
 )
 from ....transforms.curvature import with_floor
+from ....transforms.trees import Distribution
 
 
-@transformation(gamma=positive)
+@transformation()
 def scale_by_sophia_h(
-    b1: Any = 0.96,
-    b2: Any = 0.99,
-    eps: Any = 1e-12,
-    gamma: Any = 0.01,
-    clip_threshold: Any = 1.0,
-    update_interval: int = 10,
-    num_samples: int = 1,
-    probe: str = "rademacher",
+    b1: Decay = 0.96,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-12,
+    gamma: Positive = 0.01,
+    clip_threshold: Positive = 1.0,
+    update_interval: Period = 10,
+    num_samples: Size = 1,
+    probe: Distribution = "rademacher",
     bias_correction: bool = False,
-    refresh: str = "before",
-    key: Any = 0,
-    sampler: Any = None,
+    refresh: Literal["before", "after"] = "before",
+    key: Key = 0,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Momentum over an average of Hessian diagonals, clipped entry by entry.
 
         m_t = b1 m_{t-1} + (1 - b1) g_t
         h_t = b2 h_{t-1} + (1 - b2) u * (H u)      at every `update_interval`-th step, else h_{t-1}
-        d_t = clip(m_t / max(gamma h_t, eps), -clip_threshold, clip_threshold)
+        d_t = clip(m_t / max(gamma h_t, eps), -scheduled(clip_threshold), clip_threshold)
 
     with a random u. h starts at zero and is not debiased, so nearly all entries are clipped in the
     first refreshes; entries of non-positive curvature move by the sign of m.
@@ -71,7 +79,6 @@ def scale_by_sophia_h(
       Pre-training (arXiv 2305.14342), Algorithms 1 and 3. The authors' repository has the G variant
       only.
     """
-    check_choice("scale_by_sophia_h", "refresh", refresh, ("before", "after"))
     first = refresh == "before"
 
     def step(g: Signal) -> Signal:
@@ -79,9 +86,9 @@ def scale_by_sophia_h(
         due = (step_count() - first) % update_interval == 0
         estimate = g >> when(due, hutchinson(key, num_samples, probe, sampler), otherwise=0)
         past = delay(g, name="hessian")
-        h = past << past + due * (1 - b2) * (estimate - past)
+        h = past << past + due * (1 - scheduled(b2)) * (estimate - past)
         curvature = gamma * (h if first else past)
-        return clip(m / with_floor(curvature, eps), -clip_threshold, clip_threshold)
+        return clip(m / with_floor(curvature, eps), -scheduled(clip_threshold), clip_threshold)
 
     return flow(step)
 
@@ -92,23 +99,23 @@ def scale_by_sophia_h(
     arxiv="2305.14342",
     tags=("curvature", "closure", "noise", "bounded", "decoupled-decay"),
 )
-@transformation(gamma=positive)
+@transformation()
 def sophia_h(
     learning_rate: optax.ScalarOrSchedule,
-    b1: Any = 0.96,
-    b2: Any = 0.99,
-    eps: Any = 1e-12,
-    gamma: Any = 0.01,
-    clip_threshold: Any = 1.0,
-    weight_decay: Any = 0.2,
-    update_interval: int = 10,
-    num_samples: int = 1,
-    probe: str = "rademacher",
+    b1: Decay = 0.96,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-12,
+    gamma: Positive = 0.01,
+    clip_threshold: Positive = 1.0,
+    weight_decay: NonNegative = 0.2,
+    update_interval: Period = 10,
+    num_samples: Size = 1,
+    probe: Distribution = "rademacher",
     bias_correction: bool = False,
-    refresh: str = "before",
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    refresh: Literal["before", "after"] = "before",
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Sophia-H: clipped steps along momentum over curvature; the rule is `scale_by_sophia_h`.
 

@@ -1,40 +1,48 @@
 """Exact Gauss-Newton."""
 
-from typing import Any
+from typing import Annotated
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    AtLeastOne,
+    Decay,
     Flow,
+    Hyperparameter,
     Interval,
+    Mask,
+    Positive,
     Signal,
-    check_choice,
-    count_from_1,
+    Size,
     debias,
     delay,
     ema,
     flow,
+    is_neutral,
     lift_tree,
     minimum,
     named,
     on_leaves,
-    positive,
     scheduled,
+    step_count,
     tap,
     transformation,
     where,
 )
-from ....transforms.curvature import all_finite, gauss_newton_model_change, gauss_newton_solve
+from ....transforms.curvature import (
+    OutputsLoss,
+    all_finite,
+    gauss_newton_model_change,
+    gauss_newton_solve,
+)
 from ....transforms.step_size import backtracking, loss_change
 
-LOSSES = ("mse", "ce", "bce")
-open_fraction = Interval(0.0, 1.0, low_open=True, high_open=True)
-at_least_1 = Interval(1.0, float("inf"))
+OpenFraction = Annotated[Hyperparameter, Interval(0.0, 1.0, low_open=True, high_open=True)]
 
 
-@transformation(damping=positive)
-def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: float = 0.0) -> Flow:
+@transformation()
+def scale_by_egn(damping: Positive = 1.0, loss: OutputsLoss = "mse", momentum: Decay = 0.0) -> Flow:
     """The exact, damped Gauss-Newton direction of the batch.
 
         u_t = (J^T Q J + damping I)^{-1} J^T r = J^T (Q J J^T + damping I)^{-1} r
@@ -58,12 +66,11 @@ def scale_by_egn(damping: Any = 1.0, loss: str = "mse", momentum: float = 0.0) -
       Korbit, Adeyemi, Bemporad & Zanon 2024, Exact Gauss-Newton Optimization for Training Deep
       Neural Networks (arXiv 2405.14402). We follow the code that accompanied the paper.
     """
-    check_choice("egn", "loss", loss, LOSSES)
 
     def step(g: Signal, params: Signal, outputs_fn: Signal, outputs_loss_fn: Signal) -> Signal:
         u = gauss_newton_solve(outputs_fn, outputs_loss_fn, params, g, damping, loss)
         u = where(tap("curvature_is_finite", all_finite(u)), u, 0.0)
-        if momentum == 0:
+        if is_neutral(momentum):
             return u
         return u >> named("mu", ema(momentum)) >> debias(momentum)
 
@@ -80,25 +87,19 @@ loss_of_outputs = lift_tree(lambda loss, outputs: lambda params: loss(outputs(pa
     tags=("curvature", "closure"),
     learning_rate=1.0,
 )
-@transformation(
-    damping=positive,
-    aggressiveness=open_fraction,
-    decrease_factor=open_fraction,
-    increase_factor=at_least_1,
-    max_linesearch_steps=count_from_1,
-)
+@transformation()
 def egn(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    damping: Any = 1.0,
-    loss: str = "mse",
-    momentum: float = 0.0,
+    damping: Positive = 1.0,
+    loss: OutputsLoss = "mse",
+    momentum: Decay = 0.0,
     line_search: bool = False,
-    aggressiveness: Any = 0.9,
-    decrease_factor: Any = 0.8,
-    increase_factor: Any = 1.5,
-    max_linesearch_steps: int = 15,
+    aggressiveness: OpenFraction = 0.9,
+    decrease_factor: OpenFraction = 0.8,
+    increase_factor: AtLeastOne = 1.5,
+    max_linesearch_steps: Size = 15,
     adaptive_damping: bool = False,
-    mask: Any = None,
+    mask: Mask | None = None,
 ) -> Flow:
     """Exact Gauss-Newton, optionally with line search and adaptive damping.
 
@@ -135,31 +136,31 @@ def egn(
 
     def step(g: Signal, params: Signal, outputs_fn: Signal, outputs_loss_fn: Signal) -> Signal:
         value_fn = loss_of_outputs(outputs_loss_fn, outputs_fn)
-        current = delay(1.0 * damping, name="damping") if adaptive_damping else damping
+        past = delay(0.0, name="damping") if adaptive_damping else None
+        current = damping if past is None else where(step_count() == 1, damping, past)
         direction = -(g >> scale_by_egn(current, loss, momentum))
-        rate = scheduled(learning_rate)
+        largest = scheduled(learning_rate)
         if line_search:
             last = delay(0.0, name="step_size")
             rate = last << backtracking(
                 value_fn,
                 params,
                 direction,
-                minimum(where(last == 0, rate, last) * increase_factor, rate),
+                minimum(where(last == 0, largest, last) * increase_factor, largest),
                 decrease_factor=decrease_factor,
-                sufficient_decrease=1 - aggressiveness,
+                sufficient_decrease=1 - scheduled(aggressiveness),
                 max_steps=max_linesearch_steps,
-                max_step=rate,
+                max_step=largest,
                 slack=True,
             )
-        update = tap("step_size", rate) * direction if line_search else rate * direction
-        if adaptive_damping:
+            update = tap("step_size", rate) * direction
+        else:
+            update = largest * direction
+        if past is not None:
             expected = gauss_newton_model_change(outputs_fn, outputs_loss_fn, params, update)
             rho = loss_change(value_fn, params, update) / where(expected == 0, 1.0, expected)
-            current << where(
-                expected == 0,
-                current,
-                current * where(rho < 0.25, 1.01, where(rho > 0.75, 0.99, 1.0)),
-            )
+            factor = where(rho < 0.25, 1.01, where(rho > 0.75, 0.99, 1.0))
+            past << current * where(expected == 0, 1.0, factor)
         return update
 
     return on_leaves(mask, flow(step))

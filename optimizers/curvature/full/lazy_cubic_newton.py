@@ -1,20 +1,20 @@
 """Lazy cubic Newton."""
 
-from typing import Any
-
 import optax
 
 from ....registry import method
 from ....transforms import (
     Flow,
+    Mask,
+    Period,
+    Positive,
     Signal,
+    Size,
     chain,
-    count_from_1,
     flatten_tree,
     flow,
     named,
     on_leaves,
-    positive,
     scale_by_learning_rate,
     scheduled,
     tap,
@@ -26,9 +26,9 @@ from ....transforms.curvature import all_finite, hessian_spectrum
 from .cubic import cubic_subproblem
 
 
-@transformation(m=positive, solver_iterations=count_from_1)
+@transformation()
 def scale_by_lazy_cubic_newton(
-    m: Any = 1.0, update_interval: int | None = None, solver_iterations: int = 50
+    m: Positive = 1.0, update_interval: Period | None = None, solver_iterations: Size = 50
 ) -> Flow:
     """A cubic-regularised Newton direction whose Hessian is taken at every k-th step only.
 
@@ -67,13 +67,13 @@ def scale_by_lazy_cubic_newton(
     learning_rate=1.0,
     small_model={"m": 10.0, "update_interval": 5},
 )
-@transformation(m=positive, solver_iterations=count_from_1)
+@transformation()
 def lazy_cubic_newton(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    m: Any = 1.0,
-    update_interval: int | None = None,
-    solver_iterations: int = 50,
-    mask: Any = None,
+    m: Positive = 1.0,
+    update_interval: Period | None = None,
+    solver_iterations: Size = 50,
+    mask: Mask | None = None,
 ) -> Flow:
     """Cubic Newton with lazy Hessians; the rule is that of `scale_by_lazy_cubic_newton`.
 

@@ -1,20 +1,21 @@
 """Lazy Newton."""
 
-from typing import Any
+from typing import Literal
 
 import optax
 
 from ....registry import method
 from ....transforms import (
     Flow,
+    Mask,
+    NonNegative,
+    Period,
     Signal,
     chain,
-    check_choice,
     flatten_tree,
     flow,
     leaf_norm,
     named,
-    nonnegative,
     on_leaves,
     scale_by_learning_rate,
     scheduled,
@@ -26,15 +27,15 @@ from ....transforms import (
 )
 from ....transforms.curvature import all_finite, hessian_spectrum, shifted_solve
 
-REGULARIZATIONS = ("gradient", "constant")
+Regularization = Literal["gradient", "constant"]
 
 
-@transformation(m=nonnegative, damping=nonnegative)
+@transformation()
 def scale_by_lazy_newton(
-    m: Any = 1.0,
-    update_interval: int | None = None,
-    regularization: str = "gradient",
-    damping: Any = 0.0,
+    m: NonNegative = 1.0,
+    update_interval: Period | None = None,
+    regularization: Regularization = "gradient",
+    damping: NonNegative = 0.0,
 ) -> Flow:
     """A regularised Newton direction whose Hessian is taken at every k-th step only.
 
@@ -60,7 +61,6 @@ def scale_by_lazy_newton(
       Doikov, Chayti & Jaggi 2023, Second-order optimization with lazy Hessians (arXiv 2212.00781).
       We rest on the paper: no official code was found.
     """
-    check_choice("lazy_newton", "regularization", regularization, REGULARIZATIONS)
 
     def step(g: Signal) -> Signal:
         flat = flatten_tree(g)
@@ -81,14 +81,14 @@ def scale_by_lazy_newton(
     learning_rate=1.0,
     small_model={"m": 10.0, "update_interval": 5},
 )
-@transformation(m=nonnegative, damping=nonnegative)
+@transformation()
 def lazy_newton(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    m: Any = 1.0,
-    update_interval: int | None = None,
-    regularization: str = "gradient",
-    damping: Any = 0.0,
-    mask: Any = None,
+    m: NonNegative = 1.0,
+    update_interval: Period | None = None,
+    regularization: Regularization = "gradient",
+    damping: NonNegative = 0.0,
+    mask: Mask | None = None,
 ) -> Flow:
     """Newton's method with lazy Hessians; the rule is that of `scale_by_lazy_newton`.
 

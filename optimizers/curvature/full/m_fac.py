@@ -1,23 +1,24 @@
 """M-FAC."""
 
-from typing import Any
-
 import optax
 
 from ....registry import method
 from ....transforms import (
+    DType,
     Flow,
+    Mask,
+    NonNegative,
+    Positive,
     Signal,
+    Size,
     add_decayed_weights,
     chain,
-    count_from_1,
     delay,
     ema,
     flatten_tree,
     flow,
     named,
     on_leaves,
-    positive,
     scale_by_learning_rate,
     tap,
     transformation,
@@ -26,14 +27,14 @@ from ....transforms import (
     window,
 )
 from ....transforms.accumulate import ring_slot
-from ....transforms.curvature import (
-    all_finite,
-)
+from ....transforms.curvature import all_finite
 from .gram import gram_like, gram_update, lone_solve, window_solve
 
 
-@transformation(num_grads=count_from_1, damping=positive)
-def scale_by_m_fac(num_grads: int = 1024, damping: Any = 1e-5, window_dtype: Any = None) -> Flow:
+@transformation()
+def scale_by_m_fac(
+    num_grads: Size = 1024, damping: Positive = 1e-5, window_dtype: DType | None = None
+) -> Flow:
     """The gradient times the inverse of the empirical Fisher matrix of a window of gradients.
 
         F_t = damping I + (1/m) sum of g g^T over the last m gradients, g_t among them
@@ -80,15 +81,15 @@ def scale_by_m_fac(num_grads: int = 1024, damping: Any = 1e-5, window_dtype: Any
     learning_rate=1e-2,
     small_model={"num_grads": 8, "damping": 0.01},
 )
-@transformation(num_grads=count_from_1, damping=positive)
+@transformation()
 def m_fac(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    num_grads: int = 1024,
-    damping: Any = 1e-5,
+    num_grads: Size = 1024,
+    damping: Positive = 1e-5,
     momentum: float = 0.0,
-    weight_decay: Any = 0.0,
-    mask: Any = None,
-    window_dtype: Any = None,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+    window_dtype: DType | None = None,
 ) -> Flow:
     """M-FAC with coupled weight decay; the rule is that of `scale_by_m_fac`.
 

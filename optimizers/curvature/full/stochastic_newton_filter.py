@@ -6,18 +6,20 @@ import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Length,
+    Mask,
+    NonNegative,
+    Positive,
     Signal,
     chain,
-    count_from_0,
-    decay_rate,
     delay,
     flatten_tree,
     flow,
-    nonnegative,
     on_leaves,
-    positive,
     scale_by_learning_rate,
+    scheduled,
     step_count,
     tap,
     transformation,
@@ -35,20 +37,14 @@ from .kalman import (
 )
 
 
-@transformation(
-    decay=decay_rate,
-    process_noise=positive,
-    ridge=nonnegative,
-    max_halvings=count_from_0,
-    sufficient_decrease=nonnegative,
-)
+@transformation()
 def scale_by_stochastic_newton_filter(
-    decay: Any = 0.9,
-    process_noise: Any = 0.2,
-    ridge: Any = 1e-12,
+    decay: Decay = 0.9,
+    process_noise: Positive = 0.2,
+    ridge: NonNegative = 1e-12,
     line_search: bool = True,
-    max_halvings: int = 4,
-    sufficient_decrease: Any = 0.95,
+    max_halvings: Length = 4,
+    sufficient_decrease: NonNegative = 0.95,
 ) -> Flow:
     """A Newton direction from gradients and Hessians that a Kalman filter smooths over batches.
 
@@ -89,7 +85,9 @@ def scale_by_stochastic_newton_filter(
         measured = gaussian(flatten_tree(g), dense_hessian(value_fn, params, g))
         past = delay(measured, name="belief")
         predicted = kalman_predict(past, decay, process_noise)
-        updated = discriminative_update(predicted, measured, (1 - decay**2) / process_noise)
+        updated = discriminative_update(
+            predicted, measured, (1 - scheduled(decay) ** 2) / scheduled(process_noise)
+        )
         belief = choose(step_count() == 1, measured, updated)
         flat = whitened_mean(belief, ridge)
         is_usable = tap("curvature_is_finite", all_finite(flat))
@@ -118,22 +116,16 @@ def scale_by_stochastic_newton_filter(
     learning_rate=1.0,
     small_model={"ridge": 1.0, "max_halvings": 10, "sufficient_decrease": 0.1},
 )
-@transformation(
-    decay=decay_rate,
-    process_noise=positive,
-    ridge=nonnegative,
-    max_halvings=count_from_0,
-    sufficient_decrease=nonnegative,
-)
+@transformation()
 def stochastic_newton_filter(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    decay: Any = 0.9,
-    process_noise: Any = 0.2,
-    ridge: Any = 1e-12,
+    decay: Decay = 0.9,
+    process_noise: Positive = 0.2,
+    ridge: NonNegative = 1e-12,
     line_search: bool = True,
-    max_halvings: int = 4,
-    sufficient_decrease: Any = 0.95,
-    mask: Any = None,
+    max_halvings: Length = 4,
+    sufficient_decrease: NonNegative = 0.95,
+    mask: Mask | None = None,
 ) -> Flow:
     """The filtered stochastic Newton method; see `scale_by_stochastic_newton_filter`.
 

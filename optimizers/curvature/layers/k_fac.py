@@ -6,18 +6,20 @@ import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
     FlowError,
+    Length,
+    Mask,
+    NonNegative,
+    Period,
     Signal,
     add_decayed_weights,
     chain,
-    count_from_0,
-    count_from_1,
     every,
     flow,
     lift,
     named,
-    nonnegative,
     pair,
     scale_by_learning_rate,
     trace,
@@ -43,12 +45,12 @@ from ....transforms.step_size import starting_at
 SMALLEST_EIGENVALUE = 1e-10
 
 
-@transformation(damping=nonnegative, damping_a=None, damping_b=None, inverse_interval=count_from_1)
+@transformation()
 def scale_by_k_fac(
-    stat_decay: Any = 0.95,
-    damping: Any = 1e-3,
-    update_interval: int = 10,
-    inverse_interval: int | None = None,
+    stat_decay: Decay = 0.95,
+    damping: NonNegative = 1e-3,
+    update_interval: Period = 10,
+    inverse_interval: Period | None = None,
     eigen: bool = False,
     damping_a: Any = None,
     damping_b: Any = None,
@@ -146,26 +148,20 @@ def _above(eigenvalues: Signal) -> Signal:
     learning_rate=0.03,
     small_model={"damping": 0.1},
 )
-@transformation(
-    damping=nonnegative,
-    damping_a=None,
-    damping_b=None,
-    inverse_interval=count_from_1,
-    weight_decay_start=count_from_0,
-)
+@transformation()
 def k_fac(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.9,
-    stat_decay: Any = 0.95,
-    damping: Any = 1e-3,
-    weight_decay: Any = 0.0,
-    weight_decay_start: int = 0,
-    update_interval: int = 10,
-    inverse_interval: int | None = None,
+    momentum: Decay = 0.9,
+    stat_decay: Decay = 0.95,
+    damping: NonNegative = 1e-3,
+    weight_decay: NonNegative = 0.0,
+    weight_decay_start: Length = 0,
+    update_interval: Period = 10,
+    inverse_interval: Period | None = None,
     eigen: bool = False,
     damping_a: Any = None,
     damping_b: Any = None,
-    mask: Any = None,
+    mask: Mask | None = None,
     layers: Layers = None,
 ) -> Flow:
     """K-FAC: heavy-ball momentum over gradients preconditioned by `scale_by_k_fac`.

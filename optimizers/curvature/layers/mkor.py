@@ -1,25 +1,26 @@
 """MKOR."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Length,
+    NonNegative,
+    Period,
+    Positive,
     Signal,
     add_decayed_weights,
     chain,
-    check_choice,
-    count_from_0,
-    decay_rate,
     delay,
     flow,
-    fraction,
     pair,
-    positive,
     scale_by_learning_rate,
     step_count,
     tap,
@@ -44,30 +45,25 @@ from ....transforms.kronecker import (
 )
 from ....transforms.notation import lift_elementwise
 
-VARIANTS = ("official", "paper", "sherman_morrison")
+Variant = Literal["official", "paper", "sherman_morrison"]
 
 outer = lift_elementwise(lambda u: u[..., :, None] * u[..., None, :], "outer")
 largest = lift_elementwise(lambda m: jnp.max(jnp.abs(m), axis=(-2, -1), keepdims=True), "largest")
 identity = lift_elementwise(identity_like, "identity")
 
 
-@transformation(
-    clip_value=positive,
-    gamma=decay_rate,
-    stabilization_factor=fraction,
-    stabilization_threshold=positive,
-)
+@transformation()
 def scale_by_mkor(
-    update_interval: int = 10,
-    warmup_steps: int = 0,
-    clip_value: Any = 100.0,
-    variant: str = "official",
-    gamma: Any = 0.9,
-    stabilization_factor: Any = 0.9,
-    stabilization_threshold: Any = 2.0,
+    update_interval: Period = 10,
+    warmup_steps: Length = 0,
+    clip_value: Positive = 100.0,
+    variant: Variant = "official",
+    gamma: Decay = 0.9,
+    stabilization_factor: Fraction = 0.9,
+    stabilization_threshold: Positive = 2.0,
     first_order_layers: Sequence[str] = (),
     layers: Layers = None,
-    axis_name: Any = None,
+    axis_name: Hashable | None = None,
 ) -> Flow:
     r"""The gradient of every layer between two inverses, which rank-1 updates keep up to date.
 
@@ -114,7 +110,6 @@ def scale_by_mkor(
       the rank-1 term, and is not the inverse of a running second moment. For convolutions the
       means are over positions and examples, as in the official code.
     """
-    check_choice("scale_by_mkor", "variant", variant, VARIANTS)
     first_order = tuple(first_order_layers)
 
     def refresh(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
@@ -178,28 +173,22 @@ def _exact_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
     tags=("curvature", "kronecker", "matrix", "layerwise"),
     learning_rate=0.02,
 )
-@transformation(
-    warmup_steps=count_from_0,
-    clip_value=positive,
-    gamma=decay_rate,
-    stabilization_factor=fraction,
-    stabilization_threshold=positive,
-)
+@transformation()
 def mkor(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.9,
-    weight_decay: Any = 0.0,
-    update_interval: int = 10,
-    warmup_steps: int = 0,
-    clip_value: Any = 100.0,
-    variant: str = "official",
-    gamma: Any = 0.9,
-    stabilization_factor: Any = 0.9,
-    stabilization_threshold: Any = 2.0,
+    momentum: Decay = 0.9,
+    weight_decay: NonNegative = 0.0,
+    update_interval: Period = 10,
+    warmup_steps: Length = 0,
+    clip_value: Positive = 100.0,
+    variant: Variant = "official",
+    gamma: Decay = 0.9,
+    stabilization_factor: Fraction = 0.9,
+    stabilization_threshold: Positive = 2.0,
     first_order_layers: Sequence[str] = (),
-    backend: Any = None,
+    backend: optax.GradientTransformation | None = None,
     layers: Layers = None,
-    axis_name: Any = None,
+    axis_name: Hashable | None = None,
 ) -> Flow:
     """MKOR: `scale_by_mkor`, then heavy-ball SGD or another first-order method.
 
@@ -248,7 +237,9 @@ def mkor(
     return chain(precondition, backend or heavy_ball(learning_rate, momentum, weight_decay))
 
 
-def heavy_ball(learning_rate: optax.ScalarOrSchedule, momentum: Any, weight_decay: Any) -> Flow:
+def heavy_ball(
+    learning_rate: optax.ScalarOrSchedule, momentum: Decay, weight_decay: NonNegative
+) -> Flow:
     """SGD with coupled weight decay and undamped momentum."""
     return chain(
         add_decayed_weights(weight_decay), trace(momentum), scale_by_learning_rate(learning_rate)

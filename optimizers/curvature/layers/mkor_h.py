@@ -1,26 +1,26 @@
 """MKOR-H."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Length,
+    NonNegative,
+    Number,
+    Period,
+    Positive,
     Signal,
-    any_number,
     chain,
-    count_from_0,
-    count_from_1,
-    decay_rate,
     delay,
     either,
     flow,
-    fraction,
     isfinite,
     named,
-    positive,
     step_count,
     tap,
     transformation,
@@ -28,33 +28,24 @@ from ....transforms import (
 )
 from ....transforms.accumulate import mean_of_finite
 from ....transforms.kronecker import Layers
-from .mkor import heavy_ball, scale_by_mkor
+from .mkor import Variant, heavy_ball, scale_by_mkor
 
 
-@transformation(
-    loss_decay=decay_rate,
-    switch_interval=count_from_1,
-    switch_threshold=any_number,
-    warmup_steps=count_from_0,
-    clip_value=positive,
-    gamma=decay_rate,
-    stabilization_factor=fraction,
-    stabilization_threshold=positive,
-)
+@transformation()
 def scale_by_mkor_h(
-    loss_decay: Any = 0.99,
-    switch_interval: int = 100,
-    switch_threshold: Any = 0.01,
-    update_interval: int = 10,
-    warmup_steps: int = 0,
-    clip_value: Any = 100.0,
-    variant: str = "official",
-    gamma: Any = 0.9,
-    stabilization_factor: Any = 0.9,
-    stabilization_threshold: Any = 2.0,
+    loss_decay: Decay = 0.99,
+    switch_interval: Period = 100,
+    switch_threshold: Number = 0.01,
+    update_interval: Period = 10,
+    warmup_steps: Length = 0,
+    clip_value: Positive = 100.0,
+    variant: Variant = "official",
+    gamma: Decay = 0.9,
+    stabilization_factor: Fraction = 0.9,
+    stabilization_threshold: Positive = 2.0,
     first_order_layers: Sequence[str] = (),
     layers: Layers = None,
-    axis_name: Any = None,
+    axis_name: Hashable | None = None,
 ) -> Flow:
     r"""MKOR until the loss falls too slowly, then for good the plain gradient.
 
@@ -126,34 +117,25 @@ def scale_by_mkor_h(
     tags=("curvature", "kronecker", "matrix", "layerwise"),
     learning_rate=0.02,
 )
-@transformation(
-    loss_decay=decay_rate,
-    switch_interval=count_from_1,
-    switch_threshold=any_number,
-    warmup_steps=count_from_0,
-    clip_value=positive,
-    gamma=decay_rate,
-    stabilization_factor=fraction,
-    stabilization_threshold=positive,
-)
+@transformation()
 def mkor_h(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: Any = 0.9,
-    weight_decay: Any = 0.0,
-    update_interval: int = 10,
-    clip_value: Any = 100.0,
-    loss_decay: Any = 0.99,
-    switch_interval: int = 100,
-    switch_threshold: Any = 0.01,
-    warmup_steps: int = 0,
-    variant: str = "official",
-    gamma: Any = 0.9,
-    stabilization_factor: Any = 0.9,
-    stabilization_threshold: Any = 2.0,
+    momentum: Decay = 0.9,
+    weight_decay: NonNegative = 0.0,
+    update_interval: Period = 10,
+    clip_value: Positive = 100.0,
+    loss_decay: Decay = 0.99,
+    switch_interval: Period = 100,
+    switch_threshold: Number = 0.01,
+    warmup_steps: Length = 0,
+    variant: Variant = "official",
+    gamma: Decay = 0.9,
+    stabilization_factor: Fraction = 0.9,
+    stabilization_threshold: Positive = 2.0,
     first_order_layers: Sequence[str] = (),
-    backend: Any = None,
+    backend: optax.GradientTransformation | None = None,
     layers: Layers = None,
-    axis_name: Any = None,
+    axis_name: Hashable | None = None,
 ) -> Flow:
     """MKOR-H: `scale_by_mkor_h`, then heavy-ball SGD or another first-order method.
 

@@ -3,31 +3,23 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import optax
 
 from ....registry import get_method, method
-from ....transforms import (
-    Flow,
-    FlowError,
-    Interval,
-    Signal,
-    chain,
-    check_choice,
-    flow,
-    transformation,
-)
+from ....transforms import Flow, FlowError, Signal, Size, chain, checked, flow, transformation
 from ....transforms.kronecker import spread
-from ....transforms.notation.arguments import Argument
 from ....transforms.step_size import leaf_multipliers
 
-ROLES = ("input", "hidden", "output")
+Role = Literal["input", "hidden", "output"]
+Method = Literal["sgd", "adam", "kfac", "shampoo", "foof"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 FACTORIES = {"sgd": "sgd", "adam": "adam", "kfac": "k_fac", "shampoo": "shampoo"}
 """The optimizer of the catalogue that a row stands for; FOOF has none."""
 
-RATE_EXPONENTS: dict[str, tuple[float, float, float]] = {
+RATE_EXPONENTS: dict[Method, tuple[float, float, float]] = {
     "sgd": (-1.0, 0.0, 1.0),
     "adam": (0.0, 1.0, 1.0),
     "kfac": (0.0, 0.0, 0.0),
@@ -40,12 +32,11 @@ STD_EXPONENTS = (0.0, 0.5, 1.0)
 DAMPING_A_EXPONENTS = (0.0, 1.0, 1.0)
 DAMPING_B_EXPONENTS = (-1.0, -1.0, 0.0)
 
-at_least_1 = Interval(1, float("inf"))
 
-
+@checked()
 def mup_second_order_scales(
-    method: str, base_width: int, width: int, roles: Sequence[str] = ROLES
-) -> dict[str, dict[str, float]]:
+    method: Method, base_width: Size, width: Size, roles: Sequence[Role] = ROLES
+) -> dict[Role, dict[str, float]]:
     r"""What to multiply rates, initial weights and damping by when a model gets wider.
 
     With r = width / base_width, for the roles input (fan-in fixed), hidden, and output (fan-out
@@ -82,15 +73,10 @@ def mup_second_order_scales(
       Towards the Infinite Width. Ratios to a base width, and the row of FOOF, are those of the
       authors' code (riverstone496/classmup).
     """
-    label = "mup_second_order_scales"
-    check_choice(label, "method", method, RATE_EXPONENTS)
-    widths = {"base_width": base_width, "width": width}
-    for name, value in widths.items():
-        Argument(name, (at_least_1,)).check(label, value)
     ratio = width / base_width
     scales = {}
     for role in roles:
-        check_choice(label, "roles", role, ROLES)
+        _check_role("mup_second_order_scales", role)
         i = ROLES.index(role)
         a, b = DAMPING_A_EXPONENTS[i], DAMPING_B_EXPONENTS[i]
         scales[role] = {
@@ -105,9 +91,9 @@ def mup_second_order_scales(
 def with_mup_scales(
     factory: Callable[..., optax.GradientTransformation],
     roles: Any,
-    method: str,
-    base_width: int,
-    width: int,
+    method: Method,
+    base_width: Size,
+    width: Size,
 ) -> Callable[..., Flow]:
     """A factory whose rates, and damping where it has any, are scaled layer by layer.
 
@@ -161,13 +147,13 @@ def with_mup_scales(
     learning_rate=1e-2,
     required={"roles": "hidden", "base_width": 64, "width": 128},
 )
-@transformation(base_width=at_least_1, width=at_least_1)
+@transformation()
 def mup_second_order(
     learning_rate: optax.ScalarOrSchedule,
     roles: Any,
-    base_width: int,
-    width: int,
-    method: str = "kfac",
+    base_width: Size,
+    width: Size,
+    method: Method = "kfac",
     inner: str | Callable[..., optax.GradientTransformation] | None = None,
     inner_kwargs: Mapping[str, Any] | None = None,
 ) -> Flow:
@@ -200,7 +186,6 @@ def mup_second_order(
       Ishikawa & Karakida 2023 (arXiv 2312.12226), see `mup_second_order_scales`. Start the weights
       with a standard deviation times `init_std_mult`.
     """
-    check_choice("mup_second_order", "method", method, RATE_EXPONENTS)
     inner = inner or FACTORIES.get(method)
     if inner is None:
         raise FlowError(f"mup_second_order: inner must be given for method={method!r}, got None")
@@ -223,12 +208,18 @@ def scale_leaves(multipliers: Any) -> Flow:
     return flow(step)
 
 
-def _by_role(roles: Any, scales: Mapping[str, Mapping[str, float]], name: str, base: Any) -> Any:
+def _by_role(roles: Any, scales: Mapping[Role, Mapping[str, float]], name: str, base: Any) -> Any:
     if isinstance(roles, Mapping):
         return {key: _by_role(role, scales, name, base) for key, role in roles.items()}
     if isinstance(roles, list | tuple):
         return [_by_role(role, scales, name, base) for role in roles]
     if roles is None:
         return None
-    check_choice("with_mup_scales", "roles", roles, ROLES)
+    _check_role("with_mup_scales", roles)
     return scales[roles][name] * base
+
+
+def _check_role(label: str, role: Any) -> None:
+    if role not in ROLES:
+        allowed = ", ".join(map(repr, ROLES))
+        raise FlowError(f"{label}: roles={role!r} is not one of {allowed}")

@@ -1,32 +1,37 @@
 """SINGD."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
     FlowError,
+    Length,
+    Mask,
+    NonNegative,
+    Period,
+    Scalar,
     Signal,
     add_decayed_weights,
     chain,
-    count_from_0,
-    decay_rate,
     delay,
     every,
     flow,
     lift,
     maximum,
     named,
-    nonnegative,
     pair,
     scale_by_learning_rate,
+    scheduled,
     step_count,
     tap,
     trace,
     transformation,
+    where,
 )
 from ....transforms.curvature import all_finite
 from ....transforms.kronecker import (
@@ -41,12 +46,12 @@ from ....transforms.step_size import starting_at
 from .structures import structure_named
 
 
-@transformation(damping=nonnegative, alpha1=decay_rate, lr_cov=None)
+@transformation()
 def scale_by_singd(
-    damping: Any = 1e-3,
-    alpha1: Any = 0.5,
-    update_interval: int = 10,
-    lr_cov: Any = 1e-2,
+    damping: NonNegative = 1e-3,
+    alpha1: Decay = 0.5,
+    update_interval: Period = 10,
+    lr_cov: NonNegative | Literal["lin2023"] = 1e-2,
     structures: tuple[str, str] = ("dense", "dense"),
     kfac_like: bool = False,
     normalize_lr_cov: bool = False,
@@ -92,10 +97,9 @@ def scale_by_singd(
     if len(structures) != 2:
         raise FlowError(f"scale_by_singd: structures={structures!r} must name two, of K and of C")
     of_inputs, of_outputs = map(structure_named, structures)
-    half = 0.5 * (1 - alpha1) if normalize_lr_cov else 0.5
-    rate_at = _rate_schedule(lr_cov)
 
     def move(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
+        half = 0.5 * (1 - scheduled(alpha1)) if normalize_lr_cov else 0.5
         a, d = layer_rows(g, layer_inputs, layer_cotangents, layers)
         IK, IC = _identity(of_inputs)(a), _identity(of_outputs)(d)
         factors = delay(pair(IK, IC), _identities, name="factors")
@@ -106,7 +110,7 @@ def scale_by_singd(
         tr = lift(lambda m: 1.0, "one") if kfac_like else _mean_diagonal
         mK = alpha1 * momenta[0] + half * (tr(HC) * HK + damping * tr(CC) * KK - IK)
         mC = alpha1 * momenta[1] + half * (tr(HK) * HC + damping * tr(KK) * CC - IC)
-        rate = lift(lambda run: rate_at((run - 1) * update_interval), "lr_cov")(step_count())
+        rate = _rate_at((step_count() - 1) * update_interval, lr_cov)
         bK, bC = (rate / maximum(1.0, _largest(m)) if normalize_lr_cov else rate for m in (mK, mC))
         moved = pair(K - bK * K @ mK, C - bC * C @ mC)
         tap("statistics_are_finite", all_finite(moved))
@@ -142,12 +146,11 @@ def _both_sides(K: Any, G: Any, C: Any) -> Any:
     return jnp.swapaxes(C.square_times(jnp.swapaxes(left, -1, -2)), -1, -2)
 
 
-def _rate_schedule(lr_cov: Any) -> Any:
-    if isinstance(lr_cov, str):
-        if lr_cov != "lin2023":
-            raise FlowError(f"scale_by_singd: lr_cov={lr_cov!r} is a number, schedule or 'lin2023'")
-        return lambda step: jnp.where(step <= 100, 2e-4, jnp.where(step < 500, 2e-3, 1e-2))
-    return lr_cov if callable(lr_cov) else lambda step: lr_cov
+def _rate_at(step: Signal, lr_cov: NonNegative | Literal["lin2023"]) -> Scalar:
+    """The step size of the factors at that 0-based step of the run."""
+    if lr_cov == "lin2023":
+        return where(step <= 100, 2e-4, where(step < 500, 2e-3, 1e-2))
+    return lift(lr_cov, "lr_cov")(step) if callable(lr_cov) else lr_cov
 
 
 @method(
@@ -158,22 +161,20 @@ def _rate_schedule(lr_cov: Any) -> Any:
     learning_rate=0.01,
     small_model={"damping": 0.1},
 )
-@transformation(
-    damping=nonnegative, alpha1=decay_rate, lr_cov=None, weight_decay_start=count_from_0
-)
+@transformation()
 def singd(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    momentum: Any = 0.9,
-    damping: Any = 1e-3,
-    alpha1: Any = 0.5,
-    weight_decay: Any = 0.0,
-    weight_decay_start: int = 0,
-    update_interval: int = 10,
-    lr_cov: Any = 1e-2,
+    momentum: Decay = 0.9,
+    damping: NonNegative = 1e-3,
+    alpha1: Decay = 0.5,
+    weight_decay: NonNegative = 0.0,
+    weight_decay_start: Length = 0,
+    update_interval: Period = 10,
+    lr_cov: NonNegative | Literal["lin2023"] = 1e-2,
     structures: tuple[str, str] = ("dense", "dense"),
     kfac_like: bool = False,
     normalize_lr_cov: bool = False,
-    mask: Any = None,
+    mask: Mask | None = None,
     layers: Layers = None,
 ) -> Flow:
     """SINGD: heavy-ball momentum over gradients preconditioned by `scale_by_singd`.

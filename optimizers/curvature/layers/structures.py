@@ -21,7 +21,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from ....transforms import check_choice
+from ....transforms import FlowError
 
 
 class Structured(ABC):
@@ -325,13 +325,16 @@ def structure_named(name: str) -> Any:
     if found := re.fullmatch(r"hierarchical(\d+)_(\d+)", name):
         sizes = {"first": int(found[1]), "second": int(found[2])}
         return _sized(name, _Hierarchical, sizes, tuple("abcde"))
-    check_choice("singd", "structures", name, STRUCTURES)
-    return None
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> FlowError:
+    return FlowError(f"singd: structures={name!r} is not one of {', '.join(map(repr, STRUCTURES))}")
 
 
 def _sized(name: str, base: Any, sizes: dict[str, int], parts: tuple[str, ...]) -> Any:
     if min(sizes.values()) < 1:
-        check_choice("singd", "structures", name, STRUCTURES)
+        raise _unknown(name)
     made = make_dataclass(name, [(part, Any) for part in parts], bases=(base,), namespace=sizes)
     register: Callable[..., Any] = jax.tree_util.register_dataclass
     return register(made, data_fields=list(parts), meta_fields=[])

@@ -2,16 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ....transforms import (
     Flow,
+    Key,
+    Positive,
     Sampler,
     Signal,
-    check_choice,
+    checked,
     delay,
     draw_like,
     flow,
@@ -27,15 +29,16 @@ from ....transforms.trees import random_key
 from ....transforms.trees.random import fold_key
 from .lie_groups import LieGroup
 
-MODES = ("newton", "whiten")
+FitMode = Literal["newton", "whiten"]
 
 
+@checked()
 def fit_preconditioner(
     group: LieGroup,
-    rate: Any,
-    mode: str,
-    init_scale: Any = None,
-    key: Any = 0,
+    rate: Positive,
+    mode: FitMode,
+    init_scale: Positive | None = None,
+    key: Key = 0,
     of: Callable[[Signal], Signal] = lambda tree: tree,
     sampler: Sampler | None = None,
 ) -> Flow:
@@ -62,8 +65,6 @@ def fit_preconditioner(
       Li 2018, Preconditioned Stochastic Gradient Descent (arXiv 1512.04202), and Pooladzandi & Li
       2024 (arXiv 2402.04553).
     """
-
-    check_choice("fit_preconditioner", "mode", mode, MODES)
 
     def fitted(v: Signal, h: Signal, fresh: Signal) -> Signal:
         v, h = of(v), of(h)
@@ -132,7 +133,7 @@ def _moved(
     group: LieGroup,
     rate: Any,
     init_scale: Any,
-    mode: str,
+    mode: FitMode,
     past: Fitted,
     v: Any,
     h: Any,

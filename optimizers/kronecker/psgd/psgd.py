@@ -1,26 +1,27 @@
 """What the PSGD methods share: momentum, the preconditioner's rhythm and clipping."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 import jax
 import numpy as np
 
 from ....transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Key,
+    Mask,
+    Positive,
+    Sampler,
     Signal,
-    check_choice,
-    count_from_0,
-    decay_rate,
     ema,
     flow,
-    fraction,
     global_norm,
+    is_neutral,
     merge,
     minimum,
     named,
-    nonnegative,
-    positive,
     split,
     step_count,
     tap,
@@ -29,28 +30,15 @@ from ....transforms import (
 )
 from ....transforms.kronecker import finite_or_zero
 from ....transforms.trees import draw_scalar
-from .fitting import failed_updates, fit_preconditioner, preconditioned
+from .fitting import FitMode, failed_updates, fit_preconditioner, preconditioned
 from .lie_groups import LieGroup
 
-MODES = ("newton", "whiten")
-NORMALIZERS = ("2nd", "1st")
-RANGES = {
-    "rank": count_from_0,
-    "precond_lr": positive,
-    "precond_init_scale": positive,
-    "momentum": decay_rate,
-    "max_size": nonnegative,
-    "max_skew": positive,
-    "precond_update_probability": fraction,
-    "grad_clip_norm": positive,
-    "balance_probability": fraction,
-}
+Normalizer = Literal["2nd", "1st"]
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
-def default_precond_lr(precond_lr: Any, step_normalizer: str, label: str) -> Any:
+def default_precond_lr(precond_lr: Positive | None, step_normalizer: Normalizer) -> Positive:
     """The step size within the group: 0.1 for "2nd", 0.01 for "1st"."""
-    check_choice(label, "step_normalizer", step_normalizer, NORMALIZERS)
     if precond_lr is not None:
         return precond_lr
     return 0.1 if step_normalizer == "2nd" else 0.01
@@ -61,15 +49,15 @@ def scale_by_psgd(
     group: LieGroup,
     of: Callable[[Signal], Signal],
     back: Callable[[Signal, Signal], Signal],
-    precond_lr: Any,
-    mode: str,
-    precond_init_scale: Any,
-    momentum: Any,
-    precond_update_probability: Any,
-    grad_clip_norm: Any,
-    key: Any,
-    mask: Any,
-    sampler: Any,
+    precond_lr: Positive,
+    mode: FitMode,
+    precond_init_scale: Positive | None,
+    momentum: Decay,
+    precond_update_probability: Fraction,
+    grad_clip_norm: Positive | None,
+    key: Key,
+    mask: Mask | None,
+    sampler: Sampler | None,
 ) -> Flow:
     """Momentum, preconditioned by an element of a Lie group that is fitted on the way.
 
@@ -81,7 +69,6 @@ def scale_by_psgd(
       precond_lr, mode, precond_init_scale, momentum, precond_update_probability, grad_clip_norm,
         key, mask, sampler: see the methods.
     """
-    check_choice(label, "mode", mode, MODES)
 
     def chosen(tree: Signal) -> Signal:
         return of(tree if mask is None else split(tree, mask)[0])
@@ -98,13 +85,13 @@ def scale_by_psgd(
     def step(g: Signal) -> Signal:
         g, dropped = finite_or_zero(g)
         tap("nonfinite_gradients", dropped)
-        if _is(precond_update_probability, 1):
+        if is_neutral(precond_update_probability, 1.0):
             q = g >> fit
         else:
             coin = draw_scalar(key, jax.random.uniform)
             q = g >> when((step_count() == 1) | (coin < precond_update_probability), fit)
         tap("failed_updates", failed_updates(q))
-        m = g if _is(momentum, 0) else g >> named("mu", ema(momentum))
+        m = g if is_neutral(momentum) else g >> named("mu", ema(momentum))
         u = returned(preconditioned(q, chosen(m), group), m)
         u, _ = finite_or_zero(u)
         if grad_clip_norm is None:
@@ -112,7 +99,3 @@ def scale_by_psgd(
         return u * minimum(1.0, grad_clip_norm / (global_norm(u) + SMALLEST))
 
     return flow(step, name=label)
-
-
-def _is(value: Any, number: float) -> bool:
-    return isinstance(value, int | float) and value == number

@@ -1,37 +1,44 @@
 """PSGD with Kronecker-factored triangular preconditioners."""
 
 import math
-from typing import Any
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Key,
+    Limit,
+    Mask,
+    Positive,
+    Sampler,
     chain,
     scale_by_learning_rate,
     transformation,
 )
 from ....transforms.kronecker import stack_same_shapes, unstack
+from .fitting import FitMode
 from .kronecker_group import Kronecker
-from .psgd import RANGES, default_precond_lr, scale_by_psgd
+from .psgd import Normalizer, default_precond_lr, scale_by_psgd
 
 
-@transformation(**RANGES)
+@transformation()
 def scale_by_psgd_kron(
-    precond_lr: Any = None,
-    mode: str = "newton",
-    precond_init_scale: Any = None,
-    momentum: Any = 0.0,
-    max_size: float = math.inf,
-    max_skew: float = 1.0,
-    step_normalizer: str = "2nd",
-    precond_update_probability: float = 1.0,
-    grad_clip_norm: Any = None,
-    balance_probability: float = 0.01,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    precond_lr: Positive | None = None,
+    mode: FitMode = "newton",
+    precond_init_scale: Positive | None = None,
+    momentum: Decay = 0.0,
+    max_size: Limit = math.inf,
+    max_skew: Limit = 1.0,
+    step_normalizer: Normalizer = "2nd",
+    precond_update_probability: Fraction = 1.0,
+    grad_clip_norm: Positive | None = None,
+    balance_probability: Fraction = 0.01,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Preconditions each leaf by Q^T Q, a Kronecker product fitted to curvature pairs.
 
@@ -75,7 +82,7 @@ def scale_by_psgd_kron(
       Their later code replaces it by dQ = Q^(1/2) E Q^(3/2) with Procrustes steps.
     """
     label = "scale_by_psgd_kron"
-    rate = default_precond_lr(precond_lr, step_normalizer, label)
+    rate = default_precond_lr(precond_lr, step_normalizer)
     group = Kronecker(max_size, max_skew, step_normalizer, balance_probability)
     return scale_by_psgd(
         label,
@@ -101,22 +108,22 @@ def scale_by_psgd_kron(
     learning_rate=3e-3,
     small_model={"mode": "whiten", "momentum": 0.9},
 )
-@transformation(**RANGES)
+@transformation()
 def psgd_kron(
     learning_rate: optax.ScalarOrSchedule | None = None,
-    precond_lr: Any = None,
-    mode: str = "newton",
-    precond_init_scale: Any = None,
-    momentum: Any = 0.0,
-    max_size: float = math.inf,
-    max_skew: float = 1.0,
-    step_normalizer: str = "2nd",
-    precond_update_probability: float = 1.0,
-    grad_clip_norm: Any = None,
-    balance_probability: float = 0.01,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    precond_lr: Positive | None = None,
+    mode: FitMode = "newton",
+    precond_init_scale: Positive | None = None,
+    momentum: Decay = 0.0,
+    max_size: Limit = math.inf,
+    max_skew: Limit = 1.0,
+    step_normalizer: Normalizer = "2nd",
+    precond_update_probability: Fraction = 1.0,
+    grad_clip_norm: Positive | None = None,
+    balance_probability: Fraction = 0.01,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """PSGD, Kronecker; the rule is that of `scale_by_psgd_kron`.
 

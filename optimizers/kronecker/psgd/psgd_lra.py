@@ -1,41 +1,48 @@
 """PSGD with low-rank preconditioners."""
 
-from typing import Any
+from typing import Any, Literal
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Key,
+    Length,
+    Mask,
+    Positive,
+    Sampler,
     chain,
-    check_choice,
     flatten_tree,
     scale_by_learning_rate,
     transformation,
     unflatten_tree,
 )
+from .fitting import FitMode
 from .low_rank_group import LowRank
-from .psgd import RANGES, default_precond_lr, scale_by_psgd
+from .psgd import Normalizer, default_precond_lr, scale_by_psgd
 
-UPDATE_FACTORS = ("random", "alternate")
+UpdateFactor = Literal["random", "alternate"]
 
 
-@transformation(**RANGES)
+@transformation()
 def scale_by_psgd_lra(
-    rank: int = 10,
-    precond_lr: Any = None,
-    mode: str = "newton",
-    precond_init_scale: Any = None,
-    momentum: Any = 0.0,
-    step_normalizer: str = "2nd",
-    precond_update_probability: float = 1.0,
-    grad_clip_norm: Any = None,
-    update_factor: str = "random",
-    balance_probability: float = 0.01,
-    key: Any = 0,
-    mask: Any = None,
+    rank: Length = 10,
+    precond_lr: Positive | None = None,
+    mode: FitMode = "newton",
+    precond_init_scale: Positive | None = None,
+    momentum: Decay = 0.0,
+    step_normalizer: Normalizer = "2nd",
+    precond_update_probability: Fraction = 1.0,
+    grad_clip_norm: Positive | None = None,
+    update_factor: UpdateFactor = "random",
+    balance_probability: Fraction = 0.01,
+    key: Key = 0,
+    mask: Mask | None = None,
     init_factors: Any = None,
-    sampler: Any = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Preconditions all leaves together by Q^T Q with Q = (I + U V^T) diag(d).
 
@@ -82,8 +89,7 @@ def scale_by_psgd_lra(
       rotates U and V at every step and keeps running Lipschitz constants.
     """
     label = "scale_by_psgd_lra"
-    check_choice(label, "update_factor", update_factor, UPDATE_FACTORS)
-    rate = default_precond_lr(precond_lr, step_normalizer, label)
+    rate = default_precond_lr(precond_lr, step_normalizer)
     alternate = update_factor == "alternate"
     group = LowRank(rank, step_normalizer, alternate, balance_probability, init_factors)
     return scale_by_psgd(
@@ -110,23 +116,23 @@ def scale_by_psgd_lra(
     learning_rate=3e-3,
     small_model={"mode": "whiten", "momentum": 0.9, "rank": 4},
 )
-@transformation(**RANGES)
+@transformation()
 def psgd_lra(
     learning_rate: optax.ScalarOrSchedule = 0.01,
-    rank: int = 10,
-    precond_lr: Any = None,
-    mode: str = "newton",
-    precond_init_scale: Any = None,
-    momentum: Any = 0.0,
-    step_normalizer: str = "2nd",
-    precond_update_probability: float = 1.0,
-    grad_clip_norm: Any = None,
-    update_factor: str = "random",
-    balance_probability: float = 0.01,
-    key: Any = 0,
-    mask: Any = None,
+    rank: Length = 10,
+    precond_lr: Positive | None = None,
+    mode: FitMode = "newton",
+    precond_init_scale: Positive | None = None,
+    momentum: Decay = 0.0,
+    step_normalizer: Normalizer = "2nd",
+    precond_update_probability: Fraction = 1.0,
+    grad_clip_norm: Positive | None = None,
+    update_factor: UpdateFactor = "random",
+    balance_probability: Fraction = 0.01,
+    key: Key = 0,
+    mask: Mask | None = None,
     init_factors: Any = None,
-    sampler: Any = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """PSGD, low rank; the rule is that of `scale_by_psgd_lra`.
 

@@ -1,12 +1,16 @@
 """PSGD with diagonal plus anti-diagonal preconditioners."""
 
-from typing import Any
-
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     Flow,
+    Fraction,
+    Key,
+    Mask,
+    Positive,
+    Sampler,
     chain,
     flatten_tree,
     scale_by_learning_rate,
@@ -14,21 +18,22 @@ from ....transforms import (
     unflatten_tree,
 )
 from .cross_group import Cross
-from .psgd import RANGES, default_precond_lr, scale_by_psgd
+from .fitting import FitMode
+from .psgd import Normalizer, default_precond_lr, scale_by_psgd
 
 
-@transformation(**RANGES)
+@transformation()
 def scale_by_psgd_xmat(
-    precond_lr: Any = None,
-    mode: str = "newton",
-    precond_init_scale: Any = None,
-    momentum: Any = 0.0,
-    step_normalizer: str = "2nd",
-    precond_update_probability: float = 1.0,
-    grad_clip_norm: Any = None,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    precond_lr: Positive | None = None,
+    mode: FitMode = "newton",
+    precond_init_scale: Positive | None = None,
+    momentum: Decay = 0.0,
+    step_normalizer: Normalizer = "2nd",
+    precond_update_probability: Fraction = 1.0,
+    grad_clip_norm: Positive | None = None,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """Preconditions all leaves together by Q^T Q with Q = diag(a) + antidiag(b).
 
@@ -67,7 +72,7 @@ def scale_by_psgd_xmat(
       member, of order two, is the one that the authors' code had.
     """
     label = "scale_by_psgd_xmat"
-    rate = default_precond_lr(precond_lr, step_normalizer, label)
+    rate = default_precond_lr(precond_lr, step_normalizer)
     return scale_by_psgd(
         label,
         Cross(step_normalizer),
@@ -92,19 +97,19 @@ def scale_by_psgd_xmat(
     learning_rate=3e-3,
     small_model={"mode": "whiten", "momentum": 0.9},
 )
-@transformation(**RANGES)
+@transformation()
 def psgd_xmat(
     learning_rate: optax.ScalarOrSchedule = 0.01,
-    precond_lr: Any = None,
-    mode: str = "newton",
-    precond_init_scale: Any = None,
-    momentum: Any = 0.0,
-    step_normalizer: str = "2nd",
-    precond_update_probability: float = 1.0,
-    grad_clip_norm: Any = None,
-    key: Any = 0,
-    mask: Any = None,
-    sampler: Any = None,
+    precond_lr: Positive | None = None,
+    mode: FitMode = "newton",
+    precond_init_scale: Positive | None = None,
+    momentum: Decay = 0.0,
+    step_normalizer: Normalizer = "2nd",
+    precond_update_probability: Fraction = 1.0,
+    grad_clip_norm: Positive | None = None,
+    key: Key = 0,
+    mask: Mask | None = None,
+    sampler: Sampler | None = None,
 ) -> Flow:
     """PSGD, diagonal plus anti-diagonal; the rule is that of `scale_by_psgd_xmat`.
 
