@@ -34,9 +34,12 @@ def _clipped(g: Any, second_moment: Any, threshold: Any) -> Any:
     return jnp.where(spikes, jnp.sign(g) * jnp.sqrt(allowed), g)
 
 
-clip_to_second_moment = lift(_clipped, "clip_to_second_moment")
-"""`clip_to_second_moment(g, v, threshold)`: entries with g^2 > threshold v become
-sign(g) sqrt(threshold v); a threshold of 0 clips nothing."""
+clip_to_second_moment = lift(
+    _clipped,
+    "clip_to_second_moment",
+    doc="`clip_to_second_moment(g, v, threshold)`: entries with g^2 > threshold v become "
+    "sign(g) sqrt(threshold v); a threshold of 0 clips nothing.",
+)
 
 
 @transformation()

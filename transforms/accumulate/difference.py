@@ -15,6 +15,8 @@ from ..notation.steps import delay, step_count
 def difference(from_first: bool = False) -> Flow:
     """g_t - g_{t-1}, with g_0 = 0.
 
+    A transformation to send signals through.
+
     Args:
       from_first: the first difference is 0, as if g_0 were g_1.
     """

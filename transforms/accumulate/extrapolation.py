@@ -18,6 +18,8 @@ from .last_values import last_values
 def extrapolate(history: Size = 5, reg: NonNegative = 1e-3) -> Flow:
     """Guesses the next value from the last ones, leaf by leaf.
 
+    A transformation to send signals through.
+
     Regularised minimal polynomial extrapolation: with y_0 .. y_r the last r + 1 values, oldest
     first, and U the matrix with the rows y_i - y_{i-1},
 

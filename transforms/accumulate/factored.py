@@ -21,6 +21,8 @@ def scale_by_factored_rms(
 ) -> Flow:
     """Divides by the root of a second moment of which only row and column means are kept.
 
+    A transformation to send signals through.
+
         Q_t = g_t^2 + eps
         R_t = b2 R_{t-1} + (1 - b2) mean of Q_t along the largest axis
         C_t = b2 C_{t-1} + (1 - b2) mean of Q_t along the second largest axis

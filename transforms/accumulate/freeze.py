@@ -11,7 +11,10 @@ from ..notation.steps import delay, step_count
 
 @transformation()
 def freeze_first() -> Flow:
-    """Gives what came in at the first step, at this and every later step."""
+    """Gives what came in at the first step, at this and every later step.
+
+    A transformation to send signals through.
+    """
 
     def step(x: Signal) -> Signal:
         held = delay(x)

@@ -10,6 +10,8 @@ NAME = "initial_params"
 def initial_params() -> Signal:
     """The params that `init` was given, as a signal; the state keeps one copy of them.
 
+    A function of signals.
+
     A step that asks for them needs `params`, like one that takes them as an argument.
 
     Example:

@@ -24,6 +24,8 @@ def pull_back_momentum(
 ) -> Receiver:
     """Pulls a momentum back after some steps: `g >> pull_back_momentum(at, inner)`.
 
+    A transformation to send signals through.
+
     Where `at` holds, each momentum b becomes weight b + (1 - weight) c, with c what it became the
     last time (zero at first), or zero if there is no weight.
 

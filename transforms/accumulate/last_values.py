@@ -16,6 +16,8 @@ from ..notation.steps import delay
 def last_values(length: Size) -> Flow:
     """The last `length` values, this step's included, stacked along a new leading axis.
 
+    A transformation to send signals through.
+
     The oldest comes first. Before the window is full it begins with zeros.
 
     Args:

@@ -12,6 +12,8 @@ from ..notation.steps import delay
 def decayed_max(decay: Decay, eps: NonNegative = 0.0) -> Flow:
     """The largest magnitude of each entry, forgotten geometrically.
 
+    A transformation to send signals through.
+
         u_t = max(decay u_{t-1}, |g_t| + eps)
 
     It is the limit of the p-th root of an average of |g|^p for large p; being a maximum, it has no

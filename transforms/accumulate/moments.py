@@ -26,6 +26,8 @@ def momentum(
 ) -> Flow:
     """Momentum in one of its three forms, which differ from the first step on.
 
+    A transformation to send signals through.
+
         heavy_ball   b_t = d b_{t-1} + (1 - dampening) g_t,  b_1 = g_1      u_t = b_t
         ema          m_t = d m_{t-1} + (1 - d) g_t                         u_t = m_t
         debiased     the same                                              u_t = m_t / (1 - d^t)
@@ -68,7 +70,10 @@ def momentum(
 
 @transformation()
 def running_max() -> Flow:
-    """The largest value so far of every entry, never less than zero."""
+    """The largest value so far of every entry, never less than zero.
+
+    A transformation to send signals through.
+    """
 
     def step(v: Signal) -> Signal:
         past = delay(v)
@@ -86,6 +91,8 @@ def debiased_root(
     eps_before_correction: bool = False,
 ) -> Signal:
     """The denominator of Adam: the root of a debiased second moment, kept away from zero.
+
+    A function of signals.
 
         sqrt(v / (1 - decay^t) + eps_root) + eps
         (sqrt(v + eps_root) + eps) / sqrt(1 - decay^t)      if eps_before_correction
@@ -105,6 +112,8 @@ def debiased_root(
 
 def divide(numerator: Scalar, denominator: Signal, eps: NonNegative) -> Signal:
     """numerator / denominator, of which `eps` is a part; what is 0/0 without it is 0.
+
+    A function of signals.
 
     The guard costs a comparison per entry, so it is left out where eps is known to be positive.
 

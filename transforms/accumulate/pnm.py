@@ -15,6 +15,8 @@ def positive_negative_momentum(
 ) -> Flow:
     r"""Two momenta, each fed every other gradient, one weighted positively, one negatively.
 
+    A transformation to send signals through.
+
     .. math::
         m_t &= b_1^2 m_{t-2} + (1 - b_1^2) g_t \\
         u_t &= \frac{(1 + \beta) m_t - \beta m_{t-1}}{\sqrt{(1 + n)^2 + n^2}}

@@ -26,6 +26,8 @@ class Rectification(NamedTuple):
 def radam_rectification(b2: Decay) -> Rectification:
     """The rectification of RAdam at this step, as two scalar signals.
 
+    A function of signals.
+
         n_inf = 2 / (1 - b2) - 1,   n_t = n_inf - 2 t b2^t / (1 - b2^t)
         r_t = sqrt( (n_t - 4)(n_t - 2) n_inf / ((n_inf - 4)(n_inf - 2) n_t) )
 

@@ -16,6 +16,8 @@ from ..notation.steps import delay, step_count
 def delay_gradients(steps: Length) -> Flow:
     """Hands on the gradient of `steps` updates ago: zeros before there is one.
 
+    A transformation to send signals through.
+
     In front of an optimizer it simulates asynchronous training.
 
     Args:

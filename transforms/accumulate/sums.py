@@ -13,6 +13,8 @@ from ..notation.steps import delay
 def running_sum(*, start: Any = None, dtype: DType | None = None) -> Flow:
     """The sum of everything so far.
 
+    A transformation to send signals through.
+
         s_t = s_{t-1} + x_t
 
     A sum that forgets, s_t = decay s_{t-1} + x_t, is `trace(decay)`.

@@ -18,6 +18,8 @@ from .last_values import slots_like
 def window(size: Size, *, slot: Any = None, dtype: DType | None = None) -> Flow:
     """The last `size` values of a signal, stacked on a new leading axis of each leaf.
 
+    A transformation to send signals through.
+
     A ring: step t writes slot (t - 1) mod size, so the slots are not in order of age. All are
     zeros at the start. Of a signal that went through `flatten_tree` it is a matrix whose rows
     are whole gradients.
@@ -38,12 +40,17 @@ def window(size: Size, *, slot: Any = None, dtype: DType | None = None) -> Flow:
 
 
 def ring_slot(size: int) -> Signal:
-    """The slot of a ring that is written at this step: (t - 1) mod size."""
+    """The slot of a ring that is written at this step: (t - 1) mod size.
+
+    A function of signals.
+    """
     return lift(lambda t: (t - 1) % size, "ring_slot")(step_count())
 
 
 def write_slot(stack: Signal, value: Signal, slot: Any) -> Signal:
     """A stack with one slot replaced; a slot that it does not have leaves it as it is.
+
+    A function of signals.
 
     Args:
       stack: leaves with the slots on the leading axis.

@@ -26,6 +26,8 @@ def either(
 ) -> Receiver:
     """One of two transformations, which a condition chooses: `g >> either(condition, a, b)`.
 
+    A transformation to send signals through.
+
     The other costs nothing and keeps its state. Both must give the same shapes.
 
     Args:
@@ -74,6 +76,8 @@ def _branches(children: tuple[Any, ...]) -> Cell:
 @transformation()
 def on_leaves(mask: Mask | None, inner: optax.GradientTransformation) -> Flow:
     """Applies a transformation to the selected leaves alone; the others are not moved.
+
+    A transformation to send signals through.
 
     Unlike under `optax.masked`, whose other leaves leave as they came: as raw gradients.
 

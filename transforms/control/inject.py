@@ -14,6 +14,8 @@ def inject_hyperparams(
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """`optax.inject_hyperparams` that keeps precision and knows what must stay static.
 
+    A function of factories.
+
     Numbers become arrays in `state.hyperparams`, in the default float dtype and not in that of the
     params, in which 0.999 may be 1. Static are: numbers that are annotated `int` or `float`,
     because they set sizes, lengths or counts; functions that are not schedules (masks, samplers);

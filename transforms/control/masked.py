@@ -11,6 +11,8 @@ from ..notation.signal import Signal
 def masked(inner: optax.GradientTransformation, mask: Mask | None = True) -> Flow:
     """Sends the selected leaves through a transformation and leaves the others as they are.
 
+    A transformation to send signals through.
+
     As `optax.masked`, as part of the flow: the state has no trace of the others.
 
     Args:

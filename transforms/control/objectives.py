@@ -15,6 +15,8 @@ from ..notation.values import Leaves
 def stacked_gradients(g: Signal, count: int) -> Signal:
     """The incoming gradients as a signal whose leaves have a leading axis of `count` objectives.
 
+    A function of signals.
+
     Of a single objective, gradients without that axis are accepted as well.
 
     Args:
@@ -52,6 +54,8 @@ def _of_length(count: int, leaf: Any, context: Context) -> Any:
 
 def combine(stacked: Signal, weights: Any) -> Signal:
     """The weighted sum over the leading axis.
+
+    A function of signals.
 
     Args:
       stacked: a signal with a leading axis on every leaf.

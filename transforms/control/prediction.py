@@ -17,6 +17,8 @@ def at_params(
 ) -> Receiver:
     """Shows a transformation other params than the loop's: `g >> at_params(weights, inner)`.
 
+    A transformation to send signals through.
+
     They are its `params` in every respect: its weight decay acts on them, and closures such as
     `value_fn` are evaluated at them.
 

@@ -96,8 +96,12 @@ def _spectrum_shape(context: Context, matrices: Leaves) -> Leaves:
     return matrices.map(shape)
 
 
-spectrum = lift_tree(lambda tree: tree.map(decomposed), "spectrum", out=_spectrum_shape)
-"""The `Spectrum` of a symmetric matrix."""
+spectrum = lift_tree(
+    lambda tree: tree.map(decomposed),
+    "spectrum",
+    out=_spectrum_shape,
+    doc="The `Spectrum` of a symmetric matrix.",
+)
 
 
 @transformation()

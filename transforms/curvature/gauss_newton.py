@@ -31,6 +31,8 @@ def gauss_newton_bartlett(
 ) -> Any:
     """An unbiased estimate of the Gauss-Newton diagonal of a mean softmax cross entropy.
 
+    A function of arrays.
+
         labels_i ~ Categorical(softmax(logits_i))
         estimate = B * (gradient of mean_i CE(logits_i, labels_i))^2
 
@@ -73,6 +75,8 @@ def bartlett_diagonal(
     key: Key = 0, batch_size: Size | None = None, sampler: Sampler | None = None
 ) -> Flow:
     """The Gauss-Newton-Bartlett estimate at the params, whatever comes in.
+
+    A transformation to send signals through.
 
     Needs `logits_fn`, or a ready `hessian_diag`, which is then passed on; see
     `gauss_newton_bartlett`. Entries that are not finite take the largest finite magnitude of their
@@ -149,6 +153,8 @@ def gauss_newton_solve(
     loss: OutputsLoss = "mse",
 ) -> Signal:
     """(J^T Q J + damping I)^{-1} J^T r, exactly, through the smaller of two systems.
+
+    A function of signals.
 
     J is the Jacobian of the outputs in the leaves of `like`, r and Q are the gradient and the
     Hessian of the mean loss in the outputs. With fewer outputs than params, it is the system of the
@@ -272,9 +278,11 @@ def _model(
 
 
 gauss_newton_model_change = lift_tree(
-    _model, "gauss_newton_model_change", context=True, out="scalar"
+    _model,
+    "gauss_newton_model_change",
+    context=True,
+    out="scalar",
+    doc="`gauss_newton_model_change(outputs_fn, outputs_loss_fn, params, update)`, a "
+    "scalar signal: what the loss changes by if the outputs are linear and the loss "
+    "is quadratic in them.",
 )
-"""`gauss_newton_model_change(outputs_fn, outputs_loss_fn, params, update)`, a scalar signal:
-
-what the loss changes by if the outputs are linear and the loss is quadratic in them.
-"""

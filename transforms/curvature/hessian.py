@@ -23,6 +23,8 @@ from .safeguards import tapped_curvature
 def hessian_vector_product(value_fn: Signal, params: Signal, vector: Signal) -> Signal:
     """H(params) vector, by forward-over-reverse differentiation of `value_fn`.
 
+    A function of signals.
+
     Args:
       value_fn: the input of that name: params -> scalar loss.
       params: the input `params`.
@@ -78,6 +80,8 @@ def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) ->
 def gradient(value_fn: Signal | None, at: Signal, ready: Signal | None = None) -> Signal:
     """The gradient of the loss of this batch at other params, as a tree signal.
 
+    A function of signals.
+
     Args:
       value_fn: the input of that name.
       at: a tree signal like the params.
@@ -111,6 +115,8 @@ def hutchinson(
     sampler: Sampler | None = None,
 ) -> Flow:
     """Hutchinson's estimate of the Hessian diagonal at the params, whatever comes in.
+
+    A transformation to send signals through.
 
         h = mean over samples of u * (H u)
 

@@ -15,13 +15,18 @@ WHITENING_DAMPING = 2.0**-13
 
 
 def given_or(given: Any, drawn: Signal) -> Signal:
-    """An optional input, where `update` was given it, else the other signal."""
+    """An optional input, where `update` was given it, else the other signal.
+
+    A function of signals.
+    """
     choose = lift_tree(lambda a, b: b if a is None else a, "given_or", out=1)
     return choose(given, drawn)
 
 
 def hessian_along(value_fn: Any, ready: Any, params: Signal, vector: Signal) -> Signal:
     """H v, from the closure `value_fn`; or the product that is given as the input `hvp`.
+
+    A function of signals.
 
     Args:
       value_fn: the input of that name, which may be missing where `hvp` is given.

@@ -19,6 +19,8 @@ Floor = Literal["add", "max"]
 def with_floor(x: Signal, eps: NonNegative, mode: Floor = "max") -> Signal:
     """x kept away from zero: x + eps ("add"), or max(x, eps) ("max").
 
+    A function of signals.
+
     Where that is 0, because eps is, it is the least normal number: 0 over it is 0.
     """
     return _nonzero(x + eps if mode == "add" else maximum(x, eps))
@@ -31,6 +33,8 @@ def nonzero(x: Any) -> Any:
 
 def finite_curvature(x: Any) -> Any:
     """A leaf of curvature whose non-finite entries take the largest finite magnitude in it.
+
+    A function of arrays.
 
     What overflows is large: a large curvature gives a small step, where zero would give a large
     one. A leaf without any finite entry becomes ones.
@@ -47,12 +51,17 @@ def _all_finite(*trees: Leaves) -> Any:
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
 
 
-all_finite = lift_tree(_all_finite, "all_finite")
-"""True as a scalar signal if every entry of these trees is finite."""
+all_finite = lift_tree(
+    _all_finite,
+    "all_finite",
+    doc="True as a scalar signal if every entry of these trees is finite.",
+)
 
 
 def tapped_curvature(raw: Signal) -> Signal:
     """A curvature tree after `finite_curvature`; the tap "curvature_is_finite" says if it changed.
+
+    A function of signals.
 
     Args:
       raw: a tree signal.

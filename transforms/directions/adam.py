@@ -21,6 +21,8 @@ def scale_by_adam(
 ) -> Flow:
     """Momentum over the root of the mean squared gradient, entry by entry.
 
+    A transformation to send signals through.
+
         m_t = b1 m_{t-1} + (1 - b1) g_t
         v_t = b2 v_{t-1} + (1 - b2) g_t^2
         u_t = m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)

@@ -9,6 +9,8 @@ from ..notation.hyperparameters import Decay, DType
 def scale_by_lion(b1: Decay = 0.9, b2: Decay = 0.99, mu_dtype: DType | None = None) -> Flow:
     """The sign of a momentum that looks further back than the direction it gives.
 
+    A transformation to send signals through.
+
         c_t = b1 m_{t-1} + (1 - b1) g_t
         u_t = sign(c_t)
         m_t = b2 m_{t-1} + (1 - b2) g_t

@@ -99,6 +99,8 @@ class Description:
 def describe(transformation: optax.GradientTransformation, params: Any) -> Description:
     """What a transformation is made of, its hyper-parameters, and how many bytes it stores.
 
+    A function of a transformation.
+
     Nothing is allocated: abstract params do, as those of `jax.eval_shape`.
 
     Args:

@@ -45,6 +45,8 @@ def draw(
 ) -> Drawing:
     """Draws a transformation, its signals running from top to bottom.
 
+    A function of a transformation.
+
     What is written for the next step is dashed. Boxes that keep state are heavy in text, and
     yellow in pictures. A signal that is used twice is drawn once; transformations that are not
     flows are single boxes.

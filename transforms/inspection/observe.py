@@ -19,6 +19,8 @@ from ..notation.signal import CellNode, Delay, Signal, Slot
 def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
     """The same transformation, which keeps the named signals in its state for logging.
 
+    A function of a transformation.
+
     A name is that of a `tap`, or of a state (`"mu"`, `"scale_by_adam.mu"`), whose newest value is
     then read. What runs inside a held or stacked transformation is reached through the name of
     that (`"hessian.ema"`). Without names, all taps are kept. Read them with `observed(state)`.
@@ -44,6 +46,8 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
 
 def observed(state: Any) -> dict[str, Any]:
     """The signals that `observe` keeps in a state, by name, as of the last update.
+
+    A function of a state.
 
     Args:
       state: the state of an observed transformation, however it is wrapped.

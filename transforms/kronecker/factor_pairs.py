@@ -24,6 +24,8 @@ ROUNDING = 8
 def partner_leaves(params: Signal, pairs: Pairs = None, mask: Mask | None = None) -> Signal:
     """At every factor of a product left right^T the other factor; nothing at other leaves.
 
+    A function of signals.
+
     Args:
       params: the params.
       pairs: (left, right) names of leaves ("encoder/left"); None: every matrix X is a factor of
@@ -74,8 +76,9 @@ def _solve_gram(x: Any, factor: Any, damping: Any) -> Any:
     return linalg.cho_solve((jnp.where(jnp.any(is_singular), jnp.nan, root), True), x.T).T
 
 
-solve_gram = lift(_solve_gram, "solve_gram")
-"""X (F^T F + damping I)^{-1}, by a Cholesky decomposition; NaN where it is singular,
-
-up to rounding.
-"""
+solve_gram = lift(
+    _solve_gram,
+    "solve_gram",
+    doc="X (F^T F + damping I)^{-1}, by a Cholesky decomposition; NaN where it is "
+    "singular, up to rounding.",
+)

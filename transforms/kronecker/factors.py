@@ -20,7 +20,10 @@ from .grouped import per_matrix, solve_grouped
 
 @by_side
 def identity_like(matrix: Any) -> Any:
-    """Identity matrices in the shape of `matrix`; the start of a delay of factors."""
+    """Identity matrices in the shape of `matrix`; the start of a delay of factors.
+
+    A function of arrays.
+    """
     return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape) + 0
 
 
@@ -31,6 +34,8 @@ def _gram(rows: Any, weight: Any = 1.0) -> Any:
 @transformation()
 def factor_average(decay: Decay) -> Flow:
     """The moving average of factors, started at the identity.
+
+    A transformation to send signals through.
 
         S_t = decay S_{t-1} + (1 - decay) M_t,    S_0 = I
 
@@ -50,15 +55,22 @@ def factor_average(decay: Decay) -> Flow:
 
 
 second_moment = lift_elementwise(
-    lambda rows: _gram(rows, 1 / max(rows.shape[-2], 1)), "second_moment"
+    lambda rows: _gram(rows, 1 / max(rows.shape[-2], 1)),
+    "second_moment",
+    doc="A^T A / N: the mean over the rows of their outer products.",
 )
-"""A^T A / N: the mean over the rows of their outer products."""
 
-mean_loss_moment = lift(lambda rows: _gram(rows, rows.shape[-2]), "mean_loss_moment")
-"""N D^T D: the same of the rows N d, the per-example gradients of a mean loss."""
+mean_loss_moment = lift(
+    lambda rows: _gram(rows, rows.shape[-2]),
+    "mean_loss_moment",
+    doc="N D^T D: the same of the rows N d, the per-example gradients of a mean loss.",
+)
 
-sandwich = lift(lambda left, x, right: left @ x @ right, "sandwich")
-"""left X right."""
+sandwich = lift(
+    lambda left, x, right: left @ x @ right,
+    "sandwich",
+    doc="left X right.",
+)
 
 
 def _inverse(matrices: Any) -> Any:
@@ -69,16 +81,22 @@ def _inverse(matrices: Any) -> Any:
     return jnp.swapaxes(root, -1, -2) @ root
 
 
-positive_inverse = per_matrix(_inverse, "positive_inverse")
-"""The inverse of every positive definite matrix, NaN where it is not definite."""
+positive_inverse = per_matrix(
+    _inverse,
+    "positive_inverse",
+    doc="The inverse of every positive definite matrix, NaN where it is not definite.",
+)
 
 
 def _damped(matrix: Any, damping: Any) -> Any:
     return matrix + damping * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
 
 
-damped = lift_elementwise(_damped, "damped")
-"""S + damping I."""
+damped = lift_elementwise(
+    _damped,
+    "damped",
+    doc="S + damping I.",
+)
 
 
 def _eigenbasis(matrices: Any) -> tuple[Any, Any]:
@@ -86,13 +104,18 @@ def _eigenbasis(matrices: Any) -> tuple[Any, Any]:
     return values, vectors
 
 
-eigenbasis = per_matrix(_eigenbasis, "eigenbasis")
-"""The pair of eigenvalues and eigenvectors (columns) of every symmetric matrix."""
+eigenbasis = per_matrix(
+    _eigenbasis,
+    "eigenbasis",
+    doc="The pair of eigenvalues and eigenvectors (columns) of every symmetric matrix.",
+)
 
 
 @transformation()
 def eigenvectors(warm_start: bool = True) -> Flow:
     """The eigenvectors of every symmetric matrix, as the columns of an orthogonal one.
+
+    A transformation to send signals through.
 
     At the first run they are computed. With `warm_start`, each later run is one step of orthogonal
     iteration from those before, a matrix product and a QR decomposition:
@@ -156,8 +179,11 @@ def _is_finite(x: Any) -> Any:
     return jnp.all(jnp.isfinite(x), axis=(-2, -1), keepdims=True)
 
 
-finite_or = lift_elementwise(lambda x, other: jnp.where(_is_finite(x), x, other), "finite_or")
-"""Each matrix where all of its entries are finite, else the other."""
+finite_or = lift_elementwise(
+    lambda x, other: jnp.where(_is_finite(x), x, other),
+    "finite_or",
+    doc="Each matrix where all of its entries are finite, else the other.",
+)
 
 
 def _all_finite_or(x: Any, other: Any) -> Any:
@@ -166,17 +192,23 @@ def _all_finite_or(x: Any, other: Any) -> Any:
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), x, other)
 
 
-all_finite_or = lift(_all_finite_or, "all_finite_or")
-"""The leaf where all entries of all of its sides are finite, else the other."""
+all_finite_or = lift(
+    _all_finite_or,
+    "all_finite_or",
+    doc="The leaf where all entries of all of its sides are finite, else the other.",
+)
 
 count_not_finite = reduce_leaves(
-    lambda x: jnp.sum(~_is_finite(x), dtype=jnp.finfo(x.dtype).dtype), "count_not_finite"
+    lambda x: jnp.sum(~_is_finite(x), dtype=jnp.finfo(x.dtype).dtype),
+    "count_not_finite",
+    doc="How many matrices of a layer signal have an entry that is not finite.",
 )
-"""How many matrices of a layer signal have an entry that is not finite."""
 
 
 def finite_or_plain(x: Signal, plain: Signal) -> Signal:
     """The preconditioned matrices, where they are finite, else the plain ones.
+
+    A function of signals.
 
     The tap "fallbacks" counts the layers that fell back at this step.
 
@@ -194,13 +226,19 @@ def _rank_one_inverse(inverse: Any, u: Any, old: Any = 1.0, new: Any = 1.0) -> A
     return (inverse - new * moved * turned / (old + new * (u[..., None, :] @ moved))) / old
 
 
-rank_one_inverse = lift_elementwise(_rank_one_inverse, "rank_one_inverse")
-"""Sherman-Morrison: the inverse of `old S + new u u^T` from J = S^{-1}, symmetric."""
+rank_one_inverse = lift_elementwise(
+    _rank_one_inverse,
+    "rank_one_inverse",
+    doc="Sherman-Morrison: the inverse of `old S + new u u^T` from J = S^{-1}, symmetric.",
+)
 
 
 def _blend_identity(matrix: Any, weight: Any) -> Any:
     return weight * matrix + (1 - weight) * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
 
 
-blend_identity = lift_elementwise(_blend_identity, "blend_identity")
-"""weight M + (1 - weight) I."""
+blend_identity = lift_elementwise(
+    _blend_identity,
+    "blend_identity",
+    doc="weight M + (1 - weight) I.",
+)

@@ -19,6 +19,8 @@ def solve_grouped(
 ) -> list[Any]:
     """`solve` of all entries of one kind at once, one kind after the other.
 
+    A function of arrays.
+
     Args:
       solve: `(kind, *batches) -> tree of batches`; treats every element on its own.
       kinds: for every entry what it must have in common with those it is batched with.
@@ -43,8 +45,12 @@ def solve_grouped(
     return [found[i] for i in range(len(kinds))]
 
 
-def per_matrix(solve: Callable[[Any], Any], name: str) -> Callable[[Signal], Signal]:
+def per_matrix(
+    solve: Callable[[Any], Any], name: str, doc: str | None = None
+) -> Callable[[Signal], Signal]:
     """Makes a function of batches of square matrices one of a signal of matrices.
+
+    Part of the notation.
 
     All matrices of one size go through one call, whichever leaves they come from, and under an
     explicit mesh each device does its share of it.
@@ -52,6 +58,7 @@ def per_matrix(solve: Callable[[Any], Any], name: str) -> Callable[[Signal], Sig
     Args:
       solve: function of (batch, n, n) that treats every matrix on its own.
       name: what the node is called.
+      doc: see `lift`.
 
     Returns:
       A function of signals whose leaves are arrays (..., n, n), or tuples of such; in place of
@@ -66,15 +73,20 @@ def per_matrix(solve: Callable[[Any], Any], name: str) -> Callable[[Signal], Sig
         stacks = (x.shape[:-2] for x in matrices)
         return jax.tree.unflatten(structure, map(_restacked, results, stacks))
 
-    return lift_tree(solved, name)
+    return lift_tree(solved, name, doc=doc)
 
 
-def lift_in_turn(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
+def lift_in_turn(
+    fn: Callable[..., Any], name: str, doc: str | None = None
+) -> Callable[..., Signal]:
     """As `lift`, for a function with factorisations: every leaf waits for the one before.
+
+    Part of the notation.
 
     Args:
       fn: function of the leaves of its signals; scalars go to every leaf.
       name: what the node is called.
+      doc: see `lift`.
     """
 
     def in_turn(tree: Leaves, *others: Any) -> Leaves:
@@ -87,7 +99,7 @@ def lift_in_turn(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
 
         return tree.map(waited, *(_everywhere(other, tree) for other in others))
 
-    return lift_tree(in_turn, name)
+    return lift_tree(in_turn, name, doc=doc)
 
 
 def _everywhere(value: Any, tree: Leaves) -> Leaves:

@@ -34,6 +34,8 @@ def layer_matrices(
 ) -> Signal:
     """The matrix [dW; db] of every layer, at its kernel; nothing elsewhere.
 
+    A function of signals.
+
     Args:
       g: a signal like the gradient.
       layer_inputs: the input of that name: layers for which it has None are left out.
@@ -65,6 +67,8 @@ def _matrix(tree: Leaves, place: Place) -> Any:
 def join_layers(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
     """The tree of the layers' matrices, and of `g` where there are none.
 
+    A function of signals.
+
     Args:
       matrices: a layer signal.
       g: what the other leaves are.
@@ -90,6 +94,8 @@ def layer_rows(
     g: Signal, layer_inputs: Any, layer_cotangents: Any, layers: Layers = None
 ) -> tuple[Signal, Signal]:
     """Inputs A and cotangents D of every layer as matrices with one row per example and position.
+
+    A function of signals.
 
     Ones are appended to A where the layer has a bias. The A of a convolution is divided by the
     root of its number of positions (KFC): then A^T A / N and N D^T D are its Kronecker factors,
@@ -117,6 +123,8 @@ def layer_means(
     first_order: Sequence[str] = (),
 ) -> tuple[Signal, Signal]:
     """Means over the examples of the clipped rows of A and N D: (fan_in [+ 1]) and (fan_out).
+
+    A function of signals.
 
     A convolution's rows are averaged over the positions first.
 
@@ -190,6 +198,8 @@ def _flat_rows(inputs: Any, cotangents: Any, place: Place, divide: bool = True) 
 def layer_norms(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
     """Per layer the norm of its kernel plus that of its bias, of shape (..., 1, 1).
 
+    A function of signals.
+
     Args:
       matrices: a layer signal of matrices [kernel; bias].
       g: the gradient, which tells the layers that have a bias.
@@ -217,6 +227,8 @@ def safe_norm(matrix: Any) -> Any:
 
 def across_devices(signal: Signal, axis_name: Any) -> Signal:
     """The mean of a signal over the devices of a mesh axis; the signal itself without one.
+
+    A function of signals.
 
     Args:
       signal: a tree signal.

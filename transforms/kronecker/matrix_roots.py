@@ -40,6 +40,8 @@ def _ridged(a: Any, eps: Any) -> Any:
 def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[Any, Any]:
     """By symmetric eigendecomposition of the lower triangles; any exponent.
 
+    A function of arrays.
+
     LAPACK and its kin give NaN where they fail, so that no residual has to be computed.
 
     Args:
@@ -98,7 +100,10 @@ def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
 
 
 def shifted_eigh_root(a: Any, eps: Any, exponent: Any) -> tuple[Any, Any]:
-    """As `eigh_root`, with the whole spectrum shifted where an eigenvalue is negative."""
+    """As `eigh_root`, with the whole spectrum shifted where an eigenvalue is negative.
+
+    A function of arrays.
+    """
     return eigh_root(a, eps, exponent, "shift")
 
 
@@ -114,6 +119,8 @@ def newton_root(
     a: Any, eps: Any, exponent: Any, max_iterations: int = 100, tolerance: float | None = None
 ) -> tuple[Any, Any]:
     """By the coupled Newton iteration: matrix products only; exponents -1/p.
+
+    A function of arrays.
 
         M_0 = z A,  X_0 = z^(1/p) I,  z = (1 + p) / (2 |A|)
         T = ((p + 1) I - M) / p,  M <- T^p M,  X <- X T
@@ -161,6 +168,8 @@ def newton_root(
 def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) -> tuple[Any, Any]:
     """By the coupled Newton-Schulz iteration for square roots; exponents -1/2, -1/4, -1/8, ...
 
+    A function of arrays.
+
         Y_0 = A / |A|,  Z_0 = I,  T = (3 I - Z Y) / 2,  Y <- Y T,  Z <- T Z
 
     Y tends to the square root and Z to its inverse, which is halved again for a fourth root.
@@ -198,6 +207,8 @@ def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) ->
 
 def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, Any]:
     """By orthogonal iteration from the matrix's own columns; approximate, any exponent.
+
+    A function of arrays.
 
     `iterations` steps Q <- qr(A Q), from the coordinates ordered by the diagonal, and the root on
     the basis Q with eigenvalues diag(Q^T A Q).

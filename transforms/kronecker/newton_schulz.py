@@ -22,6 +22,8 @@ def newton_schulz(
 ) -> Signal:
     """Brings all singular values of each matrix near 1: an approximate U V^T.
 
+    A function of signals.
+
         X = M / (|M|_F + eps)
         X <- a X + (b A + c A^2) X,  A = X X^H          `steps` times
 

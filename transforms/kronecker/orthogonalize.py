@@ -8,6 +8,8 @@ import jax.numpy as jnp
 def polar_factor(matrix: Any) -> Any:
     """U V^T of the singular value decomposition U S V^T: all singular values become 1.
 
+    A function of arrays.
+
     Directions of singular value 0 (to rounding) are left out, so that zero stays zero.
 
     Args:

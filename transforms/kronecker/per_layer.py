@@ -17,6 +17,8 @@ from .layer_places import child_of, owner_of
 def per_layer(value: Any, like: Signal) -> Any:
     """A hyper-parameter that may differ between layers, as a signal; numbers stay numbers.
 
+    A function of signals.
+
     Args:
       value: a number, or a tree with one at every layer, as `layer_inputs` has arrays.
       like: a layer signal.
@@ -38,6 +40,8 @@ def per_layer(value: Any, like: Signal) -> Any:
 
 def spread(values: Any, default: Any) -> Callable[[Any], Any]:
     """A number for every leaf of a tree, from a tree of numbers that may be cut off above them.
+
+    A function of trees of numbers.
 
     Args:
       values: one above several leaves is that of all of them.

@@ -14,6 +14,8 @@ from ..notation.sharding import explicit_axes, replicated
 def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -> Any:
     """`fn` of a batch of square matrices, each device taking its share of them.
 
+    A function of arrays.
+
     Under an explicit mesh all its axes are used. Inside `jax.shard_map` it is the axis that is
     given; without either, everything is done where the program runs. Every device has the whole
     result.

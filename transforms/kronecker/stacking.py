@@ -51,6 +51,8 @@ class Whole:
 def merge_dims(shape: tuple[int, ...], block_size: int, target_ndim: int = 1) -> tuple[int, ...]:
     """The shape with its neighbouring small dimensions merged, from the last to the first.
 
+    A function of a shape.
+
     Dimensions of size 1 are dropped. A dimension is merged with those behind it while their
     product stays within `block_size` and more than `target_ndim` dimensions would remain.
 
@@ -138,6 +140,8 @@ WHOLE = Whole()
 def stack_same_shapes(signal: Signal, cut: Cut = WHOLE) -> Signal:
     """A signal whose leaves are stacks of the same-shaped leaves of another.
 
+    A function of signals.
+
     Its tree is a dict from a shape, such as "64x64", to the stack of shape (batch, 64, 64). State
     that is kept behind it stays stacked between the steps. Leaves that a `split` leaves out, and
     those without elements, are no part of a stack; `unstack` is the way back.
@@ -151,6 +155,8 @@ def stack_same_shapes(signal: Signal, cut: Cut = WHOLE) -> Signal:
 
 def unstack(stacked: Signal, like: Signal, cut: Cut = WHOLE) -> Signal:
     """The leaves of a stacked signal in their places.
+
+    A function of signals.
 
     Args:
       stacked: a signal like the result of `stack_same_shapes`.

@@ -37,6 +37,8 @@ def unfolding(stack: Any, axis: int) -> Any:
 def mode_product(stack: Any, factor: Any, axis: int) -> Any:
     """Multiplies one dimension of stacked tensors by a matrix each, or by a diagonal.
 
+    A function of arrays.
+
     Args:
       stack: (batch, n_1, ..., n_k).
       factor: (batch, n, n), or (batch, n) for diagonals.
@@ -57,7 +59,10 @@ def _contracted(a: Any, b: Any, axes: tuple[list[int], list[int]]) -> Any:
 
 
 def mode_products(stack: Any, factors: Any) -> Any:
-    """The stacked tensors multiplied along every dimension by its factor."""
+    """The stacked tensors multiplied along every dimension by its factor.
+
+    A function of arrays.
+    """
     product = as_tensors(stack)
     for axis, factor in enumerate(factors):
         product = mode_product(product, factor, axis)
@@ -75,6 +80,8 @@ def gram(stack: Any, axis: int, diagonal: bool = False) -> Any:
 def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     """Stacks, whose elements are set to zero where their squared norm is not finite; how many are.
 
+    A function of signals.
+
     Args:
       signal: a signal of stacks.
     """
@@ -89,6 +96,8 @@ def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
 
 def finite_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     """The leaves of a signal, those that hold a NaN or an infinity set to zero; and their number.
+
+    A function of signals.
 
     Args:
       signal: a tree signal.
@@ -110,6 +119,8 @@ def _count_false(flags: Leaves) -> Any:
 @transformation()
 def kronecker_statistics(b2: Fraction = 1.0, max_dim: Size | None = None) -> Flow:
     """One symmetric factor per dimension of every stacked tensor, summed or averaged over time.
+
+    A transformation to send signals through.
 
         L_i <- b2 L_i + w G_(i) G_(i)^T,    w = 1 if b2 = 1 else 1 - b2
 
@@ -169,6 +180,8 @@ def inverse_roots(
     axis_name: str | None = None,
 ) -> Flow:
     """(L_i / c + eps I)^exponent of the factors of `kronecker_statistics`, as `Roots`.
+
+    A transformation to send signals through.
 
     All factors of one size and exponent go through one batched call, whichever stacks they come
     from. A root whose residual is not below one tenth is replaced by the one
@@ -270,7 +283,10 @@ def _bound(solver: Solver, eps: Any, power: Any) -> Callable[[Any], Any]:
 
 
 def failed_roots(roots: Signal) -> Signal:
-    """How many factors kept their previous root at the last refresh, as a scalar signal."""
+    """How many factors kept their previous root at the last refresh, as a scalar signal.
+
+    A function of signals.
+    """
 
     def count(tree: Leaves) -> Any:
         flags = [jnp.sum(flag, dtype=jnp.int32) for leaf in tree.values for flag in leaf.failed]
@@ -281,6 +297,8 @@ def failed_roots(roots: Signal) -> Signal:
 
 def precondition(stacked: Signal, roots: Signal) -> Signal:
     """The stacked tensors multiplied along every dimension by its root.
+
+    A function of signals.
 
     Args:
       stacked: a signal like the one that `kronecker_statistics` was given.
@@ -293,6 +311,8 @@ def graft(
     magnitude: Signal, direction: Signal, eps: NonNegative = 1e-16, stacked: bool = False
 ) -> Signal:
     """The direction of one signal with the norm of another: D |M| / (|D| + eps).
+
+    A function of signals.
 
     Args:
       magnitude: M, whose norms are taken leaf by leaf.

@@ -93,6 +93,8 @@ class Flow(optax.GradientTransformationExtraArgs):
 def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
     """Builds a transformation from a function that reads like the algorithm box of a paper.
 
+    Part of the notation.
+
     `step` is called once, here, on symbolic signals. Its first parameter is the incoming update;
     further parameters are inputs by name (`params`, `value`, `value_fn`, ...), which `update`
     then requires, unless they have the default None. The signal that it returns is the outgoing

@@ -54,6 +54,8 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
 def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
     """Decorates a factory of transformations.
 
+    Part of the notation.
+
     The result knows the factory's name and arguments, and an argument that is not what its
     annotation says (see `hyperparameters`) is refused by name. Scalar arrays, which may be traced,
     pass. Beside its own arguments the factory takes `name=`, under which its state is kept inside
@@ -92,6 +94,8 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
 
 def handed_on(direction: Callable[..., Flow], **replaced: Any) -> Flow:
     """The direction of the factory that is running, with its arguments of the same names.
+
+    Part of the notation.
 
     For the body of a factory decorated with `transformation`:
 

@@ -24,6 +24,8 @@ def named(name: str, transformation: Receiver) -> Receiver: ...
 def named(name: str, transformation: optax.GradientTransformation | Receiver) -> Flow | Receiver:
     """Gives the state of a transformation a name, under which checkpoints and tools see it.
 
+    A transformation to send signals through.
+
     Args:
       name: a valid Python identifier.
       transformation: any transformation, or what else stands on the right of `>>`, as `when`.
@@ -48,6 +50,8 @@ def as_flow(transformation: optax.GradientTransformation) -> Flow:
 
 def chain(*parts: optax.GradientTransformation) -> Flow:
     """Applies transformations one after another, as `optax.chain`, with states that have names.
+
+    A transformation to send signals through.
 
     A part's state is named after the part, so it does not depend on the position in the chain;
     parts without state leave no trace in it, and a chain inside a chain is the longer chain.

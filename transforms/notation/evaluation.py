@@ -27,6 +27,8 @@ serializable(EvaluationWeights, EvaluationWeights._fields)
 def eval_params(state: Any, params: Any) -> Any:
     """The parameters to evaluate, export and checkpoint with.
 
+    A function of a state and params.
+
     Methods such as schedule-free, lookahead or iterate averaging train at other parameters than
     those that they recommend. For all other methods these are the params themselves. Where several
     groups of leaves have evaluation weights of their own, every leaf has those of its group; where

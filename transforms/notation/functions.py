@@ -14,14 +14,19 @@ from .signal import Function, Signal, leafwise
 from .values import MISSING, Leaves, is_missing
 
 
-def lift(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signal]:
+def lift(
+    fn: Callable[..., Any], name: str | None = None, doc: str | None = None
+) -> Callable[..., Signal]:
     """Makes a function of arrays one of signals, applied leaf by leaf.
+
+    Part of the notation.
 
     Scalars among the arguments go to every leaf; keyword arguments are constants.
 
     Args:
       fn: function of arrays, one per signal.
       name: what the node is called; default the function's name.
+      doc: what it says of itself in a line; default the first line of the function's docstring.
 
     Returns:
       A function of signals that returns a signal. `signal >> lifted` works, too.
@@ -41,17 +46,28 @@ def lift(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signa
         return leafwise(functools.partial(fn, **constants) if constants else fn, label, *signals)
 
     lifted.receive = lifted  # type: ignore[attr-defined]
+    lifted.__doc__ = _documented(fn, label, doc, "A function of signals, leaf by leaf.")
     return lifted
 
 
-def lift_elementwise(fn: Callable[..., Any], name: str | None = None) -> Callable[..., Signal]:
+def _documented(fn: Callable[..., Any], label: str, doc: str | None, kind: str) -> str:
+    summary = doc or (fn.__doc__ or f"`{label}`.").strip().partition("\n")[0]
+    return f"{summary}\n\n{kind}"
+
+
+def lift_elementwise(
+    fn: Callable[..., Any], name: str | None = None, doc: str | None = None
+) -> Callable[..., Signal]:
     """As `lift`, for a function that treats the sides of a leaf alike: see `pair`.
+
+    Part of the notation.
 
     Args:
       fn: function of arrays, one per signal.
       name: what the node is called; default the function's name.
+      doc: see `lift`.
     """
-    return lift(by_side(fn), name)
+    return lift(by_side(fn), name, doc)
 
 
 def lift_tree(
@@ -60,8 +76,11 @@ def lift_tree(
     out: Any = None,
     context: bool = False,
     needs: tuple[str, ...] = (),
+    doc: str | None = None,
 ) -> Callable[..., Signal]:
     """Makes a function of whole trees one of signals.
+
+    Part of the notation.
 
     Tree signals arrive as `Leaves` (`.values`, `.map`, `.present()`), scalars as arrays, closures
     as they are.
@@ -73,6 +92,7 @@ def lift_tree(
         "scalar", the index of an argument, or `(context, *abstract arguments) -> abstract`.
       context: pass the running `Context` as the first argument.
       needs: inputs that the transformation reports as needed although they have the default None.
+      doc: see `lift`.
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
 
@@ -82,6 +102,7 @@ def lift_tree(
         return Function(bound, signals, label, "whole", out, context, needs)
 
     lifted.receive = lifted  # type: ignore[attr-defined]
+    lifted.__doc__ = _documented(fn, label, doc, "A function of signals, of whole trees at once.")
     return lifted
 
 
@@ -98,45 +119,56 @@ def _zero_safe(numerator: Any, denominator: Any) -> Any:
     return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
 
 
-def _float_function(fn: Callable[[Any], Any], name: str) -> Callable[..., Signal]:
+def _float_function(fn: Callable[[Any], Any], name: str, doc: str) -> Callable[..., Signal]:
     # Of an integer, such as the step count, jax takes the float32 root even in a float64 run.
     def floated(x: Any) -> Any:
         return fn(x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else x * jnp.ones(()))
 
-    return lift_elementwise(floated, name)
+    return lift_elementwise(floated, name, doc)
 
 
-square = lift_elementwise(_square, "square")
-sqrt = _float_function(jnp.sqrt, "sqrt")
-cbrt = _float_function(jnp.cbrt, "cbrt")
-sign = lift_elementwise(_sign, "sign")
-exp = _float_function(jnp.exp, "exp")
-log = _float_function(jnp.log, "log")
-tanh = _float_function(jnp.tanh, "tanh")
-sigmoid = _float_function(jax.nn.sigmoid, "sigmoid")
-absolute = lift_elementwise(operator.abs, "abs")
+square = lift_elementwise(_square, "square", "x^2; of complex entries |x|^2.")
+sqrt = _float_function(jnp.sqrt, "sqrt", "The square root of every entry.")
+cbrt = _float_function(jnp.cbrt, "cbrt", "The cube root of every entry.")
+sign = lift_elementwise(_sign, "sign", "The sign of every entry; x / |x| of complex ones, 0 of 0.")
+exp = _float_function(jnp.exp, "exp", "The exponential of every entry.")
+log = _float_function(jnp.log, "log", "The natural logarithm of every entry.")
+tanh = _float_function(jnp.tanh, "tanh", "The hyperbolic tangent of every entry.")
+sigmoid = _float_function(jax.nn.sigmoid, "sigmoid", "1 / (1 + exp(-x)) of every entry.")
+absolute = lift_elementwise(operator.abs, "abs", "|x| of every entry, the same as abs(x).")
 
 
 def _softplus(x: Any, beta: Any = 1.0) -> Any:
     return jnp.where(beta * x > 20, x, jax.nn.softplus(beta * x) / beta)
 
 
-softplus = lift_elementwise(_softplus, "softplus")
-"""`log(1 + exp(beta x)) / beta`, and x itself where beta x > 20, as torch has it."""
-maximum = lift_elementwise(jnp.maximum, "maximum")
-minimum = lift_elementwise(jnp.minimum, "minimum")
-where = lift_elementwise(jnp.where, "where")
-clip = lift_elementwise(jnp.clip, "clip")
+softplus = lift_elementwise(
+    _softplus,
+    "softplus",
+    "log(1 + exp(beta x)) / beta, and x itself where beta x > 20, as torch has it.",
+)
+maximum = lift_elementwise(jnp.maximum, "maximum", "The larger of two values, entry by entry.")
+minimum = lift_elementwise(jnp.minimum, "minimum", "The smaller of two values, entry by entry.")
+where = lift_elementwise(
+    jnp.where,
+    "where",
+    "`where(condition, a, b)`: a where the condition holds, else b, entry by entry.",
+)
+clip = lift_elementwise(
+    jnp.clip, "clip", "`clip(x, min, max)`: every entry brought into the interval."
+)
 
-isfinite = lift_elementwise(jnp.isfinite, "isfinite")
-zeros_like = lift_elementwise(jnp.zeros_like, "zeros_like")
-ones_like = lift_elementwise(jnp.ones_like, "ones_like")
+isfinite = lift_elementwise(
+    jnp.isfinite, "isfinite", "Whether every entry is neither infinite nor NaN, entry by entry."
+)
+zeros_like = lift_elementwise(jnp.zeros_like, "zeros_like", "Zeros in the shape and dtype of x.")
+ones_like = lift_elementwise(jnp.ones_like, "ones_like", "Ones in the shape and dtype of x.")
 transpose = lift_elementwise(transposed, "transpose")
 matmul = lift_elementwise(matrix_product, "matmul")
-divide_or_zero = lift_elementwise(_zero_safe, "divide_or_zero")
-"""`a / b`, and 0 where b is 0."""
-safe_sqrt = lift_elementwise(lambda x: _root(x), "sqrt")
-"""The square root with the derivative 0 at 0."""
+divide_or_zero = lift_elementwise(_zero_safe, "divide_or_zero", "a / b, and 0 where b is 0.")
+safe_sqrt = lift_elementwise(
+    lambda x: _root(x), "sqrt", "The square root, with the derivative 0 at 0."
+)
 
 
 def _sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -172,13 +204,18 @@ def _max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return jnp.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else -jnp.inf)
 
 
-leaf_sum = lift_elementwise(_sum, "leaf_sum")
-leaf_mean = lift_elementwise(_mean, "leaf_mean")
-leaf_norm = lift_elementwise(_norm, "leaf_norm")
-"""Euclidean norm of each leaf, or along `axis=`."""
-leaf_rms = lift_elementwise(lambda x: _root(_mean(_square(x))), "leaf_rms")
-leaf_dot = lift_elementwise(_dot, "leaf_dot")
-leaf_max = lift_elementwise(_max, "leaf_max")
+leaf_sum = lift_elementwise(_sum, "leaf_sum", "The sum of each leaf, or along `axis=`.")
+leaf_mean = lift_elementwise(
+    _mean, "leaf_mean", "The mean of each leaf, or along `axis=`; 0 of an empty leaf."
+)
+leaf_norm = lift_elementwise(
+    _norm, "leaf_norm", "The Euclidean norm of each leaf, or along `axis=`."
+)
+leaf_rms = lift_elementwise(
+    lambda x: _root(_mean(_square(x))), "leaf_rms", "The root mean square of each leaf."
+)
+leaf_dot = lift_elementwise(_dot, "leaf_dot", "The inner product of two leaves, real part.")
+leaf_max = lift_elementwise(_max, "leaf_max", "The largest entry of each leaf, or along `axis=`.")
 
 
 def _size(x: Any, axis: int | None = None) -> Any:
@@ -189,8 +226,9 @@ def _size(x: Any, axis: int | None = None) -> Any:
     return jnp.asarray(x.shape[axis], _float_of(x))
 
 
-leaf_size = lift_elementwise(_size, "leaf_size")
-"""The number of entries of each leaf, or its length along `axis=`."""
+leaf_size = lift_elementwise(
+    _size, "leaf_size", "The number of entries of each leaf, or its length along `axis=`."
+)
 
 
 def _agree(x: Any, y: Any) -> Any:
@@ -198,12 +236,17 @@ def _agree(x: Any, y: Any) -> Any:
     return jnp.real(jnp.sign(x) * jnp.conj(jnp.sign(y))) > 0
 
 
-signs_agree = lift(_agree, "signs_agree")
-"""True at the entries that have the same sign (complex: less than a right angle between them)."""
+signs_agree = lift(
+    _agree,
+    "signs_agree",
+    "True at entries of the same sign (complex: less than a right angle between them).",
+)
 
 
 def pair(*sides: Signal) -> Signal:
     """One signal of several, such as the two factors of a matrix: its leaves are tuples.
+
+    A function of signals.
 
     Arithmetic, the functions of this page, `delay`, `ema` and all that is made of them treat every
     side alike; `signal[0]` and `signal[1]` are the sides. So Shampoo's two factors are
@@ -226,33 +269,52 @@ def _total(parts: list[Any]) -> Any:
     return parts[0]
 
 
-def reduce_leaves(per_leaf: Callable[..., Any], name: str) -> Callable[..., Signal]:
+def reduce_leaves(
+    per_leaf: Callable[..., Any], name: str, doc: str | None = None
+) -> Callable[..., Signal]:
     """A scalar that sums a function of every leaf over the whole tree.
+
+    Part of the notation.
 
     Args:
       per_leaf: function of the leaves of its signals that returns a scalar.
       name: what the node is called.
+      doc: see `lift`.
     """
 
     def reduced(*trees: Leaves) -> Any:
         return _total(jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values))
 
-    return lift_tree(reduced, name, out="scalar")
+    return lift_tree(reduced, name, out="scalar", doc=doc or per_leaf.__doc__)
 
 
-global_sum = reduce_leaves(jnp.sum, "global_sum")
-global_dot = reduce_leaves(_dot, "global_dot")
-global_squared_norm = reduce_leaves(lambda x: jnp.sum(_square(x)), "global_squared_norm")
-global_size = reduce_leaves(lambda x: jnp.asarray(float(x.size), _float_of(x)), "global_size")
+global_sum = reduce_leaves(jnp.sum, "global_sum", "The sum of all entries of a tree.")
+global_dot = reduce_leaves(_dot, "global_dot", "The inner product of two trees, real part.")
+global_squared_norm = reduce_leaves(
+    lambda x: jnp.sum(_square(x)),
+    "global_squared_norm",
+    "The sum of the squares of all entries of a tree.",
+)
+global_size = reduce_leaves(
+    lambda x: jnp.asarray(float(x.size), _float_of(x)),
+    "global_size",
+    "The number of entries of a tree.",
+)
 
 
 def global_norm(signal: Signal) -> Signal:
-    """Euclidean norm of a whole tree, as a scalar signal."""
+    """Euclidean norm of a whole tree, as a scalar signal.
+
+    A function of signals.
+    """
     return safe_sqrt(global_squared_norm(signal))
 
 
 def global_mean(signal: Signal) -> Signal:
-    """Mean over all entries of a tree, as a scalar signal."""
+    """Mean over all entries of a tree, as a scalar signal.
+
+    A function of signals.
+    """
     return global_sum(signal) / global_size(signal)
 
 
@@ -261,7 +323,9 @@ def _global_max(tree: Leaves) -> Any:
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros((), jnp.float32)
 
 
-global_max = lift_tree(_global_max, "global_max", out="scalar")
+global_max = lift_tree(
+    _global_max, "global_max", out="scalar", doc="The largest entry of a tree; 0 of an empty one."
+)
 
 
 Selector = Any
@@ -270,6 +334,8 @@ Selector = Any
 
 def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
     """Parts a tree in the leaves that are selected and the others.
+
+    A function of signals.
 
     Each part can be sent its own way; states are kept for the leaves of the part alone.
     `merge(a, b)` joins the parts again.
@@ -295,7 +361,10 @@ def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
 
 
 def merge(*parts: Signal) -> Signal:
-    """Joins the parts of a split: at each leaf the value of the part that has one."""
+    """Joins the parts of a split: at each leaf the value of the part that has one.
+
+    A function of signals.
+    """
 
     def merged(*trees: Leaves) -> Leaves:
         columns = zip(*(tree.values for tree in trees), strict=True)
@@ -337,15 +406,18 @@ def _flags(mask: Any, tree: Leaves) -> list[bool]:
 
 
 def leaf_where(predicate: Callable[[Any], bool]) -> Selector:
-    """Selects leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`."""
+    """Selects leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`.
+
+    A selector of leaves.
+    """
 
     def select(leaf: Any) -> bool:
         return predicate(leaf)
 
     select.of_leaf = True  # type: ignore[attr-defined]
+    select.__doc__ = "A selector of leaves, for `split`, `masked` and their like."
     select.__name__ = getattr(predicate, "__name__", "select").strip("<>")
     return select
 
 
 matrices = leaf_where(lambda leaf: leaf.ndim == 2)
-"""Selects the two-dimensional leaves."""

@@ -99,6 +99,8 @@ ALIASES = {
 def is_neutral(value: object, neutral: float = 0.0) -> bool:
     """Whether a hyper-parameter is the constant that leaves its part out: no momentum, no decay.
 
+    A function of a hyper-parameter.
+
     Only Python numbers say so: an array, a signal or a schedule may change.
 
     Args:

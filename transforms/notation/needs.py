@@ -22,6 +22,8 @@ HOW_TO_PASS = {
 def needs(transformation: Any) -> tuple[str, ...]:
     """Names of the inputs that `transformation.update` must be given beside the gradients.
 
+    A function of a transformation.
+
     Args:
       transformation: any Optax transformation; of foreign ones nothing is known.
 

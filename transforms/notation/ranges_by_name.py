@@ -50,7 +50,10 @@ def by_name(argument: Argument, ranges: Mapping[str, Interval | None]) -> Argume
 
 
 def check_choice(label: str, name: str, value: Any, choices: Any) -> None:
-    """Raises FlowError unless `value` is one of the choices."""
+    """Raises FlowError unless `value` is one of the choices.
+
+    A check of an argument.
+    """
     if value not in tuple(choices):
         allowed = ", ".join(map(repr, choices))
         raise FlowError(f"{label}: {name}={value!r} is not one of {allowed}")

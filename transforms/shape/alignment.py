@@ -23,6 +23,8 @@ def cosine_similarity(
 ) -> Signal:
     """<a, b> / max(|a| |b|, eps): 0 where one of them is zero.
 
+    A function of signals.
+
     Args:
       a, b: tree signals.
       eps: least product of the norms.

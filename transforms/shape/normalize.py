@@ -11,6 +11,8 @@ from ..notation.signal import Signal
 def normalize(g: Signal, axis: int | None = None, min_norm: Any = 0.0) -> Signal:
     """Divides by the Euclidean norm; a zero vector stays zero.
 
+    A function of signals.
+
     Args:
       g: a tree signal.
       axis: along which the vectors lie; default the whole leaf. A scalar is a vector of its own.

@@ -13,6 +13,8 @@ from ..notation.values import Leaves
 def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal:
     """The entry that follows the floor(n * fraction) largest ones in absolute value.
 
+    A function of signals.
+
     Args:
       g: a tree signal of n entries.
       fraction: in [0, 1]; of 1, no entry follows and the result is 0.

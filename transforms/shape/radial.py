@@ -54,6 +54,8 @@ def project_out_radial(
 ) -> tuple[Signal, Signal]:
     r"""Takes the radial part out of the update of weights that look scale-invariant.
 
+    A function of signals.
+
     Where the loss does not depend on the length of a weight vector, its gradient is orthogonal to
     it. A leaf of two or more dimensions, seen as rows of d entries, is taken to be of that kind if
     in every row the absolute cosine of weights and gradient is below :math:`\delta / \sqrt d`.
@@ -110,6 +112,9 @@ def _without_params(g: Any, params: Any, eps: Any = 1e-30) -> Any:
     return g - share * params
 
 
-project_out_params = lift(_without_params, "project_out_params")
-"""`project_out_params(g, params, eps=1e-30)`: each leaf without its component along the weights,
-g - <w, g> / (<w, w> + eps) w."""
+project_out_params = lift(
+    _without_params,
+    "project_out_params",
+    doc="`project_out_params(g, params, eps=1e-30)`: each leaf without its component "
+    "along the weights, g - <w, g> / (<w, w> + eps) w.",
+)

@@ -13,6 +13,8 @@ def scale_by_trust_ratio(
 ) -> Flow:
     """Scales each leaf by the norm of its weights over the norm of its update.
 
+    A transformation to send signals through.
+
         u <- u * trust_coefficient |x| / (|u| + eps),    unchanged where |x| or |u| is 0
 
     As `optax.scale_by_trust_ratio`, with norms in at least float32.

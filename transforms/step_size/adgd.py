@@ -15,6 +15,8 @@ def adgd_step_size(
 ) -> Signal:
     """The rate of Malitsky and Mishchenko in a diagonal norm: no line search, no constants.
 
+    A function of signals.
+
         rate_t = min( sqrt(1 + ratio_{t-1}) rate_{t-1}, |dx|_D / (2 |dg|_{1/D}) )
         ratio_t = rate_t / rate_{t-1},    rate_1 = learning_rate,    ratio_1 = infinity
 

@@ -15,6 +15,8 @@ from ..notation.values import Leaves
 def leaf_multipliers(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signal:
     """A signal with one number for each leaf, such as multipliers of the learning rate.
 
+    A function of signals.
+
     Args:
       like: a tree signal.
       numbers: a tree of numbers shaped like the params, or a function from the params (of which

@@ -27,6 +27,8 @@ def backtracking(
 ) -> Signal:
     """The first step s of start, start * decrease_factor, ... that decreases the loss enough.
 
+    A function of signals.
+
         f(x + s p) - f(x) <= sufficient_decrease * s * <grad f(x), p>
 
     A scalar signal. If none of them does, it is the last one. A loss that is not a number counts
@@ -123,12 +125,19 @@ def _changed(context: Context, value_fn: Any, params: Leaves, update: Leaves) ->
     return along(zero + 1) - along(zero)
 
 
-loss_change = lift_tree(_changed, "loss_change", context=True, out="scalar")
-"""`loss_change(value_fn, params, update)`: f(params + update) - f(params), a scalar signal."""
+loss_change = lift_tree(
+    _changed,
+    "loss_change",
+    context=True,
+    out="scalar",
+    doc="`loss_change(value_fn, params, update)`: f(params + update) - f(params), a scalar signal.",
+)
 
 
 def keeps_loss(value_fn: Signal, params: Signal, update: Signal) -> Signal:
     """False where an update would blow the loss up; a boolean scalar signal.
+
+    A function of signals.
 
     The loss is blown up where it is not finite, or so large that the largest loss of all steps so
     far vanishes beside it in rounding. That is no matter of choice, as a sufficient decrease is:

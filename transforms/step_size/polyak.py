@@ -16,6 +16,8 @@ from ..notation.steps import tap
 def quadratic_polyak_step(value: Signal, f_star: Any, squared_norm: Signal) -> Signal:
     """How far along -B^{-1} g the quadratic model of the loss reaches its least value.
 
+    A function of signals.
+
     The smaller root l of f - l G + l^2 G / 2 = f_star, with G = <g, B^{-1} g>; the whole step, 1,
     where there is none. A scalar signal.
 
@@ -41,6 +43,8 @@ _smaller_root = lift(_root, "quadratic_polyak_step")
 @transformation()
 def with_polyak_step(inner: optax.GradientTransformation, f_star: Number = 0.0) -> Flow:
     """Scales a preconditioned gradient by its Polyak step; see `quadratic_polyak_step`.
+
+    A transformation to send signals through.
 
     Needs `value`. All leaves share one step.
 

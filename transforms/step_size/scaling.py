@@ -18,6 +18,8 @@ from ..notation.steps import scheduled, step_count
 def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True) -> Flow:
     """Multiplies by the learning rate, with the sign that descends.
 
+    A transformation to send signals through.
+
     As `optax.scale_by_learning_rate`, but a schedule reads the flow's own step count instead of
     keeping a second one.
 
@@ -36,6 +38,8 @@ def scale_by_learning_rate(learning_rate: NonNegative, *, flip_sign: bool = True
 @transformation()
 def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Mask | None = None) -> Flow:
     """Adds weight_decay times the params to the update.
+
+    A transformation to send signals through.
 
     A decay of exactly 0 is left out, so that params are not needed.
 
@@ -58,6 +62,8 @@ def add_decayed_weights(weight_decay: NonNegative = 0.0, mask: Mask | None = Non
 
 def starting_at(value: Any, count: int) -> Any:
     """A hyper-parameter that is 0 before the step of that 0-based index: a number or a schedule.
+
+    A function of signals.
 
     Args:
       value: number or schedule, of the steps from the first on.
@@ -83,6 +89,8 @@ def decay_weights(
     base_rate: Positive | None = None,
 ) -> Flow:
     """Weight decay in its named forms, applied to a finished update (rate and sign included).
+
+    A transformation to send signals through.
 
     With u the incoming update, x the params, r the rate, w the decay:
 
@@ -122,6 +130,8 @@ def decay_weights(
 
 def relative_rate(learning_rate: Number, base_rate: Positive | None, label: str) -> Any:
     """The rate of this step as a multiple of its base; 1 for a rate that is no schedule.
+
+    A function of signals.
 
     Args:
       learning_rate: number or schedule.

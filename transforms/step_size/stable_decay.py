@@ -13,6 +13,8 @@ from ..notation.steps import scheduled
 def typical_gradient(second_moment: Signal, offset: NonNegative = 0.0) -> Signal:
     """The root mean square over all entries of the tree, from the (debiased) average of squares.
 
+    A function of signals.
+
     Args:
       second_moment: a tree signal.
       offset: added to its sum.
@@ -25,6 +27,8 @@ def stable_weight_decay(
     weight_decay: NonNegative = 1e-4, b2: Decay = 0.999, offset: NonNegative = 0.0
 ) -> Flow:
     r"""Adds weight decay divided by the root mean square of all gradient entries of the tree.
+
+    A transformation to send signals through.
 
     .. math::
         u + \frac{\lambda}{s} \theta, \qquad

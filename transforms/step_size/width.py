@@ -64,6 +64,8 @@ def _width(shape: tuple[int, ...], base: tuple[int, ...], fan_in_axis: int) -> W
 def mup_width_multipliers(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
     """How each leaf grows with the width of the model.
 
+    A function of params.
+
     A dimension has grown where it differs from that of the base model; one that happens to equal
     it counts as finite.
 
@@ -95,6 +97,8 @@ def mup_width_multipliers(params: Any, base_shapes: BaseShapes, fan_in_axis: int
 def mup_init_scale(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
     """Factors on the initial weights that carry the base model's standard deviations over.
 
+    A function of params.
+
     Hidden matrices shrink with the root of their fan-in, multiplier^(-1/2); inputs, readouts and
     biases keep the scale of the base model.
 
@@ -112,7 +116,10 @@ def mup_init_scale(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) 
 
 
 def mup_readout_multiplier(width_mult: float, output_mult: float = 1.0) -> float:
-    """What the output of the readout layer is multiplied by: output_mult / width_mult."""
+    """What the output of the readout layer is multiplied by: output_mult / width_mult.
+
+    A function of numbers.
+    """
     return output_mult / width_mult
 
 

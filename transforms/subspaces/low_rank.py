@@ -127,23 +127,34 @@ class Switch:
 
 
 def project(basis: Signal, g: Signal) -> Signal:
-    """The coordinates of each leaf in its subspace."""
+    """The coordinates of each leaf in its subspace.
+
+    A function of signals.
+    """
     return lift(lambda b, x: b.project(x), "project")(basis, g)
 
 
 def unproject(basis: Signal, low: Signal) -> Signal:
-    """The leaves with these coordinates."""
+    """The leaves with these coordinates.
+
+    A function of signals.
+    """
     return lift(lambda b, x: b.unproject(x), "unproject")(basis, low)
 
 
 def residual(basis: Signal, g: Signal) -> Signal:
-    """What each subspace leaves out of its leaf."""
+    """What each subspace leaves out of its leaf.
+
+    A function of signals.
+    """
     return lift(lambda b, x: b.residual(x), "residual")(basis, g)
 
 
 @transformation()
 def svd_basis(rank: Rank, projection: Side = "std") -> Flow:
     """The leading singular vectors of each matrix that comes in.
+
+    A transformation to send signals through.
 
     Signs are fixed: the entry of largest magnitude in each vector is positive.
 
@@ -193,6 +204,8 @@ def random_basis(
 ) -> Flow:
     """A random orthonormal basis for each matrix that comes in, whatever its entries.
 
+    A transformation to send signals through.
+
     Args:
       rank, projection: see `svd_basis`; not "full".
       key: seed or key.
@@ -227,6 +240,8 @@ def random_coordinates(
 ) -> Flow:
     """A random share of the rows, columns or entries of each leaf that comes in.
 
+    A transformation to send signals through.
+
     Args:
       density: the share, rounded down to a whole number.
       axis: 0 for rows, 1 for columns, None for entries.
@@ -248,6 +263,8 @@ def random_coordinates(
 @transformation()
 def active_leaves(density: Share, order: BlockOrder = "random", key: Key = 0) -> Flow:
     """Switches a share of the leaves on and the others off.
+
+    A transformation to send signals through.
 
     With n leaves, q = round(density n) of them are on: a random choice; or, in turn, the next q in
     "ascending" or "descending" order; or ("mirror") the next q / 2 from either end.
@@ -311,6 +328,8 @@ def low_rank(
     at_refresh: AtRefresh = "keep",
 ) -> Flow:
     """Runs a transformation on the coordinates of gradients in a subspace.
+
+    A transformation to send signals through.
 
         P_t = basis(g_t)  at t = 1, k + 1, 2k + 1, ...,  P_{t-1} in between
         u_t = scale (P_t inner(P_t^T g_t) + residual(g_t - P_t P_t^T g_t))

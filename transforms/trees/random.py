@@ -63,6 +63,8 @@ def _key_bits(key: Any) -> Any:
 def random_key(key: Any) -> Signal:
     """A signal that is a fresh key at every step; the key it is derived from is in the state.
 
+    A function of signals.
+
     The key is made in `init`: building a transformation touches no device.
 
     Args:
@@ -107,7 +109,10 @@ def gaussian(key: Any, shape: Any, dtype: Any) -> Any:
 
 
 def exponential(key: Any, shape: Any, dtype: Any) -> Any:
-    """Entries of the exponential distribution with mean 1."""
+    """Entries of the exponential distribution with mean 1.
+
+    A function of arrays.
+    """
     return jax.random.exponential(key, shape, dtype)
 
 
@@ -126,6 +131,8 @@ def draw_leaves(
     name: str = "draw",
 ) -> Signal:
     """A signal whose leaves are drawn anew at every step, in shapes that `draw` decides.
+
+    A function of signals.
 
     Args:
       like: a tree signal.
@@ -170,6 +177,8 @@ def draw_like(
 ) -> Signal:
     """A signal of random entries in the shapes of `like`, drawn anew at every step.
 
+    A function of signals.
+
     Args:
       like: a tree signal.
       key: seed, key data or typed key, kept in the state; or a `random_key` signal.
@@ -189,6 +198,8 @@ def draw_scalar(
     key: Any, distribution: Callable[..., Any] = gaussian, sampler: Sampler | None = None
 ) -> Signal:
     """A scalar signal drawn anew at every step, one for the whole tree.
+
+    A function of signals.
 
     Args:
       key: seed, key data or typed key; kept in the state.
@@ -210,6 +221,8 @@ def drawn_start(
     scale: Any, key: Any, distribution: Distribution = "gaussian", sampler: Sampler | None = None
 ) -> Callable[[Leaves], Leaves]:
     """What a delay starts at, as its `start`: random entries times a scale.
+
+    Part of the notation.
 
     Args:
       scale: multiplier of the draws.

@@ -17,6 +17,8 @@ ONE_LEAF = jax.tree.structure(0)
 def flatten_tree(signal: Signal) -> Signal:
     """A tree as a signal with one leaf: all entries in tree order, each leaf row-major.
 
+    A function of signals.
+
     Leaves on the other side of a `split` are left out. Complex leaves become their real parts
     followed by their imaginary parts, so that inner products are those of real spaces. Whatever
     takes a signal takes the result; `unflatten_tree` brings it back.
@@ -41,6 +43,8 @@ def flatten_tree(signal: Signal) -> Signal:
 
 def unflatten_tree(flat: Signal, like: Signal) -> Signal:
     """The tree whose entries a signal with one leaf holds; the inverse of `flatten_tree`.
+
+    A function of signals.
 
     Args:
       flat: a signal with one leaf.

@@ -13,11 +13,17 @@ def _gram_updated(gram: Any, rows: Any, slot: Any) -> Any:
     return gram.at[slot, :].set(products).at[:, slot].set(products)
 
 
-gram_update = lift(_gram_updated, "gram_update")
-"""`gram_update(gram, rows, slot)`: R R^T after the row `slot` of R has changed."""
+gram_update = lift(
+    _gram_updated,
+    "gram_update",
+    doc="`gram_update(gram, rows, slot)`: R R^T after the row `slot` of R has changed.",
+)
 
-gram_like = lift(lambda rows: jnp.zeros((len(rows), len(rows)), rows.dtype), "gram_like")
-"""`gram_like(rows)`: zeros in the shape of R R^T."""
+gram_like = lift(
+    lambda rows: jnp.zeros((len(rows), len(rows)), rows.dtype),
+    "gram_like",
+    doc="`gram_like(rows)`: zeros in the shape of R R^T.",
+)
 
 
 def _newest_solved(rows: Any, gram: Any, slot: Any, damping: Any) -> Any:
@@ -32,13 +38,18 @@ def _newest_alone(rows: Any, slot: Any, damping: Any) -> Any:
     return size * rows[slot] / (size * damping + jnp.sum(rows[slot] ** 2))
 
 
-window_solve = lift(_newest_solved, "window_solve")
-"""`window_solve(rows, gram, slot, damping)`: (damping I + R^T R / m)^{-1} times row `slot` of R.
+window_solve = lift(
+    _newest_solved,
+    "window_solve",
+    doc="`window_solve(rows, gram, slot, damping)`: (damping I + R^T R / m)^{-1} times "
+    "row `slot` of R. For m rows. Since the right-hand side is itself a row, this is "
+    "m R^T (R R^T + m damping I)^{-1} e: no difference is taken, so no digits are "
+    "lost to a small damping. Not a number where rounding has made the system "
+    "singular.",
+)
 
-For m rows. Since the right-hand side is itself a row, this is m R^T (R R^T + m damping I)^{-1} e:
-no difference is taken, so no digits are lost to a small damping. Not a number where rounding
-has made the system singular.
-"""
-
-lone_solve = lift(_newest_alone, "lone_solve")
-"""`lone_solve(rows, slot, damping)`: the same without the other rows; always finite."""
+lone_solve = lift(
+    _newest_alone,
+    "lone_solve",
+    doc="`lone_solve(rows, slot, damping)`: the same without the other rows; always finite.",
+)

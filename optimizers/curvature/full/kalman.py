@@ -27,8 +27,11 @@ class Gaussian:
     covariance: Any
 
 
-gaussian = lift(Gaussian, "gaussian")
-"""`gaussian(mean, covariance)`: the two as one leaf."""
+gaussian = lift(
+    Gaussian,
+    "gaussian",
+    doc="`gaussian(mean, covariance)`: the two as one leaf.",
+)
 
 
 def _predicted(past: Gaussian, decay: Any, noise: Any) -> Gaussian:
@@ -36,8 +39,11 @@ def _predicted(past: Gaussian, decay: Any, noise: Any) -> Gaussian:
     return Gaussian(decay * past.mean, decay**2 * past.covariance + noise * eye)
 
 
-kalman_predict = lift(_predicted, "kalman_predict")
-"""`kalman_predict(past, decay, noise)`: one step of x' = decay x + sqrt(noise) z, z normal."""
+kalman_predict = lift(
+    _predicted,
+    "kalman_predict",
+    doc="`kalman_predict(past, decay, noise)`: one step of x' = decay x + sqrt(noise) z, z normal.",
+)
 
 
 def _conditioned(predicted: Gaussian, measured: Gaussian, prior_precision: Any) -> Gaussian:
@@ -54,17 +60,17 @@ def _conditioned(predicted: Gaussian, measured: Gaussian, prior_precision: Any) 
     return Gaussian(matmul(covariance, weighted), (covariance + covariance.T) / 2)
 
 
-discriminative_update = lift(_conditioned, "discriminative_update")
-"""`discriminative_update(predicted, measured, prior_precision)`: the discriminative Kalman update.
-
-The measurement is a posterior given its own data alone, so the prior's precision, a multiple of
-the identity, is taken off; where that would not leave a positive matrix it is added to the
-measurement's first. Directions in which the measured covariance is zero up to rounding say nothing.
-
-References:
-  Burkhart et al. 2020, The discriminative Kalman filter for Bayesian filtering with nonlinear and
-  non-Gaussian observation models.
-"""
+discriminative_update = lift(
+    _conditioned,
+    "discriminative_update",
+    doc="`discriminative_update(predicted, measured, prior_precision)`: the "
+    "discriminative Kalman update. The measurement is a posterior given its own data "
+    "alone, so the prior's precision, a multiple of the identity, is taken off; where "
+    "that would not leave a positive matrix it is added to the measurement's first. "
+    "Directions in which the measured covariance is zero up to rounding say nothing. "
+    "References: Burkhart et al. 2020, The discriminative Kalman filter for Bayesian "
+    "filtering with nonlinear and non-Gaussian observation models.",
+)
 
 
 def _shifted_by_ridge(of: Gaussian, ridge: Any) -> Any:
@@ -72,13 +78,19 @@ def _shifted_by_ridge(of: Gaussian, ridge: Any) -> Any:
     return jnp.linalg.solve(of.covariance + ridge * eye, of.mean)
 
 
-whitened_mean = lift(_shifted_by_ridge, "whitened_mean")
-"""`whitened_mean(of, ridge)`: (covariance + ridge I)^{-1} mean."""
+whitened_mean = lift(
+    _shifted_by_ridge,
+    "whitened_mean",
+    doc="`whitened_mean(of, ridge)`: (covariance + ridge I)^{-1} mean.",
+)
 
 
 def _chosen(condition: Any, one: Gaussian, other: Gaussian) -> Gaussian:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), one, other)
 
 
-choose = lift(_chosen, "choose")
-"""`choose(condition, one, other)`: one of two leaves that are trees themselves."""
+choose = lift(
+    _chosen,
+    "choose",
+    doc="`choose(condition, one, other)`: one of two leaves that are trees themselves.",
+)
