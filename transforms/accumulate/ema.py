@@ -19,6 +19,8 @@ def ema(
 ) -> Flow:
     """Exponential moving average, started at zero and not debiased.
 
+    A transformation to send signals through.
+
         m_t = decay m_{t-1} + (1 - decay) g_t,    m_1 = g_1  if from_first
 
     Args:
@@ -44,6 +46,8 @@ def ema(
 @transformation()
 def interpolated_momentum(b1: Decay, b2: Decay, *, dtype: DType | None = None) -> Flow:
     """Momentum with two decays: one for what it gives, one for what it remembers.
+
+    A transformation to send signals through.
 
         c_t = b1 m_{t-1} + (1 - b1) g_t       (given)
         m_t = b2 m_{t-1} + (1 - b2) g_t       (remembered)
@@ -71,6 +75,8 @@ def interpolated_momentum(b1: Decay, b2: Decay, *, dtype: DType | None = None) -
 def debias(decay: Decay) -> Flow:
     """Corrects the zero start of an `ema`: divides by 1 - decay^t.
 
+    A transformation to send signals through.
+
     Args:
       decay: the average's decay, in [0, 1).
     """
@@ -84,6 +90,8 @@ def debias(decay: Decay) -> Flow:
 @transformation()
 def mean_of_finite(decay: Decay) -> Flow:
     """Debiased exponential moving average of a scalar, over those of its values that are finite.
+
+    A transformation to send signals through.
 
         m_n = decay m_{n-1} + (1 - decay) x_n,    x_n the n-th finite value
         given: m_n / (1 - decay^n),    0 before the first of them
@@ -105,7 +113,10 @@ def mean_of_finite(decay: Decay) -> Flow:
 
 
 def one_minus_power(decay: Decay, t: Signal) -> Signal:
-    """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer."""
+    """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer.
+
+    A function of signals.
+    """
     return lift(_one_minus_power, "1 - decay^t")(decay, t)
 
 
@@ -120,6 +131,8 @@ def trace(
     decay: Number, nesterov: bool = False, *, dampening: Number = 0.0, dtype: DType | None = None
 ) -> Flow:
     """Heavy-ball momentum: the undamped sum of past gradients.
+
+    A transformation to send signals through.
 
         b_t = decay b_{t-1} + (1 - dampening) g_t,    b_1 = g_1
         u_t = g_t + decay b_t  if nesterov else  b_t

@@ -30,6 +30,8 @@ def every(
 ) -> Flow:
     """Runs a transformation each k-th step and holds its last output in between.
 
+    A transformation to send signals through.
+
     It runs at the steps t >= start with t = phase (mod k). In between its state is frozen, and it
     costs nothing: the two cases are branches of a `lax.cond`. Before the first run it gives zeros.
     An output that the inner state holds anyway, as that of an `ema`, is not stored twice.
@@ -62,6 +64,8 @@ def when(
     name: str | None = None,
 ) -> Receiver:
     """Runs a transformation only where a condition holds: `g >> when(condition, inner)`.
+
+    A transformation to send signals through.
 
     See `every`.
 
@@ -212,6 +216,8 @@ def reset_every(
 ) -> Flow:
     """Runs a transformation whose state starts anew each k-th step, before that step is computed.
 
+    A transformation to send signals through.
+
     The step count goes on. A reset happens at the steps t >= start with t = phase (mod k).
 
     Args:
@@ -236,6 +242,8 @@ def reset_when(
     name: str | None = None,
 ) -> Receiver:
     """Starts a state anew wherever a condition holds: `g >> reset_when(condition, inner)`.
+
+    A transformation to send signals through.
 
     The delays of a flow read as at the start, and those that start at values made in `init` as it
     would make them of the present params. So does the floating-point state of other

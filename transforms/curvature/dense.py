@@ -38,6 +38,8 @@ class Spectrum:
 def dense_hessian(value_fn: Signal, params: Signal, like: Signal) -> Signal:
     """The Hessian of the loss in all entries of a tree, as a (d, d) leaf in flattened order.
 
+    A function of signals.
+
     By forward-over-reverse differentiation: d Hessian-vector products at once.
 
     Args:
@@ -108,6 +110,8 @@ spectrum = lift_tree(
 def hessian_spectrum(update_interval: Period | None = None) -> Flow:
     """The spectrum of the full Hessian at the params, taken anew each k-th step and held.
 
+    A transformation to send signals through.
+
     It costs d Hessian-vector products and a decomposition of O(d^3), and keeps d^2 + d numbers.
     A Hessian that is not finite becomes one of infinite eigenvalues: no step is then taken.
 
@@ -138,6 +142,8 @@ _due = lift_tree(_is_due, "due")
 
 def shifted_solve(of: Signal, shift: Any, vector: Signal) -> Signal:
     """(A + shift I)^{-1} vector, given the spectrum of A.
+
+    A function of signals.
 
     Directions in which A + shift I is zero up to rounding are left out (pseudo-inverse).
 

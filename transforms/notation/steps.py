@@ -18,12 +18,17 @@ def input_signal(builder: Builder, name: str, optional: bool = False) -> Input:
 
 
 def step_count() -> Signal:
-    """The number of the step as an int32 scalar signal: 1 at the first update."""
+    """The number of the step as an int32 scalar signal: 1 at the first update.
+
+    A function of signals.
+    """
     return clock()
 
 
 def scheduled(value: Hyperparameter, ahead: int = 0) -> Scalar:
     """A hyper-parameter that may be a schedule: the number itself, or its value at this step.
+
+    Part of the notation.
 
     Schedules are functions of the number of updates made before, so 0 at the first update. Where a
     schedule meets a signal this is done by itself: `b1 * m` needs it no more than `ema(b1)`, but
@@ -39,6 +44,8 @@ def scheduled(value: Hyperparameter, ahead: int = 0) -> Scalar:
 
 def tap(name: str, signal: Signal) -> Signal:
     """Makes a signal readable from outside under a name; see `observe`.
+
+    Part of the notation.
 
     Nothing is computed or stored for a tap that nobody observes.
 
@@ -63,6 +70,8 @@ def delay(
 ) -> Delay:
     """A unit delay: the value that was written to it at the previous step.
 
+    Part of the notation.
+
     Close it with `<<`:
 
         past = delay(g)
@@ -86,6 +95,8 @@ def delay(
 
 def stateful(cell: Cell, *args: Signal, name: str | None = None) -> Signal:
     """A node with a hand-written state; for primitives that no composition expresses.
+
+    Part of the notation.
 
     Args:
       cell: its `init` and `update`.

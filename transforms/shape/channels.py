@@ -61,6 +61,8 @@ def adaptive_grad_clip(
 ) -> Flow:
     r"""Clips the gradient of each unit at a fraction of the norm of its weights.
 
+    A transformation to send signals through.
+
     .. math::
         g \leftarrow g \min\left(1, \frac{\lambda \max(\|\theta\|, \epsilon)}{\|g\|}\right)
         \quad \text{unit by unit, see `unit\_norm`}
@@ -89,6 +91,8 @@ def adaptive_grad_clip(
 def centralize_gradients(channel_axis: Axis = -1) -> Flow:
     """Takes the mean over each output channel's weights out of the gradients of matrices and up.
 
+    A transformation to send signals through.
+
     Args:
       channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
 
@@ -108,6 +112,8 @@ def centralize_gradients(channel_axis: Axis = -1) -> Flow:
 @transformation()
 def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
     """Divides each gradient of more than two entries by its standard deviation, plus eps.
+
+    A transformation to send signals through.
 
     Args:
       eps: added to the (unbiased) standard deviation.
@@ -129,7 +135,10 @@ def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
 def norm_loss_gradient(
     params: Signal, factor: Number, eps: NonNegative, channel_axis: int
 ) -> Signal:
-    """The gradient of factor * (1 - norm)^2, summed over the units of the weights."""
+    """The gradient of factor * (1 - norm)^2, summed over the units of the weights.
+
+    A function of signals.
+    """
     norm = unit_norm(params, channel_axis=channel_axis)
     return 2 * scheduled(factor) * (1 - 1 / (norm + eps)) * params
 
@@ -137,6 +146,8 @@ def norm_loss_gradient(
 @transformation()
 def norm_loss(factor: Number = 1e-4, eps: NonNegative = 1e-8, channel_axis: Axis = -1) -> Flow:
     r"""Adds the gradient of a penalty that draws the norm of each unit's weights to 1.
+
+    A transformation to send signals through.
 
     .. math::
         u + 2 \lambda \left(1 - \frac{1}{\|\theta\| + \epsilon}\right) \theta
