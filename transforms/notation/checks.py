@@ -29,7 +29,10 @@ _given: ContextVar[dict[str, Any] | None] = ContextVar("gradchain_arguments", de
 
 
 def checked() -> Callable[[Factory], Factory]:
-    """Decorates a function whose arguments are hyper-parameters: see `transformation`."""
+    """Decorates a function whose arguments are hyper-parameters: see `transformation`.
+
+    Part of the notation.
+    """
 
     def decorate(function: Factory) -> Factory:
         signature = inspect.signature(function)
