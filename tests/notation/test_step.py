@@ -75,7 +75,7 @@ def test_branching_on_a_signal_is_refused():
 
 def test_iterating_over_a_signal_is_refused():
     with pytest.raises(FlowError, match="cannot be iterated"):
-        flow(lambda g: sum(g))
+        flow(lambda g: next(iter(g)))
 
 
 @pytest.mark.parametrize("value", [None, 1.0, "text", (1, 2)])
@@ -94,7 +94,7 @@ def test_a_step_must_take_the_update_and_name_its_inputs():
 
 
 def test_a_plain_function_of_arrays_says_to_lift_it():
-    with pytest.raises(FlowError, match=r"lift\(fn\)"):
+    with pytest.raises(FlowError, match=r"lift\(jnp.sin\)"):
         flow(lambda g: jnp.sin(g))
     assert once(flow(lambda g: lift(jnp.sin)(g)), jnp.zeros(2)).tolist() == [0.0, 0.0]
 

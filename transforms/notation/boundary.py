@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .context import Context
@@ -47,6 +48,12 @@ def _working_floats(leaf: Any) -> Any:
 
 def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> Any:
     """The tree of updates, checked to fit the params and in their dtypes."""
+    check_outgoing(value, incoming, given, label)
+    return value.map(_fitted, given or incoming).tree()
+
+
+def check_outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> None:
+    """Raises FlowError for what is no update of the params; abstract values will do."""
     like = given or incoming
     if not isinstance(value, Leaves) or value.treedef != incoming.treedef:
         kind = "leaves of another structure" if isinstance(value, Leaves) else "a scalar"
@@ -60,13 +67,16 @@ def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> 
                 f"{label}: the step returns nothing for leaf {incoming.path(index)}; "
                 "merge() the parts of a split"
             )
-        unstacked = given is None and jnp.shape(leaf) == jnp.shape(param)[1:]
-        if jnp.shape(leaf) != jnp.shape(param) and not unstacked:
+        unstacked = given is None and _shape_of(leaf) == _shape_of(param)[1:]
+        if _shape_of(leaf) != _shape_of(param) and not unstacked:
             raise FlowError(
                 f"{label}: the update of leaf {incoming.path(index)} has shape "
-                f"{jnp.shape(leaf)}, the parameter {jnp.shape(param)}"
+                f"{_shape_of(leaf)}, the parameter {_shape_of(param)}"
             )
-    return value.map(_fitted, like).tree()
+
+
+def _shape_of(leaf: Any) -> Any:
+    return leaf.shape if hasattr(leaf, "shape") else jax.tree.map(jnp.shape, leaf)
 
 
 def _fitted(leaf: Any, param: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import optax
 
+from .advice import explained
 from .errors import FlowError
 from .foreign import owner_of
 from .graph import Graph
@@ -135,13 +136,11 @@ def _call(step: Callable[..., Any], builder: Builder) -> Signal:
     named = {p.name: input_signal(builder, p.name, p.default is None) for p in others}
     try:
         output = step(*given, **named)
-    except FlowError:
-        raise
-    except TypeError as error:
-        raise FlowError(
-            f"{builder.label}: the step failed while it was built: {error}. Inside a step use the "
-            "functions of gradchain.transforms, or lift(fn) for your own"
-        ) from error
+    except Exception as error:
+        better = explained(builder.label, error)
+        if better is None:
+            raise
+        raise better from error
     if isinstance(output, optax.GradientTransformation) or hasattr(output, "receive"):
         raise FlowError(
             f"{builder.label}: the step returned a transformation, not a signal: "

@@ -6,3 +6,11 @@ class FlowError(ValueError, TypeError):
 
     It is a ValueError and a TypeError, as the fault may be either and is often both.
     """
+
+
+class SignalError(FlowError):
+    """A signal was taken for an array."""
+
+
+class MissingAttributeError(SignalError, AttributeError):
+    """A signal was asked for what only an array has."""

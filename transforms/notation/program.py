@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .boundary import checked, input_value, matching, outgoing
+from .boundary import check_outgoing, checked, input_value, matching, outgoing
 from .context import Context, leaf_by_leaf
 from .errors import FlowError
 from .foreign import Owner, owner_of
@@ -18,10 +18,10 @@ from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .needs import missing_input, needs_of
 from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
-from .shapes import Shapes, bound
+from .shapes import UNKNOWN, Shapes, abstract, bound, few_shapes
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .splicing import Reader, splice
-from .storage import example, filled, initial, read, written
+from .storage import check_written, example, filled, initial, read, written
 from .values import Leaves, NoState, scalar_dtype, working
 
 
@@ -111,7 +111,12 @@ class Program(Owner):
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
             return jax.eval_shape(self.init, params)
         leaves = checked(Leaves.of(params), "params", self.label)
-        return owned(self.init_on(leaves.map(working), leaves), params)
+        state = self.init_on(leaves.map(working), leaves)
+        try:
+            self._check_shapes(few_shapes(leaves))
+        except FlowError:
+            self._check_shapes(leaves.map(abstract))
+        return owned(state, params)
 
     def init_on(
         self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
@@ -124,6 +129,17 @@ class Program(Owner):
             with located(context.label, node):
                 values[node.index] = _initial(node, context, shapes)
         return self._packed(values, self._nothing_observed(shapes), jnp.zeros((), jnp.int32))
+
+    def _check_shapes(self, given: Leaves) -> None:
+        """Refuses in `init` what `update` would: other shapes than those of params and delays."""
+        shapes = Shapes(self._starting(given.map(working), given))
+        for node in self.graph.slots:
+            if isinstance(node, Delay):
+                with located(self.label, node):
+                    check_written(node, shapes.guess(node.written), shapes.guess(node))
+        value = shapes.guess(self.graph.output)
+        if value is not UNKNOWN:
+            check_outgoing(value, given, given, self.label)
 
     def output_shape(self, examples: Leaves) -> Any:
         """Abstract value of what comes out for a signal like `examples`."""

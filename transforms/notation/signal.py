@@ -5,19 +5,33 @@ import itertools
 import operator
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import optax
 
 from .cell import Cell, foreign_cell
-from .errors import FlowError
+from .errors import FlowError, MissingAttributeError, SignalError
 from .foreign import owner_of
 from .scope import Builder, Scope, current_builder
 from .sides import by_side, matrix_product, transposed
+from .source import Span, running, users_line
 
-_HERE = str(Path(__file__).parent)
 _order = itertools.count()
+
+_SHAPES = "lift(lambda x: ...)(g), in which x is an array"
+ATTRIBUTES = {
+    "shape": _SHAPES,
+    "ndim": _SHAPES,
+    "dtype": _SHAPES,
+    "size": "leaf_size(g) or global_size(g)",
+    "sum": "leaf_sum(g) or global_sum(g)",
+    "mean": "leaf_mean(g) or global_mean(g)",
+    "max": "leaf_max(g) or global_max(g)",
+    "dot": "a @ b, leaf_dot(a, b) or global_dot(a, b)",
+    "transpose": "transpose(g) or g.T",
+    "mT": "g.T",
+}
+"""What an array has and a signal has not -> what to use instead."""
 
 
 class Signal:
@@ -41,7 +55,8 @@ class Signal:
         self.builder: Builder = current_builder(label)
         self.scope: Scope = self.builder.scope
         self.index = next(_order)
-        self.site = _user_site()
+        self.site = users_line(sys._getframe(1))
+        self.shifted_in: Span | None = None  # the `past << self` that it was last written by
 
     def rewired(self, args: tuple[Any, ...]) -> "Signal":
         """The same node with other arguments, in the flow that is being built."""
@@ -66,13 +81,26 @@ class Signal:
         )
 
     def __bool__(self) -> bool:
-        raise FlowError(
+        raise SignalError(
             f"`{self.label}` has no truth value while the flow is built: "
             "use where(condition, a, b) instead of `if`, `and` or `or`"
         )
 
     def __iter__(self) -> NoReturn:
-        raise FlowError(f"`{self.label}` is a signal and cannot be iterated; take items by index")
+        raise SignalError(f"`{self.label}` is a signal and cannot be iterated; take items by index")
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise SignalError(f"`{self.label}` is a signal: it has no value while the flow is built")
+
+    if not TYPE_CHECKING:  # a checker is to know the attributes that there are
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise MissingAttributeError(
+                f"`{self.label}` is a signal and has no `{name}` while the flow is built: use "
+                f"{ATTRIBUTES.get(name, f'lift(lambda x: x.{name} ...)')}"
+            )
 
     def __getitem__(self, item: Any) -> "Signal":
         return leafwise(lambda leaf: leaf[item], f"[{item}]", self)
@@ -120,22 +148,22 @@ class Signal:
         return elementwise(operator.abs, "abs", self)
 
     def __lt__(self, other: Any) -> "Signal":
-        return elementwise(operator.lt, "<", self, other)
+        return elementwise(operator.lt, "<", _apart(self), other)
 
     def __le__(self, other: Any) -> "Signal":
-        return elementwise(operator.le, "<=", self, other)
+        return elementwise(operator.le, "<=", _apart(self), other)
 
     def __gt__(self, other: Any) -> "Signal":
-        return elementwise(operator.gt, ">", self, other)
+        return elementwise(operator.gt, ">", _apart(self), other)
 
     def __ge__(self, other: Any) -> "Signal":
-        return elementwise(operator.ge, ">=", self, other)
+        return elementwise(operator.ge, ">=", _apart(self), other)
 
     def __eq__(self, other: Any) -> "Signal":  # type: ignore[override]
-        return elementwise(operator.eq, "==", self, other)
+        return elementwise(operator.eq, "==", _apart(self), other)
 
     def __ne__(self, other: Any) -> "Signal":  # type: ignore[override]
-        return elementwise(operator.ne, "!=", self, other)
+        return elementwise(operator.ne, "!=", _apart(self), other)
 
     __hash__ = object.__hash__
 
@@ -151,10 +179,10 @@ class Signal:
         return elementwise(transposed, "T", self)
 
     def __and__(self, other: Any) -> "Signal":
-        return elementwise(operator.and_, "and", self, other)
+        return elementwise(operator.and_, "and", _apart(self), other)
 
     def __or__(self, other: Any) -> "Signal":
-        return elementwise(operator.or_, "or", self, other)
+        return elementwise(operator.or_, "or", _apart(self), other)
 
     def __invert__(self) -> "Signal":
         return elementwise(operator.invert, "not", self)
@@ -294,6 +322,8 @@ class Delay(Slot):
         if self.written is not None:
             raise FlowError(f"delay `{self.hint}` ({self.site}) is closed twice")
         self.written = value
+        if isinstance(value, Signal):
+            value.shifted_in = running(sys._getframe(1))
         return value
 
 
@@ -319,6 +349,23 @@ class CellNode(Slot):
         return other
 
 
+def _apart(signal: Signal) -> Signal:
+    """The left operand of an operator that binds looser than `<<`.
+
+    `past << a > b` is `(past << a) > b`, which stores `a` and drops the comparison: an error where
+    the two operators start at the same place of the source, so not where there are parentheses.
+    """
+    stored, here = signal.shifted_in, running(sys._getframe(2))
+    if stored is None or here is None or stored[:3] != here[:3]:
+        return signal
+    past, whole = (part.strip() for part in here.text().split("<<", 1))
+    alone = stored.text().split("<<", 1)[1].strip()
+    raise FlowError(
+        f"`{past} << {whole}` ({here.site}) would store `{alone}` alone, as `<<` binds tighter "
+        f"than comparisons, `&` and `|`: write `{past} << ({whole})`"
+    )
+
+
 def _quotient(a: Any, b: Any) -> Any:
     # Of two integers, as of a step count and a period, jax makes a float32 even in a float64 run.
     return a * 1.0 / b if _is_integer(a) and _is_integer(b) else a / b
@@ -336,11 +383,3 @@ def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
 def elementwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
     """A node that applies `fn` leaf by leaf, and side by side where a leaf has several."""
     return leafwise(by_side(fn), label, *args)
-
-
-def _user_site() -> str:
-    """File and line of the nearest caller outside this package's notation."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
-        frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

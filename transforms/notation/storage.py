@@ -66,6 +66,20 @@ def written(node: Delay, value: Any, stored: Any) -> Any:
     return _replaced(node, value, stored)
 
 
+def check_written(node: Delay, value: Any, kept: Any) -> None:
+    """Raises ValueError for abstract leaves that do not fit into the delay."""
+    if not isinstance(value, Leaves) or not isinstance(kept, Leaves):
+        return
+    pairs = zip(value.values, kept.values, strict=False)
+    for new, old in ((x, y) for x, y in pairs if hasattr(x, "shape") and hasattr(y, "shape")):
+        if new.shape != old.shape:
+            raise ValueError(_misfit(node, old.shape, new.shape))
+
+
+def _misfit(node: Delay, old: Any, new: Any) -> str:
+    return f"delay `{node.hint}` holds shape {old}, written {new}"
+
+
 def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     if not isinstance(value, Leaves):
         return jax.tree.map(lambda old: _like(node, _spread(value, old), old), stored)
@@ -87,7 +101,7 @@ def _spread(value: Any, old: Any) -> Any:
 
 def _like(node: Delay, new: Any, old: Any) -> Any:
     if jnp.shape(new) != old.shape:
-        raise ValueError(f"delay `{node.hint}` holds shape {old.shape}, written {jnp.shape(new)}")
+        raise ValueError(_misfit(node, old.shape, jnp.shape(new)))
     return resharded(jnp.asarray(new, old.dtype), old)
 
 
