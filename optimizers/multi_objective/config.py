@@ -1,0 +1,109 @@
+"""ConFIG: the direction at the same acute angle to every gradient."""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from ...transforms import (
+    Flow,
+    FlowError,
+    aggregate_by_gramian,
+    check_vector,
+    symmetric_pseudo_inverse,
+    transformation,
+    vector_for,
+)
+
+Length = Literal["projection", "min", "max", "harmonic", "arithmetic", "geometric"]
+
+
+@transformation()
+def config(
+    pref_vector: Any = None,
+    length: Length | int = "projection",
+    use_least_squares: bool = True,
+) -> Flow:
+    r"""The direction that has the same cosine with every one of the stacked gradients.
+
+    With :math:`C` the Gramian of the gradients at unit length, over the whole tree,
+
+    .. math::
+        x = \sum_i (C^+ s)_i \frac{g_i}{\|g_i\|}, \qquad d = \frac{x}{\|x\|}, \qquad
+        g = \ell\, d, \quad \ell = \sum_i \langle g_i, d \rangle
+
+    so that :math:`\langle g_i, d \rangle / \|g_i\|` is in proportion to :math:`s_i`, and positive,
+    wherever the gradients are independent. It stands in front of any optimizer.
+
+    One objective: its gradient. A row of zeros takes no part. Gradients in opposite directions:
+    zero.
+
+    Args:
+      pref_vector: s, one number for each objective; default 1.
+      length: l. "projection" is the sum above; the others put every gradient at one length r,
+        :math:`\ell = r \sum_i \langle g_i, d \rangle / \|g_i\|`: the "min", the "max", or the
+        "harmonic", "arithmetic" or "geometric" mean of the lengths, or that of the objective with
+        the given number.
+      use_least_squares: of nearly dependent gradients, leave out combinations with an eigenvalue of
+        C below 1e-12 (1e-6 in float32) of the largest; otherwise only those below rounding.
+
+    Returns:
+      A transformation from stacked gradients to ordinary ones, without state.
+
+    Raises:
+      ValueError: as `upgrad`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import config
+      >>> aggregate = config()
+      >>> stacked = jnp.array([[1.0, 0.0], [0.0, 3.0]])
+      >>> print(aggregate.update(stacked, aggregate.init(jnp.zeros(2)))[0].round(3))
+      [2. 2.]
+
+    References:
+      Liu, Chu & Thuerey 2024, ConFIG: Towards Conflict-free Training of Physics Informed Neural
+      Networks (arXiv 2408.11104), and the authors' package conflictfree, which solves with the
+      gradients themselves.
+    """
+    check_vector("config", "pref_vector", pref_vector)
+
+    def weights(G: Any, _: Any) -> Any:
+        s = vector_for("config", "pref_vector", pref_vector, G, 1.0)
+        lengths = jnp.sqrt(jnp.diagonal(G))
+        inverse_lengths = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
+        C = G * inverse_lengths[:, None] * inverse_lengths
+        k = _dot(symmetric_pseudo_inverse(C, _cutoff(G, use_least_squares)), s)
+        cosines = _dot(C, k)
+        squared = jnp.sum(k * cosines)
+        is_there = squared > jnp.finfo(G.dtype).eps * jnp.sum(s**2)
+        x_norm = jnp.sqrt(jnp.where(is_there, squared, 1))
+        total = jnp.sum(cosines * _lengths(lengths, length)) / x_norm
+        return jnp.where(is_there, total / x_norm * k * inverse_lengths, 0)
+
+    return aggregate_by_gramian(weights, scaled=True)
+
+
+def _cutoff(G: Any, use_least_squares: bool) -> Any:
+    rounding = len(G) * jnp.finfo(G.dtype).eps
+    return jnp.where(use_least_squares, 1e-12 if G.dtype == jnp.float64 else 1e-6, rounding)
+
+
+def _lengths(lengths: Any, choice: Length | int) -> Any:
+    """What each gradient counts as long, given how long they are."""
+    if isinstance(choice, int):
+        if not 0 <= choice < len(lengths):
+            raise FlowError(f"config: length={choice} is not the number of one of {len(lengths)}")
+        return lengths[choice]
+    means = {
+        "projection": lambda: lengths,
+        "min": lambda: jnp.min(lengths),
+        "max": lambda: jnp.max(lengths),
+        "harmonic": lambda: len(lengths) / jnp.sum(1 / lengths),
+        "arithmetic": lambda: jnp.mean(lengths),
+        "geometric": lambda: jnp.exp(jnp.mean(jnp.log(lengths))),
+    }
+    return means[choice]()
+
+
+def _dot(a: Any, b: Any) -> Any:
+    return jnp.matmul(a, b, precision="highest")

@@ -1,0 +1,92 @@
+"""GradDrop: every entry takes the sign that most objectives want, more likely the more do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ...transforms import (
+    Flow,
+    Key,
+    Signal,
+    check_vector,
+    draw_for_entries,
+    flow,
+    random_key,
+    reduce_objectives,
+    transformation,
+    vector_for,
+)
+
+
+@transformation()
+def graddrop(
+    leak: Any = None, f: Callable[[Any], Any] | None = None, key: Key = 0
+) -> Flow:
+    r"""Draws a sign for every entry, and drops the gradients that have the other.
+
+    With :math:`g_i` the stacked gradients and U uniform on [0, 1), one draw per entry for all
+    objectives:
+
+    .. math::
+        P = \tfrac12 \Bigl(1 + \frac{\sum_i g_i}{\sum_i |g_i|}\Bigr), \qquad
+        M_i = [f(P) > U][g_i > 0] + [f(P) < U][g_i < 0], \qquad
+        g = \sum_i (\ell_i + (1 - \ell_i) M_i) g_i
+
+    entry by entry. It stands in front of any optimizer.
+
+    One objective: its gradient. A row of zeros takes no part. Gradients in opposite directions:
+    one or the other, entry by entry, each with probability 1/2.
+
+    Args:
+      leak: l, in [0, 1], one for each objective: the share of a gradient that is never dropped;
+        default 0.
+      f: an increasing function of P; default P itself.
+      key: seed or key of the draws.
+
+    Returns:
+      A transformation from stacked gradients to ordinary ones, whose state is a key and a counter.
+      The extra argument `uniforms`, a tree like one gradient, stands in for U.
+
+    Raises:
+      ValueError: for a bad `leak`; in update, for gradients that are not stacked. TypeError for
+        complex gradients, which have no sign.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import graddrop
+      >>> aggregate = graddrop()
+      >>> stacked = jnp.array([[1.0, 2.0], [-3.0, 2.0]])
+      >>> state, U = aggregate.init(jnp.zeros(2)), jnp.array([0.5, 0.5])
+      >>> aggregate.update(stacked, state, uniforms=U)[0].tolist()
+      [-3.0, 4.0]
+
+    References:
+      Chen et al. 2020, Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign
+      Dropout (arXiv 2010.06808), which applies it to gradients of activations; here as in torchjd.
+    """
+    check_vector("graddrop", "leak", leak)
+
+    def kept(g: Any, u: Any) -> Any:
+        return _kept(g, u, _per_objective(leak, g), f)
+
+    def step(g: Signal, uniforms: Signal | None = None) -> Signal:
+        u = draw_for_entries(g, random_key(key), jax.random.uniform, uniforms)
+        return reduce_objectives(kept, "drop_signs")(g, u)
+
+    return flow(step)
+
+
+def _per_objective(leak: Any, g: Any) -> Any:
+    return vector_for("graddrop", "leak", leak, g, 0.0).reshape(-1, *[1] * (g.ndim - 1))
+
+
+def _kept(g: Any, u: Any, leak: Any, f: Any) -> Any:
+    if jnp.issubdtype(g.dtype, jnp.complexfloating):
+        raise TypeError("complex gradients have no sign")
+    total = jnp.sum(jnp.abs(g), axis=0)
+    purity = 0.5 * (1 + jnp.sum(g, axis=0) / jnp.where(total > 0, total, 1))
+    purity = purity if f is None else f(purity)
+    keeps = jnp.where(g > 0, purity > u, (purity < u) & (g < 0))
+    return jnp.sum((leak + (1 - leak) * keeps) * g, axis=0)

@@ -1,0 +1,24 @@
+"""What the quadratic programs of several aggregators are posed with."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def normalised(G: Any, scale: Any, norm_eps: Any) -> Any:
+    """G over its trace; zero where the trace of the unscaled Gramian is below `norm_eps`.
+
+    Args:
+      G: Gramian of the gradients divided by `scale`.
+      scale: what they were divided by.
+      norm_eps: squared length of all gradients together below which they count as zero.
+    """
+    trace = jnp.trace(G)
+    # Roots are compared: the square of a small scale underflows.
+    counts = (jnp.sqrt(trace) * scale >= jnp.sqrt(norm_eps)) & (trace > 0)
+    return jnp.where(counts, G / jnp.where(counts, trace, 1), 0)
+
+
+def regularised(G: Any, scale: Any, norm_eps: Any, reg_eps: Any) -> Any:
+    """`normalised`, plus reg_eps on the diagonal."""
+    return normalised(G, scale, norm_eps) + reg_eps * jnp.eye(len(G), dtype=G.dtype)

@@ -1,0 +1,66 @@
+"""IMTL-G: the direction that gains equally along every gradient."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ...transforms import (
+    Flow,
+    NonNegative,
+    aggregate_by_gramian,
+    symmetric_pseudo_inverse,
+    transformation,
+)
+
+LEAST_SUM = 1e-12
+
+
+@transformation()
+def imtl_g(rcond: NonNegative | None = None) -> Flow:
+    r"""The combination of stacked gradients whose components along all of them are equally long.
+
+    .. math::
+        v = G^+ d, \quad d_i = \|g_i\|, \qquad g = \sum_i \frac{v_i}{\sum_j v_j} g_i
+
+    with the Gramian :math:`G_{ij} = \langle g_i, g_j \rangle` over the whole tree and its
+    pseudo-inverse. Weights sum to 1; they may be negative, and are unbounded where gradients are
+    nearly dependent. It stands in front of any optimizer.
+
+    One objective: its gradient. A row of zeros has weight 0. Gradients of one length in opposite
+    directions: zero.
+
+    Args:
+      rcond: eigenvalues of G below this share of the largest count as 0; default m times the
+        machine epsilon.
+
+    Returns:
+      A transformation from stacked gradients to ordinary ones, without state.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range; in update, for gradients that are not stacked.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import imtl_g
+      >>> aggregate = imtl_g()
+      >>> stacked = jnp.array([[1.0, 0.0], [0.0, 3.0]])
+      >>> print(aggregate.update(stacked, aggregate.init(jnp.zeros(2)))[0].round(3))
+      [0.75 0.75]
+
+    References:
+      Liu et al. 2021, Towards Impartial Multi-task Learning (ICLR), in the form for dependent
+      gradients that Quinton & Rey 2024 (arXiv 2406.16232) give and torchjd has.
+    """
+    given = {} if rcond is None else {"rcond": rcond}
+
+    def weights(G: Any, _: Any, rcond: Any = None) -> Any:
+        cutoff = len(G) * jnp.finfo(G.dtype).eps if rcond is None else rcond
+        lengths = jnp.sqrt(jnp.diagonal(G))
+        inverse = symmetric_pseudo_inverse(G, cutoff)
+        v = jnp.matmul(inverse, lengths, precision="highest")
+        total = jnp.sum(v)
+        # In units in which the longest gradient has length 1, where rounding is what is below it.
+        is_sum = jnp.abs(total) * jnp.max(lengths) >= LEAST_SUM
+        return jnp.where(is_sum, v / jnp.where(is_sum, total, 1), 0)
+
+    return aggregate_by_gramian(weights, scaled=True, **given)

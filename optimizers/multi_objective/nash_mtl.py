@@ -1,0 +1,159 @@
+"""Nash-MTL: the gradients bargain for their common direction."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...transforms import (
+    Flow,
+    FlowError,
+    NonNegative,
+    Period,
+    Signal,
+    Size,
+    delay,
+    flow,
+    gramian,
+    largest_entry,
+    lift,
+    scheduled,
+    step_count,
+    transformation,
+    weigh,
+)
+
+SOLVED = 1e-3
+HALVINGS = 16
+
+
+@transformation()
+def nash_mtl(
+    max_norm: NonNegative = 1.0,
+    update_interval: Period = 1,
+    max_iters: Size = 30,
+    max_objectives: Size = 32,
+) -> Flow:
+    r"""Weighs stacked gradients by the Nash bargaining solution for a common direction.
+
+    .. math::
+        G a = 1 / a, \quad a > 0, \qquad
+        g = \min\Bigl(1, \frac{c}{\|\sum_i a_i g_i\|}\Bigr) \sum_i a_i g_i
+
+    with the Gramian :math:`G_{ij} = \langle g_i, g_j \rangle` over the whole tree. The equation is
+    the minimum of :math:`a^\top G a / 2 - \sum_i \log a_i`, found by Newton's method. At it the
+    combination has length sqrt(m), so that c below that always clips. It stands in front of any
+    optimizer.
+
+    One objective: its gradient at length 1, at most c. With a row of zeros, or gradients in
+    opposite directions, there is no solution: the last weights are used, which are 1 at first.
+
+    Args:
+      max_norm: c; 0 does not clip.
+      update_interval: steps between two solutions; in between the last weights are used.
+      max_iters: most steps of Newton's method.
+      max_objectives: how many weights the state has room for.
+
+    Returns:
+      A transformation from stacked gradients to ordinary ones; its state holds the last weights and
+      a counter.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range; in update, for gradients that are not stacked,
+        or over more than `max_objectives`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import nash_mtl
+      >>> aggregate = nash_mtl(max_norm=0.0)
+      >>> stacked = jnp.array([[1.0, 0.0], [0.0, 4.0]])
+      >>> print(aggregate.update(stacked, aggregate.init(jnp.zeros(2)))[0].round(3))
+      [1. 1.]
+
+    References:
+      Navon et al. 2022, Multi-Task Learning as a Bargaining Game (arXiv 2202.01017). The authors'
+      code approximates the solution by at most 20 convex programs, to a residual of 1e-3; here it
+      is solved.
+    """
+    solve = lift(_weights, "bargain")
+
+    def step(g: Signal) -> Signal:
+        scale = largest_entry(g)
+        gram = gramian(g, scale)
+        last = delay(np.ones(max_objectives, np.float32), name="weights")
+        due = (step_count() - 1) % update_interval == 0
+        a = last << solve(gram, scale, last, due, max_iters=max_iters)
+        return weigh(g, lift(_clipped, "clip")(a, gram, scale, scheduled(max_norm)))
+
+    return flow(step)
+
+
+def _weights(G: Any, scale: Any, last: Any, due: Any, max_iters: int) -> Any:
+    """The weights in the units of the gradients themselves, with ones behind them."""
+    m = len(G)
+    if m > len(last):
+        raise FlowError(f"nash_mtl: max_objectives={len(last)}, but there are {m} objectives")
+
+    def bargained() -> Any:
+        a, solved = bargain(G, max_iters)
+        return jnp.where(solved, a / scale, last[:m]).astype(last.dtype)
+
+    return last.at[:m].set(jax.lax.cond(due, bargained, lambda: last[:m]))
+
+
+def _clipped(a: Any, G: Any, scale: Any, max_norm: Any) -> Any:
+    a = a[: len(G)].astype(G.dtype)
+    length = scale * jnp.sqrt(jnp.maximum(jnp.sum(a * jnp.matmul(G, a, precision="highest")), 0))
+    clips = (max_norm > 0) & (length > max_norm)
+    return jnp.where(clips, a * (max_norm / jnp.where(clips, length, 1)), a)
+
+
+class _Search(NamedTuple):
+    z: Any
+    residual: Any
+    iteration: Any
+
+
+def bargain(G: Any, max_iters: int) -> tuple[Any, Any]:
+    """The positive a with G a = 1 / a, and whether it was found.
+
+    Damped Newton on a^T G a / 2 - sum log a, in units in which all gradients have length 1.
+    """
+    lengths = jnp.sqrt(jnp.diagonal(G))
+    has_length = jnp.all(lengths > 0)
+    units = jnp.where(lengths > 0, lengths, 1)
+    C = G / (units[:, None] * units)
+    rates = jnp.concatenate([jnp.ones(1, G.dtype), 0.5 ** jnp.arange(1, HALVINGS, dtype=G.dtype)])
+
+    def residual_of(z: Any) -> Any:
+        return jnp.max(jnp.abs(z * jnp.matmul(C, z, precision="highest") - 1))
+
+    def objective(z: Any) -> Any:
+        value = jnp.sum(z * jnp.matmul(C, z, precision="highest")) / 2
+        return value - jnp.sum(jnp.log(z))
+
+    def step(search: _Search) -> _Search:
+        z = search.z
+        slope = jnp.matmul(C, z, precision="highest") - 1 / z
+        factor = jax.scipy.linalg.cho_factor(C + jnp.diag(1 / z**2), lower=True)
+        newton = -jax.scipy.linalg.cho_solve(factor, slope)
+        # Within its own metric the step of length 1 / (1 + decrement) never leaves the domain.
+        decrement = jnp.sqrt(jnp.maximum(-jnp.sum(slope * newton), 0))
+        steps = jnp.append(rates, 1 / (1 + decrement))
+        points = z + steps[:, None] * newton
+        inside = jnp.all(points > 0, axis=1)
+        safe = jnp.where(inside[:, None], points, 1)
+        values = jnp.where(inside, jax.vmap(objective)(safe), jnp.inf)
+        # Near the solution the objective is flat to rounding, and the full step is the best.
+        best = jnp.where((decrement < 0.25) & inside[0], 0, jnp.argmin(values))
+        z = points[best]
+        return _Search(z, residual_of(z), search.iteration + 1)
+
+    def goes_on(search: _Search) -> Any:
+        unsolved = search.residual > 4 * jnp.finfo(G.dtype).eps
+        return unsolved & (search.iteration < max_iters)
+
+    z = 1 / jnp.sqrt(jnp.sum(jnp.abs(C), axis=1))
+    found = jax.lax.while_loop(goes_on, step, _Search(z, residual_of(z), 0))
+    return found.z / units, has_length & (found.residual < SOLVED)

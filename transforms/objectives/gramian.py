@@ -1,0 +1,123 @@
+"""Weights of objectives that depend on the inner products of their gradients alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from ..notation.build import Flow, flow
+from ..notation.checks import transformation
+from ..notation.context import Context
+from ..notation.functions import lift, lift_tree
+from ..notation.sharding import explicit_axes
+from ..notation.signal import Signal
+from ..notation.steps import scheduled
+from ..notation.values import Leaves
+from .stacked import count_objectives, unknown_shape, weigh
+
+
+@transformation()
+def aggregate_by_gramian(
+    weights_fn: Callable[..., Any], scaled: bool = False, **hyperparameters: Any
+) -> Flow:
+    """One gradient from stacked ones, weighted by a function of their inner products.
+
+        G_ij = sum over leaves of <g_i, g_j>,    w = weights_fn(G),    u = sum_i w_i g_i
+
+    Gradients come stacked: every leaf has a leading axis of objectives. Leaves are contracted where
+    they lie, on a mesh too; nothing is flattened or joined. When the update is differentiated, the
+    weights count as constants.
+
+    Args:
+      weights_fn: from the Gramian, of shape (m, m), to m weights.
+      scaled: call `weights_fn(G, c)` instead, with the Gramian of the gradients divided by c, a
+        power of two near their largest entry. Products of tiny or huge gradients are then right,
+        too; a rule that does not depend on the common length of the gradients ignores c.
+      **hyperparameters: numbers, schedules or signals, whose values of the step are handed to
+        `weights_fn` by name.
+
+    Raises:
+      ValueError: in update, for gradients that are not stacked over the same objectives.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.transforms import aggregate_by_gramian
+      >>> unit_lengths = aggregate_by_gramian(lambda G: 1 / jnp.sqrt(jnp.diag(G)))
+      >>> stacked = jnp.array([[3.0, 4.0], [0.0, 10.0]])
+      >>> print(unit_lengths.update(stacked, unit_lengths.init(jnp.zeros(2)))[0].round(3))
+      [0.6 1.8]
+    """
+
+    def weights(*values: Any) -> Any:
+        given = len(values) - len(hyperparameters)
+        named_values = dict(zip(hyperparameters, values[given:], strict=True))
+        return weights_fn(*values[:given], **named_values)
+
+    def step(g: Signal) -> Signal:
+        scale = largest_entry(g)
+        gram = gramian(g, scale)
+        given = (gram, scale) if scaled else (gram * scale**2,)
+        return weigh(g, lift(weights, "weights")(*given, *map(scheduled, hyperparameters.values())))
+
+    return flow(step)
+
+
+def gramian(g: Signal, scale: Any = 1.0) -> Signal:
+    """The inner products of stacked gradients over the whole tree, of shape (m, m).
+
+    Args:
+      g: the stacked gradients.
+      scale: they are divided by this number first.
+    """
+    return _gramian(g, scale)
+
+
+def largest_entry(g: Signal) -> Signal:
+    """The power of two just below the largest magnitude in a tree; 1 where all is zero."""
+    return _largest_entry(g)
+
+
+def _gramian_of(context: Context, tree: Leaves, scale: Any) -> Any:
+    count = count_objectives(context, tree)
+    parts = tree.map(lambda x: _products(jax.lax.stop_gradient(x), scale)).present()
+    if not parts:
+        return jnp.zeros((count, count), context.scalar_dtype)
+    return sum(part.astype(context.scalar_dtype) for part in parts)
+
+
+def _products(x: Any, scale: Any) -> Any:
+    x = x / jnp.asarray(scale, jnp.finfo(x.dtype).dtype)
+    axes = tuple(range(1, x.ndim))
+    products = jax.lax.dot_general(
+        x,
+        x.conj(),
+        ((axes, axes), ((), ())),
+        precision="highest",
+        out_sharding=_everywhere(x),
+    )
+    return jnp.real(products)
+
+
+def _everywhere(x: Any) -> Any:
+    return NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec()) if explicit_axes(x) else None
+
+
+def _largest_entry_of(context: Context, tree: Leaves) -> Any:
+    sizes = [jnp.max(jnp.abs(x)) for x in tree.present() if x.size]
+    largest = jnp.zeros((), context.scalar_dtype)
+    for size in sizes:
+        largest = jnp.maximum(largest, size.astype(context.scalar_dtype))
+    return power_of_two_below(jax.lax.stop_gradient(largest))
+
+
+def power_of_two_below(x: Any) -> Any:
+    """The largest power of two that is not above x, to divide by without rounding; 1 for 0."""
+    exponent = jnp.frexp(x)[1] - 1
+    exponent = jnp.clip(exponent, jnp.finfo(x.dtype).minexp, jnp.finfo(x.dtype).maxexp - 1)
+    return jnp.where((x > 0) & jnp.isfinite(x), jnp.ldexp(jnp.ones((), x.dtype), exponent), 1)
+
+
+_gramian = lift_tree(_gramian_of, "gramian", context=True, out=unknown_shape)
+_largest_entry = lift_tree(_largest_entry_of, "largest_entry", context=True, out="scalar")

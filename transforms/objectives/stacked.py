@@ -1,0 +1,156 @@
+"""One tree of stacked gradients: every leaf has a leading axis of objectives.
+
+Outside a step, in `init`, they are seen as the params, whose number of objectives is not known:
+what is made of all objectives is therefore declared to be shaped like the params.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import lift_tree
+from ..notation.shapes import UNKNOWN
+from ..notation.signal import Signal
+from ..notation.values import Leaves, is_missing
+from .preferences import vector_for
+
+
+def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
+    """Makes a function of a stacked leaf, that gives one like the param, one of signals.
+
+    Args:
+      fn: function of the stacked leaf and the leaves of further signals.
+      name: what the node is called.
+    """
+
+    def reduced(context: Context, tree: Leaves, *others: Leaves) -> Leaves:
+        count_objectives(context, tree)
+        return tree.map(fn, *others)
+
+    return lift_tree(reduced, name, context=True, out=like_params)
+
+
+def weigh(g: Signal, weights: Any = None) -> Signal:
+    """The weighted sum of stacked gradients, a tree like the params.
+
+    Weights count as constants when the update is differentiated.
+
+    Args:
+      g: the stacked gradients.
+      weights: m numbers, an array or a signal; default 1/m each.
+    """
+    return _weigh(g, weights)
+
+
+def draw_for_objectives(g: Signal, key: Signal, draw: Callable[..., Any], given: Any) -> Signal:
+    """One random number for each objective, for the whole tree.
+
+    Args:
+      g: the stacked gradients.
+      key: a fresh key.
+      draw: `(key, shape, dtype) -> array`.
+      given: an input that stands in for the draw, where it is given.
+    """
+
+    def drawn(context: Context, tree: Leaves, fresh: Any, ready: Any) -> Any:
+        count = count_objectives(context, tree)
+        if ready is None:
+            return draw(fresh, (count,), context.scalar_dtype)
+        return jnp.asarray(ready, context.scalar_dtype)
+
+    return lift_tree(drawn, "draw", context=True, out=unknown_shape)(g, key, given)
+
+
+def draw_for_entries(g: Signal, key: Signal, draw: Callable[..., Any], given: Any) -> Signal:
+    """A random number for each entry of the params, one for all objectives.
+
+    Args:
+      g: the stacked gradients.
+      key: a fresh key.
+      draw: `(key, shape, dtype) -> array`.
+      given: an input that stands in for the draws, where it is given.
+    """
+
+    def drawn(context: Context, tree: Leaves, fresh: Any, ready: Any) -> Leaves:
+        if ready is not None:
+            return ready
+        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+        return tree.map(lambda x: draw(next(keys), x.shape[1:], x.dtype))
+
+    return lift_tree(drawn, "draw", context=True, out=like_params)(g, key, given)
+
+
+def count_objectives(context: Context, tree: Leaves) -> int:
+    """The number of objectives; FlowError for leaves that are not stacked over as many."""
+    same_tree = context.params is not None and context.params.treedef == tree.treedef
+    params = context.params.values if same_tree and context.params else (None,) * len(tree)
+    counts = set()
+    for index, (leaf, param) in enumerate(zip(tree.values, params, strict=True)):
+        if is_missing(leaf):
+            continue
+        wanted = leaf.shape[1:] if param is None or is_missing(param) else param.shape
+        if leaf.ndim == 0 or leaf.shape[1:] != wanted or leaf.shape[0] == 0:
+            raise FlowError(_not_stacked(context, f"leaf {tree.path(index)}", leaf, wanted))
+        counts.add(leaf.shape[0])
+    if len(counts) > 1:
+        raise FlowError(
+            f"{context.label}: gradients must be stacked over the same objectives on every leaf; "
+            f"the leading axes have lengths {sorted(counts)}"
+        )
+    return counts.pop() if counts else 1
+
+
+def _not_stacked(context: Context, where: str, leaf: Any, wanted: Any) -> str:
+    axes = "".join(f", {size}" for size in wanted)
+    return (
+        f"{context.label}: gradients must have a leading axis of objectives; {where} has shape "
+        f"{leaf.shape} instead of (objectives{axes}). Stack them with "
+        "gradchain.objectives.objective_gradients, or jax.jacrev of the vector of losses"
+    )
+
+
+def bare_array(value: Signal | None) -> Signal | None:
+    """An input that is one array, whatever the structure of the gradient; None without it."""
+    return None if value is None else _bare_array(value)
+
+
+def _bare_array_of(value: Any) -> Any:
+    # Where the gradient is a single array, a single array looks like a tree of the same structure.
+    return value.values[0] if isinstance(value, Leaves) else value
+
+
+_bare_array = lift_tree(_bare_array_of, "bare_array", out=lambda _, value: value)
+
+
+def unknown_shape(*_: Any) -> Any:
+    """Shape of what there is one of for each objective."""
+    return UNKNOWN
+
+
+def _weigh_of(context: Context, tree: Leaves, weights: Any) -> Leaves:
+    count = count_objectives(context, tree)
+    like = jnp.zeros(count, context.scalar_dtype)
+    given = vector_for(context.label, "weights", weights, like, 1 / count)
+    weights = jax.lax.stop_gradient(given)
+
+    def weighted(x: Any) -> Any:
+        fitted = weights.astype(jnp.finfo(x.dtype).dtype)
+        return jnp.tensordot(fitted, x, axes=1, precision="highest")
+
+    return tree.map(weighted)
+
+
+def like_params(context: Context, tree: Leaves, *_: Any) -> Leaves:
+    """Abstract value of what is made of stacked gradients: it is shaped like the params."""
+    assert context.params is not None
+    if tree.treedef != context.params.treedef:
+        return tree
+    return tree.map(lambda x, p: jax.ShapeDtypeStruct(p.shape, x.dtype, sharding=_sharding_of(p)), context.params)
+
+
+
+_weigh = lift_tree(_weigh_of, "weigh", context=True, out=like_params)
