@@ -2,6 +2,7 @@
 
 from . import catalogue, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
+from .objectives import objective_gradients
 from .transforms import (
     chain,
     flow,
@@ -30,6 +31,7 @@ __all__ = [
     "inject_hyperparams",
     "named",
     "needs",
+    "objective_gradients",
     "observe",
     "observed",
     "optimizers",

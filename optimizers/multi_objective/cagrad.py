@@ -68,11 +68,10 @@ def cagrad(
         G = normalised(G, scale, norm_eps)
         b = jnp.full(len(G), 1 / len(G), G.dtype)
         radius = c * jnp.sqrt(jnp.maximum(_dot(b, _dot(G, b)), 0))
-        y = best_worst_gain(G, _dot(G, b), radius)
-        total = jnp.sum(y)
+        y, found = best_worst_gain(G, _dot(G, b), radius)
         # y = radius w / |g_w|, with the weights w summing to 1: this is |g_w| >= norm_eps.
-        is_long = (total == 0) | (radius >= norm_eps * total)
-        moves = is_long & (jnp.trace(G) > 0)
+        is_long = found & (radius >= norm_eps * jnp.sum(y))
+        moves = (is_long | (radius == 0)) & (jnp.trace(G) > 0)
         divisor = {None: 1.0, "c": 1 + c, "c2": 1 + c**2}[rescale]
         return jnp.where(moves, (b + y) / divisor, 0)
 
@@ -87,8 +86,8 @@ class _Bracket(NamedTuple):
     open: Any
 
 
-def best_worst_gain(G: Any, a: Any, radius: Any) -> Any:
-    """y >= 0 with y^T G y = radius^2 for which all entries of a + G y are as large as can be.
+def best_worst_gain(G: Any, a: Any, radius: Any) -> tuple[Any, Any]:
+    """y >= 0 with y^T G y = radius^2 for which the least entry of a + G y is as large as can be.
 
     The gain that every objective is to have at least is searched; for each gain y solves a
     quadratic program, and on the set of its positive entries the gain that exhausts the radius is
@@ -98,15 +97,24 @@ def best_worst_gain(G: Any, a: Any, radius: Any) -> Any:
       G: Gramian of the gradients.
       a: their inner products with the centre.
       radius: how far from the centre one may go.
+
+    Returns:
+      y, and whether there is one: not where some convex combination of the gradients is zero, so
+      that nobody can gain without another's loss, and the centre is near enough to rest.
     """
 
-    def at(gain: Any) -> Any:
-        return nonnegative_qp(G, a - gain)
+    def at(gain: Any) -> tuple[Any, Any]:
+        """The nearest point with this gain for all, by its y, and how far away it is."""
+        y = nonnegative_qp(G, a - gain)
+        slack = _dot(G, y) + a - gain
+        off = jnp.max(jnp.where(y > 0, jnp.abs(slack), -slack))
+        exists = off <= 1e-3 * jnp.max(jnp.abs(a - gain))
+        return y, jnp.where(exists, jnp.sqrt(jnp.maximum(_dot(y, _dot(G, y)), 0)), jnp.inf)
 
     def narrowed(bracket: _Bracket) -> _Bracket:
         gain = bracket.gain
-        y = at(gain)
-        is_far = _dot(y, _dot(G, y)) > radius**2
+        y, distance = at(gain)
+        is_far = distance > radius
         low, high = jnp.where(is_far, bracket.low, gain), jnp.where(is_far, gain, bracket.high)
         jump = _gain_on(y > 0, G, a, radius)
         middle = (low + high) / 2
@@ -120,7 +128,8 @@ def best_worst_gain(G: Any, a: Any, radius: Any) -> Any:
     high = jnp.min(a + radius * jnp.sqrt(jnp.maximum(jnp.diagonal(G), 0)))
     start = _Bracket(low, high, (low + high) / 2, 0, high > low)
     found = jax.lax.while_loop(lambda b: b.open & (b.iteration < MOST_ITERATIONS), narrowed, start)
-    return at(found.gain)
+    y, distance = at(found.gain)
+    return y, jnp.abs(distance - radius) <= 1e-3 * radius
 
 
 def _gain_on(free: Any, G: Any, a: Any, radius: Any) -> Any:

@@ -72,7 +72,10 @@ def simplex_minimum_norm(G: Any, solver: Solver = "auto") -> Any:
       G: of shape (m, m).
       solver: see `nonnegative_qp`.
     """
-    y = nonnegative_qp(G, -jnp.ones(len(G), G.dtype), solver)
+    # The shortest sum is had in the same direction when leaving the simplex costs its distance,
+    # and then nothing is unbounded where the gradients are dependent.
+    price = jnp.trace(G) / len(G) + (jnp.trace(G) == 0)
+    y = nonnegative_qp(G + price, jnp.full(len(G), -price, G.dtype), solver)
     return y / jnp.sum(y)
 
 
@@ -97,8 +100,8 @@ def _on(free: Any, C: Any, c: Any) -> Any:
     """The stationary point when only the free entries may differ from zero."""
     m = C.shape[0]
     system = jnp.where(free[:, None] & free, C, jnp.eye(m, dtype=C.dtype))
-    factor = jax.scipy.linalg.cho_factor(system, lower=True)
-    return jax.scipy.linalg.cho_solve(factor, jnp.where(free, -c, 0))
+    # By LU: of dependent gradients the matrix is only semi-definite, where Cholesky breaks down.
+    return jnp.linalg.solve(system, jnp.where(free, -c, 0))
 
 
 def _enumerated(C: Any, c: Any) -> Any:

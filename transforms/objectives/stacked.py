@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
-from ..notation.shapes import UNKNOWN
+from ..notation.shapes import UNKNOWN, abstract
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing
 from .preferences import vector_for
@@ -109,7 +109,7 @@ def _not_stacked(context: Context, where: str, leaf: Any, wanted: Any) -> str:
     return (
         f"{context.label}: gradients must have a leading axis of objectives; {where} has shape "
         f"{leaf.shape} instead of (objectives{axes}). Stack them with "
-        "gradchain.objectives.objective_gradients, or jax.jacrev of the vector of losses"
+        "gradchain.objective_gradients, or jax.jacrev of the vector of losses"
     )
 
 
@@ -144,13 +144,14 @@ def _weigh_of(context: Context, tree: Leaves, weights: Any) -> Leaves:
     return tree.map(weighted)
 
 
-def like_params(context: Context, tree: Leaves, *_: Any) -> Leaves:
+def like_params(context: Context, tree: Any, *_: Any) -> Leaves:
     """Abstract value of what is made of stacked gradients: it is shaped like the params."""
     assert context.params is not None
+    if not isinstance(tree, Leaves):  # UNKNOWN
+        return context.params.map(abstract)
     if tree.treedef != context.params.treedef:
         return tree
-    return tree.map(lambda x, p: jax.ShapeDtypeStruct(p.shape, x.dtype, sharding=_sharding_of(p)), context.params)
-
+    return tree.map(lambda x, p: abstract(p).update(dtype=x.dtype), context.params)
 
 
 _weigh = lift_tree(_weigh_of, "weigh", context=True, out=like_params)
