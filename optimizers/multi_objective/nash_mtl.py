@@ -104,7 +104,9 @@ def _weights(G: Any, scale: Any, last: Any, due: Any, max_iters: int) -> Any:
 
 def _clipped(a: Any, G: Any, scale: Any, max_norm: Any) -> Any:
     a = a[: len(G)].astype(G.dtype)
-    length = scale * jnp.sqrt(jnp.maximum(jnp.sum(a * jnp.matmul(G, a, precision="highest")), 0))
+    of_scaled = a * scale
+    products = jnp.matmul(G, of_scaled, precision="highest")
+    length = jnp.sqrt(jnp.maximum(jnp.sum(of_scaled * products), 0))
     clips = (max_norm > 0) & (length > max_norm)
     return jnp.where(clips, a * (max_norm / jnp.where(clips, length, 1)), a)
 
