@@ -1,7 +1,7 @@
 """Gradients of several losses at once, as the aggregators take them.
 
-    losses, grads = objective_gradients(losses_fn, params)
-    updates, state = chain(upgrad(), adam(1e-3)).update(grads, state, params)
+losses, grads = objective_gradients(losses_fn, params)
+updates, state = chain(upgrad(), adam(1e-3)).update(grads, state, params)
 """
 
 from collections.abc import Callable

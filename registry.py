@@ -77,6 +77,7 @@ TAGS = {
     "own-schedule": "brings the schedule of its rate along",
     "partitioned": "parts of the model are treated differently",
     "resets": "restarts its averages on the way",
+    "several-losses": "makes one update of the gradients of several losses",
     "sign": "the direction is a sign",
     "tracked-mean": "a correction by gradients at another point",
     "width-transfer": "rates carry over from narrow models to wide ones",

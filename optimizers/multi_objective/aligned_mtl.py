@@ -4,15 +4,18 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from ...transforms import (
-    Flow,
-    aggregate_by_gramian,
-    check_vector,
-    transformation,
-    vector_for,
+from ...registry import method
+from ...transforms import Flow, transformation
+from ...transforms.objectives import aggregate_by_gramian, check_vector, vector_for
+
+
+@method(
+    "Senushkin et al. 2023, Independent Component Alignment for Multi-Task Learning",
+    arxiv="2305.19000",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
 )
-
-
 @transformation()
 def aligned_mtl(
     pref_vector: Any = None, scale_mode: Literal["min", "median", "rmse"] = "min"

@@ -5,18 +5,21 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...transforms import (
-    Flow,
-    NonNegative,
-    aggregate_by_gramian,
-    nonnegative_qp,
-    transformation,
-)
+from ...registry import method
+from ...transforms import Flow, NonNegative, transformation
+from ...transforms.objectives import aggregate_by_gramian, nonnegative_qp
 from .gram_matrix import normalised
 
 MOST_ITERATIONS = 60
 
 
+@method(
+    "Liu et al. 2021, Conflict-Averse Gradient Descent for Multi-task Learning",
+    arxiv="2110.14048",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
+)
 @transformation()
 def cagrad(
     c: NonNegative = 0.5,

@@ -4,19 +4,26 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from ...transforms import (
-    Flow,
-    FlowError,
+from ...registry import method
+from ...transforms import Flow, FlowError, transformation
+from ...transforms.objectives import (
     aggregate_by_gramian,
     check_vector,
     symmetric_pseudo_inverse,
-    transformation,
     vector_for,
 )
 
 Length = Literal["projection", "min", "max", "harmonic", "arithmetic", "geometric"]
 
 
+@method(
+    "Liu, Chu & Thuerey 2024, ConFIG: Towards Conflict-free Training of Physics Informed "
+    "Neural Networks",
+    arxiv="2408.11104",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
+)
 @transformation()
 def config(
     pref_vector: Any = None,

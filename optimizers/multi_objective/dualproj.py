@@ -2,19 +2,25 @@
 
 from typing import Any
 
-from ...transforms import (
-    Flow,
-    NonNegative,
+from ...registry import method
+from ...transforms import Flow, NonNegative, transformation
+from ...transforms.objectives import (
     Solver,
     aggregate_by_gramian,
     check_vector,
     dual_cone_projection,
-    transformation,
     vector_for,
 )
 from .gram_matrix import regularised
 
 
+@method(
+    "Lopez-Paz & Ranzato 2017, Gradient Episodic Memory for Continual Learning",
+    arxiv="1706.08840",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
+)
 @transformation()
 def dualproj(
     pref_vector: Any = None,

@@ -6,24 +6,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...transforms import (
-    Flow,
-    Key,
-    Signal,
-    check_vector,
-    draw_for_entries,
-    flow,
-    random_key,
-    reduce_objectives,
-    transformation,
-    vector_for,
+from ...registry import method
+from ...transforms import Flow, Key, Signal, flow, transformation
+from ...transforms.objectives import check_vector, draw_for_entries, reduce_objectives, vector_for
+from ...transforms.trees import random_key
+
+
+@method(
+    "Chen et al. 2020, Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign "
+    "Dropout",
+    arxiv="2010.06808",
+    tags=(
+        "several-losses",
+        "noise",
+        "sign",
+    ),
+    kind="aggregator",
+    learning_rate=None,
 )
-
-
 @transformation()
-def graddrop(
-    leak: Any = None, f: Callable[[Any], Any] | None = None, key: Key = 0
-) -> Flow:
+def graddrop(leak: Any = None, f: Callable[[Any], Any] | None = None, key: Key = 0) -> Flow:
     r"""Draws a sign for every entry, and drops the gradients that have the other.
 
     With :math:`g_i` the stacked gradients and U uniform on [0, 1), one draw per entry for all

@@ -4,17 +4,19 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ...transforms import (
-    Flow,
-    NonNegative,
-    aggregate_by_gramian,
-    symmetric_pseudo_inverse,
-    transformation,
-)
+from ...registry import method
+from ...transforms import Flow, NonNegative, transformation
+from ...transforms.objectives import aggregate_by_gramian, symmetric_pseudo_inverse
 
 LEAST_SUM = 1e-12
 
 
+@method(
+    "Liu et al. 2021, Towards Impartial Multi-task Learning",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
+)
 @transformation()
 def imtl_g(rcond: NonNegative | None = None) -> Flow:
     r"""The combination of stacked gradients whose components along all of them are equally long.

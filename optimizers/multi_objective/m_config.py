@@ -6,21 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ...registry import method
 from ...transforms import (
     Decay,
     Flow,
     NonNegative,
     Signal,
     Size,
-    bare_array,
     chain,
     delay,
     divide,
-    ema,
     flow,
-    handed_on,
     lift,
-    one_minus_power,
     scale_by_learning_rate,
     sqrt,
     square,
@@ -28,6 +25,9 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.accumulate import one_minus_power
+from ...transforms.notation import handed_on
+from ...transforms.objectives import bare_array
 from .config import Length, config
 
 
@@ -120,6 +120,18 @@ def _debiased(m: Any, visits: Any, b1: Any) -> Any:
     return m / correction.reshape(-1, *[1] * (m.ndim - 1))
 
 
+@method(
+    "Liu, Chu & Thuerey 2024, ConFIG: Towards Conflict-free Training of Physics Informed "
+    "Neural Networks",
+    arxiv="2408.11104",
+    tags=(
+        "several-losses",
+        "adam",
+        "momentum",
+    ),
+    learning_rate=1e-2,
+    required={"n_objectives": 2},
+)
 @transformation()
 def m_config(
     learning_rate: optax.ScalarOrSchedule,

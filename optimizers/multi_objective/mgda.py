@@ -5,16 +5,17 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...transforms import (
-    Flow,
-    NonNegative,
-    Size,
-    aggregate_by_gramian,
-    simplex_minimum_norm,
-    transformation,
+from ...registry import method
+from ...transforms import Flow, NonNegative, Size, transformation
+from ...transforms.objectives import aggregate_by_gramian, simplex_minimum_norm
+
+
+@method(
+    "Desideri 2012, Multiple-gradient descent algorithm (MGDA) for multiobjective optimization",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
 )
-
-
 @transformation()
 def mgda(
     tol: NonNegative = 1e-3,
@@ -87,7 +88,9 @@ def frank_wolfe(G: Any, tol: Any, max_iters: int) -> Any:
         products = jnp.matmul(G, a, precision="highest")
         k = jnp.argmin(products)
         towards, here, there = products[k], jnp.dot(a, products, precision="highest"), G[k, k]
-        between = (here - towards) / jnp.maximum(here + there - 2 * towards, jnp.finfo(G.dtype).tiny)
+        between = (here - towards) / jnp.maximum(
+            here + there - 2 * towards, jnp.finfo(G.dtype).tiny
+        )
         gamma = jnp.where(there <= towards, 1.0, jnp.where(here <= towards, 0.0, between))
         vertex = jnp.arange(m) == k
         return _Search((1 - gamma) * a + gamma * vertex, gamma, search.iteration + 1)

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ...registry import method
 from ...transforms import (
     Flow,
     FlowError,
@@ -15,19 +15,24 @@ from ...transforms import (
     Size,
     delay,
     flow,
-    gramian,
-    largest_entry,
     lift,
     scheduled,
     step_count,
     transformation,
-    weigh,
 )
+from ...transforms.objectives import gramian, largest_entry, weigh
 
 SOLVED = 1e-3
 HALVINGS = 16
 
 
+@method(
+    "Navon et al. 2022, Multi-Task Learning as a Bargaining Game",
+    arxiv="2202.01017",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
+)
 @transformation()
 def nash_mtl(
     max_norm: NonNegative = 1.0,
@@ -81,7 +86,7 @@ def nash_mtl(
     def step(g: Signal) -> Signal:
         scale = largest_entry(g)
         gram = gramian(g, scale)
-        last = delay(np.ones(max_objectives, np.float32), name="weights")
+        last = delay(lambda: jnp.ones(max_objectives), name="weights")
         due = (step_count() - 1) % update_interval == 0
         a = last << solve(gram, scale, last, due, max_iters=max_iters)
         return weigh(g, lift(_clipped, "clip")(a, gram, scale, scheduled(max_norm)))

@@ -5,21 +5,22 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from ...transforms import (
-    Flow,
-    Key,
-    Signal,
-    bare_array,
-    flow,
-    gramian,
-    largest_entry,
-    lift,
-    random_key,
-    transformation,
-    weigh,
+from ...registry import method
+from ...transforms import Flow, Key, Signal, flow, lift, transformation
+from ...transforms.objectives import bare_array, gramian, largest_entry, weigh
+from ...transforms.trees import random_key
+
+
+@method(
+    "Yu et al. 2020, Gradient Surgery for Multi-Task Learning",
+    arxiv="2001.06782",
+    tags=(
+        "several-losses",
+        "noise",
+    ),
+    kind="aggregator",
+    learning_rate=None,
 )
-
-
 @transformation()
 def pcgrad(order: Literal["random", "natural"] = "random", key: Key = 0) -> Flow:
     r"""Projects each gradient off those that it conflicts with, one after the other, and sums them.

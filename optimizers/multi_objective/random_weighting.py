@@ -2,20 +2,23 @@
 
 import jax
 
-from ...transforms import (
-    Flow,
-    Key,
-    Signal,
-    bare_array,
-    draw_for_objectives,
-    flow,
-    lift,
-    random_key,
-    transformation,
-    weigh,
+from ...registry import method
+from ...transforms import Flow, Key, Signal, flow, lift, transformation
+from ...transforms.objectives import bare_array, draw_for_objectives, weigh
+from ...transforms.trees import random_key
+
+
+@method(
+    "Lin et al. 2021, Reasonable Effectiveness of Random Weighting: A Litmus Test for "
+    "Multi-Task Learning",
+    arxiv="2111.10603",
+    tags=(
+        "several-losses",
+        "noise",
+    ),
+    kind="aggregator",
+    learning_rate=None,
 )
-
-
 @transformation()
 def random_weighting(key: Key = 0) -> Flow:
     r"""Weighs stacked gradients by random numbers, drawn anew at every step.

@@ -5,21 +5,25 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from ...transforms import (
-    Flow,
-    NonNegative,
+from ...registry import method
+from ...transforms import Flow, NonNegative, chain, scale_by_learning_rate, transformation
+from ...transforms.objectives import (
     Solver,
     aggregate_by_gramian,
-    chain,
     check_vector,
     dual_cone_projection,
-    scale_by_learning_rate,
-    transformation,
     vector_for,
 )
 from .gram_matrix import regularised
 
 
+@method(
+    "Quinton & Rey 2024, Jacobian Descent For Multi-Objective Optimization",
+    arxiv="2406.16232",
+    tags=("several-losses",),
+    kind="aggregator",
+    learning_rate=None,
+)
 @transformation()
 def upgrad(
     pref_vector: Any = None,
@@ -32,8 +36,9 @@ def upgrad(
     Of stacked gradients :math:`g_1, \ldots, g_m` (a leading axis of objectives on every leaf):
 
     .. math::
-        v_i = \operatorname*{argmin}_{v \ge u_i e_i} v^\top (G / \operatorname{tr} G + \epsilon I) v,
-        \qquad g = \sum_j w_j g_j, \quad w = \sum_i v_i
+        v_i = \operatorname*{argmin}_{v \ge u_i e_i}
+            v^\top \Bigl(\frac{G}{\operatorname{tr} G} + \epsilon I\Bigr) v, \qquad
+        g = \sum_j w_j g_j, \quad w = \sum_i v_i
 
     with the Gramian :math:`G_{ij} = \langle g_i, g_j \rangle` over the whole tree. It stands in
     front of any optimizer. Where nothing conflicts it is the weighted mean; no objective rises to
@@ -100,4 +105,6 @@ def jacobian_descent(
     References:
       Quinton & Rey 2024, Jacobian Descent for Multi-Objective Optimization (arXiv 2406.16232).
     """
-    return chain(upgrad() if aggregator is None else aggregator, scale_by_learning_rate(learning_rate))
+    return chain(
+        upgrad() if aggregator is None else aggregator, scale_by_learning_rate(learning_rate)
+    )

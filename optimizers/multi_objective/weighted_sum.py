@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ...transforms import Flow, check_vector, flow, transformation, weigh
+from ...transforms import Flow, flow, transformation
+from ...transforms.objectives import check_vector, weigh
 
 
 @transformation()

@@ -9,21 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gradchain.catalogue import METHODS
 
-RULES = {
-    "aligned_mtl": {},
-    "cagrad": {},
-    "config": {},
-    "dualproj": {},
-    "graddrop": {},
-    "imtl_g": {},
-    "mgda": {},
-    "nash_mtl": {},
-    "pcgrad": {},
-    "random_weighting": {},
-    "upgrad": {},
-    "weighted_sum": {},
-}
+RULES = sorted(name for name, entry in METHODS.items() if entry.kind == "aggregator")
 ORDERED = {"pcgrad", "random_weighting"}
 """Rules whose draws belong to the numbers of the objectives."""
 THRESHOLDS = {"cagrad", "dualproj", "upgrad"}
@@ -39,11 +27,11 @@ HARMLESS = {
 }
 """Rules that promise not to harm any objective, to first order, where gradients are independent."""
 
-every_rule = pytest.mark.parametrize("name", sorted(RULES))
+every_rule = pytest.mark.parametrize("name", RULES)
 
 
 def build(name, **arguments):
-    return getattr(gradchain.optimizers, name)(**{**RULES[name], **arguments})
+    return getattr(gradchain.optimizers, name)(**arguments)
 
 
 def like(dtype=jnp.float32):
@@ -55,9 +43,7 @@ def stacked(count, dtype=jnp.float32, seed=0):
     """Gradients of so many objectives, some of which conflict."""
     keys = iter(jax.random.split(jax.random.key(seed), 3))
     draw = functools.partial(jax.random.normal, dtype=jnp.result_type(float))
-    return jax.tree.map(
-        lambda x: draw(next(keys), (count, *x.shape)).astype(dtype), like()
-    )
+    return jax.tree.map(lambda x: draw(next(keys), (count, *x.shape)).astype(dtype), like())
 
 
 def matrix(tree, lead=1):

@@ -148,9 +148,7 @@ def _projected_newton(C: Any, c: Any) -> Any:
 
     start = jnp.zeros_like(c)
     search = _Search(start, jnp.zeros((), C.dtype), 0, jnp.asarray(True))
-    found = jax.lax.while_loop(
-        lambda s: s.moving & (s.iteration < MOST_ITERATIONS), step, search
-    )
+    found = jax.lax.while_loop(lambda s: s.moving & (s.iteration < MOST_ITERATIONS), step, search)
     return _polished(C, c, found.y)
 
 
