@@ -60,7 +60,7 @@ def cagrad(
       >>> aggregate = cagrad(c=0.5)
       >>> stacked = jnp.array([[2.0, 0.0], [0.0, 4.0]])
       >>> print(aggregate.update(stacked, aggregate.init(jnp.zeros(2)))[0].round(3))
-      [2.107 2.128]
+      [2.118 2.   ]
 
     References:
       Liu et al. 2021, Conflict-Averse Gradient Descent for Multi-task Learning (arXiv 2110.14048).

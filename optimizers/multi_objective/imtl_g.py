@@ -46,8 +46,9 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
       >>> from gradchain.optimizers import imtl_g
       >>> aggregate = imtl_g()
       >>> stacked = jnp.array([[1.0, 0.0], [0.0, 3.0]])
-      >>> print(aggregate.update(stacked, aggregate.init(jnp.zeros(2)))[0].round(3))
-      [0.75 0.75]
+      >>> one, _ = aggregate.update(stacked, aggregate.init(jnp.zeros(2)))
+      >>> [round(float(x), 3) for x in one]
+      [0.75, 0.75]
 
     References:
       Liu et al. 2021, Towards Impartial Multi-task Learning (ICLR), in the form for dependent

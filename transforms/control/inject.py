@@ -8,6 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from ..notation.arguments import argument_of
+from ..notation.domains import Static
+
 
 def inject_hyperparams(
     factory: Callable[..., Any], static_args: Iterable[str] = ()
@@ -60,8 +63,14 @@ def _is_static(parameter: inspect.Parameter, value: Any) -> bool:
         return True
     if isinstance(value, int | float):
         kind = type(value)
-        return parameter.annotation in (kind, kind | None) or _leaves_out(parameter, value)
+        is_plain = parameter.annotation in (kind, kind | None)
+        return is_plain or _sets_a_size(parameter) or _leaves_out(parameter, value)
     return callable(value) and not _may_be_schedule(parameter)
+
+
+def _sets_a_size(parameter: inspect.Parameter) -> bool:
+    domains = argument_of(parameter.name, parameter.annotation).domains
+    return any(isinstance(domain, Static) for domain in domains)
 
 
 def _leaves_out(parameter: inspect.Parameter, value: float) -> bool:

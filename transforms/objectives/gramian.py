@@ -43,11 +43,12 @@ def aggregate_by_gramian(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from gradchain.transforms import aggregate_by_gramian
+      >>> from gradchain.transforms.objectives import aggregate_by_gramian
       >>> unit_lengths = aggregate_by_gramian(lambda G: 1 / jnp.sqrt(jnp.diag(G)))
       >>> stacked = jnp.array([[3.0, 4.0], [0.0, 10.0]])
-      >>> print(unit_lengths.update(stacked, unit_lengths.init(jnp.zeros(2)))[0].round(3))
-      [0.6 1.8]
+      >>> one, _ = unit_lengths.update(stacked, unit_lengths.init(jnp.zeros(2)))
+      >>> [round(float(x), 3) for x in one]
+      [0.6, 1.8]
     """
 
     def weights(*values: Any) -> Any:
