@@ -1,6 +1,9 @@
 """gradchain: the optimizers of the literature as compositions that read like their papers."""
 
-from . import catalogue, optimizers, schedules, transforms
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import catalogue, layers, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
 from .objectives import objective_gradients
 from .transforms import (
@@ -18,6 +21,11 @@ from .transforms.inspection import (
 )
 from .transforms.notation import eval_params, needs
 
+if TYPE_CHECKING:
+    from . import training
+
+__version__ = "0.1.0"
+
 __all__ = [
     "catalogue",
     "chain",
@@ -29,6 +37,7 @@ __all__ = [
     "get_method",
     "get_schedule",
     "inject_hyperparams",
+    "layers",
     "named",
     "needs",
     "objective_gradients",
@@ -37,5 +46,17 @@ __all__ = [
     "optimizers",
     "schedules",
     "tap",
+    "training",
     "transforms",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Training loops need Flax, which nothing else does: it is imported where it is asked for.
+    if name == "training":
+        return importlib.import_module(".training", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

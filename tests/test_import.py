@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import gradchain
@@ -30,3 +31,30 @@ def test_layers_are_imported_without_flax():
         "    raise AssertionError('no error')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_everything_is_reached_by_completion():
+    """`gradchain.` and TAB lead to every part, those included that need Flax."""
+    assert {"layers", "training", "transforms", "optimizers", "schedules"} <= set(dir(gradchain))
+    assert gradchain.training.TrainState.__module__ == "gradchain.training"
+    assert set(gradchain.__all__) <= set(dir(gradchain))
+    assert all(hasattr(gradchain, name) for name in gradchain.__all__)
+
+
+def test_training_says_what_it_needs_without_flax():
+    code = (
+        "import sys; sys.modules['flax'] = None\n"
+        "import gradchain\n"
+        "try:\n"
+        "    gradchain.training\n"
+        "except ImportError as error:\n"
+        "    assert 'gradchain[flax]' in str(error)\n"
+        "else:\n"
+        "    raise AssertionError('no error')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_version_is_that_of_the_package():
+    project = tomllib.loads((Path(gradchain.__file__).parent / "pyproject.toml").read_text())
+    assert gradchain.__version__ == project["project"]["version"]

@@ -130,6 +130,11 @@ def test_the_table_is_aligned():
     assert lines[-1].startswith("7 parameters, 60 B of state, 8.57 bytes per parameter")
 
 
+def test_a_console_shows_the_table_itself():
+    table = describe(optax.sgd(0.1), {"w": jnp.ones(3)})
+    assert repr(table) == str(table)
+
+
 def test_html_for_notebooks_escapes():
     @transformation()
     def mine(mode):

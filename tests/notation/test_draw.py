@@ -92,6 +92,11 @@ def test_in_a_terminal():
     assert "mu z⁻¹" not in str(draw(opt, depth=0))
 
 
+def test_a_console_shows_the_drawing_itself():
+    drawing = draw(optax.sgd(0.1))
+    assert repr(drawing) == str(drawing)
+
+
 def test_a_node_used_twice_appears_once():
     def step(g):
         m = g >> named("mu", ema(0.9))

@@ -75,6 +75,9 @@ class Description:
     def __getitem__(self, path: str) -> Row:
         return next(row for row in self.rows if row.path == path)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         table = [COLUMNS, *(tuple(map(_shortened, row.cells)) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -15,13 +15,16 @@ from .drawing.text import as_text
 
 @dataclass(frozen=True)
 class Drawing:
-    """A diagram: `print` writes it in characters, a notebook shows the picture.
+    """A diagram: shown in characters in a terminal, as a picture in a notebook.
 
     Attributes:
       diagram: its boxes and wires.
     """
 
     diagram: Diagram
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         return as_text(self.diagram)
