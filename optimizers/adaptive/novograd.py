@@ -18,11 +18,11 @@ from ...transforms import (
     named,
     scale_by_learning_rate,
     scheduled,
+    sqrt,
     square,
     trace,
     transformation,
 )
-from ...transforms.notation import safe_sqrt
 
 
 @transformation()
@@ -65,7 +65,7 @@ def scale_by_novograd(
 
     def step(g: Signal) -> Signal:
         v = leaf_sum(square(g)) >> named("nu", ema(b2, from_first=True))
-        d = divide(g, safe_sqrt(v + eps_root) + eps, eps) >> add_decayed_weights(weight_decay, mask)
+        d = divide(g, sqrt(v + eps_root) + eps, eps) >> add_decayed_weights(weight_decay, mask)
         d = (1 - scheduled(b1)) * d if damped_from_start else d
         return d >> named("mu", trace(b1, dampening=dampening))
 

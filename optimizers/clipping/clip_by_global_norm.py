@@ -8,9 +8,10 @@ from ...transforms import (
     Signal,
     divide_or_zero,
     flow,
-    global_norm,
+    minimum,
+    norm_factors,
+    scheduled,
     transformation,
-    where,
 )
 
 
@@ -28,10 +29,11 @@ def clip_by_global_norm(max_norm: Positive, eps: NonNegative = 0.0) -> Flow:
     .. math::
         g \leftarrow g \min\left(1, \frac{c}{\|g\| + \epsilon}\right)
 
-    with the norm over all leaves. With eps = 0 it is Optax's function, with 1e-6 torch's.
+    with the norm over all leaves. With eps = 0 it is Optax's function, with 1e-6 torch's. The norm
+    is computed scaled, so the result is right for gradients whose squares overflow or vanish, too.
 
     Args:
-      max_norm: c.
+      max_norm: c; number or schedule.
       eps: added to the norm.
 
     Example:
@@ -49,7 +51,8 @@ def clip_by_global_norm(max_norm: Positive, eps: NonNegative = 0.0) -> Flow:
     """
 
     def step(g: Signal) -> Signal:
-        norm = global_norm(g) + eps
-        return g * where(norm <= max_norm, 1.0, divide_or_zero(max_norm, norm))
+        size, relative = norm_factors(g)
+        allowed = divide_or_zero(scheduled(max_norm), relative + eps / size)
+        return g / size * minimum(size, allowed)
 
     return flow(step)

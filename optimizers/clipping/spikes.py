@@ -26,12 +26,13 @@ from ...transforms import (
     where,
 )
 from ...transforms.accumulate import one_minus_power
+from ...transforms.notation.roots import root
 
 
 def _clipped(g: Any, second_moment: Any, threshold: Any) -> Any:
     allowed = threshold * second_moment
     spikes = ((g * jnp.conj(g)).real > allowed) & (threshold != 0)
-    return jnp.where(spikes, jnp.sign(g) * jnp.sqrt(allowed), g)
+    return jnp.where(spikes, jnp.sign(g) * root(allowed), g)
 
 
 clip_to_second_moment = lift(

@@ -1,5 +1,6 @@
 """SGD-SaI: learning rates scaled at initialization."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.accumulate import freeze_first
+from ...transforms.notation.roots import norm
 
 
 @transformation()
@@ -61,11 +63,7 @@ def scale_by_sai(momentum: Decay = 0.9, eps: NonNegative = 1e-8) -> Flow:
 def _sample_std(x: Any) -> Any:
     if x.size < 2:
         return jnp.zeros((), jnp.finfo(x.dtype).dtype)
-    away = jnp.abs(x - jnp.mean(x))
-    largest = jnp.max(away)
-    relative = away / jnp.where(largest == 0, 1, largest)
-    total = jnp.sum(relative**2) / (x.size - 1)
-    return jnp.where(largest == 0, 0, largest * jnp.sqrt(jnp.where(largest == 0, 1, total)))
+    return norm(x - jnp.mean(x)) / math.sqrt(x.size - 1)
 
 
 @method(

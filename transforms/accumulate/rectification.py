@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ..notation.functions import lift
 from ..notation.hyperparameters import Decay
+from ..notation.roots import root
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 
@@ -75,4 +76,4 @@ def _factor(longest: Any, length: Any) -> Any:
     tractable = (length > 4) & (jnp.asarray(longest) > 4)
     n, n_inf = jnp.where(tractable, length, 5.0), jnp.where(longest > 4, longest, 5.0)
     squared = (n - 4) * (n - 2) * n_inf / ((n_inf - 4) * (n_inf - 2) * n)
-    return jnp.where(tractable, jnp.sqrt(squared), 0.0)
+    return jnp.where(tractable, root(squared), 0.0)

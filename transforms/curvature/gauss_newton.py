@@ -13,6 +13,7 @@ from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Sampler, Size
 from ..notation.needs import missing_input
+from ..notation.roots import root
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..notation.values import Leaves, at_least_float32, working
@@ -61,7 +62,7 @@ def gauss_newton_bartlett(
         residuals, count = residuals * mask[..., None], jnp.sum(mask.astype(wide.dtype))
     # B (J^T r / B)^2 = (J^T r / sqrt(B))^2: r / B would underflow in float16
     count = jnp.maximum(count, 1)
-    grads = jax.tree.map(working, pull((residuals / jnp.sqrt(count)).astype(logits.dtype))[0])
+    grads = jax.tree.map(working, pull((residuals / root(count)).astype(logits.dtype))[0])
     scale = 1 if batch_size is None else batch_size / count
     return jax.tree.map(lambda g: (scale * g * g).astype(g.dtype), grads)
 

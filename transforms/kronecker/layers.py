@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.roots import norm
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
 from .layer_data import checked_rows, found_for, has_data, refuse_unknown
@@ -212,17 +213,15 @@ def layer_norms(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
             matrix = matrices.values[place.kernel]
             if not is_missing(matrix):
                 parts = jnp.split(matrix, [place.fan_in], axis=-2)
-                values[place.kernel] = sum(safe_norm(part) for part in parts if part.shape[-2])
+                values[place.kernel] = sum(matrix_norm(part) for part in parts if part.shape[-2])
         return Leaves(values, tree.treedef)
 
     return lift_tree(norms, "layer_norms")(matrices, g)
 
 
-def safe_norm(matrix: Any) -> Any:
-    """Frobenius norm with a derivative of 0 at 0."""
-    total = jnp.sum(matrix * matrix, axis=(-2, -1), keepdims=True)
-    positive = total > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1)), 0)
+def matrix_norm(matrix: Any) -> Any:
+    """Frobenius norm, shaped to broadcast."""
+    return norm(matrix, axis=(-2, -1), keepdims=True)
 
 
 def across_devices(signal: Signal, axis_name: Any) -> Signal:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation.roots import norm, root
 from .cache_chunks import by_cache_chunks
 
 Solver = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -30,7 +31,7 @@ def _symmetric(a: Any) -> Any:
 
 
 def _trace_norm(a: Any) -> Any:
-    return jnp.linalg.norm(a, axis=(-2, -1))
+    return norm(a, axis=(-2, -1))
 
 
 def _ridged(a: Any, eps: Any) -> Any:
@@ -193,13 +194,13 @@ def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) ->
 
         start = a / size, jnp.broadcast_to(eye, a.shape) + 0 * a
         y, z = jax.lax.fori_loop(0, iterations, iterate, start)
-        return y * jnp.sqrt(size), z / jnp.sqrt(size)
+        return y * root(size), z / root(size)
 
-    root, inverse = roots(a)
+    forward, inverse = roots(a)
     order = 2
     while order < p:
         # The root of A^(1/q) times that of its inverse is one, so its inverse root is enough.
-        root, inverse = roots(_symmetric(root))
+        forward, inverse = roots(_symmetric(forward))
         order *= 2
     check = multiply(jnp.linalg.matrix_power(inverse, p), a) - eye
     return _symmetric(inverse), jnp.max(jnp.abs(check), axis=(-2, -1))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from ..notation.functions import lift
 from ..notation.hyperparameters import DType, NonNegative
+from ..notation.roots import norm
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 
@@ -41,8 +42,8 @@ def newton_schulz(
 
     def orthogonalised(m: Any, eps: Any) -> Any:
         x = replicated(m).astype(dtype or m.dtype)
-        norm = jnp.sqrt(jnp.sum(jnp.abs(x) ** 2, axis=(-2, -1), keepdims=True))
-        x = x / jnp.where(norm + eps == 0, 1, norm + eps)
+        length = norm(x, axis=(-2, -1), keepdims=True) + eps
+        x = x / jnp.where(length == 0, 1, length)
         tall = x.shape[-2] > x.shape[-1]
         x = _transposed(x) if tall else x
         a, b, c = coefficients

@@ -13,6 +13,7 @@ from ..notation.context import Context
 from ..notation.domains import Interval
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Fraction, NonNegative, Size
+from ..notation.roots import norm
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
@@ -326,12 +327,6 @@ def graft(
 
     def grafted(m: Any, d: Any) -> Any:
         axes = tuple(range(1 if stacked else 0, m.ndim))
-        return d * (_norm(m, axes) / (_norm(d, axes) + eps))
+        return d * (norm(m, axes, keepdims=True) / (norm(d, axes, keepdims=True) + eps))
 
     return lift(grafted, "graft")(magnitude, direction)
-
-
-def _norm(x: Any, axes: tuple[int, ...]) -> Any:
-    """The Euclidean norm, whose gradient at zero is zero."""
-    squares = jnp.sum((x * x.conj()).real, axes, keepdims=True)
-    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)

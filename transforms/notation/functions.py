@@ -1,6 +1,7 @@
 """Functions of signals: leaf by leaf, over whole leaves, over whole trees."""
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import FlowError
+from .roots import balanced, norm, relative_norm, root, squared
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Signal, leafwise
 from .values import MISSING, Leaves, is_missing
@@ -106,10 +108,6 @@ def lift_tree(
     return lifted
 
 
-def _square(x: Any) -> Any:
-    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
-
-
 def _sign(x: Any) -> Any:
     return jnp.sign(x)
 
@@ -119,16 +117,21 @@ def _zero_safe(numerator: Any, denominator: Any) -> Any:
     return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
 
 
-def _float_function(fn: Callable[[Any], Any], name: str, doc: str) -> Callable[..., Signal]:
+def _floated(x: Any) -> Any:
     # Of an integer, such as the step count, jax takes the float32 root even in a float64 run.
-    def floated(x: Any) -> Any:
-        return fn(x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else x * jnp.ones(()))
-
-    return lift_elementwise(floated, name, doc)
+    return x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else jnp.asarray(x, float)
 
 
-square = lift_elementwise(_square, "square", "x^2; of complex entries |x|^2.")
-sqrt = _float_function(jnp.sqrt, "sqrt", "The square root of every entry.")
+def _float_function(fn: Callable[[Any], Any], name: str, doc: str) -> Callable[..., Signal]:
+    return lift_elementwise(lambda x: fn(_floated(x)), name, doc)
+
+
+square = lift_elementwise(squared, "square", "x^2; of complex entries |x|^2.")
+sqrt = lift_tree(
+    lambda tree: root(jax.tree.map(_floated, tree)),
+    "sqrt",
+    doc="The square root of every entry, with the derivative 0 at 0.",
+)
 cbrt = _float_function(jnp.cbrt, "cbrt", "The cube root of every entry.")
 sign = lift_elementwise(_sign, "sign", "The sign of every entry; x / |x| of complex ones, 0 of 0.")
 exp = _float_function(jnp.exp, "exp", "The exponential of every entry.")
@@ -166,9 +169,6 @@ ones_like = lift_elementwise(jnp.ones_like, "ones_like", "Ones in the shape and 
 transpose = lift_elementwise(transposed, "transpose")
 matmul = lift_elementwise(matrix_product, "matmul")
 divide_or_zero = lift_elementwise(_zero_safe, "divide_or_zero", "a / b, and 0 where b is 0.")
-safe_sqrt = lift_elementwise(
-    lambda x: _root(x), "sqrt", "The square root, with the derivative 0 at 0."
-)
 
 
 def _sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -185,16 +185,6 @@ def _float_of(x: Any) -> Any:
     return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
 
 
-def _root(x: Any) -> Any:
-    # The derivative of the plain root is infinite at 0, and NaN behind whatever is constant there.
-    zero = x == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
-
-
-def _norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _root(jnp.sum(_square(x), axis=axis, keepdims=keepdims))
-
-
 def _dot(x: Any, y: Any) -> Any:
     # Not vdot: it flattens, which a leaf that is spread over a mesh does not allow.
     return jnp.sum(jnp.real(jnp.conj(x) * y))
@@ -209,10 +199,10 @@ leaf_mean = lift_elementwise(
     _mean, "leaf_mean", "The mean of each leaf, or along `axis=`; 0 of an empty leaf."
 )
 leaf_norm = lift_elementwise(
-    _norm, "leaf_norm", "The Euclidean norm of each leaf, or along `axis=`."
+    norm, "leaf_norm", "The Euclidean norm of each leaf, or along `axis=`."
 )
 leaf_rms = lift_elementwise(
-    lambda x: _root(_mean(_square(x))), "leaf_rms", "The root mean square of each leaf."
+    lambda x: norm(x) / math.sqrt(max(x.size, 1)), "leaf_rms", "The root mean square of each leaf."
 )
 leaf_dot = lift_elementwise(_dot, "leaf_dot", "The inner product of two leaves, real part.")
 leaf_max = lift_elementwise(_max, "leaf_max", "The largest entry of each leaf, or along `axis=`.")
@@ -259,16 +249,6 @@ def pair(*sides: Signal) -> Signal:
     return lift(lambda *arrays: arrays, "pair")(*sides)
 
 
-def _total(parts: list[Any]) -> Any:
-    """The sum of scalars as a balanced tree: short dependencies, small rounding."""
-    if not parts:
-        return jnp.zeros((), jnp.float32)
-    while len(parts) > 1:
-        pairs = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)]
-        parts = pairs + parts[len(parts) - len(parts) % 2 :]
-    return parts[0]
-
-
 def reduce_leaves(
     per_leaf: Callable[..., Any], name: str, doc: str | None = None
 ) -> Callable[..., Signal]:
@@ -283,7 +263,7 @@ def reduce_leaves(
     """
 
     def reduced(*trees: Leaves) -> Any:
-        return _total(jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values))
+        return balanced(jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values))
 
     return lift_tree(reduced, name, out="scalar", doc=doc or per_leaf.__doc__)
 
@@ -291,7 +271,7 @@ def reduce_leaves(
 global_sum = reduce_leaves(jnp.sum, "global_sum", "The sum of all entries of a tree.")
 global_dot = reduce_leaves(_dot, "global_dot", "The inner product of two trees, real part.")
 global_squared_norm = reduce_leaves(
-    lambda x: jnp.sum(_square(x)),
+    lambda x: jnp.sum(squared(x)),
     "global_squared_norm",
     "The sum of the squares of all entries of a tree.",
 )
@@ -302,12 +282,28 @@ global_size = reduce_leaves(
 )
 
 
+def norm_factors(signal: Signal) -> tuple[Signal, Signal]:
+    """The Euclidean norm of a whole tree as a product (size, norm of the tree divided by size).
+
+    A function of signals.
+
+    The size is 1 but for entries whose squares overflow or vanish. Both factors are numbers of the
+    format also where the norm is none: `signal / size / relative` has length 1.
+    """
+    factors = lift_tree(_factors, "norm_factors")(signal)
+    return factors[0], factors[1]
+
+
+def _factors(tree: Leaves) -> tuple[Any, Any]:
+    return relative_norm(jax.tree.leaves(tree.values))
+
+
 def global_norm(signal: Signal) -> Signal:
     """Euclidean norm of a whole tree, as a scalar signal.
 
     A function of signals.
     """
-    return safe_sqrt(global_squared_norm(signal))
+    return lift_tree(lambda tree: math.prod(_factors(tree)), "global_norm", out="scalar")(signal)
 
 
 def global_mean(signal: Signal) -> Signal:

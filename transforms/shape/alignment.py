@@ -5,8 +5,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from ..notation.checks import checked
-from ..notation.functions import divide_or_zero, global_dot, global_norm, lift, maximum, sqrt
+from ..notation.functions import divide_or_zero, global_dot, global_norm, lift, maximum
 from ..notation.hyperparameters import Axis, NonNegative
+from ..notation.roots import norm
 from ..notation.signal import Signal
 from .channels import other_axes
 
@@ -37,13 +38,22 @@ def cosine_similarity(
     else:
         axis = channel_axis if granularity == "filter" else None
         dot = _dot(a, b, channel_axis=axis)
-        lengths = sqrt(_dot(a, a, channel_axis=axis)) * sqrt(_dot(b, b, channel_axis=axis))
+        lengths = _length(a, channel_axis=axis) * _length(b, channel_axis=axis)
     return divide_or_zero(dot, maximum(lengths, eps))
 
 
 @lift
 def _dot(x: Any, y: Any, channel_axis: int | None) -> Any:
-    product = (x * jnp.conj(y)).real
+    return jnp.sum((x * jnp.conj(y)).real, **_within(x, channel_axis))
+
+
+@lift
+def _length(x: Any, channel_axis: int | None) -> Any:
+    return norm(x, **_within(x, channel_axis))
+
+
+def _within(x: Any, channel_axis: int | None) -> dict[str, Any]:
+    """The axes that are summed over, and whether they stay."""
     if channel_axis is None or x.ndim <= 1:
-        return jnp.sum(product)
-    return jnp.sum(product, axis=other_axes(x, channel_axis), keepdims=True)
+        return {}
+    return {"axis": other_axes(x, channel_axis), "keepdims": True}

@@ -9,6 +9,7 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift, maximum, where
 from ..notation.hyperparameters import Axis, NonNegative, Number
+from ..notation.roots import norm
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
@@ -51,8 +52,7 @@ def unit_norm(x: Any, channel_axis: int = -1) -> Any:
     References:
       Brock et al. 2021, High-Performance Large-Scale Image Recognition Without Normalization.
     """
-    squares = (x * jnp.conj(x)).real
-    return jnp.sqrt(jnp.sum(squares, axis=_unit_axes(x, channel_axis), keepdims=True))
+    return norm(x, axis=_unit_axes(x, channel_axis), keepdims=True)
 
 
 @transformation()
@@ -81,8 +81,8 @@ def adaptive_grad_clip(
 
     def step(g: Signal, params: Signal) -> Signal:
         allowed = clipping * maximum(unit_norm(params, channel_axis=channel_axis), eps)
-        norm = unit_norm(g, channel_axis=channel_axis)
-        return where(norm > allowed, g * (allowed / maximum(norm, 1e-6)), g)
+        length = unit_norm(g, channel_axis=channel_axis)
+        return where(length > allowed, g * (allowed / maximum(length, 1e-6)), g)
 
     return flow(step)
 
@@ -126,8 +126,7 @@ def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
         if g.size <= 2:
             return g
         deviation = g - jnp.mean(g)
-        variance = jnp.sum((deviation * jnp.conj(deviation)).real) / (g.size - 1)
-        return g / (jnp.sqrt(variance) + eps)
+        return g / (norm(deviation) / math.sqrt(g.size - 1) + eps)
 
     return flow(lambda g: lift(normalized, "normalize")(g, eps))
 
@@ -139,8 +138,8 @@ def norm_loss_gradient(
 
     A function of signals.
     """
-    norm = unit_norm(params, channel_axis=channel_axis)
-    return 2 * scheduled(factor) * (1 - 1 / (norm + eps)) * params
+    length = unit_norm(params, channel_axis=channel_axis)
+    return 2 * scheduled(factor) * (1 - 1 / (length + eps)) * params
 
 
 @transformation()

@@ -1,11 +1,13 @@
 """The radial direction: the part of an update that only makes the weights longer or shorter."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
 
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import NonNegative
+from ..notation.roots import norm
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from .channels import as_rows
@@ -19,23 +21,23 @@ def _dot(a: Any, b: Any) -> Any:
     return jnp.sum((a * jnp.conj(b)).real, axis=1, keepdims=True)
 
 
-def _norm(rows: Any) -> Any:
-    return jnp.sqrt(_dot(rows, rows))
+def _lengths(rows: Any) -> Any:
+    return norm(rows, axis=1, keepdims=True)
 
 
 def _looks_scale_invariant(
     params: Any, g: Any, delta: Any, eps: Any, channel_axis: int | None
 ) -> Any:
     theta, grad = _rows(params, channel_axis), _rows(g, channel_axis)
-    norms = jnp.maximum(_norm(theta), eps) * jnp.maximum(_norm(grad), eps)
+    norms = jnp.maximum(_lengths(theta), eps) * jnp.maximum(_lengths(grad), eps)
     # With eps = 0 a zero row would be 0 / 0; its cosine is 0.
     cosine = jnp.where(norms > 0, jnp.abs(_dot(theta, grad)) / jnp.where(norms > 0, norms, 1), 0)
-    return jnp.max(cosine, initial=0.0) < delta / jnp.sqrt(max(theta.shape[1], 1))
+    return jnp.max(cosine, initial=0.0) < delta / math.sqrt(max(theta.shape[1], 1))
 
 
 def _without_radial(params: Any, u: Any, eps: Any, channel_axis: int | None) -> Any:
     theta, rows = _rows(params, channel_axis), _rows(u, channel_axis)
-    length = _norm(theta) + eps
+    length = _lengths(theta) + eps
     unit = theta / jnp.where(length > 0, length, 1)
     tangent = rows - unit * _dot(unit, rows)
     if channel_axis is None:

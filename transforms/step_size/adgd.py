@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from ..notation.functions import global_dot, lift, square
 from ..notation.hyperparameters import NonNegative
+from ..notation.roots import root
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
 
@@ -48,11 +49,11 @@ def adgd_step_size(
 
 def _next(first: Any, rate: Any, before: Any, moved: Any, changed: Any) -> Any:
     is_second = before == 0
-    growth = jnp.sqrt(1 + rate / jnp.where(is_second, 1, before))
+    growth = root(1 + rate / jnp.where(is_second, 1, before))
     allowed = jnp.where(is_second, jnp.inf, growth * rate)
     is_still = (moved == 0) | (changed == 0)
     squared = jnp.where(is_still, 1, moved) / jnp.where(is_still, 1, 4 * changed)
-    measured = jnp.where(is_still, allowed, jnp.sqrt(squared))
+    measured = jnp.where(is_still, allowed, root(squared))
     new = jnp.minimum(allowed, measured)
     return jnp.where(rate == 0, first, jnp.where(jnp.isfinite(new) & (new > 0), new, rate))
 

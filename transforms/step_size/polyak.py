@@ -9,6 +9,7 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import global_dot, lift
 from ..notation.hyperparameters import Number
+from ..notation.roots import root
 from ..notation.signal import Signal
 from ..notation.steps import tap
 
@@ -33,8 +34,8 @@ def _root(value: Any, f_star: Any, squared_norm: Any) -> Any:
     gap = jnp.maximum(value - f_star, 0)
     reachable = (squared_norm > 0) & (2 * gap < squared_norm)
     c = gap / jnp.where(reachable, squared_norm, 1)
-    root = 2 * c / (1 + jnp.sqrt(jnp.where(reachable, 1 - 2 * c, 1)))
-    return jnp.where(jnp.isnan(gap), 0, jnp.where(reachable & (2 * c < 1), root, 1))
+    fraction = 2 * c / (1 + root(jnp.where(reachable, 1 - 2 * c, 1)))
+    return jnp.where(jnp.isnan(gap), 0, jnp.where(reachable & (2 * c < 1), fraction, 1))
 
 
 _smaller_root = lift(_root, "quadratic_polyak_step")

@@ -9,6 +9,7 @@ from ....transforms import Signal, lift
 from ....transforms.curvature import Spectrum
 from ....transforms.curvature.dual import matmul
 from ....transforms.curvature.safeguards import nonzero
+from ....transforms.notation.roots import norm, root
 
 
 def cubic_subproblem(of: Signal, m: Any, g: Signal, iterations: int = 50) -> Signal:
@@ -45,47 +46,46 @@ def _minimised(of: Spectrum, m: Any, g: Any, iterations: int) -> Any:
     inner = -_ratio(c, gaps + x)
     missing = (2 * (x - base) / m) ** 2 - jnp.sum(inner**2)
     is_hard = (base < 0) & (x <= 0) & (missing > 0)
-    inner = inner.at[0].add(jnp.where(is_hard, jnp.sqrt(jnp.where(is_hard, missing, 1)), 0))
+    inner = inner.at[0].add(jnp.where(is_hard, root(jnp.where(is_hard, missing, 1)), 0))
     return jnp.where(usable, matmul(of.vectors, inner), 0)
 
 
 def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
     """The x >= 0 with |c / (gaps + x)| = 2 (x - base) / m; 0 where there is none."""
     c = jnp.abs(c)
-    norm = jnp.sqrt(jnp.sum(c**2))
     low = jnp.max(_root_of_one(gaps, base, c, m))
-    high = jnp.maximum(_root_of_one(gaps[0], base, norm, m), low)
+    high = jnp.maximum(_root_of_one(gaps[0], base, norm(c), m), low)
 
     def refine(_: Any, bracket: Any) -> Any:
         low, high, x = bracket
         ratio = _ratio(c, gaps + x)
-        n, r = jnp.sqrt(jnp.sum(ratio**2)), 2 * (x - base) / m
+        n, r = norm(ratio), 2 * (x - base) / m
         low, high = jnp.where(n > r, x, low), jnp.where(n > r, high, x)
         slope = jnp.sum(_ratio(ratio**2, gaps + x)) / nonzero(n) ** 3 + 2 / m / nonzero(r) ** 2
         newton = x - (1 / nonzero(n) - 1 / nonzero(r)) / slope
-        middle = jnp.where(low > 0, jnp.sqrt(low) * jnp.sqrt(high), high / 2)
+        middle = jnp.where(low > 0, root(low) * root(high), high / 2)
         inside = (newton > low) & (newton < high)
         return low, high, jnp.where(inside, newton, middle)
 
-    falls_short = jnp.sqrt(jnp.sum(_ratio(c, gaps) ** 2)) <= -2 * base / m
+    falls_short = norm(_ratio(c, gaps)) <= -2 * base / m
     x = jax.lax.fori_loop(0, iterations, refine, (low, high, high))[2]
     return jnp.where(falls_short & (low <= 0), 0, x)
 
 
-def _polished(gaps: Any, base: Any, c: Any, m: Any, root: Any) -> Any:
+def _polished(gaps: Any, base: Any, c: Any, m: Any, found: Any) -> Any:
     """The root after one more Newton step: derivatives go through this step, not the search."""
-    is_inside = root > 0
-    ratio = _ratio(c, gaps + jnp.where(is_inside, root, 1))
-    n = jnp.sqrt(jnp.where(is_inside, jnp.sum(ratio**2), 1))
-    fall = jnp.sum(_ratio(ratio**2, gaps + jnp.where(is_inside, root, 1))) / n + 2 / m
-    step = (n - 2 * (root - base) / m) / jax.lax.stop_gradient(fall)
-    return jnp.where(is_inside, jnp.maximum(root + step, 0), root)
+    is_inside = found > 0
+    ratio = _ratio(c, gaps + jnp.where(is_inside, found, 1))
+    n = root(jnp.where(is_inside, jnp.sum(ratio**2), 1))
+    fall = jnp.sum(_ratio(ratio**2, gaps + jnp.where(is_inside, found, 1))) / n + 2 / m
+    step = (n - 2 * (found - base) / m) / jax.lax.stop_gradient(fall)
+    return jnp.where(is_inside, jnp.maximum(found + step, 0), found)
 
 
 def _root_of_one(gap: Any, base: Any, c: Any, m: Any) -> Any:
     """The x >= 0 with c / (gap + x) = 2 (x - base) / m, without cancellation."""
     excess = m * c / 2 + gap * base
-    below = gap - base + jnp.sqrt((gap + base) ** 2 + 2 * m * c)
+    below = gap - base + root((gap + base) ** 2 + 2 * m * c)
     return jnp.maximum(2 * excess / nonzero(below), 0)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ....transforms.kronecker import mode_product, mode_products
 from ....transforms.kronecker.matrix_roots import multiply
 from ....transforms.kronecker.tensor_statistics import as_tensors, unfolding
+from ....transforms.notation.roots import norm
 from .lie_groups import is_zero, maximum_over, tiny_of
 
 
@@ -28,9 +29,9 @@ def norm_lower_bound(a: Any) -> Any:
     largest = jnp.argmax(jnp.where(by_column[:, None], columns, rows), axis=1)
     row = jnp.take_along_axis(b, largest[:, None, None], axis=1)
     x = multiply(b, jnp.swapaxes(row, 1, 2))
-    length = jnp.linalg.norm(x, axis=1, keepdims=True)
+    length = norm(x, axis=1, keepdims=True)
     back = multiply(jnp.swapaxes(x / jnp.where(length > 0, length, 1), 1, 2), b)
-    return size * jnp.linalg.norm(back[:, 0], axis=1)
+    return size * norm(back[:, 0], axis=1)
 
 
 class KroneckerElement(NamedTuple):

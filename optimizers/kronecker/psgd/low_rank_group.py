@@ -1,5 +1,6 @@
 """Diagonal matrices with a low-rank modification as a Lie group."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ....transforms.kronecker.matrix_roots import multiply
+from ....transforms.notation.roots import norm, root
 from .lie_groups import is_zero, maximum_over, tiny_of
 
 
@@ -49,7 +51,7 @@ class LowRank:
             u, v = (jnp.asarray(factor, x.dtype) for factor in self.init_factors)
             return LowRankElement(u, v, d)
         draws = jax.random.normal(key, (2, x.size, self.rank), x.dtype)
-        u, v = draws / jnp.sqrt(max(x.size, 1) * (self.rank + 10))
+        u, v = draws / math.sqrt(max(x.size, 1) * (self.rank + 10))
         return LowRankElement(u, v, d)
 
     def applied(self, q: LowRankElement, x: Any) -> Any:
@@ -83,7 +85,7 @@ class LowRank:
     def _balanced(self, U: Any, V: Any, key: Any) -> tuple[Any, Any]:
         if not self.rank or is_zero(self.balance_probability):
             return U, V
-        rho = jnp.sqrt(jnp.linalg.norm(U) / jnp.linalg.norm(V))
+        rho = root(norm(U) / norm(V))
         now = jax.random.uniform(key, ()) < self.balance_probability
         rho = jnp.where(now & jnp.isfinite(rho) & (rho > 0), rho, 1)
         return U / rho, V * rho
@@ -101,11 +103,10 @@ class LowRank:
 
     def _step(self, a: Any, b: Any, A: Any, B: Any, rate: Any) -> Any:
         if self.normalizer == "2nd":
-            norm = jnp.linalg.norm
             size = norm(a) * norm(A) + norm(b) * norm(B)
         else:
             squares = (a @ a) * (A @ A) + (b @ b) * (B @ B) - 2 * (a @ b) * (A @ B)
-            size = jnp.sqrt(jnp.abs(squares))
+            size = root(jnp.abs(squares))
         return rate / (size + tiny_of(a))
 
     def _moved_left(self, U: Any, V: Any, K: Any, a: Any, b: Any, rate: Any) -> Any:

@@ -1,0 +1,129 @@
+"""Roots and norms that are right at the edges of the number format."""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+CHEAP_TO_READ_TWICE = 2**16
+"""Entries of an array that stays in a cache between two readings."""
+
+
+@jax.custom_jvp
+def root(tree: Any) -> Any:
+    """The square root, whose derivative at 0 is 0 and not infinite.
+
+    An infinite derivative becomes NaN behind whatever is constant there, such as the square of a
+    gradient that is exactly 0.
+
+    Args:
+      tree: an array, or a tree of them: one rule for a whole tree costs no time to trace.
+    """
+    return jax.tree.map(lax.sqrt, tree)
+
+
+@root.defjvp
+def _root_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    roots = root(primals[0])
+
+    def tangent(y: Any, dx: Any) -> Any:
+        zero = y == 0
+        return jnp.where(zero, jnp.zeros_like(dx), dx / (2 * jnp.where(zero, jnp.ones_like(y), y)))
+
+    return roots, jax.tree.map(tangent, roots, tangents[0])
+
+
+def squared(x: Any) -> Any:
+    """The squared magnitude of every entry."""
+    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
+
+
+def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The Euclidean norm, also where squares of the entries overflow or vanish; 0 at 0.
+
+    Where an array is too large to be read twice for nothing, it is only when the plain sum of
+    squares is not to be trusted.
+
+    Args:
+      x: an array.
+      axis: along which the vectors lie; None: all of it.
+      keepdims: whether the axis stays, with length 1.
+    """
+
+    def scaled() -> Any:
+        size = magnitude(x, axis)
+        total = jnp.sum(squared(x / size), axis=axis, keepdims=True)
+        length = size * root(total)
+        return length if keepdims else jnp.squeeze(length, axis)
+
+    if x.size <= CHEAP_TO_READ_TWICE:
+        return scaled()
+    total = jnp.sum(squared(x), axis=axis, keepdims=keepdims)
+    return lax.cond(jnp.all(is_trusted(total, x.size)), lambda: root(total), scaled)
+
+
+def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
+    """The norm over all leaves as a product (size, norm of the leaves divided by size).
+
+    The size is 1 unless squares overflow or vanish; the norm of entries near the largest number of
+    the format may itself be none, while both factors are.
+
+    Args:
+      leaves: arrays.
+    """
+    arrays = [leaf for leaf in leaves if leaf.size]
+    if not arrays:
+        return jnp.ones(()), jnp.zeros(())
+    total = balanced([jnp.sum(squared(x)) for x in arrays])
+    count = sum(x.size for x in arrays)
+
+    def scaled() -> Any:
+        size = usable(balanced([jnp.max(jnp.abs(x)) for x in arrays], jnp.maximum))
+        parts = [jnp.sum(squared(x / size.astype(jnp.finfo(x.dtype).dtype))) for x in arrays]
+        return size, root(balanced(parts))
+
+    return lax.cond(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)
+
+
+def magnitude(x: Any, axis: Any = None) -> Any:
+    """The largest absolute value along an axis, which stays; 1 where that cannot be divided by."""
+    return usable(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
+
+
+def usable(size: Any) -> Any:
+    """A number near this one by which can be divided; never differentiated.
+
+    It is 1 in place of 0 and of what is not finite. Its reciprocal is a normal number: compilers
+    multiply by that.
+    """
+    size = lax.stop_gradient(size)
+    bounded = jnp.minimum(size, 1 / jnp.finfo(size.dtype).tiny)
+    return jnp.where((size > 0) & jnp.isfinite(size), bounded, jnp.ones_like(size))
+
+
+def is_trusted(total: Any, count: int) -> Any:
+    """Whether a sum of squares has lost nothing to the ends of the format."""
+    limits = jnp.finfo(total.dtype)
+    low = float(limits.tiny) / float(limits.eps) * max(count, 1)
+    return (total > min(low, 1.0)) & (total < float(limits.max))
+
+
+def balanced(parts: list[Any], combine: Callable[[Any, Any], Any] = operator.add) -> Any:
+    """Scalars combined as a balanced tree: short dependencies, small rounding.
+
+    Args:
+      parts: scalars; of several dtypes, the widest holds.
+      combine: of two.
+    """
+    if not parts:
+        return jnp.zeros((), jnp.float32)
+    dtype = functools.reduce(jnp.promote_types, [part.dtype for part in parts])
+    parts = [part.astype(dtype) for part in parts]
+    while len(parts) > 1:
+        pairs = [combine(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[len(parts) - len(parts) % 2 :]
+    return parts[0]
