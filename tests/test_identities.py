@@ -180,7 +180,7 @@ IDENTITIES = {
     "spikes that are not clipped and resets that never come leave a method": Identity(
         "adam",
         lambda: gradchain.chain(
-            t.shape.clip_spikes(0.0), t.reset_every(STEPS + 1, optax.adam(0.1))
+            o.clipping.spikes.clip_spikes(0.0), t.reset_every(STEPS + 1, optax.adam(0.1))
         ),
         lambda: o.adam(0.1),
     ),

@@ -58,7 +58,9 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "random_scaling": lambda inner: o.random_scaling(inner, key=1),
     "brake": lambda inner: o.brake(inner, rho=0.5),
     "mars": lambda inner: o.mars(inner),
-    "clip_spikes": lambda inner: gradchain.chain(t.shape.clip_spikes(100.0, 0.9, start=2), inner),
+    "clip_spikes": lambda inner: gradchain.chain(
+        o.clipping.spikes.clip_spikes(100.0, 0.9, start=2), inner
+    ),
     "reset_every": lambda inner: t.reset_every(3, inner),
     "every": lambda inner: t.every(2, inner),
     "optax.masked": lambda inner: optax.masked(

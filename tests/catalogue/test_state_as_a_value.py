@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
-from gradchain.transforms import eval_params
+from gradchain import eval_params
 from samples import sample
 from subjects import NAMES, extras_for, gradients, same, small_tree, step_of
 

@@ -230,7 +230,7 @@ def test_stable_spam(mode, interval, amsgrad, total):
 def test_clip_spikes_is_the_clipping_of_spam():
     params, grads = trees(8)
     wait, threshold, b2 = 3, 0.7, 0.9
-    opt = transforms.shape.clip_spikes(threshold, b2, start=wait)
+    opt = optimizers.clipping.spikes.clip_spikes(threshold, b2, start=wait)
     state = opt.init(params)
     v = jax.tree.map(np.zeros_like, params)
     update = jax.jit(opt.update)
