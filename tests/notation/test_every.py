@@ -197,3 +197,42 @@ def test_taps_and_random_draws_inside_follow_the_outer_step():
     noise = flow(lambda g: tap("noise", draw_like(g, 0, sampler=sampler)))
     outs, _ = run(flow(lambda g, params: g * 0 + (params >> every(3, noise))), 4, params=ONE)
     assert [int(out["a"][0]) for out in outs] == [0, 0, 0, 3]
+
+
+def counts(g):
+    """Its runs, and the steps of the outermost flow."""
+    return 0 * g + step_count() + 100 * step_count(outermost=True)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda: every(3, flow(counts)),
+        lambda: flow(lambda g: g >> when(step_count() % 3 == 1, flow(counts))),
+        lambda: flow(lambda g, value: g >> when(value > 0, flow(counts))),
+        lambda: flow(lambda g, value: g >> when(value > 0, chain(flow(counts)))),
+        lambda: flow(lambda g, value: g >> when(value > 0, every(1, flow(counts)))),
+        lambda: chain(every(3, every(1, flow(counts)))),
+        lambda: every(3, flow(lambda g: g >> reset_when(step_count() < 0, flow(counts)))),
+    ],
+)
+def test_runs_and_steps_are_both_counted(held):
+    """Also where nothing else in the outer flow counts."""
+    opt, seen = held(), []
+    state = opt.init(ONE)
+    for t in range(1, 8):
+        extra = {"value": float(t % 3 == 1)}
+        out, state = opt.update(ONE, state, ONE, **extra)
+        seen.append(int(out["a"][0]))
+    assert seen == [101, 101, 101, 402, 402, 402, 703]
+
+
+def test_a_restarted_count_and_the_step_of_the_loop():
+    restarting = flow(
+        lambda g: g >> reset_when(step_count() == 3, flow(counts), restart_count=True)
+    )
+    assert of_ones(restarting, 4) == [101, 202, 301, 402]
+
+
+def test_alone_both_counts_are_the_same():
+    assert of_ones(flow(counts), 3) == [101, 202, 303]

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from .foreign import owner_of
 from .scope import Builder
-from .signal import Clock, Delay, Input, Signal, Slot
+from .signal import CellNode, Clock, Delay, Input, Signal, Slot
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,16 @@ class Graph:
     @cached_property
     def uses_clock(self) -> bool:
         """Whether the step count is part of the state."""
-        return any(isinstance(node, Clock) for node in self.live)
+        return self.follows_outermost or any(isinstance(node, Clock) for node in self.live)
+
+    @cached_property
+    def follows_outermost(self) -> bool:
+        """Whether something in it, however deep, reads the step count of the outermost flow."""
+        cells = (node.cell for node in self.live if isinstance(node, CellNode))
+        inside = (owner_of(child) for cell in cells for child in cell.children)
+        return any(isinstance(node, Clock) and node.outermost for node in self.live) or any(
+            program is not None and program.graph.follows_outermost for program in inside
+        )
 
     def _leading_to(self, *more: Signal) -> tuple[Signal, ...]:
         evaluated = [d for d in self.builder.delays if d.evaluation is not None]

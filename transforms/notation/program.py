@@ -237,7 +237,7 @@ class Program(Owner):
         if isinstance(node, Input):
             return input_value(node, incoming, context)
         if isinstance(node, Clock):
-            return context.count
+            return context.step if node.outermost else context.count
         args = [self._value(arg, env) for arg in node.args]
         if isinstance(node, Delay):
             return read(node, stored[node.index], args[0])

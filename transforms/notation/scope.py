@@ -47,7 +47,7 @@ class Builder:
       label: the flow's name.
       scope: where new nodes belong.
       inputs: the inputs by name, one node each.
-      clock: the step count, one node for the whole flow.
+      clocks: the step counts, one node of each kind, by whether it is that of the outermost flow.
       delays: the delays, each to be closed.
       taps: signals that can be observed, by name.
       observed: signals that are observed in a flow spliced into this one.
@@ -57,7 +57,7 @@ class Builder:
         self.label = label
         self.scope = Scope(None, label)
         self.inputs: dict[str, Any] = {}
-        self.clock: Any = None
+        self.clocks: dict[bool, Any] = {}
         self.delays: list[Any] = []
         self.taps: dict[str, Any] = {}
         self.observed: dict[str, Any] = {}

@@ -201,10 +201,16 @@ class Input(Signal):
 
 
 class Clock(Signal):
-    """The number of this step: 1 at the first update."""
+    """The number of this step: 1 at the first update.
 
-    def __init__(self) -> None:
+    Attributes:
+      outermost: whether it is the number of the outermost flow's step, which goes on while the
+        flow that the node is in rests.
+    """
+
+    def __init__(self, outermost: bool = False) -> None:
         super().__init__((), "t")
+        self.outermost = outermost
 
 
 class Function(Signal):
@@ -242,12 +248,12 @@ class Function(Signal):
         return Function(self.fn, args, self.label, self.mode, self.out, self.context, self.needs)
 
 
-def clock() -> Clock:
-    """The step count of the flow that is being built, one node for the whole flow."""
-    builder = current_builder("step_count")
-    if builder.clock is None:
-        builder.clock = Clock()
-    found: Clock = builder.clock
+def clock(outermost: bool = False) -> Clock:
+    """The step count of the flow that is being built, one node of each kind for the whole flow."""
+    clocks = current_builder("step_count").clocks
+    if outermost not in clocks:
+        clocks[outermost] = Clock(outermost)
+    found: Clock = clocks[outermost]
     return found
 
 

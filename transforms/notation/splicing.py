@@ -26,7 +26,7 @@ def splice(
       top: the scope in which the copies live.
       reader: what they read in place of each delay, and of each node with a hand-written state,
         given the original and its copy.
-      clock: what they read in place of the step count.
+      clock: what they read in place of the step count; that of the outermost flow stays.
     """
     builder = current_builder(top.label)
     scopes = _Scopes(graph.builder.scope, top)
@@ -41,7 +41,8 @@ def splice(
             fed = node.name == "updates"
             copies[node.index] = signal if fed else input_signal(builder, node.name, node.optional)
         elif isinstance(node, Clock):
-            copies[node.index] = step_count() if clock is None else clock
+            replaced = clock is not None and not node.outermost
+            copies[node.index] = clock if replaced else step_count(outermost=node.outermost)
         else:
             copy = node.rewired(tuple(map(copied, node.args)))
             copy.scope, copy.site = scopes[node.scope], node.site

@@ -17,12 +17,18 @@ def input_signal(builder: Builder, name: str, optional: bool = False) -> Input:
     return found
 
 
-def step_count() -> Signal:
+def step_count(*, outermost: bool = False) -> Signal:
     """The number of the step as an int32 scalar signal: 1 at the first update.
 
     A function of signals.
+
+    In a flow that rests at some steps, as within `every` or `when`, it counts the runs of that
+    flow, as do schedules there; `step_count(outermost=True)` counts those of the training loop.
+
+    Args:
+      outermost: count the updates of the outermost flow.
     """
-    return clock()
+    return clock(outermost)
 
 
 def scheduled(value: Hyperparameter, ahead: int = 0) -> Scalar:

@@ -192,7 +192,7 @@ class _Drawing:
 
     def _node(self, node: Signal, group: Box, level: int, boxes: dict[int, Box]) -> Box:
         if isinstance(node, Clock):
-            return self._add(group, Box("input", "t"))
+            return self._add(group, Box("input", "t of the loop" if node.outermost else "t"))
         if isinstance(node, Delay):
             title = node.hint if node.explicit or group is self.root else group.title
             return self._add(group, Box("state", f"{_only_name(title)} z⁻¹", stateful=True))
