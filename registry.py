@@ -176,7 +176,8 @@ class Method:
     @functools.cached_property
     def needs(self) -> tuple[str, ...]:
         """Names of the inputs beside the gradient that its update needs, as built by name."""
-        return needs(self.build()) if self.kind == "transformation" else ()
+        built = self.build()
+        return needs(built) if hasattr(built, "update") else ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,6 +138,7 @@ from .shape import (
     scale_by_trust_ratio,
 )
 from .step_size import (
+    add_decayed_weights,
     decay_weights,
     scale_by_learning_rate,
 )
@@ -182,6 +183,7 @@ __all__ = [
     "Step",
     "absolute",
     "accumulate",
+    "add_decayed_weights",
     "cbrt",
     "chain",
     "checked",

@@ -4,14 +4,20 @@ from .adgd import adgd_step_size
 from .leaf_multipliers import leaf_multipliers
 from .line_search import backtracking, keeps_loss, loss_change
 from .polyak import quadratic_polyak_step, with_polyak_step
-from .relative import relative_rate
-from .scaling import scale_by_learning_rate
+from .scaling import (
+    DecayForm,
+    add_decayed_weights,
+    decay_weights,
+    relative_rate,
+    scale_by_learning_rate,
+    starting_at,
+)
 from .stable_decay import stable_weight_decay, typical_gradient
-from .weight_decay import DecayForm, decay_weights
 from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
 
 __all__ = [
     "DecayForm",
+    "add_decayed_weights",
     "adgd_step_size",
     "backtracking",
     "decay_weights",
@@ -25,6 +31,7 @@ __all__ = [
     "relative_rate",
     "scale_by_learning_rate",
     "stable_weight_decay",
+    "starting_at",
     "typical_gradient",
     "with_polyak_step",
 ]

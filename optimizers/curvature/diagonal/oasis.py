@@ -14,7 +14,7 @@ from ....transforms import (
     Signal,
     Size,
     absolute,
-    decay_weights,
+    add_decayed_weights,
     delay,
     either,
     ema,
@@ -172,7 +172,7 @@ def oasis(
                 rate, params, g, lambda at: gradient(value_fn, at, previous_grads), scale
             )
             tap("rate", rate)
-        direction = _direction(g, momentum) / scale >> decay_weights(weight_decay, mask=mask)
+        direction = _direction(g, momentum) / scale >> add_decayed_weights(weight_decay, mask)
         return -rate * direction
 
     return flow(step)

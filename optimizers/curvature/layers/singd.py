@@ -16,8 +16,8 @@ from ....transforms import (
     Period,
     Scalar,
     Signal,
+    add_decayed_weights,
     chain,
-    decay_weights,
     delay,
     every,
     flow,
@@ -42,6 +42,7 @@ from ....transforms.kronecker import (
     layer_matrices,
     layer_rows,
 )
+from ....transforms.step_size import starting_at
 from .structures import structure_named
 
 
@@ -218,7 +219,7 @@ def singd(
             normalize_lr_cov,
             layers,
         ),
-        decay_weights(weight_decay, mask=mask, start=weight_decay_start),
+        add_decayed_weights(starting_at(weight_decay, weight_decay_start), mask),
         trace(momentum),
         scale_by_learning_rate(learning_rate),
     )
