@@ -15,6 +15,7 @@ from . import (
     step_size,
     variance_reduction,
     wrappers,
+    zeroth_order,
 )
 from .adam import *  # noqa: F403
 from .adaptive import *  # noqa: F403
@@ -30,6 +31,7 @@ from .multi_objective import *  # noqa: F403
 from .step_size import *  # noqa: F403
 from .variance_reduction import *  # noqa: F403
 from .wrappers import *  # noqa: F403
+from .zeroth_order import *  # noqa: F403
 
 __all__: list[str] = []
 __all__ += adam_family.__all__
@@ -46,3 +48,4 @@ __all__ += multi_objective.__all__
 __all__ += step_size.__all__
 __all__ += variance_reduction.__all__
 __all__ += wrappers.__all__
+__all__ += zeroth_order.__all__

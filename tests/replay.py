@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import zeroth_order_records
 from gradchain.catalogue import METHODS
 
 REFERENCES = Path(__file__).parent / "references"
@@ -219,7 +220,7 @@ def _default_build(record: Record, factory: Factory) -> optax.GradientTransforma
         arguments = ARGUMENTS[record.api](record, arguments)
     draws = sampler(record)
     if draws is not None and _accepts(factory, "sampler"):
-        arguments["sampler"] = draws
+        arguments.setdefault("sampler", draws)
     # Where the draws are injected, or do not matter (a Rademacher probe of a diagonal Hessian is
     # exact), any key will do.
     if "key" in inspect.signature(factory).parameters:
@@ -259,6 +260,7 @@ BUILD: dict[str, Callable[[Record, Factory], Any]] = {
 }
 
 ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
+    **zeroth_order_records.ARGUMENTS,
     # JSON has no tuples, and a list would be taken for a tree of sizes.
     "mup_adam": lambda record, arguments: {
         **arguments,
@@ -290,6 +292,7 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
 # Further extra arguments of `update`, from the arrays of the step.
 EXTRAS: dict[str, Callable[[Mapping[str, Tree]], dict[str, Tree]]] = {
     "m_config": lambda step: {"index": step["index"]},
+    **zeroth_order_records.EXTRAS,
     "psgd_kron": lambda step: {"probe": step["draws/v"]},
     "psgd_lra": lambda step: {"probe": step["draws/v"]},
     "psgd_xmat": lambda step: {"probe": step["draws/v"]},

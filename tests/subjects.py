@@ -80,6 +80,7 @@ EXTRAS: dict[str, Callable[[Any], Any]] = {
     "logits_fn": lambda params: logits_of,
     "outputs_fn": lambda params: outputs_of,
     "outputs_loss_fn": lambda params: outputs_loss_of,
+    "guess": lambda params: jax.tree.map(lambda g, p: g + 0.5 * p, gradients(params), params),
     "previous_grads": lambda params: gradients(params),
     "hessian_diag": lambda params: jax.tree.map(jnp.ones_like, params),
     "layer_inputs": lambda params: matrix_inputs(params, cotangents=False),

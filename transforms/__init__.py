@@ -17,6 +17,7 @@ from . import (
     step_size,
     subspaces,
     trees,
+    zeroth_order,
 )
 from .accumulate import (
     debias,
@@ -153,6 +154,16 @@ from .trees import (
     flatten_tree,
     unflatten_tree,
 )
+from .zeroth_order import (
+    check_deterministic,
+    flush,
+    forward_mode_gradient,
+    magnitude_sparsity,
+    project_onto_guess,
+    replay,
+    sparse_directions,
+    spsa_gradient,
+)
 
 __all__ = [
     "AtLeastOne",
@@ -186,6 +197,7 @@ __all__ = [
     "add_decayed_weights",
     "cbrt",
     "chain",
+    "check_deterministic",
     "checked",
     "clip",
     "control",
@@ -207,6 +219,8 @@ __all__ = [
     "exp",
     "flatten_tree",
     "flow",
+    "flush",
+    "forward_mode_gradient",
     "gauss_newton_bartlett",
     "global_dot",
     "global_max",
@@ -233,6 +247,7 @@ __all__ = [
     "lift_tree",
     "log",
     "low_rank",
+    "magnitude_sparsity",
     "masked",
     "matmul",
     "matrices",
@@ -250,7 +265,9 @@ __all__ = [
     "pair",
     "polar_factor",
     "project",
+    "project_onto_guess",
     "project_out_params",
+    "replay",
     "reset_every",
     "reset_when",
     "running_max",
@@ -263,7 +280,9 @@ __all__ = [
     "sigmoid",
     "sign",
     "softplus",
+    "sparse_directions",
     "split",
+    "spsa_gradient",
     "sqrt",
     "square",
     "step_count",
@@ -282,4 +301,5 @@ __all__ = [
     "where",
     "window",
     "zeros_like",
+    "zeroth_order",
 ]

@@ -160,7 +160,8 @@ def _inside(made: Any, state: Any, path: str, depth: int) -> Iterator[Row]:
 
 
 def _children(cell: Cell, state: Any, path: str, depth: int) -> Iterator[Row]:
-    states = cell.inside(state) if cell.inside and cell.children else ()
+    held = cell.inside is not None and cell.children and state is not None
+    states = cell.inside(state) if held else ()
     pairs = zip(cell.named_children().items(), states, strict=False)
     for (name, child), held in pairs:
         first, *others = _rows(child, held, _joined(path, name), depth)

@@ -15,6 +15,9 @@ from .values import Leaves, is_missing, working
 LAYER_DATA = ("layer_inputs", "layer_cotangents")
 """Inputs with one entry per layer, not per leaf: they reach the step as they are."""
 
+NOT_LIKE_PARAMS = (*LAYER_DATA, "slopes")
+"""Inputs that are no trees like the gradient, also where that is a single array."""
+
 
 def input_value(node: Input, incoming: Leaves, context: Context) -> Any:
     """What an input of the step carries at this step."""
@@ -29,16 +32,27 @@ def _as_signal(value: Any, name: str, context: Context) -> Any:
     """An extra input as a signal carries it: a tree like the gradient becomes leaves."""
     if value is None or callable(value):
         return value
-    if name in LAYER_DATA:
+    if name in NOT_LIKE_PARAMS:
         return own_arrays(value)
     if name == "value":
         if jnp.ndim(value):
             raise ValueError(f"`value` must be a scalar loss, it has shape {jnp.shape(value)}")
         return jnp.asarray(value, context.scalar_dtype)
     try:
-        return Leaves.up_to(context.treedef, value).map(own_array).map(_working_floats)
+        return _up_to(context.treedef, value).map(own_array).map(_working_floats)
     except (ValueError, TypeError, KeyError):
         return own_arrays(value)
+
+
+def _up_to(treedef: Any, value: Any) -> Leaves:
+    """Flattened like the gradient, also where that has masked nodes and the value all leaves."""
+    try:
+        return Leaves.up_to(treedef, value)
+    except (ValueError, TypeError, KeyError):
+        numbered = treedef.unflatten(range(treedef.num_leaves))
+        places, whole = jax.tree.flatten(numbered, is_leaf=is_missing)
+        pairs = zip(places, whole.flatten_up_to(value), strict=True)
+        return Leaves((x for place, x in pairs if not is_missing(place)), treedef)
 
 
 def _working_floats(leaf: Any) -> Any:

@@ -350,6 +350,8 @@ def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
         pairs = zip(tree.values, flags, strict=True)
         return Leaves((x if flag is wanted else MISSING for x, flag in pairs), tree.treedef)
 
+    part.passes_on = True  # type: ignore[attr-defined]
+
     def side(name: str, wanted: bool) -> Signal:
         return lift_tree(part, name, context=True, out=part)(signal, wanted)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from .foreign import owner_of
 from .graph import Graph
-from .signal import CellNode, Function
+from .signal import CellNode, Delay, Function, Input
 
 HOW_TO_PASS = {
     "params": "the parameters at which the gradient was taken",
@@ -12,6 +12,7 @@ HOW_TO_PASS = {
     "value_fn": "a function params -> loss on this batch",
     "logits_fn": "a function params -> logits of this batch",
     "previous_grads": "the gradient of this batch at the previous params",
+    "guess": "a tree like the gradients, along which they are projected",
     "hessian_diag": "the diagonal of the Hessian at params",
     "layer_inputs": "what enters each layer, per example; gradchain.layers captures it",
     "layer_cotangents": "the gradient of the mean loss with respect to what leaves each layer; "
@@ -43,6 +44,32 @@ def needs_of(graph: Graph) -> tuple[str, ...]:
         if isinstance(node, Function):
             found.update(node.needs)
     return tuple(sorted(found, key=lambda name: (name != "params", name)))
+
+
+def reads_updates(graph: Graph) -> bool:
+    """Whether what comes out depends on the incoming updates, not just on their structure."""
+    pending: list[Any] = [n for n in graph.live if isinstance(n, Input) and n.name == "updates"]
+    while pending:
+        source = pending.pop()
+        if graph.output is source:
+            return True
+        for node in graph.live:
+            if isinstance(node, Delay):  # of the signal that it is like, it has the shapes alone
+                if node.written is source:
+                    return True
+            elif any(arg is source for arg in node.args):
+                if isinstance(node, Function) and hasattr(node.fn, "passes_on"):
+                    pending.append(node)
+                elif _reads_entries(node):
+                    return True
+    return False
+
+
+def _reads_entries(node: Any) -> bool:
+    if isinstance(node, CellNode):
+        programs = [owner_of(child) for child in node.cell.children]
+        return not programs or any(p is None or reads_updates(p.graph) for p in programs)
+    return not (isinstance(node, Function) and hasattr(node.fn, "reads_structure_only"))
 
 
 def missing_input(label: str, name: str) -> str:

@@ -15,7 +15,7 @@ from .errors import FlowError
 from .foreign import Owner, owner_of
 from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
-from .needs import missing_input, needs_of
+from .needs import missing_input, needs_of, reads_updates
 from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
 from .shapes import UNKNOWN, Shapes, abstract, bound, few_shapes
@@ -160,11 +160,19 @@ class Program(Owner):
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         """One step: the outgoing update, in the dtype of the params, and the new state."""
+        if updates is None and params is not None:
+            updates = self._nothing_read(params)
         incoming = checked(Leaves.of(updates), "updates", self.label)
         given = None if params is None else matching(incoming, params, self.label)
         value, state = self.run(incoming, own_arrays(state), given, extra)
         leaving = outgoing(value, incoming, given, self.label)
         return leaving, owned(state, leaving, updates, params, extra)
+
+    def _nothing_read(self, params: Any) -> Any:
+        """What stands in for gradients that were not given, if no node looks at them."""
+        if reads_updates(self.graph):
+            raise FlowError(f"{self.label}: the gradient is None, but the method reads it")
+        return jax.tree.map(jnp.zeros_like, params)
 
     def run(
         self,

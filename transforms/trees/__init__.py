@@ -7,7 +7,9 @@ from .random import (
     draw_scalar,
     drawn_start,
     exponential,
+    fold_key,
     random_key,
+    stored_key,
 )
 from .vector import flatten_tree, unflatten_tree
 
@@ -19,6 +21,8 @@ __all__ = [
     "drawn_start",
     "exponential",
     "flatten_tree",
+    "fold_key",
     "random_key",
+    "stored_key",
     "unflatten_tree",
 ]

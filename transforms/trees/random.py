@@ -72,19 +72,29 @@ def random_key(key: Any) -> Signal:
     """
     if isinstance(key, Signal):
         return key
+
+    def fold_in(context: Context, root: Any, _: Any) -> Any:
+        return jax.random.fold_in(root, context.step - 1)
+
+    return lift_tree(fold_in, "fold_in", context=True, out=0)(stored_key(key), step_count())
+
+
+def stored_key(key: Any) -> Signal:
+    """A signal that is the same typed key at every step; its bits are in the state.
+
+    Args:
+      key: seed, key data or typed key.
+    """
     check_key(key)
     is_typed = jnp.issubdtype(getattr(key, "dtype", jnp.int32), jax.dtypes.prng_key)
-    impl = jax.random.key_impl(key) if is_typed else None
+    from_bits = partial(_from_bits, impl=jax.random.key_impl(key) if is_typed else None)
     root = delay(partial(_key_bits, key), name="key")
     root << root
 
-    def fold_in(context: Context, bits: Any, _: Any) -> Any:
-        return jax.random.fold_in(_from_bits(bits, impl), context.step - 1)
+    def out(context: Context, bits: Any) -> Any:
+        return jax.eval_shape(from_bits, bits)
 
-    def out(context: Context, bits: Any, _: Any) -> Any:
-        return jax.eval_shape(partial(_from_bits, impl=impl), bits)
-
-    return lift_tree(fold_in, "fold_in", context=True, out=out)(root, step_count())
+    return lift_tree(from_bits, "key", out=out)(root)
 
 
 def _from_bits(bits: Any, impl: Any) -> Any:

@@ -1,0 +1,424 @@
+"""Methods without backward passes: what their cards say beside the recorded runs."""
+
+import random
+
+import gradchain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from gradchain import optimizers as o
+from gradchain import transforms as t
+from gradchain.catalogue import METHODS
+from samples import sample
+from subjects import NAMES, extras_for, finite, loss_of, same, signature_of, small_tree
+
+FAMILY = [
+    name
+    for name in NAMES
+    if METHODS[name].family == "zeroth_order"
+    and name not in ("zo_hybrid", "forward_gradient_local")
+]
+NAN = jnp.nan
+
+
+def step_without_gradient(opt):
+    """`(params, state) -> (params, state)`, without a gradient."""
+
+    def step(params, state):
+        extras = extras_for(opt, params)
+        updates, state = opt.update(None, state, params, **extras)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+# --- the incoming gradient ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_gradient_is_never_read(name):
+    opt, params = sample(name), small_tree()
+    extras = extras_for(opt, params)
+
+    def updates(fill):
+        grads = jax.tree.map(lambda x: jnp.full_like(x, fill), params)
+        return opt.update(grads, opt.init(params), params, **extras)[0]
+
+    none = jax.jit(lambda: opt.update(None, opt.init(params), params, **extras)[0])()
+    assert finite(none)
+    assert same(none, jax.jit(updates, static_argnums=0)(NAN))
+    assert not same(none, jax.tree.map(jnp.zeros_like, none))
+
+
+def test_a_method_that_reads_the_gradient_says_so():
+    params = small_tree()
+    for opt in (o.adam(0.1), o.cautious(o.mezo(0.1)), t.masked(o.mezo(0.1), leaves_of("w"))):
+        with pytest.raises(ValueError, match="gradient is None"):
+            opt.update(None, opt.init(params), params, value_fn=loss_of)
+    held = t.every(2, o.mezo(0.1))
+    assert finite(held.update(None, held.init(params), params, value_fn=loss_of)[0])
+
+
+def leaves_of(*names):
+    return {name: name in names for name in small_tree()}
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def estimator(seed):
+    """An estimator, drawn."""
+    draw = random.Random(seed)
+    distribution = draw.choice(["gaussian", "rademacher", "sphere"])
+    sparse = t.sparse_directions(sparsity=0.5, update_interval=2)
+    sampler = draw.choice([None, sparse])
+    if draw.random() < 0.3:
+        return t.forward_mode_gradient(draw.choice([1, 3]), seed, sampler, draw.random() < 0.5)
+    return t.spsa_gradient(
+        1e-3, draw.choice([1, 2]), draw.random() < 0.5, seed, sampler, distribution
+    )
+
+
+PAIRED = [name for name in NAMES if METHODS[name].kind == "transformation" and name not in FAMILY]
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_any_optimizer_stands_behind_an_estimator(name):
+    opt = gradchain.chain(estimator(PAIRED.index(name)), sample(name))
+    params = small_tree()
+    state = jax.eval_shape(opt.init, params)
+    after = jax.eval_shape(step_without_gradient(opt), params, state)
+    assert signature_of(after) == signature_of((params, state))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_pairs_run(seed):
+    name = random.Random(seed).choice(PAIRED)
+    opt, params = gradchain.chain(estimator(seed), sample(name)), small_tree()
+    step = jax.jit(step_without_gradient(opt))
+    state = opt.init(params)
+    for _ in range(3):
+        params, state = step(params, state)
+    assert finite((params, state))
+    assert not same(params, small_tree()), name
+    assert step._cache_size() == 1
+
+
+# --- directions -----------------------------------------------------------------------------------
+
+
+def slopes_and_estimate(estimator, params, value_fn):
+    watched = gradchain.observe(estimator, "slopes")
+    g, state = watched.update(None, watched.init(params), params, value_fn=value_fn)
+    return gradchain.observed(state)["slopes"], g
+
+
+@pytest.mark.parametrize("distribution", ["gaussian", "rademacher", "sphere"])
+def test_directions_have_unit_covariance(distribution):
+    params = {"a": jnp.zeros(1000), "b": jnp.zeros((30, 30), jnp.complex64)}
+
+    def value_fn(p):
+        return jnp.sum(p["a"]) + jnp.sum(jnp.real(p["b"]))
+
+    slope, g = slopes_and_estimate(t.spsa_gradient(distribution=distribution), params, value_fn)
+    z = jax.tree.map(lambda x: x / slope, g)
+    parts = jnp.concatenate([z["a"], z["b"].real.ravel(), z["b"].imag.ravel()])
+    assert abs(float(jnp.mean(parts**2)) - 1) < 0.1
+    assert abs(float(jnp.mean(parts))) < 0.1
+    assert abs(float(jnp.mean(z["b"].real * z["b"].imag))) < 0.1
+    if distribution == "rademacher":
+        assert jnp.allclose(abs(parts), 1, atol=1e-5)
+    if distribution == "sphere":
+        assert jnp.allclose(jnp.sum(parts**2), 2800, rtol=1e-5)
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_slopes_are_those_of_the_directions(one_sided, n_samples):
+    """On a linear loss every slope is the product with its direction, and directions differ."""
+    weight = jnp.arange(1.0, 6.0)
+    chosen = t.spsa_gradient(1e-2, n_samples, one_sided)
+    forward = t.forward_mode_gradient(n_samples)
+    at = jnp.zeros(5)
+    slopes, g = slopes_and_estimate(chosen, at, lambda x: weight @ x)
+    exact, same_g = slopes_and_estimate(forward, at, lambda x: weight @ x)
+    assert np.allclose(slopes, exact, rtol=1e-4)
+    assert np.allclose(g, same_g, rtol=1e-4)
+    assert slopes.shape == (() if n_samples == 1 else (3,))
+    assert n_samples == 1 or len(set(np.asarray(slopes).tolist())) == 3
+
+
+def test_the_estimate_is_unbiased():
+    x = jnp.array([1.0, -2.0, 0.5])
+    g = slopes_and_estimate(t.spsa_gradient(n_samples=4000), x, lambda x: jnp.sum(x**2))[1]
+    assert np.allclose(g, 2 * x, atol=0.3)
+
+
+def test_masks_stay_for_their_period_and_have_their_share():
+    opt = o.zo_sparse(1.0, sparsity=0.9, update_interval=3)
+    x = jnp.ones(4000)
+    state = opt.init(x)
+    moved = []
+    for _ in range(6):
+        u, state = opt.update(None, state, x, value_fn=jnp.sum)
+        moved.append(np.asarray(u != 0))
+    assert abs(moved[0].mean() - 0.1) < 0.02
+    assert all((moved[0] == m).all() for m in moved[:3])
+    assert all((moved[3] == m).all() for m in moved[3:])
+    assert not (moved[0] == moved[3]).all()
+
+
+def test_the_threshold_of_the_authors_leaves_out_more():
+    sampler = t.sparse_directions(sparsity=0.9, normal_threshold=True)
+    g = slopes_and_estimate(t.spsa_gradient(sampler=sampler), jnp.ones(4000), jnp.sum)[1]
+    assert abs(float(jnp.mean(g == 0)) - 0.816) < 0.02
+
+
+def test_sparsity_per_leaf_and_by_magnitude():
+    params = {"small": jnp.full(500, 0.1), "large": jnp.full(500, 2.0)}
+    rates = t.magnitude_sparsity(params, 0.5)
+    opt = t.spsa_gradient(sampler=t.sparse_directions(sparsity=rates))
+    g = slopes_and_estimate(opt, params, lambda p: jnp.sum(p["small"]) + jnp.sum(p["large"]))[1]
+    assert bool(jnp.all(g["small"] == 0))
+    assert bool(jnp.all(g["large"] != 0))
+
+
+# --- precision and determinism --------------------------------------------------------------------
+
+
+def test_a_perturbation_does_not_vanish_in_bfloat16():
+    """At 1, steps of 1e-3 are below the spacing of bfloat16; losses differ by less than theirs."""
+    low = jnp.ones(64, jnp.bfloat16)
+
+    def value_fn(x):
+        return jnp.sum(x.astype(jnp.float32))
+
+    slope, g = slopes_and_estimate(t.spsa_gradient(), low, value_fn)
+    exact, same_g = slopes_and_estimate(
+        t.forward_mode_gradient(), low.astype(jnp.float32), value_fn
+    )
+    assert np.allclose(slope, exact, rtol=1e-2)
+    assert np.allclose(g.astype(jnp.float32), same_g, rtol=2e-2)
+    assert g.dtype == jnp.bfloat16
+    far = slopes_and_estimate(t.spsa_gradient(0.1), low, lambda x: value_fn(x) / 64 + 100)[0]
+    assert float(far) != 0
+
+
+def noise_on_sum(scale):
+    draws = iter(np.random.default_rng(0).normal(size=100))
+
+    def value_fn(x):
+        return jnp.sum(x) + scale * next(draws)
+
+    return value_fn
+
+
+def wait_for(fn, x):
+    jax.block_until_ready(fn(x))
+    jax.effects_barrier()
+
+
+def test_a_loss_that_is_noise_is_refused():
+    noisy = noise_on_sum(1)
+    with pytest.raises(ValueError, match="not deterministic"):
+        t.check_deterministic(noisy, jnp.ones(2))
+    t.check_deterministic(jnp.sum, jnp.ones(2))
+    opt = t.spsa_gradient(check_deterministic=True)
+    x = jnp.ones(2)
+    with pytest.raises(ValueError, match="spsa_gradient: value_fn is not deterministic"):
+        opt.update(None, opt.init(x), x, value_fn=noisy)
+    assert finite(opt.update(None, opt.init(x), x, value_fn=jnp.sum)[0])
+    compiled = jax.jit(lambda x: opt.update(None, opt.init(x), x, value_fn=noisy)[0])
+    with pytest.raises(Exception, match="not deterministic"):
+        wait_for(compiled, x)
+
+
+def test_noise_made_in_python_is_the_same_in_all_evaluations():
+    slope, _ = slopes_and_estimate(t.spsa_gradient(0.1), jnp.ones(3), noise_on_sum(1000))
+    assert abs(float(slope)) < 10
+
+
+def test_losses_without_a_forward_mode_derivative_are_refused():
+    @jax.custom_vjp
+    def square(x):
+        return jnp.sum(x**2)
+
+    square.defvjp(lambda x: (square(x), x), lambda x, g: (2 * x * g,))
+    opt = o.forward_gradient(0.1)
+    for n_samples in (1, 2):
+        opt = o.forward_gradient(0.1, n_samples)
+        with pytest.raises(ValueError, match=r"custom_vjp.*spsa_gradient"):
+            opt.update(None, opt.init(jnp.ones(2)), jnp.ones(2), value_fn=square)
+
+
+# --- replay ---------------------------------------------------------------------------------------
+
+FALLING = optax.linear_schedule(0.01, 0.001, 10)
+REPLAYED = {
+    "mezo": lambda: o.mezo(FALLING, weight_decay=0.1, mask=leaves_of("w", "s")),
+    "samples": lambda: o.mezo(0.01, n_samples=3, one_sided=True),
+    "momentum": lambda: o.zo_sgd_momentum(0.01, nesterov=True),
+    "sign": lambda: o.zo_sign_sgd(0.01, n_samples=2),
+    "sparse": lambda: o.zo_sparse(0.01, sparsity=0.5, update_interval=2),
+    "adam": lambda: o.zo_adam(0.01, weight_decay=0.1),
+    "adamu": lambda: o.zo_adamu(0.01, alpha=0.5, b1=0.5, b2=0.5),
+    "zeroflow": lambda: o.zeroflow(0.01, history=0.5),
+    "forward": lambda: o.forward_gradient(0.01, weight_decay=0.1),
+    "forward samples": lambda: o.forward_gradient(0.01, 2, normalize=True),
+    "optax": lambda: gradchain.chain(t.spsa_gradient(), optax.sgd(FALLING, momentum=0.5)),
+}
+
+
+@pytest.mark.parametrize("name", REPLAYED)
+def test_replay_rebuilds_the_run_to_the_bit(name):
+    opt = REPLAYED[name]()
+    watched = gradchain.observe(gradchain.chain(opt), "slopes")
+    start = params = small_tree()
+    state = watched.init(params)
+    step = jax.jit(step_without_gradient(watched))
+    log = []
+    for _ in range(5):
+        params, state = step(params, state)
+        log.append(np.asarray(gradchain.observed(state)["slopes"]))
+    assert same(t.replay(gradchain.chain(opt), start, range(1, 6), log), params)
+
+
+def test_replay_may_begin_later():
+    opt, x = o.mezo(FALLING), jnp.ones(3)
+    whole = t.replay(opt, x, [1, 2, 3, 4], [1.0, -2.0, 0.5, 3.0])
+    half = t.replay(opt, x, [1, 2], [1.0, -2.0])
+    assert same(t.replay(opt, half, [3, 4], [0.5, 3.0]), whole)
+
+
+def test_replay_refuses_what_it_cannot_do():
+    x = jnp.ones(3)
+    with pytest.raises(ValueError, match="counts"):
+        t.replay(o.mezo(0.1), x, [1, 2], [1.0])
+    with pytest.raises(ValueError, match="ascend"):
+        t.replay(o.mezo(0.1), x, [2, 1], [1.0, 1.0])
+    with pytest.raises(ValueError, match="slopes"):
+        t.replay(o.mezo(0.1, n_samples=2), x, [1], [1.0])
+    with pytest.raises(ValueError, match="value_fn"):
+        t.replay(o.zo_sgd_conservative(0.1), x, [1], [1.0])
+
+
+def test_a_delayed_run_is_the_run_one_call_later():
+    kwargs = {"weight_decay": 0.1, "mask": leaves_of("w"), "n_samples": 2}
+    now, late = o.mezo(FALLING, **kwargs), o.mezo(FALLING, delayed_update=True, **kwargs)
+    a = b = small_tree()
+    state, delayed = now.init(a), late.init(b)
+    steps = jax.jit(step_without_gradient(now)), jax.jit(step_without_gradient(late))
+    b, delayed = steps[1](b, delayed)
+    assert same(b, a)
+    for _ in range(4):
+        a, state = steps[0](a, state)
+        flushed = t.flush(late, b, delayed)
+        for x, y in zip(jax.tree.leaves(flushed), jax.tree.leaves(a), strict=True):
+            np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
+        b, delayed = steps[1](b, delayed)
+    with pytest.raises(ValueError, match="pending"):
+        t.flush(now, a, state)
+
+
+# --- single methods -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "choice"),
+    [
+        ((1.0, 2.0, 3.0), 0),
+        ((1.0, 2.0, 0.5), -1),
+        ((1.0, 2.0, 1.0), -1),
+        ((1.0, 0.5, 0.7), 1),
+        ((1.0, 1.0, 2.0), 1),
+        ((1.0, 0.5, 0.5), -1),
+        ((1.0, 0.5, 0.2), -1),
+        ((1.0, NAN, 2.0), 0),
+        ((1.0, NAN, 0.5), -1),
+        ((1.0, 0.5, NAN), 1),
+    ],
+)
+def test_the_conservative_choice(losses, choice):
+    stay, ahead, back = losses
+
+    def value_fn(x):
+        return jnp.where(x > 0.5, ahead, jnp.where(x < -0.5, back, stay))
+
+    def step(g, params, value_fn):
+        return t.zeroth_order.best_of_three(value_fn, params, g)
+
+    opt, x = t.flow(step), jnp.zeros(())
+    u, _ = opt.update(jnp.ones(()), opt.init(x), x, value_fn=value_fn)
+    assert float(u) == choice
+
+
+def test_blocks():
+    params = small_tree()
+    for blocks in ([["w", "b"], ["b"]], [["nothing"]]):
+        with pytest.raises(ValueError, match="blocks"):
+            o.zo_block_coordinate(0.1, blocks=blocks).init(params)
+    nested = {"a": {"k": jnp.ones(2), "b": jnp.ones(2)}, "c": jnp.ones(2)}
+    for blocks in (
+        [["a/k"]],
+        [["a.k"]],
+        lambda p: {"a": {"k": "first", "b": None}, "c": None},
+    ):
+        opt = o.zo_block_coordinate(0.1, blocks=blocks)
+        u, _ = opt.update(None, opt.init(nested), nested, value_fn=loss_of)
+        assert bool(jnp.all(u["a"]["k"] != 0))
+        assert not np.any(u["a"]["b"])
+        assert not np.any(u["c"])
+
+
+def test_the_hybrid_shows_all_params_and_reads_no_gradient_of_the_others():
+    params = small_tree()
+    labels = {name: "fo" if name == "w" else "zo" for name in params}
+    grads = {name: jnp.full_like(x, 1.0 if name == "w" else NAN) for name, x in params.items()}
+    seen = []
+
+    def value_fn(p):
+        seen.append(set(p))
+        return loss_of(p)
+
+    opt = o.zo_hybrid(o.mezo(0.01, weight_decay=0.1), optax.sgd(0.1, momentum=0.9), labels)
+    u, state = opt.update(grads, opt.init(params), params, value_fn=value_fn)
+    assert finite((u, state))
+    assert seen
+    assert all(names == set(params) for names in seen)
+    assert np.allclose(u["w"], -0.1)
+    opt = o.zo_hybrid(o.mezo(0.1), o.sgd(0.1, momentum=0.9), {"w": "first"})
+    with pytest.raises(ValueError, match="zo"):
+        opt.init({"w": jnp.ones(2)})
+
+
+def test_history_starts_with_the_first_estimate():
+    x = jnp.array([1.0, -2.0])
+    plain, mixed = o.zeroflow(1.0), o.zeroflow(1.0, history=0.25)
+    a, b = plain.init(x), mixed.init(x)
+    d = None
+    for _ in range(3):
+        g, a = plain.update(None, a, x, value_fn=lambda x: jnp.sum(x**2))
+        u, b = mixed.update(None, b, x, value_fn=lambda x: jnp.sum(x**2))
+        d = g if d is None else 0.75 * g + 0.25 * d
+        assert np.allclose(u, d, rtol=1e-5)
+
+
+def test_the_forward_mode_projection_is_that_of_the_gradient():
+    params = small_tree()
+    grads = jax.grad(loss_of)(params)
+    guess = jax.tree.map(lambda x: x - 0.3, params)
+    for mode in ("per_sample", "batch", "sign"):
+        for scope in ("leaf", "global"):
+            given = t.project_onto_guess(mode, scope=scope)
+            forward = t.project_onto_guess(mode, scope=scope, target="value_fn")
+            a, _ = given.update(grads, given.init(params), params, guess=guess)
+            b, _ = forward.update(None, forward.init(params), params, guess=guess, value_fn=loss_of)
+            for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+                np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    u, _ = given.update(grads, given.init(params), params, guess=zeros)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(u))
+    with pytest.raises(ValueError, match="guess"):
+        given.update(grads, given.init(params), params, guess=jnp.ones(3))

@@ -1,0 +1,133 @@
+"""Steps block by block, each with a slope of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.cell import Cell
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.paths import joined, leaf_names
+from ..notation.signal import Signal
+from ..notation.steps import stateful, step_count
+from ..notation.values import MISSING, Leaves, is_missing
+from .directions import Directions
+from .losses import base_point, loss_function, moved
+
+BlockNames = Sequence[Sequence[str]] | Callable[[Any], Any] | None
+"""Names of the leaves of each block, or a function from params to a tree of labels; None: one block
+per top-level key."""
+
+
+@dataclass(frozen=True)
+class BlockSteps:
+    """How the blocks are visited."""
+
+    blocks: BlockNames
+    directions: Directions
+    sequential: bool
+    one_sided: bool
+
+
+def block_steps(
+    params: Signal, root: Signal, learning_rate: Any, perturbation_scale: Any, how: BlockSteps
+) -> Signal:
+    """The sum of the steps of all blocks, as a tree signal: -lr c_k z_k at each leaf of block k.
+
+    Args:
+      params: the input `params`.
+      root: the key in the state.
+      learning_rate: lr; number or scalar signal.
+      perturbation_scale: eps.
+      how: which blocks, and whether each sees the steps of those before it.
+    """
+    return stateful(_cell(how), params, root, step_count(), learning_rate, perturbation_scale)
+
+
+def _cell(how: BlockSteps) -> Cell:
+    def init(context: Context, params: Leaves, *_: Any) -> Any:
+        members(how.blocks, params, context.label)
+        return ()
+
+    def update(
+        context: Context, state: Any, params: Leaves, root: Any, _: Any, rate: Any, scale: Any
+    ) -> tuple[Leaves, Any]:
+        point = base_point(context, params)
+        loss = loss_function(context, context.extra.get("value_fn"), point)
+        z = how.directions.draw(context, params, root)
+        steps = Leaves([MISSING] * len(params), params.treedef)
+        for block in members(how.blocks, params, context.label):
+            at = moved(point, steps, 1.0) if how.sequential else point
+            part = Leaves((x if i in block else MISSING for i, x in enumerate(z.values)), z.treedef)
+            slope = _slope(loss, at, part, scale, how.one_sided, context.scalar_dtype)
+            steps = _either(steps, part.map(lambda d, c=slope: _real(-rate * c, d) * d))
+        return _either(steps, params.map(jnp.zeros_like)), state
+
+    return Cell("block_steps", init, update, needs=("params", "value_fn"), stateless=True)
+
+
+def _either(first: Leaves, second: Leaves) -> Leaves:
+    """The leaves of the first, and those of the second where it has none."""
+    pairs = zip(first.values, second.values, strict=True)
+    return Leaves((y if is_missing(x) else x for x, y in pairs), first.treedef)
+
+
+def _real(number: Any, leaf: Any) -> Any:
+    return jnp.asarray(number, jnp.finfo(leaf.dtype).dtype)
+
+
+def _slope(
+    loss: Any, at: Leaves, direction: Leaves, scale: Any, one_sided: bool, dtype: Any
+) -> Any:
+    signs = jnp.asarray([1.0, 0.0 if one_sided else -1.0], dtype)
+    above, below = jax.lax.map(lambda sign: loss(moved(at, direction, sign * scale)), signs)
+    return (above - below) / (scale if one_sided else 2 * scale)
+
+
+def members(blocks: BlockNames, params: Leaves, label: str) -> list[set[int]]:
+    """The places of the leaves of each block; FlowError for unknown leaves and shared ones."""
+    if blocks is None or callable(blocks):
+        labels = _labels(blocks, params)
+        present = [i for i, leaf in enumerate(params.values) if not is_missing(leaf)]
+        found = dict.fromkeys(labels[i] for i in present if labels[i] is not None)
+        return [{i for i in present if labels[i] == block} for block in found]
+    names = _names(params)
+    chosen: list[set[int]] = []
+    for block in blocks:
+        places = set()
+        for name in block:
+            inside = name.replace(".", "/") + "/"
+            here = {
+                i for i, full in enumerate(names) if full == name or f"{full}/".startswith(inside)
+            }
+            if not here:
+                raise FlowError(
+                    f"{label}: blocks names a leaf {name!r}; there are {', '.join(sorted(names))}"
+                )
+            places |= here
+        if any(places & other for other in chosen):
+            twice = sorted(names[i] for other in chosen for i in places & other)
+            raise FlowError(f"{label}: blocks must be disjoint; {', '.join(twice)} is in two")
+        chosen.append(places)
+    return chosen
+
+
+def _names(params: Leaves) -> list[str]:
+    return [joined(path) for path in leaf_names(params.treedef)]
+
+
+def _labels(blocks: Any, params: Leaves) -> list[Any]:
+    if blocks is None:
+        return [name.split("/")[0] for name in _names(params)]
+    tree = blocks(params.tree())
+    numbered = params.treedef.unflatten(range(len(params)))
+    spread = jax.tree.map(
+        lambda label, part: (label,) * len(jax.tree.leaves(part)),
+        tree,
+        numbered,
+        is_leaf=lambda label: label is None,
+    )
+    return jax.tree.leaves(spread, is_leaf=lambda label: label is None)

@@ -1,0 +1,245 @@
+"""Random directions in the space of the params: redrawn from a key, never stored."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Fraction, Period, Sampler
+from ..notation.sharding import resharded
+from ..notation.signal import Signal
+from ..notation.steps import step_count
+from ..notation.values import Leaves
+
+_MASKS = 0x6D61736B
+"""Folded into the key for masks, so that they do not depend on the directions."""
+
+
+def _normal(key: Any, leaf: Any) -> Any:
+    return jax.random.normal(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+
+
+def _rademacher(key: Any, leaf: Any) -> Any:
+    return jax.random.rademacher(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+
+
+Distribution = Literal["gaussian", "rademacher", "sphere"]
+DIRECTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "gaussian": _normal,
+    "rademacher": _rademacher,
+    "sphere": _normal,
+}
+"""Distributions with the identity as covariance; "sphere": of length sqrt(number of entries)."""
+
+
+def draw_leaf(distribution: str, key: Any, index: int, leaf: Any) -> Any:
+    """The entries of a direction at one leaf; a complex leaf has two independent parts.
+
+    Args:
+      distribution: one of `DIRECTIONS`; of the sphere, before it is normalised.
+      key: key of the whole direction.
+      index: the leaf's place in the whole tree.
+      leaf: an array of the shape, dtype and sharding.
+    """
+    key, draw = jax.random.fold_in(key, index), DIRECTIONS[distribution]
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        drawn = jax.lax.complex(*(draw(k, leaf) for k in jax.random.split(key)))
+    else:
+        drawn = draw(key, leaf)
+    return resharded(drawn, leaf)
+
+
+@dataclass(frozen=True)
+class SparseDirections:
+    """A direction of which a random mask leaves few entries; see `sparse_directions`."""
+
+    sampler: Sampler | None
+    sparsity: Any
+    update_interval: Any
+    mask_fn: Sampler | None
+    normal_threshold: bool
+
+    def __call__(self, key: Any, count: Any, params: Any) -> Any:
+        """A sampler; called by itself, its mask is drawn from the key that it is given."""
+        like = Leaves.of(params)
+        drawn = Directions("gaussian", self, 1)
+        context = Context("sparse_directions", like.treedef, like, {}, count, jnp.float32, like)
+        dense = drawn.dense(context, like, key, count, self.sampler)
+        return self.masked(context, dense, key, count).tree()
+
+    def masked(self, context: Context, direction: Leaves, root: Any, count: Any) -> Leaves:
+        """The direction times the mask of this period."""
+        period = (count - 1) // self.update_interval
+        key = jax.random.fold_in(jax.random.fold_in(root, _MASKS), period)
+        if self.mask_fn is not None:
+            first = 1 + period * self.update_interval
+            mask = Leaves.up_to(direction.treedef, self.mask_fn(key, first, _params(context)))
+            return direction.map(lambda z, keep: z * jnp.asarray(keep, z.dtype), mask)
+        kept = [
+            self._keep(jax.random.fold_in(key, i), z, rate) if hasattr(z, "dtype") else z
+            for i, (z, rate) in enumerate(
+                zip(direction.values, self._rates(direction, count), strict=True)
+            )
+        ]
+        return Leaves(kept, direction.treedef)
+
+    def _keep(self, key: Any, z: Any, rate: Any) -> Any:
+        draw = jax.random.normal if self.normal_threshold else jax.random.uniform
+        drawn = draw(key, z.shape, jnp.finfo(z.dtype).dtype)
+        return jnp.where(resharded(drawn, z) < jnp.asarray(rate, drawn.dtype), 0, z)
+
+    def _rates(self, direction: Leaves, count: Any) -> list[Any]:
+        rate = self.sparsity(count - 1) if callable(self.sparsity) else self.sparsity
+        if jax.tree.structure(rate) == jax.tree.structure(0.0):
+            return [rate] * len(direction)
+        return list(Leaves.up_to(direction.treedef, rate).values)
+
+
+def sparse_directions(
+    sampler: Sampler | None = None,
+    sparsity: Fraction | Any = 0.9,
+    update_interval: Period = 1,
+    mask_fn: Sampler | None = None,
+    normal_threshold: bool = False,
+) -> SparseDirections:
+    """Directions with few entries, as the `sampler` of any zeroth-order or forward-mode method.
+
+        z~ = k * z,    k = 0 with probability `sparsity`, else 1
+
+    The mask k is drawn anew at t = 1, 1 + r, 1 + 2r, ... and redrawn from its key in between.
+
+    Args:
+      sampler: `(key, count, params) -> tree` of the dense directions z; default the method's.
+      sparsity: probability that an entry is left out: a number, a schedule, or a tree of numbers
+        like the params (see `magnitude_sparsity`).
+      update_interval: r, steps for which a mask stays.
+      mask_fn: `(key, count, params) -> tree` of 0 and 1, in place of the random mask; count is
+        that of the step at which the mask began to hold, 1 at first.
+      normal_threshold: leave out an entry where a standard normal draw is below `sparsity`, as the
+        authors' code does: the share left out is then Phi(sparsity), 0.816 for 0.9.
+
+    Example:
+      >>> from gradchain.optimizers import zo_adam
+      >>> from gradchain.transforms import sparse_directions
+      >>> opt = zo_adam(1e-3, sampler=sparse_directions(sparsity=0.5))
+    """
+    return SparseDirections(sampler, sparsity, update_interval, mask_fn, normal_threshold)
+
+
+def magnitude_sparsity(params: optax.Params, sparsity: float) -> Any:
+    """Rates for `sparse_directions` by magnitude: the share of small entries in each leaf.
+
+    An entry is small if its magnitude is at most the `sparsity`-quantile over all leaves.
+
+    Args:
+      params: the params before training.
+      sparsity: share of small entries overall, in [0, 1].
+
+    Returns:
+      A tree of numbers like the params.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.transforms import magnitude_sparsity
+      >>> rates = magnitude_sparsity({"a": jnp.array([0.1, 0.2]), "b": jnp.array([3.0, 4.0])}, 0.5)
+      >>> {name: float(rate) for name, rate in rates.items()}
+      {'a': 1.0, 'b': 0.0}
+    """
+    sizes = [jnp.abs(leaf).ravel() for leaf in jax.tree.leaves(params)]
+    threshold = jnp.quantile(jnp.concatenate(sizes), sparsity)
+    return jax.tree.map(lambda leaf: jnp.mean(jnp.abs(leaf) <= threshold), params)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """How the directions of a method are drawn.
+
+    Attributes:
+      distribution: one of `DIRECTIONS`.
+      sampler: `(key, count, params) -> tree`, or `SparseDirections`, in place of it.
+      n_samples: directions at a step.
+    """
+
+    distribution: str
+    sampler: Any
+    n_samples: int
+
+    def draw(
+        self, context: Context, like: Leaves, root: Any, sample: Any = 0, behind: int = 0
+    ) -> Leaves:
+        """The direction of this step, or of an earlier one: the same whenever it is asked for.
+
+        Args:
+          context: what is known.
+          like: which leaves, and their shapes.
+          root: the key in the state.
+          sample: which of the `n_samples`.
+          behind: of how many steps ago.
+        """
+        count = context.step - behind
+        key = jax.random.fold_in(root, count - 1)
+        if self.n_samples > 1:
+            key = jax.random.fold_in(key, sample)
+        sparse = self.sampler if isinstance(self.sampler, SparseDirections) else None
+        sampler = self.sampler if sparse is None else sparse.sampler
+        direction = self.dense(context, like, key, count, sampler)
+        return direction if sparse is None else sparse.masked(context, direction, root, count)
+
+    def dense(
+        self, context: Context, like: Leaves, key: Any, count: Any, sampler: Sampler | None
+    ) -> Leaves:
+        """The direction of a key, before any mask."""
+        if sampler is not None:
+            return given_direction(like, sampler(key, count, _params(context)), context)
+        drawn = [
+            draw_leaf(self.distribution, key, i, leaf) if hasattr(leaf, "dtype") else leaf
+            for i, leaf in enumerate(like.values)
+        ]
+        direction = Leaves(drawn, like.treedef)
+        return _on_sphere(direction) if self.distribution == "sphere" else direction
+
+
+def given_direction(like: Leaves, tree: Any, context: Context) -> Leaves:
+    """What a sampler gave, at the leaves of `like` and in their dtypes; FlowError if it misfits."""
+    try:
+        given = Leaves.up_to(like.treedef, tree)
+        return like.map(lambda leaf, z: jnp.asarray(z, leaf.dtype).reshape(leaf.shape), given)
+    except (TypeError, ValueError, KeyError) as error:
+        raise FlowError(
+            f"{context.label}: sampler must return a tree like the params: {error}"
+        ) from error
+
+
+def _on_sphere(direction: Leaves) -> Leaves:
+    leaves = direction.present()
+    entries = sum(leaf.size * (1 + jnp.iscomplexobj(leaf)) for leaf in leaves)
+    if not entries:
+        return direction
+    squares = [jnp.sum(jnp.real(leaf) ** 2 + jnp.imag(leaf) ** 2) for leaf in leaves]
+    scale = jnp.sqrt(entries / sum(squares[1:], squares[0]))
+    return direction.map(lambda leaf: leaf * scale.astype(jnp.finfo(leaf.dtype).dtype))
+
+
+def _params(context: Context) -> Any:
+    return None if context.params is None else context.params.tree()
+
+
+def draw_direction(like: Signal, root: Signal, directions: Directions) -> Signal:
+    """The direction of this step as a tree signal, for methods that compute with it.
+
+    Args:
+      like: a tree signal: which leaves, and their shapes.
+      root: the key in the state; see `stored_key`.
+      directions: how it is drawn.
+    """
+
+    def drawn(context: Context, like: Leaves, root: Any, _: Any) -> Leaves:
+        return directions.draw(context, like, root)
+
+    return lift_tree(drawn, directions.distribution, context=True, out=0)(like, root, step_count())

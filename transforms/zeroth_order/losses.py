@@ -1,0 +1,113 @@
+"""The loss at points around the params."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..curvature.hessian import scalar_closure
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import lift_tree
+from ..notation.needs import missing_input
+from ..notation.signal import Signal
+from ..notation.values import MISSING, Leaves, is_missing
+
+LossAt = Callable[[Leaves], Any]
+
+
+def params_at(g: Signal, params: Signal) -> Signal:
+    """The params at the leaves that `g` has, whose entries are not read."""
+    return _params_at(g, params)
+
+
+def _params_at_of(tree: Leaves, params: Leaves) -> Leaves:
+    pairs = zip(tree.values, params.values, strict=True)
+    return Leaves((MISSING if is_missing(x) else p for x, p in pairs), params.treedef)
+
+
+_params_at_of.reads_structure_only = True  # type: ignore[attr-defined]
+_params_at = lift_tree(_params_at_of, "params_at", out=lambda c, tree, p: _params_at_of(tree, p))
+
+
+def base_point(context: Context, params: Leaves) -> Leaves:
+    """All the params as closures take them, in working precision at the leaves of `params`.
+
+    A perturbation of a bfloat16 param would mostly vanish in rounding: it is evaluated in float32.
+    """
+    whole = context.whole
+    assert whole is not None
+    pairs = zip(params.values, whole.values, strict=True)
+    return Leaves((given if is_missing(x) else x for x, given in pairs), whole.treedef)
+
+
+def moved(point: Leaves, direction: Leaves, step: Any) -> Leaves:
+    """point + step * direction; where the direction has no leaf, the point."""
+
+    def leaf(x: Any, z: Any) -> Any:
+        if is_missing(z):
+            return x
+        return x + jnp.asarray(step, jnp.finfo(z.dtype).dtype) * z
+
+    pairs = zip(point.values, direction.values, strict=True)
+    return Leaves((leaf(x, z) for x, z in pairs), point.treedef)
+
+
+def loss_function(context: Context, value_fn: Any, point: Leaves) -> LossAt:
+    """The closure as a function of leaves; its values are float32 at least.
+
+    Raises:
+      FlowError: if it was not given, or returns no real scalar at the point.
+    """
+    if value_fn is None:
+        raise FlowError(missing_input(context.label, "value_fn"))
+    closure = scalar_closure(value_fn, point.tree(), context.label)
+
+    def loss(at: Leaves) -> Any:
+        value = closure(at.tree())
+        return value.astype(jnp.promote_types(value.dtype, context.scalar_dtype))
+
+    return loss
+
+
+def check_deterministic(value_fn: Callable[[Any], Any], params: optax.Params) -> None:
+    """Raises if a loss function gives two values at one point, as with dropout left on.
+
+    Differences of such losses are noise. Under jit the error appears when the program runs.
+
+    Args:
+      value_fn: params -> loss.
+      params: where it is evaluated twice.
+
+    Raises:
+      ValueError: naming both values.
+
+    Example:
+      >>> from gradchain.transforms import check_deterministic
+      >>> losses = iter([0.5, 0.25])
+      >>> check_deterministic(lambda params: next(losses), {})
+      Traceback (most recent call last):
+      ...
+      gradchain.transforms.notation.errors.FlowError: value_fn is not deterministic: at the same \
+params it returned 0.5 and then 0.25. Turn dropout off, or give both evaluations the same noise
+    """
+    refuse_noise(value_fn(params), value_fn(params), "value_fn")
+
+
+def refuse_noise(first: Any, second: Any, label: str) -> None:
+    """Raises FlowError where two losses differ; inside a compiled program, as it runs."""
+
+    def compare(a: Any, b: Any) -> None:
+        same = a == b or (a != a and b != b)
+        if not same:
+            raise FlowError(
+                f"{label} is not deterministic: at the same params it returned {a} and then {b}. "
+                "Turn dropout off, or give both evaluations the same noise"
+            )
+
+    if any(isinstance(x, jax.core.Tracer) for x in (first, second)):
+        jax.debug.callback(compare, first, second)
+    else:
+        compare(first, second)
