@@ -41,8 +41,9 @@ def replay(
 
     Example:
       >>> import jax.numpy as jnp, optax
+      >>> from gradchain import observe, observed
       >>> from gradchain.optimizers import mezo
-      >>> from gradchain.transforms import observe, observed, replay
+      >>> from gradchain.transforms import replay
       >>> opt, x, log = mezo(0.1), jnp.ones(3), []
       >>> watched = observe(opt, "slopes")
       >>> state = watched.init(x)
