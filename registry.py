@@ -79,6 +79,7 @@ TAGS = {
     "resets": "restarts its averages on the way",
     "several-losses": "makes one update of the gradients of several losses",
     "sign": "the direction is a sign",
+    "sums": "sums over all steps instead of averages",
     "tracked-mean": "a correction by gradients at another point",
     "width-transfer": "rates carry over from narrow models to wide ones",
 }

@@ -52,6 +52,7 @@ from .directions import (
 )
 from .kronecker import (
     eigenvectors,
+    newton_schulz,
     polar_factor,
 )
 from .notation import (
@@ -103,6 +104,7 @@ from .notation import (
     leaf_mean,
     leaf_norm,
     leaf_rms,
+    leaf_size,
     leaf_sum,
     leaf_where,
     lift,
@@ -241,6 +243,7 @@ __all__ = [
     "leaf_mean",
     "leaf_norm",
     "leaf_rms",
+    "leaf_size",
     "leaf_sum",
     "leaf_where",
     "lift",
@@ -256,6 +259,7 @@ __all__ = [
     "minimum",
     "momentum",
     "named",
+    "newton_schulz",
     "norm_factors",
     "normalize",
     "notation",

@@ -7,11 +7,14 @@ from .schedule_free import (
     schedule_free_radam,
     schedule_free_sgd,
 )
+from .weight_average import polynomial_averaging, weight_average
 
 __all__ = [
     "lookahead",
+    "polynomial_averaging",
     "schedule_free",
     "schedule_free_adamw",
     "schedule_free_radam",
     "schedule_free_sgd",
+    "weight_average",
 ]

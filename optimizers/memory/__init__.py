@@ -3,6 +3,7 @@
 from .adafactor import adafactor, scale_by_adafactor
 from .frugal import frugal, scale_by_frugal
 from .galore import galore, scale_by_galore
+from .sm3 import scale_by_sm3, sm3
 
 __all__ = [
     "adafactor",
@@ -11,4 +12,6 @@ __all__ = [
     "scale_by_adafactor",
     "scale_by_frugal",
     "scale_by_galore",
+    "scale_by_sm3",
+    "sm3",
 ]

@@ -11,6 +11,7 @@ from .sgd import scale_by_sgd, sgd
 from .sgd_sai import scale_by_sai, sgd_sai
 from .sgdp import scale_by_sgdp, sgdp
 from .sgdw import sgdw
+from .signum import scale_by_signum, signum
 from .stochastic_heavy_ball import stochastic_heavy_ball
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "scale_by_sai",
     "scale_by_sgd",
     "scale_by_sgdp",
+    "scale_by_signum",
     "sgd",
     "sgd_sai",
     "sgdp",
     "sgdw",
+    "signum",
     "stochastic_heavy_ball",
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import isfinite, lift, maximum, where
-from ..notation.hyperparameters import Decay, DType, Number, is_neutral
+from ..notation.hyperparameters import Count, Decay, DType, Number, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
 
@@ -72,17 +72,18 @@ def interpolated_momentum(b1: Decay, b2: Decay, *, dtype: DType | None = None) -
 
 
 @transformation()
-def debias(decay: Decay) -> Flow:
+def debias(decay: Decay, count: Count | None = None) -> Flow:
     """Corrects the zero start of an `ema`: divides by 1 - decay^t.
 
     A transformation to send signals through.
 
     Args:
       decay: the average's decay, in [0, 1).
+      count: t, how many values it has seen, at least 1; default the number of the step.
     """
 
     def step(m: Signal) -> Signal:
-        return m / one_minus_power(decay, step_count())
+        return m / one_minus_power(decay, step_count() if count is None else count)
 
     return flow(step)
 

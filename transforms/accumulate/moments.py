@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import divide_or_zero, maximum, sqrt
-from ..notation.hyperparameters import Decay, DType, NonNegative, Number, Scalar, is_neutral
+from ..notation.hyperparameters import Count, Decay, DType, NonNegative, Number, Scalar, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
 from .ema import debias, ema, one_minus_power, trace
@@ -89,6 +89,7 @@ def debiased_root(
     eps_root: NonNegative = 0.0,
     *,
     eps_before_correction: bool = False,
+    count: Count | None = None,
 ) -> Signal:
     """The denominator of Adam: the root of a debiased second moment, kept away from zero.
 
@@ -103,8 +104,9 @@ def debiased_root(
       eps: added to the root.
       eps_root: added under the root.
       eps_before_correction: add both before v is debiased; eps then weighs more at first.
+      count: t, how many squares v has seen, at least 1; default the number of the step.
     """
-    correction = one_minus_power(decay, step_count())
+    correction = one_minus_power(decay, step_count() if count is None else count)
     if eps_before_correction:
         return (sqrt(v + eps_root) + eps) / sqrt(correction)
     return sqrt(v / correction + eps_root) + eps

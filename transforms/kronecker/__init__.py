@@ -37,7 +37,7 @@ from .matrix_roots import (
     qr_root,
     shifted_eigh_root,
 )
-from .newton_schulz import newton_schulz
+from .newton_schulz import COEFFICIENTS, QUINTIC, Coefficients, Preconditioning, newton_schulz
 from .orthogonalize import polar_factor
 from .per_layer import per_layer, spread
 from .spreading import spread_batch
@@ -50,19 +50,23 @@ from .tensor_statistics import (
     finite_or_zero,
     graft,
     inverse_roots,
+    kronecker_factors,
     kronecker_statistics,
-    mode_product,
     mode_products,
     precondition,
 )
 
 __all__ = [
+    "COEFFICIENTS",
+    "QUINTIC",
     "ROOT_SOLVERS",
     "Blocks",
+    "Coefficients",
     "Exponent",
     "Layer",
     "Layers",
     "Pairs",
+    "Preconditioning",
     "RootSolver",
     "Roots",
     "Solver",
@@ -83,6 +87,7 @@ __all__ = [
     "identity_like",
     "inverse_roots",
     "join_layers",
+    "kronecker_factors",
     "kronecker_statistics",
     "layer_matrices",
     "layer_means",
@@ -91,7 +96,6 @@ __all__ = [
     "lift_in_turn",
     "mean_loss_moment",
     "merge_dims",
-    "mode_product",
     "mode_products",
     "newton_root",
     "newton_schulz",

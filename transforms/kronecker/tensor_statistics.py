@@ -14,6 +14,7 @@ from ..notation.domains import Interval
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Fraction, NonNegative, Size
 from ..notation.roots import norm
+from ..notation.sides import by_side
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
@@ -59,15 +60,60 @@ def _contracted(a: Any, b: Any, axes: tuple[list[int], list[int]]) -> Any:
     return jax.lax.dot_general(a, b, batched, precision=jax.lax.Precision.HIGHEST)
 
 
-def mode_products(stack: Any, factors: Any) -> Any:
-    """The stacked tensors multiplied along every dimension by its factor.
-
-    A function of arrays.
-    """
+def along_modes(stack: Any, factors: Any) -> Any:
+    """The stacked tensors multiplied along every dimension by its factor, if it has one."""
     product = as_tensors(stack)
     for axis, factor in enumerate(factors):
-        product = mode_product(product, factor, axis)
+        product = product if factor is None else mode_product(product, factor, axis)
     return product.reshape(stack.shape)
+
+
+def mode_products(stacked: Signal, factors: Signal, *, transposed: bool = False) -> Signal:
+    """The stacked tensors multiplied along every dimension by a matrix: of matrices, L X R^T.
+
+    A function of signals.
+
+    Args:
+      stacked: a signal of stacks; see `stack_same_shapes`.
+      factors: at every stack a tuple with one stack of matrices for each dimension, or None for
+        dimensions that are left; see `kronecker_factors`.
+      transposed: multiply by the transposed matrices: L^T X R.
+    """
+
+    def multiplied(x: Any, matrices: tuple[Any, ...]) -> Any:
+        return along_modes(x, by_side(_transposed)(matrices) if transposed else matrices)
+
+    return lift(multiplied, "mode_products")(stacked, factors)
+
+
+def _transposed(x: Any) -> Any:
+    return jnp.swapaxes(x, -1, -2).conj()
+
+
+def kronecker_factors(
+    stacked: Signal, max_dim: int | None = None, *, least_order: int = 1
+) -> Signal:
+    """One symmetric matrix per dimension of every stacked tensor: of matrices, (G G^T, G^T G).
+
+    A function of signals.
+
+    Arithmetic, `ema` and what is made of these treat the factors side by side; see `pair`.
+
+    Args:
+      stacked: a signal of stacks; see `stack_same_shapes`.
+      max_dim: larger dimensions have None for a factor.
+      least_order: tensors of fewer dimensions have no factors; a scalar has the order 0, or with
+        1 here that of a vector of length one.
+    """
+
+    def factors(stack: Any) -> tuple[Any, ...]:
+        if stack.ndim - 1 < least_order and least_order > 1:
+            return ()
+        tensors = as_tensors(stack)
+        small = (max_dim is None or n <= max_dim for n in tensors.shape[1:])
+        return tuple(gram(tensors, axis) if fits else None for axis, fits in enumerate(small))
+
+    return lift(factors, "kronecker_factors")(stacked)
 
 
 def gram(stack: Any, axis: int, diagonal: bool = False) -> Any:
@@ -305,7 +351,7 @@ def precondition(stacked: Signal, roots: Signal) -> Signal:
       stacked: a signal like the one that `kronecker_statistics` was given.
       roots: what `inverse_roots` gives.
     """
-    return lift(lambda x, root: mode_products(x, root.factors), "precondition")(stacked, roots)
+    return lift(lambda x, root: along_modes(x, root.factors), "precondition")(stacked, roots)
 
 
 def graft(

@@ -132,7 +132,9 @@ sqrt = lift_tree(
     "sqrt",
     doc="The square root of every entry, with the derivative 0 at 0.",
 )
-cbrt = _float_function(jnp.cbrt, "cbrt", "The cube root of every entry.")
+cbrt = _float_function(
+    lambda x: _cube_root(x), "cbrt", "The cube root of every entry, with the derivative 0 at 0."
+)
 sign = lift_elementwise(_sign, "sign", "The sign of every entry; x / |x| of complex ones, 0 of 0.")
 exp = _float_function(jnp.exp, "exp", "The exponential of every entry.")
 log = _float_function(jnp.log, "log", "The natural logarithm of every entry.")
@@ -183,6 +185,11 @@ def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def _float_of(x: Any) -> Any:
     return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
+
+
+def _cube_root(x: Any) -> Any:
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.cbrt(jnp.where(zero, 1, x)))
 
 
 def _dot(x: Any, y: Any) -> Any:

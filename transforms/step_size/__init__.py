@@ -1,6 +1,7 @@
 """How far to go: learning rates, decay, multipliers, Polyak steps, line searches."""
 
 from .adgd import adgd_step_size
+from .distance import SquaredNorm, largest_distance, leaf_squared_norm
 from .leaf_multipliers import leaf_multipliers
 from .line_search import backtracking, keeps_loss, loss_change
 from .polyak import quadratic_polyak_step, with_polyak_step
@@ -17,12 +18,15 @@ from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
 
 __all__ = [
     "DecayForm",
+    "SquaredNorm",
     "add_decayed_weights",
     "adgd_step_size",
     "backtracking",
     "decay_weights",
     "keeps_loss",
+    "largest_distance",
     "leaf_multipliers",
+    "leaf_squared_norm",
     "loss_change",
     "mup_init_scale",
     "mup_readout_multiplier",

@@ -6,9 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ....transforms.kronecker import mode_product, mode_products
 from ....transforms.kronecker.matrix_roots import multiply
-from ....transforms.kronecker.tensor_statistics import as_tensors, unfolding
+from ....transforms.kronecker.tensor_statistics import (
+    along_modes,
+    as_tensors,
+    mode_product,
+    unfolding,
+)
 from ....transforms.notation.roots import norm
 from .lie_groups import is_zero, maximum_over, tiny_of
 
@@ -96,7 +100,7 @@ class Kronecker:
     ) -> KroneckerElement:
         """All factors, each along the gradient of the same A = Q h and B = Q^-T v."""
         factors = self._balanced(q.factors, key)
-        a, b = mode_products(as_tensors(h), factors), as_tensors(v)
+        a, b = along_modes(as_tensors(h), factors), as_tensors(v)
         for axis, factor in enumerate(factors):
             b = _solved_transposed(b, factor, axis)
         new = [
@@ -136,7 +140,7 @@ class Kronecker:
     def applied(self, q: KroneckerElement, x: Any) -> Any:
         """x multiplied along every dimension by Q_i^T Q_i."""
         transposed = tuple(f if f.ndim == 2 else jnp.swapaxes(f, 1, 2) for f in q.factors)
-        return mode_products(mode_products(x, q.factors), transposed)
+        return along_modes(along_modes(x, q.factors), transposed)
 
 
 def _solved_transposed(stack: Any, factor: Any, axis: int) -> Any:
