@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import aggregators
+import games
 import gradchain
 import jax
 import jax.numpy as jnp
@@ -261,6 +262,16 @@ BUILD: dict[str, Callable[[Record, Factory], Any]] = {
 
 ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
     **zeroth_order_records.ARGUMENTS,
+    **dict.fromkeys(
+        (
+            "extragradient",
+            "optimistic_mirror_descent",
+            "past_extragradient",
+            "projected_optimistic_gradient",
+            "reflected_gradient",
+        ),
+        games.with_sets,
+    ),
     # JSON has no tuples, and a list would be taken for a tree of sizes.
     "mup_adam": lambda record, arguments: {
         **arguments,
@@ -366,6 +377,7 @@ OBJECTIVES: dict[str, Callable[[Record, Mapping[str, Tree]], dict[str, Any]]] = 
     "logistic": _logistic,
     "regression": _regression,
     "egn": _gauss_newton,
+    "vector_field": games.field,
 }
 
 # Recorded groups that are passed to `update`, and under which name.
@@ -384,7 +396,8 @@ def extra_arguments(record: Record, step: Mapping[str, Tree], params: Tree) -> d
     extra: dict[str, Any] = {}
     if record.kind in OBJECTIVES:
         extra = OBJECTIVES[record.kind](record, step)
-        extra["value"] = extra["value_fn"](params)
+        if "value_fn" in extra:
+            extra["value"] = extra["value_fn"](params)
     extra |= {name: step[group] for group, name in PASSED.items() if group in step}
     if record.api in EXTRAS:
         extra |= EXTRAS[record.api](step)
@@ -397,6 +410,8 @@ def incoming(record: Record, step: Mapping[str, Tree], params: Tree, extra: Mapp
         return step["grads"]
     if "stacked" in step:
         return step["stacked"]
+    if "grad_fn" in extra:
+        return extra["grad_fn"](params)
     return jax.grad(extra["value_fn"])(params)
 
 
@@ -480,6 +495,7 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
         _training,
     ),
     "egn": _training,
+    "vector_field": _training,
     "aggregated": aggregators.replayed,
     "schedule": _schedule,
     "scales": _scales,

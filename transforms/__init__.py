@@ -6,6 +6,7 @@ lives in the namespaces: `transforms.kronecker`, `transforms.curvature`, `transf
 
 from . import (
     accumulate,
+    closures,
     control,
     curvature,
     directions,
@@ -13,6 +14,7 @@ from . import (
     kronecker,
     notation,
     objectives,
+    projections,
     shape,
     step_size,
     subspaces,
@@ -202,6 +204,7 @@ __all__ = [
     "check_deterministic",
     "checked",
     "clip",
+    "closures",
     "control",
     "cosine_similarity",
     "curvature",
@@ -272,6 +275,7 @@ __all__ = [
     "project_onto_guess",
     "project_out_params",
     "replay",
+    "projections",
     "reset_every",
     "reset_when",
     "running_max",

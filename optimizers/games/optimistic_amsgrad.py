@@ -99,7 +99,7 @@ def scale_by_optimistic_amsgrad(
 @method(
     "Wang, Li, Karimi & Li 2019, An Optimistic Acceleration of AMSGrad for Nonconvex Optimization",
     arxiv="1903.01435",
-    tags=("adam",),
+    tags=("adam", "games"),
 )
 @transformation()
 def optimistic_amsgrad(

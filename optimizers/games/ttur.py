@@ -25,7 +25,7 @@ from ...transforms import (
     "Heusel, Ramsauer, Unterthiner, Nessler & Hochreiter 2017, GANs Trained by a Two Time-Scale "
     "Update Rule Converge to a Local Nash Equilibrium",
     arxiv="1706.08500",
-    tags=("partitioned",),
+    tags=("games", "partitioned"),
     learning_rate=None,
     required={
         "learning_rates": {"disc": 1e-2, "gen": 3e-3},

@@ -1,5 +1,6 @@
 """Memory over time: averages, momenta, windows and what corrects them."""
 
+from .complex_trace import complex_buffer, complex_trace, linked_trace, polar
 from .difference import difference
 from .ema import debias, ema, interpolated_momentum, mean_of_finite, one_minus_power, trace
 from .extrapolation import extrapolate
@@ -21,6 +22,8 @@ __all__ = [
     "MomentumForm",
     "Rectification",
     "back_to_slow_weights",
+    "complex_buffer",
+    "complex_trace",
     "debias",
     "debiased_root",
     "decayed_max",
@@ -33,9 +36,11 @@ __all__ = [
     "initial_params",
     "interpolated_momentum",
     "last_values",
+    "linked_trace",
     "mean_of_finite",
     "momentum",
     "one_minus_power",
+    "polar",
     "positive_negative_momentum",
     "pull_back_momentum",
     "radam_rectification",

@@ -8,7 +8,7 @@ from .gauss_newton import (
     gauss_newton_model_change,
     gauss_newton_solve,
 )
-from .hessian import gradient, hessian_vector_product, hutchinson
+from .hessian import hessian_vector_product, hutchinson
 from .pairs import given_or, hessian_along
 from .safeguards import Floor, all_finite, finite_curvature, tapped_curvature, with_floor
 
@@ -24,7 +24,6 @@ __all__ = [
     "gauss_newton_model_change",
     "gauss_newton_solve",
     "given_or",
-    "gradient",
     "hessian_along",
     "hessian_spectrum",
     "hessian_vector_product",

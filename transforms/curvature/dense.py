@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..closures.checks import scalar_closure
 from ..control.periods import when
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -17,7 +18,6 @@ from ..notation.steps import step_count, tap
 from ..notation.values import Leaves, is_missing, working
 from ..trees.vector import flat_dtype, flat_size, from_vector, one_leaf, to_vector
 from .dual import matmul
-from .hessian import scalar_closure
 from .safeguards import all_finite
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..closures.checks import array_closure, scalar_closure
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -21,7 +22,6 @@ from ..trees.random import random_key
 from ..trees.vector import flat_size, from_vector, to_vector
 from .dense import replaced
 from .dual import dual_solve, matmul
-from .hessian import array_closure, scalar_closure
 from .safeguards import tapped_curvature
 
 OutputsLoss = Literal["mse", "ce", "bce"]

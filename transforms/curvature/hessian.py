@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..closures.checks import scalar_closure
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -49,62 +50,6 @@ def _tangent(vector: Any, param: Any) -> Any:
 
 
 _hvp = lift_tree(_hvp_of, "hessian_vector_product", context=True, out=lambda c, f, p, v: v)
-
-
-def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn") -> Any:
-    """The closure itself, if it can be called and returns a real scalar; FlowError otherwise."""
-    if not callable(value_fn):
-        raise FlowError(f"{label}: {name} must be a function that returns a loss, not {value_fn!r}")
-    out = jax.eval_shape(value_fn, params)
-    if not hasattr(out, "shape") or out.shape != ():
-        got = getattr(out, "shape", type(out).__name__)
-        raise FlowError(f"{label}: {name} must return a scalar loss, it returned {got}")
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise FlowError(f"{label}: {name} must return a real loss, it returned {out.dtype}")
-    return value_fn
-
-
-def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) -> Any:
-    """The closure itself, if it can be called and returns one real array; FlowError otherwise."""
-    if not callable(fn):
-        raise FlowError(f"{label}: {name} must be a function of the params, not {fn!r}")
-    out = jax.eval_shape(fn, params)
-    dtype = getattr(out, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or len(out.shape) < axes:
-        got = type(out).__name__ if dtype is None else f"{dtype}{out.shape}"
-        shape = f" of at least {axes} dimensions" if axes else ""
-        raise FlowError(f"{label}: {name} must return one real array{shape}, it returned {got}")
-    return fn
-
-
-def gradient(value_fn: Signal | None, at: Signal, ready: Signal | None = None) -> Signal:
-    """The gradient of the loss of this batch at other params, as a tree signal.
-
-    A function of signals.
-
-    Args:
-      value_fn: the input of that name.
-      at: a tree signal like the params.
-      ready: an optional input, which is taken instead if it is given.
-    """
-    return _gradient(value_fn, at, ready)
-
-
-def _gradient_of(context: Context, value_fn: Any, at: Leaves, ready: Any) -> Leaves:
-    if ready is not None:
-        return ready
-    if value_fn is None:
-        raise FlowError(missing_input(context.label, "value_fn"))
-    given = context.whole
-    assert given is not None
-    pairs = zip(at.values, given.values, strict=True)
-    point = Leaves((p if is_missing(x) else x.astype(p.dtype) for x, p in pairs), given.treedef)
-    value_fn = scalar_closure(value_fn, point.tree(), context.label)
-    grads = jax.grad(value_fn)(point.tree())
-    return at.map(lambda _, g: working(jnp.conj(g)), Leaves.up_to(given.treedef, grads))
-
-
-_gradient = lift_tree(_gradient_of, "gradient", context=True, out=1, needs=("value_fn",))
 
 
 @transformation()

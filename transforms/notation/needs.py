@@ -10,6 +10,7 @@ HOW_TO_PASS = {
     "params": "the parameters at which the gradient was taken",
     "value": "the loss at params",
     "value_fn": "a function params -> loss on this batch",
+    "grad_fn": "a function params -> gradient, or vector field of a game, on this batch",
     "logits_fn": "a function params -> logits of this batch",
     "previous_grads": "the gradient of this batch at the previous params",
     "guess": "a tree like the gradients, along which they are projected",

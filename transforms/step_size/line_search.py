@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..curvature.hessian import scalar_closure
+from ..closures.checks import scalar_closure
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree, maximum
 from ..notation.signal import Signal

@@ -29,7 +29,7 @@ from ....transforms import (
     transformation,
     where,
 )
-from ....transforms.curvature import gradient
+from ....transforms.closures import gradient_at
 from ....transforms.step_size import adgd_step_size
 
 
@@ -169,7 +169,7 @@ def oasis(
         rate = scheduled(learning_rate)
         if adaptive:
             rate = adgd_step_size(
-                rate, params, g, lambda at: gradient(value_fn, at, previous_grads), scale
+                rate, params, g, lambda at: gradient_at(at, value_fn, ready=previous_grads), scale
             )
             tap("rate", rate)
         direction = _direction(g, momentum) / scale >> add_decayed_weights(weight_decay, mask)

@@ -1,0 +1,34 @@
+"""Whether the functions that `update` is given return what they should."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.errors import FlowError
+
+
+def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn") -> Any:
+    """The closure itself, if it can be called and returns a real scalar; FlowError otherwise."""
+    if not callable(value_fn):
+        raise FlowError(f"{label}: {name} must be a function that returns a loss, not {value_fn!r}")
+    out = jax.eval_shape(value_fn, params)
+    if not hasattr(out, "shape") or out.shape != ():
+        got = getattr(out, "shape", type(out).__name__)
+        raise FlowError(f"{label}: {name} must return a scalar loss, it returned {got}")
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise FlowError(f"{label}: {name} must return a real loss, it returned {out.dtype}")
+    return value_fn
+
+
+def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) -> Any:
+    """The closure itself, if it can be called and returns one real array; FlowError otherwise."""
+    if not callable(fn):
+        raise FlowError(f"{label}: {name} must be a function of the params, not {fn!r}")
+    out = jax.eval_shape(fn, params)
+    dtype = getattr(out, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or len(out.shape) < axes:
+        got = type(out).__name__ if dtype is None else f"{dtype}{out.shape}"
+        shape = f" of at least {axes} dimensions" if axes else ""
+        raise FlowError(f"{label}: {name} must return one real array{shape}, it returned {got}")
+    return fn

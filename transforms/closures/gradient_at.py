@@ -1,0 +1,87 @@
+"""Gradients at other points than the params."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import lift_tree
+from ..notation.needs import missing_input
+from ..notation.signal import Signal
+from ..notation.values import Leaves, is_missing, working
+from .checks import scalar_closure
+
+
+def gradient_at(
+    point: Signal,
+    value_fn: Signal | None = None,
+    grad_fn: Signal | None = None,
+    ready: Signal | None = None,
+) -> Signal:
+    """The gradient of this batch at another point, such as `params + delta`.
+
+    A function of signals. A step that uses it has optional inputs of these names:
+
+        def step(g, params, value_fn=None, grad_fn=None):
+            return gradient_at(params - rate * g, value_fn, grad_fn)
+
+    Args:
+      point: a tree signal like the params. Where it has no leaf, the param is taken.
+      value_fn: the input of that name, params -> loss, whose gradient is taken; needed unless one
+        of the others is given.
+      grad_fn: the input of that name, params -> gradient. In a game it is the vector field: every
+        player's gradient of its own loss at the joint point, which is no gradient of one loss.
+      ready: an input that is the gradient already, and is taken where it is given.
+
+    Raises:
+      ValueError: in update, without any of the functions, or where one of them returns what is no
+        loss, or no gradient.
+    """
+    return _gradient_at(point, value_fn, grad_fn, ready)
+
+
+def _gradient_of(
+    context: Context, point: Leaves, value_fn: Any, grad_fn: Any, ready: Any
+) -> Leaves:
+    if ready is not None:
+        return ready
+    given = context.whole
+    assert given is not None
+    pairs = zip(point.values, given.values, strict=True)
+    at = Leaves((p if is_missing(x) else x.astype(p.dtype) for x, p in pairs), given.treedef)
+    if grad_fn is not None:
+        found = _field(context, grad_fn, at)
+    elif value_fn is not None:
+        checked = scalar_closure(value_fn, at.tree(), context.label)
+        found = at.map(
+            lambda _, g: jnp.conj(g), Leaves.up_to(at.treedef, jax.grad(checked)(at.tree()))
+        )
+    else:
+        raise FlowError(f"{missing_input(context.label, 'value_fn')}, or grad_fn=...")
+    return point.map(lambda _, g: working(g), found)
+
+
+def _field(context: Context, grad_fn: Any, at: Leaves) -> Leaves:
+    if not callable(grad_fn):
+        raise FlowError(f"{context.label}: grad_fn must be a function of the params, {grad_fn!r}")
+    returned = grad_fn(at.tree())
+    try:
+        found = Leaves.up_to(at.treedef, returned)
+    except (ValueError, TypeError, KeyError) as error:
+        raise FlowError(
+            f"{context.label}: grad_fn must return a tree like the params: {error}"
+        ) from error
+    for index, (g, p) in enumerate(zip(found.values, at.values, strict=True)):
+        if not is_missing(p) and jnp.shape(g) != jnp.shape(p):
+            raise FlowError(
+                f"{context.label}: grad_fn returns shape {jnp.shape(g)} for the param "
+                f"{at.path(index)} of shape {jnp.shape(p)}"
+            )
+    return found
+
+
+_gradient_at = lift_tree(
+    _gradient_of, "gradient_at", context=True, out=lambda c, point, *_: point, needs=("value_fn",)
+)
