@@ -74,9 +74,10 @@ def _field(context: Context, grad_fn: Any, at: Leaves) -> Leaves:
             f"{context.label}: grad_fn must return a tree like the params: {error}"
         ) from error
     for index, (g, p) in enumerate(zip(found.values, at.values, strict=True)):
-        if not is_missing(p) and jnp.shape(g) != jnp.shape(p):
+        shape = getattr(g, "shape", type(g).__name__)
+        if not is_missing(p) and shape != jnp.shape(p):
             raise FlowError(
-                f"{context.label}: grad_fn returns shape {jnp.shape(g)} for the param "
+                f"{context.label}: grad_fn returns shape {shape} for the param "
                 f"{at.path(index)} of shape {jnp.shape(p)}"
             )
     return found
