@@ -128,8 +128,8 @@ def optimistic_mirror_descent(
       >>> opt = optimistic_mirror_descent(0.5, mirror="entropy")
       >>> params = jnp.array([0.5, 0.5])
       >>> updates, _ = opt.update(jnp.log(jnp.array([3.0, 1.0])), opt.init(params), params)
-      >>> print((params + updates).round(3))                  # the odds of 1 : 3, hint included
-      [0.25 0.75]
+      >>> [round(float(p), 3) for p in params + updates]      # odds of 1 : 3, hint included
+      [0.25, 0.75]
 
     References:
       Chen, Tu, Zhao & Zhang 2023, Optimistic Online Mirror Descent for Bridging Stochastic and
