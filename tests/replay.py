@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aggregators
-import games
+import aggregator_records
+import game_records
 import gradchain
 import jax
 import jax.numpy as jnp
@@ -270,7 +270,7 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
             "projected_optimistic_gradient",
             "reflected_gradient",
         ),
-        games.with_sets,
+        game_records.with_sets,
     ),
     # JSON has no tuples, and a list would be taken for a tree of sizes.
     "mup_adam": lambda record, arguments: {
@@ -377,7 +377,7 @@ OBJECTIVES: dict[str, Callable[[Record, Mapping[str, Tree]], dict[str, Any]]] = 
     "logistic": _logistic,
     "regression": _regression,
     "egn": _gauss_newton,
-    "vector_field": games.field,
+    "vector_field": game_records.field,
 }
 
 # Recorded groups that are passed to `update`, and under which name.
@@ -496,7 +496,7 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     ),
     "egn": _training,
     "vector_field": _training,
-    "aggregated": aggregators.replayed,
+    "aggregated": aggregator_records.replayed,
     "schedule": _schedule,
     "scales": _scales,
 }
@@ -513,7 +513,7 @@ def expected(record: Record) -> dict[str, Tree]:
             table.setdefault(quantity, {})[role] = value
         return table
     if record.kind == "aggregated":
-        return aggregators.expected(record)
+        return aggregator_records.expected(record)
     if record.kind == "transform":
         return {"updates": record.series["updates"]}
     groups = {}
