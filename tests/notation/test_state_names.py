@@ -12,6 +12,7 @@ from gradchain.transforms import (
     delay,
     either,
     ema,
+    masked,
     reset_when,
     scale_by_learning_rate,
     square,
@@ -198,5 +199,9 @@ def test_a_name_is_given_where_the_node_is_made():
         jax.tree.structure(same_state)
     )
     assert chain(adamw(0.1, name="mine")).init(PARAMS)._fields == ("count", "mine")
+    pair = chain(ema(0.5), trace(0.5), name="pair")
+    assert flow(lambda g: g >> pair).init(PARAMS).pair._fields == ("ema", "trace")
+    half = masked(ema(0.5), {"a": True, "b": False}, name="half")
+    assert flow(lambda g: g >> half).init(PARAMS)._fields == ("half",)
     with pytest.raises(FlowError, match="identifier"):
         ema(0.5, name="not a name")

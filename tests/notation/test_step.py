@@ -73,6 +73,19 @@ def test_branching_on_a_signal_is_refused():
         flow(lambda g: (g > 0) and g)
 
 
+def test_operators_from_the_right():
+    g = jnp.array([3.0, 5.0])
+    pairs = {
+        (lambda x: 7 % x): 7 % g,
+        (lambda x: 7 // x): 7 // g,
+        (lambda x: +x): g,
+        (lambda x: x * (True & (x > 4))): g * (g > 4),
+        (lambda x: x * (True | (x > 4))): g,
+    }
+    for step, expected in pairs.items():
+        assert once(flow(step), g).tolist() == expected.tolist()
+
+
 def test_iterating_over_a_signal_is_refused():
     def step(g):
         first, _ = g

@@ -3,11 +3,13 @@
 import optax
 
 from ..notation.build import Flow, flow
+from ..notation.checks import transformation
 from ..notation.functions import merge, split
 from ..notation.hyperparameters import Mask
 from ..notation.signal import Signal
 
 
+@transformation()
 def masked(inner: optax.GradientTransformation, mask: Mask | None = True) -> Flow:
     """Sends the selected leaves through a transformation and leaves the others as they are.
 

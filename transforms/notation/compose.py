@@ -48,7 +48,7 @@ def as_flow(transformation: optax.GradientTransformation) -> Flow:
     return flow(lambda g: g >> transformation, name=cell_of(transformation).name)
 
 
-def chain(*parts: optax.GradientTransformation) -> Flow:
+def chain(*parts: optax.GradientTransformation, name: str | None = None) -> Flow:
     """Applies transformations one after another, as `optax.chain`, with states that have names.
 
     A transformation to send signals through.
@@ -58,6 +58,7 @@ def chain(*parts: optax.GradientTransformation) -> Flow:
 
     Args:
       *parts: transformations, ours or Optax's; give one a name with `named(name, part)`.
+      name: name of the state of the whole inside another flow.
 
     Returns:
       The composed transformation, whose state is a NamedTuple with one field per stateful part,
@@ -74,7 +75,8 @@ def chain(*parts: optax.GradientTransformation) -> Flow:
         return g
 
     built = flow(step, name="chain").own_program
-    return Flow.of(replace(built, parts=flat or (optax.identity(),), remake=partial(chain, *parts)))
+    whole = replace(built, parts=flat or (optax.identity(),), remake=partial(chain, *parts))
+    return Flow.of(whole) if name is None else named(name, Flow.of(whole))
 
 
 def _flat_parts(parts: tuple[Any, ...]) -> Iterator[Any]:

@@ -14,24 +14,9 @@ from .errors import FlowError, MissingAttributeError, SignalError
 from .foreign import owner_of
 from .scope import Builder, Scope, current_builder
 from .sides import by_side, matrix_product, transposed
-from .source import Span, running, users_line
+from .source import Span, check_parentheses, running, users_line
 
 _order = itertools.count()
-
-_SHAPES = "lift(lambda x: ...)(g), in which x is an array"
-ATTRIBUTES = {
-    "shape": _SHAPES,
-    "ndim": _SHAPES,
-    "dtype": _SHAPES,
-    "size": "leaf_size(g) or global_size(g)",
-    "sum": "leaf_sum(g) or global_sum(g)",
-    "mean": "leaf_mean(g) or global_mean(g)",
-    "max": "leaf_max(g) or global_max(g)",
-    "dot": "a @ b, leaf_dot(a, b) or global_dot(a, b)",
-    "transpose": "transpose(g) or g.T",
-    "mT": "g.T",
-}
-"""What an array has and a signal has not -> what to use instead."""
 
 
 class Signal:
@@ -97,10 +82,7 @@ class Signal:
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
                 raise AttributeError(name)
-            raise MissingAttributeError(
-                f"`{self.label}` is a signal and has no `{name}` while the flow is built: use "
-                f"{ATTRIBUTES.get(name, f'lift(lambda x: x.{name} ...)')}"
-            )
+            raise MissingAttributeError.of(self.label, name)
 
     def __getitem__(self, item: Any) -> "Signal":
         return leafwise(lambda leaf: leaf[item], f"[{item}]", self)
@@ -132,14 +114,23 @@ class Signal:
     def __floordiv__(self, other: Any) -> "Signal":
         return elementwise(operator.floordiv, "//", self, other)
 
+    def __rfloordiv__(self, other: Any) -> "Signal":
+        return elementwise(operator.floordiv, "//", other, self)
+
     def __mod__(self, other: Any) -> "Signal":
         return elementwise(operator.mod, "%", self, other)
+
+    def __rmod__(self, other: Any) -> "Signal":
+        return elementwise(operator.mod, "%", other, self)
 
     def __pow__(self, other: Any) -> "Signal":
         return elementwise(operator.pow, "**", self, other)
 
     def __rpow__(self, other: Any) -> "Signal":
         return elementwise(operator.pow, "**", other, self)
+
+    def __pos__(self) -> "Signal":
+        return self
 
     def __neg__(self) -> "Signal":
         return elementwise(operator.neg, "negate", self)
@@ -183,6 +174,12 @@ class Signal:
 
     def __or__(self, other: Any) -> "Signal":
         return elementwise(operator.or_, "or", _apart(self), other)
+
+    def __rand__(self, other: Any) -> "Signal":
+        return elementwise(operator.and_, "and", other, self)
+
+    def __ror__(self, other: Any) -> "Signal":
+        return elementwise(operator.or_, "or", other, self)
 
     def __invert__(self) -> "Signal":
         return elementwise(operator.invert, "not", self)
@@ -356,20 +353,9 @@ class CellNode(Slot):
 
 
 def _apart(signal: Signal) -> Signal:
-    """The left operand of an operator that binds looser than `<<`.
-
-    `past << a > b` is `(past << a) > b`, which stores `a` and drops the comparison: an error where
-    the two operators start at the same place of the source, so not where there are parentheses.
-    """
-    stored, here = signal.shifted_in, running(sys._getframe(2))
-    if stored is None or here is None or stored[:3] != here[:3]:
-        return signal
-    past, whole = (part.strip() for part in here.text().split("<<", 1))
-    alone = stored.text().split("<<", 1)[1].strip()
-    raise FlowError(
-        f"`{past} << {whole}` ({here.site}) would store `{alone}` alone, as `<<` binds tighter "
-        f"than comparisons, `&` and `|`: write `{past} << ({whole})`"
-    )
+    """The left operand of an operator that binds looser than `<<`."""
+    check_parentheses(signal.shifted_in, running(sys._getframe(2)))
+    return signal
 
 
 def _quotient(a: Any, b: Any) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple, TypeGuard
 
+from .errors import FlowError
+
 PACKAGE = __name__.split(".")[0]
 MACHINERY = {PACKAGE, "jax", "jaxlib", "optax", "numpy", "functools", "contextlib", "importlib"}
 """Packages whose frames stand between the user's line and the place where it is asked for."""
@@ -77,6 +79,26 @@ def span_of(code: CodeType, instruction: int) -> Span | None:
 def running(frame: FrameType) -> Span | None:
     """The expression that a frame is at."""
     return span_of(frame.f_code, frame.f_lasti)
+
+
+def check_parentheses(stored: Span | None, here: Span | None) -> None:
+    """Refuses `past << a > b`, which is `(past << a) > b`: it stores `a` and drops the comparison.
+
+    The two operators then start at the same place of the source, as they do not where there are
+    parentheses, or where `a` is compared later on.
+
+    Args:
+      stored: the `past << a` by which the left operand of the other operator was stored.
+      here: that operator with both its operands.
+    """
+    if stored is None or here is None or stored[:3] != here[:3]:
+        return
+    past, whole = (part.strip() for part in here.text().split("<<", 1))
+    alone = stored.text().split("<<", 1)[1].strip()
+    raise FlowError(
+        f"`{past} << {whole}` ({here.site}) would store `{alone}` alone, as `<<` binds tighter "
+        f"than comparisons, `&` and `|`: write `{past} << ({whole})`"
+    )
 
 
 class Call(NamedTuple):
