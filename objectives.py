@@ -56,6 +56,7 @@ def objective_gradients(
       >>> losses.tolist(), grads.tolist()
       ([5.0, 3.0], [[2.0, 4.0], [3.0, 0.0]])
     """
+    treedef: Any
     leaves, treedef = jax.tree.flatten(params)
     flags = _flags(shared, params)
     picked = [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag]

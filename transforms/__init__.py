@@ -143,7 +143,6 @@ from .shape import (
     scale_by_trust_ratio,
 )
 from .step_size import (
-    add_decayed_weights,
     decay_weights,
     scale_by_learning_rate,
 )
@@ -198,7 +197,6 @@ __all__ = [
     "Step",
     "absolute",
     "accumulate",
-    "add_decayed_weights",
     "cbrt",
     "chain",
     "check_deterministic",

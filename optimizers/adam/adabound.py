@@ -12,7 +12,6 @@ from ...transforms import (
     NonNegative,
     Positive,
     Signal,
-    add_decayed_weights,
     chain,
     clip,
     decay_weights,
@@ -84,7 +83,7 @@ def scale_by_adabound(
             v = v >> named("nu_max", running_max())
         corrected = rate * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
         relative = relative_rate(learning_rate, base_learning_rate, "adabound")
-        final = final_learning_rate * relative
+        final = scheduled(final_learning_rate) * relative
         low, high = final * (1 - 1 / (gamma * t + 1)), final * (1 + 1 / (gamma * t))
         return -clip(corrected / (sqrt(v) + eps), low, high) * m
 
@@ -97,8 +96,8 @@ def bounded(
     """`scale_by_adabound` with weight decay in front of it (L2) or after it, whatever the rate."""
     direction = scale_by_adabound(*arguments, **options)
     if decoupled:
-        return chain(direction, decay_weights(weight_decay, form="fixed", mask=mask))
-    return chain(add_decayed_weights(weight_decay, mask), direction)
+        return chain(direction, decay_weights(weight_decay, "independent", mask=mask))
+    return chain(decay_weights(weight_decay, mask=mask), direction)
 
 
 @method(

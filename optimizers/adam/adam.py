@@ -33,7 +33,7 @@ def adam(
 ) -> Flow:
     """Adam, with the signature and results of `optax.adam`; the rule is that of `scale_by_adam`.
 
-    L2 regularisation goes in front, `chain(add_decayed_weights(l2), adam(...))`; decoupled decay is
+    L2 regularisation goes in front, `chain(decay_weights(l2), adam(...))`; decoupled decay is
     `adamw`.
 
     Args:

@@ -11,10 +11,10 @@ from ...transforms import (
     NonNegative,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
     debias,
     debiased_root,
+    decay_weights,
     delay,
     divide,
     ema,
@@ -128,6 +128,6 @@ def adam_critical_momenta(
     """
     return chain(
         scale_by_critical_momenta(b1, b2, eps, decay, capacity, amsgrad, synced),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

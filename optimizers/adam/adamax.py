@@ -9,9 +9,9 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
     debias,
+    decay_weights,
     divide,
     ema,
     flow,
@@ -68,7 +68,7 @@ def adamax(
 ) -> Flow:
     """AdaMax, with decoupled weight decay; the rule is that of `scale_by_adamax`.
 
-    With `weight_decay` it is optax's `adamaxw`. PyTorch's decay is L2: put `add_decayed_weights` in
+    With `weight_decay` it is optax's `adamaxw`. PyTorch's decay is L2: put `decay_weights` in
     front for that.
 
     Args:
@@ -88,6 +88,6 @@ def adamax(
     """
     return chain(
         scale_by_adamax(b1, b2, eps),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

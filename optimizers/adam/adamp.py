@@ -11,10 +11,10 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
     debias,
     debiased_root,
+    decay_weights,
     divide,
     ema,
     flow,
@@ -78,7 +78,7 @@ def scale_by_adamp(
         p = divide(m, debiased_root(v, b2, eps), eps)
         u, projected = project_out_radial(params, g, p, delta, eps, channel_axis)
         decay = scheduled(weight_decay) * where(projected, wd_ratio, 1.0)
-        return u >> debias(b1) >> add_decayed_weights(decay, mask)
+        return u >> debias(b1) >> decay_weights(decay, mask=mask)
 
     return flow(step)
 

@@ -78,5 +78,7 @@ def adamw(
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, form, mask, base_learning_rate),
+        decay_weights(
+            weight_decay, form, learning_rate=learning_rate, mask=mask, base_rate=base_learning_rate
+        ),
     )

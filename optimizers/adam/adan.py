@@ -120,5 +120,5 @@ def adan(
     return chain(
         scale_by_adan(b1, b2, b3, eps, max_grad_norm),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, form, mask),
+        decay_weights(weight_decay, form, learning_rate=learning_rate, mask=mask),
     )

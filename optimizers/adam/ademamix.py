@@ -17,9 +17,9 @@ from ...transforms import (
     NonNegative,
     Scalar,
     Signal,
-    add_decayed_weights,
     chain,
     debiased_root,
+    decay_weights,
     divide,
     ema,
     flow,
@@ -141,6 +141,6 @@ def ademamix(
         scale_by_ademamix(
             *(b1, b2, b3, alpha, b3_warmup, alpha_warmup, eps, eps_root, mu_dtype, count_offset)
         ),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

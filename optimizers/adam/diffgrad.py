@@ -8,10 +8,10 @@ from ...transforms import (
     Flow,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
     debias,
     debiased_root,
+    decay_weights,
     difference,
     divide,
     ema,
@@ -87,7 +87,7 @@ def diffgrad(
       [-0.731, 0.982]
     """
     return chain(
-        add_decayed_weights(weight_decay),
+        decay_weights(weight_decay),
         scale_by_diffgrad(b1, b2, eps),
         scale_by_learning_rate(learning_rate),
     )

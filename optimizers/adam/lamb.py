@@ -8,8 +8,8 @@ from ...transforms import (
     Flow,
     Mask,
     NonNegative,
-    add_decayed_weights,
     chain,
+    decay_weights,
     scale_by_adam,
     scale_by_learning_rate,
     scale_by_trust_ratio,
@@ -63,7 +63,7 @@ def lamb(
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_trust_ratio(),
         scale_by_learning_rate(learning_rate),
     )

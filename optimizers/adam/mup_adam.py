@@ -13,8 +13,8 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     flow,
     is_neutral,
     scale_by_adam,
@@ -83,7 +83,7 @@ def scale_by_mup_adam(
         decay = weight_decay
         if scale_weight_decay and not is_neutral(weight_decay):
             decay = weight_decay * width
-        decaying = add_decayed_weights(decay, mask)
+        decaying = decay_weights(decay, mask=mask)
         adam = scale_by_adam(b1, b2, eps / spread if scale_eps else eps)
         u = g >> adam >> decaying if decoupled else g >> decaying >> adam
         return u / width

@@ -9,7 +9,6 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
     debias,
     debiased_root,
@@ -128,11 +127,11 @@ def adabelief(
     """
     direction = scale_by_adabelief(b1, b2, eps, rectify, degenerated_to_sgd, amsgrad)
     if not weight_decouple:
-        regularised = add_decayed_weights(weight_decay, mask)
+        regularised = decay_weights(weight_decay, mask=mask)
         return chain(regularised, direction, scale_by_learning_rate(learning_rate))
-    form: DecayForm = "fixed" if fixed_decay else "decoupled"
+    form: DecayForm = "independent" if fixed_decay else "decoupled"
     return chain(
         direction,
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, form, mask),
+        decay_weights(weight_decay, form, learning_rate=learning_rate, mask=mask),
     )

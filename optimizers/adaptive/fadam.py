@@ -13,16 +13,15 @@ from ...transforms import (
     Signal,
     chain,
     debias,
+    decay_weights,
     divide,
     ema,
     flow,
     is_neutral,
     leaf_rms,
-    masked,
     maximum,
     named,
     scale_by_learning_rate,
-    scheduled,
     sqrt,
     square,
     transformation,
@@ -73,22 +72,22 @@ def scale_by_fadam(
     def clipped(x: Signal) -> Signal:
         return x * (clip_threshold / maximum(1.0, leaf_rms(x)))
 
-    def step(g: Signal) -> Signal:
+    def direction(g: Signal) -> tuple[Signal, Signal]:
         f = square(g) >> named("fim", ema(b2, dtype=fim_dtype)) >> debias(b2)
         root = sqrt(f) if power == 0.5 else f**power
         root = root + eps * maximum(1.0, leaf_rms(g))
         m = clipped(divide(g, root, eps)) >> named("mu", ema(b1, dtype=momentum_dtype))
-        if is_neutral(weight_decay):
-            return m
-        return m >> masked(decayed_in(root), mask)
+        return m, root
 
-    def decayed_in(root: Signal) -> Flow:
-        def step(m: Signal, params: Signal) -> Signal:
-            return m + scheduled(weight_decay) * clipped(divide(params, root, eps))
+    def step(g: Signal) -> Signal:
+        return direction(g)[0]
 
-        return flow(step, name="preconditioned_decay")
+    def decaying_step(g: Signal, params: Signal) -> Signal:
+        m, root = direction(g)
+        preconditioned = clipped(divide(params, root, eps))
+        return m >> decay_weights(weight_decay, mask=mask, at=preconditioned)
 
-    return flow(step)
+    return flow(step if is_neutral(weight_decay) else decaying_step, name="scale_by_fadam")
 
 
 @method(

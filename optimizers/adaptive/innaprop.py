@@ -79,7 +79,9 @@ def scale_by_innaprop(
 
     def step(g: Signal, params: Signal) -> Signal:
         rate = scheduled(learning_rate)
-        decay = zeros_like(g) >> decay_weights(weight_decay, rate, mask=mask)
+        decay = zeros_like(g) >> decay_weights(
+            weight_decay, "decoupled", learning_rate=rate, mask=mask
+        )
         y = params + decay
         v = square(g) >> named("nu", ema(b2))
         past = delay(params, lambda x: (1 - alpha * beta) * x, name="psi")

@@ -129,5 +129,5 @@ def laprop(
     return chain(
         scale_by_laprop(learning_rate, b1, b2, eps, centered, amsgrad, centered_start),
         scale_by_learning_rate(1.0),
-        decay_weights(weight_decay, form="stepped_fixed", mask=mask),
+        decay_weights(weight_decay, "stepped_independent", mask=mask),
     )

@@ -9,8 +9,8 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     divide,
     ema,
     flow,
@@ -65,7 +65,7 @@ def scale_by_novograd(
 
     def step(g: Signal) -> Signal:
         v = leaf_sum(square(g)) >> named("nu", ema(b2, from_first=True))
-        d = divide(g, sqrt(v + eps_root) + eps, eps) >> add_decayed_weights(weight_decay, mask)
+        d = divide(g, sqrt(v + eps_root) + eps, eps) >> decay_weights(weight_decay, mask=mask)
         d = (1 - scheduled(b1)) * d if damped_from_start else d
         return d >> named("mu", trace(b1, dampening=dampening))
 

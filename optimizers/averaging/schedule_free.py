@@ -17,16 +17,15 @@ from ...transforms import (
     Number,
     Scalar,
     Signal,
+    decay_weights,
     delay,
     divide_or_zero,
     flow,
     is_neutral,
     maximum,
-    merge,
     minimum,
     scale_by_adam,
     scheduled,
-    split,
     step_count,
     transformation,
     where,
@@ -130,13 +129,6 @@ def _averaged(
     return b1 * new_x + (1 - b1) * new_z - y
 
 
-def _decayed(u: Signal, at: Signal, weight_decay: NonNegative, mask: Mask | None) -> Signal:
-    if is_neutral(weight_decay):
-        return u
-    chosen, kept = split(u, True if mask is None else mask)
-    return merge(chosen + scheduled(weight_decay) * at, kept)
-
-
 def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int) -> Scalar:
     rate = scheduled(learning_rate)
     return rate * minimum(1.0, step_count() / warmup_steps) if warmup_steps else rate
@@ -190,7 +182,7 @@ def schedule_free_sgd(
 
     def step(g: Signal, params: Signal) -> Signal:
         rate = _warmed(learning_rate, warmup_steps)
-        u = -rate * _decayed(g, params, weight_decay, mask)
+        u = -rate * (g >> decay_weights(weight_decay, mask=mask))
         return _averaged(params, lambda z: u, rate, b1, r, weight_lr_power)
 
     return flow(step)
@@ -258,7 +250,8 @@ def schedule_free_adamw(
         u = g >> scale_by_adam(inner_momentum, b2, eps)
 
         def move(z: Signal) -> Signal:
-            return -rate * _decayed(u, z if decay_at_z else params, weight_decay, mask)
+            at = z if decay_at_z else params
+            return -rate * (u >> decay_weights(weight_decay, mask=mask, at=at))
 
         return _averaged(params, move, rate, b1, r, weight_lr_power)
 
@@ -324,7 +317,7 @@ def schedule_free_radam(
         waiting = 0.0 if silent_sgd_phase else 1.0
         rate = scheduled(learning_rate) * where(trusted, factor, waiting)
         u = where(trusted, g >> scale_by_adam(0, b2, eps), g)
-        moved = -rate * _decayed(u, params, weight_decay, mask)
+        moved = -rate * (u >> decay_weights(weight_decay, mask=mask))
         return _averaged(params, lambda z: moved, rate, b1, r, weight_lr_power)
 
     return flow(step)

@@ -143,5 +143,5 @@ def spam(
             bias_correction,
         ),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, "stepped", mask),
+        decay_weights(weight_decay, "stepped", learning_rate=learning_rate, mask=mask),
     )

@@ -15,8 +15,8 @@ from ...transforms import (
     NonNegative,
     Scalar,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     divide,
     flow,
@@ -183,6 +183,6 @@ def stable_spam(
             amsgrad,
             reset_mode,
         ),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -13,9 +13,9 @@ from ...transforms import (
     NonNegative,
     Sampler,
     Signal,
-    add_decayed_weights,
     chain,
     debias,
+    decay_weights,
     divide_or_zero,
     draw_like,
     ema,
@@ -141,6 +141,6 @@ def upgd(
         scale_by_upgd(
             *(beta_utility, sigma, key, sampler, scope, protect, adaptive, b1, b2, eps, mask)
         ),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -11,8 +11,8 @@ from ...transforms import (
     NonNegative,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     divide,
     ema,
@@ -130,7 +130,7 @@ def optimistic_amsgrad(
       [-1.0, 1.0]
     """
     return chain(
-        add_decayed_weights(weight_decay),
+        decay_weights(weight_decay),
         scale_by_optimistic_amsgrad(
             learning_rate, b1, b2, eps, predictor, history, reg, bias_correction
         ),

@@ -13,11 +13,12 @@ from ...transforms import (
     Mask,
     NonNegative,
     Period,
+    Scalar,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
     debias,
+    decay_weights,
     delay,
     divide_or_zero,
     ema,
@@ -175,25 +176,30 @@ def _grafting_direction(
 
 
 def _decay(
-    weight_decay: Any, kind: str, learning_rate: Any, peak: Any, mask: Any
-) -> optax.GradientTransformation:
-    if kind in ("decoupled", "l2"):
-        return add_decayed_weights(weight_decay, mask)
-    if is_neutral(weight_decay):
-        return add_decayed_weights(0.0)
+    weight_decay: NonNegative,
+    kind: DecayType,
+    learning_rate: optax.ScalarOrSchedule,
+    peak: optax.ScalarOrSchedule | None,
+    mask: Mask | None,
+) -> Flow:
+    if kind in ("decoupled", "l2") or is_neutral(weight_decay):
+        return decay_weights(weight_decay, mask=mask)
 
     def step(u: Signal) -> Signal:
         rate = scheduled(learning_rate)
-        highest = peak
-        if peak is None:
-            highest = rate
-            if callable(learning_rate):
-                past = delay(0.0, name="peak_learning_rate")
-                highest = past << maximum(past, rate)
+        highest = _peak(learning_rate) if peak is None else scheduled(peak)
         part = divide_or_zero(rate if kind == "corrected" else 1.0, _array(highest))
-        return u >> add_decayed_weights(scheduled(weight_decay) * part, mask)
+        return u >> decay_weights(scheduled(weight_decay) * part, mask=mask)
 
     return flow(step, name="weight_decay")
+
+
+def _peak(learning_rate: optax.ScalarOrSchedule) -> Scalar:
+    """The highest rate so far: of a schedule, or of an array, which may be another every step."""
+    if isinstance(learning_rate, int | float):
+        return learning_rate
+    past = delay(0.0, name="peak_learning_rate")
+    return past << maximum(past, learning_rate)
 
 
 def _array(value: Any) -> Any:

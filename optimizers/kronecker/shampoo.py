@@ -11,8 +11,8 @@ from ...transforms import (
     Period,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
+    decay_weights,
     ema,
     every,
     flow,
@@ -128,7 +128,7 @@ def shampoo(
       [[-0.5, 0.0], [0.0, 0.5]]
     """
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_shampoo(eps, momentum, update_interval, max_dim, exponent, root_solver),
         scale_by_learning_rate(learning_rate),
     )

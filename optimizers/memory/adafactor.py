@@ -136,7 +136,7 @@ def adafactor(
         if b1 is not None:
             u = u >> named("mu", ema(b1, dtype=momentum_dtype))
         decay = scheduled(weight_decay) * alpha if scale_weight_decay and decays else weight_decay
-        return -u >> decay_weights(decay, form="fixed", mask=mask)
+        return -u >> decay_weights(decay, "independent", mask=mask)
 
     def rate() -> Any:
         if learning_rate is not None:

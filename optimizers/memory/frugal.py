@@ -191,5 +191,5 @@ def frugal(
             sampler,
         ),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, mask=mask),
+        decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

@@ -112,5 +112,5 @@ def galore(
     return chain(
         scale_by_galore(rank, update_interval, scale, b1, b2, eps, projection, project),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, "stepped", mask),
+        decay_weights(weight_decay, "stepped", learning_rate=learning_rate, mask=mask),
     )

@@ -10,9 +10,9 @@ from ...transforms import (
     NonNegative,
     Number,
     Signal,
-    add_decayed_weights,
     chain,
     cosine_similarity,
+    decay_weights,
     delay,
     flow,
     scale_by_learning_rate,
@@ -96,7 +96,7 @@ def adaptive_braking(
       [-1.0, 1.0]
     """
     return chain(
-        add_decayed_weights(weight_decay),
+        decay_weights(weight_decay),
         scale_by_braking(rho, granularity, momentum, nesterov, channel_axis, eps),
         scale_by_learning_rate(learning_rate),
     )

@@ -8,8 +8,8 @@ from ...transforms import (
     Flow,
     Mask,
     NonNegative,
-    add_decayed_weights,
     chain,
+    decay_weights,
     masked,
     scale_by_learning_rate,
     scale_by_trust_ratio,
@@ -70,7 +70,7 @@ def lars(
       like optax we divide by the norm of the sum.
     """
     return chain(
-        add_decayed_weights(weight_decay, None if weight_decay_mask is True else weight_decay_mask),
+        decay_weights(weight_decay, mask=None if weight_decay_mask is True else weight_decay_mask),
         masked(
             scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps), trust_ratio_mask
         ),

@@ -9,8 +9,8 @@ from ...transforms import (
     Flow,
     Mask,
     NonNegative,
-    add_decayed_weights,
     chain,
+    decay_weights,
     scale_by_learning_rate,
     transformation,
 )
@@ -50,6 +50,6 @@ def lion(
     """
     return chain(
         scale_by_lion(b1, b2, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -15,8 +15,8 @@ from ...transforms import (
     Mask,
     NonNegative,
     Positive,
-    add_decayed_weights,
     chain,
+    decay_weights,
     flow,
     interpolated_momentum,
     named,
@@ -110,6 +110,6 @@ def lion_k(
     """
     return chain(
         scale_by_lion_k(kappa, b1, b2, power, delta, threshold, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -11,8 +11,8 @@ from ...transforms import (
     NonNegative,
     Number,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     flow,
     named,
     scale_by_learning_rate,
@@ -102,7 +102,7 @@ def sgd(
       [-0.75, 3.0]
     """
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_sgd(momentum, nesterov, momentum_form, dampening, accumulator_dtype),
         scale_by_learning_rate(learning_rate),
     )

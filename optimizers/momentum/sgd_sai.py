@@ -13,8 +13,8 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     divide_or_zero,
     ema,
     flow,
@@ -100,6 +100,6 @@ def sgd_sai(
     """
     return chain(
         scale_by_sai(momentum, eps),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -11,8 +11,8 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     flow,
     scale_by_learning_rate,
@@ -77,7 +77,7 @@ def scale_by_sgdp(
         decay = (
             scheduled(weight_decay) * where(projected, wd_ratio, 1.0) / (1 - scheduled(momentum))
         )
-        return u >> add_decayed_weights(decay, mask)
+        return u >> decay_weights(decay, mask=mask)
 
     return flow(step)
 

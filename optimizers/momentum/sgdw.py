@@ -79,5 +79,7 @@ def sgdw(
     return chain(
         scale_by_sgd(momentum, nesterov, "heavy_ball", dampening, accumulator_dtype),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, form, mask, base_learning_rate),
+        decay_weights(
+            weight_decay, form, learning_rate=learning_rate, mask=mask, base_rate=base_learning_rate
+        ),
     )

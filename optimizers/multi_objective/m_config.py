@@ -19,6 +19,7 @@ from ...transforms import (
     flow,
     lift,
     scale_by_learning_rate,
+    scheduled,
     sqrt,
     square,
     step_count,
@@ -78,9 +79,9 @@ def scale_by_m_config(
         G = momenta >> inner
         summed = delay(G, name="summed_momentum")
         f = summed << where(ready, G * one_minus_power(b1, tau), summed)
-        h = (f - b1 * summed) / (1 - b1)
+        h = (f - b1 * summed) / (1 - scheduled(b1))
         nu = delay(G, name="nu")
-        s = nu << where(ready, b2 * nu + (1 - b2) * square(h), nu)
+        s = nu << where(ready, b2 * nu + (1 - scheduled(b2)) * square(h), nu)
         correction = where(ready, one_minus_power(b2, tau), 1.0)
         u = divide(G, sqrt(s / correction) + eps, eps)
         return where(ready, u, 0.0)

@@ -12,10 +12,10 @@ from ...transforms import (
     NonNegative,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
     debias,
     debiased_root,
+    decay_weights,
     divide,
     ema,
     flow,
@@ -82,7 +82,7 @@ def scale_by_multi_adam(
     weights = [1 / groups] * groups if group_weights is None else group_weights
 
     def step(g: Signal) -> Signal:
-        each = stacked_gradients(g, groups) >> add_decayed_weights(weight_decay)
+        each = stacked_gradients(g, groups) >> decay_weights(weight_decay)
         m = each >> named("mu", ema(b1))
         v = square(each) >> named("nu", ema(b2))
         if amsgrad:

@@ -106,7 +106,7 @@ def polyak_momentum(
     def averaged(g: Signal, value: Signal) -> Signal:
         d = g >> named("trace", trace(momentum))
         rate = limited(divide_or_zero((value - f_min) / c, global_squared_norm(d)))
-        return -rate * d >> decay_weights(weight_decay, rate)
+        return -rate * d >> decay_weights(weight_decay, "decoupled", learning_rate=rate)
 
     def heavy_ball(g: Signal, value: Signal) -> Signal:
         last = delay(g, name="last_update")
@@ -114,6 +114,9 @@ def polyak_momentum(
         smooth = 0.0 if smoothness is None else norm / (2 * scheduled(smoothness))
         gap = (value - f_min) / c + momentum * global_dot(g, last) + smooth
         rate = limited(divide_or_zero(gap, norm))
-        return last << (momentum * last - rate * g >> decay_weights(weight_decay, rate))
+        return last << (
+            momentum * last - rate * g
+            >> decay_weights(weight_decay, "decoupled", learning_rate=rate)
+        )
 
     return flow(averaged if variant.endswith("mag") else heavy_ball, name="polyak_momentum")

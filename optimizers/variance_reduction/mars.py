@@ -13,8 +13,8 @@ from ...transforms import (
     Number,
     Positive,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     flow,
     leaf_where,
     matrices,
@@ -108,16 +108,16 @@ def descend(
 ) -> Flow:
     """Goes down along a direction of `for_matrices`, each kind of leaf at its rate and decay."""
     if optimize_1d:
-        decayed = add_decayed_weights(weight_decay, mask)
+        decayed = decay_weights(weight_decay, mask=mask)
         return chain(direction, decayed, scale_by_learning_rate(learning_rate))
 
     def rates(u: Signal) -> Signal:
         chosen, others = split(u, leaf_where(lambda leaf: leaf.ndim == 2))
-        chosen = chosen >> add_decayed_weights(weight_decay, mask)
-        others = others >> add_decayed_weights(weight_decay_1d, mask)
+        chosen = chosen >> decay_weights(weight_decay, mask=mask)
+        others = others >> decay_weights(weight_decay_1d, mask=mask)
         rate_1d = scheduled(learning_rate_1d)
-        if callable(learning_rate) and not callable(learning_rate_1d):
-            rate_1d = rate_1d * relative_rate(learning_rate, None, "mars")
+        if not callable(learning_rate_1d):
+            rate_1d = rate_1d * relative_rate(learning_rate, label="mars")
         return merge(chosen >> scale_by_learning_rate(learning_rate), -rate_1d * others)
 
     return chain(direction, flow(rates))

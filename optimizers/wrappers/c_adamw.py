@@ -93,5 +93,5 @@ def c_adamw(
     return chain(
         scale_by_c_adamw(b1, b2, eps, bias_correction, scale, min_mean),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, mask=mask),
+        decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

@@ -83,5 +83,5 @@ def c_lion(
     return chain(
         scale_by_c_lion(b1, b2, scale, min_mean),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, mask=mask),
+        decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

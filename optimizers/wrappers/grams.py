@@ -82,5 +82,5 @@ def grams(
     return chain(
         scale_by_grams(b1, b2, eps, bias_correction),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, mask=mask),
+        decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

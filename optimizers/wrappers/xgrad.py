@@ -12,8 +12,8 @@ from ...transforms import (
     Fraction,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     flow,
     scale_by_adam,
@@ -155,10 +155,10 @@ def xgrad(
     decay = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2}[base] if weight_decay is None else weight_decay
     if base == "sgd":
         damped = flow(lambda g: (1 - scheduled(dampening)) * g >> trace(momentum))
-        direction, decoupled = chain(add_decayed_weights(decay), damped), optax.identity()
+        direction, decoupled = chain(decay_weights(decay), damped), optax.identity()
     else:
         direction = scale_by_adam(b1, b2, eps)
-        decoupled = add_decayed_weights(decay if base == "adamw" else 0.0)
+        decoupled = decay_weights(decay if base == "adamw" else 0.0)
 
     def ahead(d: Signal) -> Signal:
         return -scheduled(prediction_steps) * scheduled(learning_rate, ahead=1) * d

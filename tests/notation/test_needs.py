@@ -5,7 +5,7 @@ import optax
 import pytest
 from flows import PARAMS, close, once
 from gradchain import chain, flow, needs
-from gradchain.transforms import FlowError, add_decayed_weights, every, lift_tree
+from gradchain.transforms import FlowError, decay_weights, every, lift_tree
 
 
 def polyak():
@@ -31,9 +31,9 @@ def test_a_missing_input_is_named_with_the_call_that_passes_it():
     state = opt.init(PARAMS)
     with pytest.raises(ValueError, match=r"chain: polyak needs `value` .*update\(.*value=\.\.\.\)"):
         opt.update(PARAMS, state, PARAMS)
-    decayed = chain(add_decayed_weights(0.1))
+    decayed = chain(decay_weights(0.1))
     with pytest.raises(
-        ValueError, match=r"add_decayed_weights needs `params` .*update\(grads, state, params\)"
+        ValueError, match=r"decay_weights needs `params` .*update\(grads, state, params\)"
     ):
         decayed.update(PARAMS, decayed.init(PARAMS))
 

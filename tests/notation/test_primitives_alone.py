@@ -9,7 +9,6 @@ from flows import PARAMS, close, gradient, once, run
 from gradchain import chain, flow
 from gradchain.transforms import (
     FlowError,
-    add_decayed_weights,
     debias,
     decay_weights,
     draw_like,
@@ -78,11 +77,12 @@ class TestDecay:
     @pytest.mark.parametrize(
         ("form", "expected"),
         [
+            ("added", lambda u, x, r, w: u + w * x),
             ("decoupled", lambda u, x, r, w: u - r * w * x),
-            ("fixed", lambda u, x, r, w: u - w * x),
+            ("independent", lambda u, x, r, w: u - w * x),
             ("relative", lambda u, x, r, w: u - r / 0.8 * w * x),
             ("stepped", lambda u, x, r, w: u - r * w * (x + u)),
-            ("stepped_fixed", lambda u, x, r, w: u - w * (x + u)),
+            ("stepped_independent", lambda u, x, r, w: u - w * (x + u)),
             ("proximal", lambda u, x, r, w: (x + u) / (1 + r * w) - x),
         ],
     )
@@ -90,26 +90,31 @@ class TestDecay:
     def test_forms(self, form, expected, is_scheduled):
         rates = optax.linear_schedule(0.8, 0.2, 2)
         rate = rates if is_scheduled else 0.8
-        outs = first(run(chain(decay_weights(self.W, rate, form)))[0])
+        outs = first(run(chain(decay_weights(self.W, form, learning_rate=rate)))[0])
         for t in (1, 2, 3):
             r = float(rates(t - 1)) if is_scheduled else 0.8
             np.testing.assert_allclose(outs[t - 1], expected(G[t], X, r, self.W), rtol=1e-5)
 
     def test_decoupled_is_adding_decayed_weights_before_the_rate(self):
-        before = chain(add_decayed_weights(0.1), scale_by_learning_rate(0.5))
-        after = chain(scale_by_learning_rate(0.5), decay_weights(0.1, 0.5))
+        before = chain(decay_weights(0.1), scale_by_learning_rate(0.5))
+        after = chain(
+            scale_by_learning_rate(0.5), decay_weights(0.1, "decoupled", learning_rate=0.5)
+        )
         close(run(before)[0], run(after)[0], rtol=1e-5)
 
     def test_the_mask_spares_leaves(self):
         mask = {"a": False, "b": {"c": True}}
-        for opt in (decay_weights(0.1, mask=mask), decay_weights(0.1, mask=lambda p: mask)):
+        for opt in (
+            decay_weights(0.1, "decoupled", mask=mask),
+            decay_weights(0.1, "decoupled", mask=lambda p: mask),
+        ):
             outs, _ = run(chain(opt), steps=1)
             close(outs[0]["a"], gradient(1)["a"])
             assert not jnp.allclose(outs[0]["b"]["c"], gradient(1)["b"]["c"])
 
     def test_an_unknown_form_is_refused(self):
-        with pytest.raises(FlowError, match="form='x' is not one of 'decoupled'"):
-            decay_weights(0.1, form="x")
+        with pytest.raises(FlowError, match="form='x' is not one of 'added', 'decoupled'"):
+            decay_weights(0.1, "x")
 
 
 class TestCurvature:

@@ -19,8 +19,8 @@ from gradchain.transforms import (
     Mask,
     Positive,
     Size,
-    add_decayed_weights,
     debias,
+    decay_weights,
     ema,
     scale_by_learning_rate,
     scheduled,
@@ -58,7 +58,7 @@ def test_a_scheduled_decay_rate_of_an_average():
 
 
 def test_a_scheduled_weight_decay():
-    opt = chain(add_decayed_weights(lambda t: 1.0 * t))
+    opt = chain(decay_weights(lambda t: 1.0 * t))
     assert values(opt) == [1, 2, 3, 4]
 
 

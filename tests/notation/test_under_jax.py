@@ -9,7 +9,6 @@ import pytest
 from flows import PARAMS, close, gradient, run
 from gradchain import chain, flow, named
 from gradchain.transforms import (
-    add_decayed_weights,
     debias,
     decay_weights,
     delay,
@@ -200,8 +199,10 @@ def test_half_precision_accumulates_in_float32(dtype):
 
 def test_params_only_where_they_are_used():
     with pytest.raises(ValueError, match="params"):
-        chain(decay_weights(0.1)).update(PARAMS, chain(decay_weights(0.1)).init(PARAMS))
-    opt = chain(add_decayed_weights(0.0), decay_weights(0.0), scale_by_learning_rate(1.0))
+        chain(decay_weights(0.1, "decoupled")).update(
+            PARAMS, chain(decay_weights(0.1, "decoupled")).init(PARAMS)
+        )
+    opt = chain(decay_weights(0.0), decay_weights(0.0, "decoupled"), scale_by_learning_rate(1.0))
     close(opt.update(PARAMS, opt.init(PARAMS))[0], jax.tree.map(jnp.negative, PARAMS))
 
 

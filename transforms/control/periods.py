@@ -323,7 +323,8 @@ def _start_of(past: Delay, copy: Delay) -> Any:
 
 
 def _reset(due: Any, start: Any, old: Any) -> Any:
-    starts = start if jax.tree.structure(start) == jax.tree.structure(old) else None
+    structure: Any = jax.tree.structure(old)
+    starts = start if structure == jax.tree.structure(start) else None
     if starts is None:
         starts = jax.tree.map(lambda x: start, old)
     return jax.tree.map(lambda x, y: jnp.where(due, jnp.asarray(x, y.dtype), y), starts, old)

@@ -5,21 +5,15 @@ from .distance import SquaredNorm, largest_distance, leaf_squared_norm
 from .leaf_multipliers import leaf_multipliers
 from .line_search import backtracking, keeps_loss, loss_change
 from .polyak import quadratic_polyak_step, with_polyak_step
-from .scaling import (
-    DecayForm,
-    add_decayed_weights,
-    decay_weights,
-    relative_rate,
-    scale_by_learning_rate,
-    starting_at,
-)
+from .relative import relative_rate
+from .scaling import scale_by_learning_rate
 from .stable_decay import stable_weight_decay, typical_gradient
+from .weight_decay import DecayForm, decay_weights
 from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
 
 __all__ = [
     "DecayForm",
     "SquaredNorm",
-    "add_decayed_weights",
     "adgd_step_size",
     "backtracking",
     "decay_weights",
@@ -35,7 +29,6 @@ __all__ = [
     "relative_rate",
     "scale_by_learning_rate",
     "stable_weight_decay",
-    "starting_at",
     "typical_gradient",
     "with_polyak_step",
 ]

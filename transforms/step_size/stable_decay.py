@@ -8,6 +8,7 @@ from ..notation.functions import divide_or_zero, global_size, global_sum, sqrt, 
 from ..notation.hyperparameters import Decay, NonNegative
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
+from .weight_decay import decay_weights
 
 
 def typical_gradient(second_moment: Signal, offset: NonNegative = 0.0) -> Signal:
@@ -47,8 +48,9 @@ def stable_weight_decay(
       mean over the whole tree of Wright & Demeure 2021, Ranger21 (arXiv 2106.13731).
     """
 
-    def step(u: Signal, params: Signal) -> Signal:
+    def step(u: Signal) -> Signal:
         v = square(u) >> named("nu", ema(b2)) >> debias(b2)
-        return u + divide_or_zero(scheduled(weight_decay), typical_gradient(v, offset)) * params
+        decay = divide_or_zero(scheduled(weight_decay), typical_gradient(v, offset))
+        return u >> decay_weights(decay)
 
     return flow(step)

@@ -16,9 +16,9 @@ from ....transforms import (
     Signal,
     Size,
     absolute,
-    add_decayed_weights,
     chain,
     debias,
+    decay_weights,
     divide,
     ema,
     every,
@@ -142,6 +142,6 @@ def adahessian(
             key,
             sampler,
         ),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

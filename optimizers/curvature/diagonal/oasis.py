@@ -14,7 +14,7 @@ from ....transforms import (
     Signal,
     Size,
     absolute,
-    add_decayed_weights,
+    decay_weights,
     delay,
     either,
     ema,
@@ -172,7 +172,7 @@ def oasis(
                 rate, params, g, lambda at: gradient_at(at, value_fn, ready=previous_grads), scale
             )
             tap("rate", rate)
-        direction = _direction(g, momentum) / scale >> add_decayed_weights(weight_decay, mask)
+        direction = _direction(g, momentum) / scale >> decay_weights(weight_decay, mask=mask)
         return -rate * direction
 
     return flow(step)

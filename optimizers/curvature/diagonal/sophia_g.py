@@ -15,9 +15,9 @@ from ....transforms import (
     Signal,
     Size,
     Step,
-    add_decayed_weights,
     chain,
     clip,
+    decay_weights,
     ema,
     every,
     flow,
@@ -144,6 +144,6 @@ def sophia_g(
             key,
             sampler,
         ),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

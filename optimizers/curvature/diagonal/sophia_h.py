@@ -16,9 +16,9 @@ from ....transforms import (
     Sampler,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
     clip,
+    decay_weights,
     delay,
     flow,
     hutchinson,
@@ -158,6 +158,6 @@ def sophia_h(
             key,
             sampler,
         ),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -11,8 +11,8 @@ from ....transforms import (
     Positive,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     ema,
     flatten_tree,
@@ -113,7 +113,7 @@ def m_fac(
       >>> u.round(4).tolist()
       [-1.0, -0.0]
     """
-    parts = [add_decayed_weights(weight_decay), scale_by_m_fac(num_grads, damping, window_dtype)]
+    parts = [decay_weights(weight_decay), scale_by_m_fac(num_grads, damping, window_dtype)]
     if momentum != 0:
         parts.append(named("mu", ema(momentum)))
     return on_leaves(mask, chain(*parts, scale_by_learning_rate(learning_rate)))

@@ -14,8 +14,8 @@ from ....transforms import (
     NonNegative,
     Period,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     every,
     flow,
     lift,
@@ -40,7 +40,6 @@ from ....transforms.kronecker import (
     positive_inverse,
     second_moment,
 )
-from ....transforms.step_size import starting_at
 
 SMALLEST_EIGENVALUE = 1e-10
 
@@ -206,7 +205,7 @@ def k_fac(
             damping_b,
             layers,
         ),
-        add_decayed_weights(starting_at(weight_decay, weight_decay_start), mask),
+        decay_weights(weight_decay, mask=mask, start=weight_decay_start),
         trace(momentum),
         scale_by_learning_rate(learning_rate),
     )

@@ -16,8 +16,8 @@ from ....transforms import (
     Period,
     Positive,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     flow,
     pair,
@@ -242,5 +242,5 @@ def heavy_ball(
 ) -> Flow:
     """SGD with coupled weight decay and undamped momentum."""
     return chain(
-        add_decayed_weights(weight_decay), trace(momentum), scale_by_learning_rate(learning_rate)
+        decay_weights(weight_decay), trace(momentum), scale_by_learning_rate(learning_rate)
     )

@@ -16,8 +16,8 @@ from ....transforms import (
     Period,
     Scalar,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     every,
     flow,
@@ -42,7 +42,6 @@ from ....transforms.kronecker import (
     layer_matrices,
     layer_rows,
 )
-from ....transforms.step_size import starting_at
 from .structures import structure_named
 
 
@@ -219,7 +218,7 @@ def singd(
             normalize_lr_cov,
             layers,
         ),
-        add_decayed_weights(starting_at(weight_decay, weight_decay_start), mask),
+        decay_weights(weight_decay, mask=mask, start=weight_decay_start),
         trace(momentum),
         scale_by_learning_rate(learning_rate),
     )

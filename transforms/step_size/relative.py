@@ -1,0 +1,51 @@
+"""The learning rate as a multiple of what it was at first."""
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.errors import FlowError
+from ..notation.functions import lift
+from ..notation.hyperparameters import NonNegative, Positive, Scalar
+from ..notation.steps import delay, scheduled, step_count
+
+
+def relative_rate(
+    learning_rate: NonNegative, base_rate: Positive | None = None, label: str = "relative_rate"
+) -> Scalar:
+    """The rate of this step as a multiple of its base; 1 for a rate that is a number.
+
+    A function of signals.
+
+    An array, or a signal, may be another one at the next step, as an injected hyper-parameter is:
+    its first value is then kept in the state.
+
+    Args:
+      learning_rate: number or schedule.
+      base_rate: what it is compared with; default the rate of the first step.
+      label: the method, for messages.
+
+    Raises:
+      FlowError: if the first rate is known to be 0 and no base is given.
+    """
+    if base_rate is not None:
+        return scheduled(learning_rate) / scheduled(base_rate)
+    if isinstance(learning_rate, int | float):
+        return 1.0
+    if callable(learning_rate):
+        schedule = learning_rate
+        _refuse_zero(schedule(0), label)
+        # At run time, not now: in the precision of the run.
+        return lift(lambda t: schedule(t - 1) / schedule(0), "relative_rate")(step_count())
+    _refuse_zero(learning_rate, label)
+    past = delay(0.0, name="first_rate")
+    chosen = lift(lambda t, rate, past: jnp.where(t == 1, rate, past), "first rate")
+    return learning_rate / (past << chosen(step_count(), learning_rate, past))
+
+
+def _refuse_zero(first: object, label: str) -> None:
+    is_known = isinstance(first, int | float | jax.Array) and not isinstance(first, jax.core.Tracer)
+    if is_known and first == 0:
+        raise FlowError(
+            f"{label}: the learning rate starts at 0, so nothing can be relative to its first "
+            "value; pass the base rate explicitly"
+        )
