@@ -9,8 +9,8 @@ from ...transforms import (
     Flow,
     Mask,
     NonNegative,
-    add_decayed_weights,
     chain,
+    decay_weights,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
@@ -101,6 +101,6 @@ def nadamw(
     """
     return chain(
         scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=eps_root, mu_dtype=mu_dtype, nesterov=True),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -10,9 +10,9 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
     debiased_root,
+    decay_weights,
     divide,
     ema,
     flow,
@@ -109,6 +109,6 @@ def simplified_ademamix(
         scale_by_simplified_ademamix(
             b1=b1, b2=b2, alpha=alpha, eps=eps, eps_root=eps_root, mu_dtype=mu_dtype
         ),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -9,9 +9,9 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     cbrt,
     chain,
+    decay_weights,
     divide,
     flow,
     initial_params,
@@ -97,6 +97,6 @@ def madgrad(
       [-2.  1.]
     """
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_madgrad(learning_rate=learning_rate, momentum=momentum, eps=eps),
     )

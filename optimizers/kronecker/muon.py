@@ -12,8 +12,8 @@ from ...transforms import (
     Positive,
     Signal,
     Size,
-    add_decayed_weights,
     chain,
+    decay_weights,
     flow,
     leaf_size,
     leaf_sum,
@@ -188,7 +188,7 @@ def muon(
             preconditioning=preconditioning,
         ),
         scale_by_shape(consistent_rms=consistent_rms),
-        add_decayed_weights(weight_decay, weight_decay_mask),
+        decay_weights(weight_decay, mask=weight_decay_mask),
         scale_by_learning_rate(learning_rate),
     )
     adam = chain(
@@ -200,7 +200,7 @@ def muon(
             mu_dtype=mu_dtype,
             nesterov=nesterov,
         ),
-        add_decayed_weights(adam_weight_decay),
+        decay_weights(adam_weight_decay),
         scale_by_learning_rate(learning_rate if adam_learning_rate is None else adam_learning_rate),
     )
 

@@ -31,7 +31,6 @@ from ...transforms import (
     where,
 )
 from ...transforms.kronecker import kronecker_factors, mode_products, stack_same_shapes, unstack
-from ...transforms.step_size import starting_at
 
 
 @transformation()
@@ -164,5 +163,5 @@ def soap(
             mu_dtype=mu_dtype,
         ),
         scale_by_learning_rate(learning_rate),
-        decay_weights(starting_at(weight_decay, 1), learning_rate, "stepped", mask),
+        decay_weights(weight_decay, "stepped", learning_rate=learning_rate, mask=mask, start=1),
     )

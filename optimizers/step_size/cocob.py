@@ -9,8 +9,8 @@ from ...transforms import (
     NonNegative,
     Positive,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     divide_or_zero,
     flow,
@@ -95,7 +95,7 @@ def cocob(
       [-0.1  0.1]
     """
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate, flip_sign=False),
         scale_by_cocob(alpha=alpha, eps=eps),
     )

@@ -103,6 +103,8 @@ def dadapt_adamw(
         s = past_s << b * past_s + (1 - b) * rate * g
         estimate = divide_or_zero(n, (1 - b) * global_sum(abs(s)))
         tap("estim_lr", d << maximum(d, estimate))
-        return -divide(m, sqrt(v) + eps, eps) >> decay_weights(weight_decay, rate, mask=mask)
+        return -divide(m, sqrt(v) + eps, eps) >> decay_weights(
+            weight_decay, "decoupled", learning_rate=rate, mask=mask
+        )
 
     return flow(step)

@@ -10,7 +10,7 @@ from ...transforms import (
     NonNegative,
     Positive,
     Signal,
-    add_decayed_weights,
+    decay_weights,
     delay,
     divide_or_zero,
     flow,
@@ -87,7 +87,7 @@ def dadapt_sgd(
         first_norm = delay(0.0, name="first_norm")
         g0 = first_norm << where(first_norm == 0, global_norm(g), first_norm)
         rate = divide_or_zero(d * scheduled(learning_rate), g0)
-        decayed = g >> add_decayed_weights(weight_decay, mask)
+        decayed = g >> decay_weights(weight_decay, mask=mask)
         past = delay(g, name="grad_sum")
         n = rate * global_dot(decayed, past) >> running_sum(name="numerator")
         s = past << past + rate * decayed

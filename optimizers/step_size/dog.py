@@ -9,8 +9,8 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     divide_or_zero,
     flow,
     initial_params,
@@ -173,7 +173,7 @@ def dog(
       of ("learning_rate", e) by `learning_rate`, too; the authors' code, which we follow, does not.
     """
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_dog(learning_rate=learning_rate, init_step=init_step, eps=eps),
         scale_by_learning_rate(1.0),
     )
@@ -222,7 +222,7 @@ def l_dog(
       Ivgi, Hinder & Carmon 2023 (arXiv 2302.12022), and the authors' package dog-optimizer.
     """
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_l_dog(learning_rate=learning_rate, init_step=init_step, eps=eps, stacked=stacked),
         scale_by_learning_rate(1.0),
     )

@@ -9,8 +9,8 @@ from ...transforms import (
     NonNegative,
     Positive,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     flow,
     running_sum,
     scale_by_learning_rate,
@@ -89,7 +89,7 @@ def dowg(
       [-0.3  0.4]
     """
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_dowg(init_estim_sq_dist=init_estim_sq_dist, eps=eps),
         scale_by_learning_rate(learning_rate),
     )

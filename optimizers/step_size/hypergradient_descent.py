@@ -14,9 +14,9 @@ from ...transforms import (
     Mask,
     NonNegative,
     Signal,
-    add_decayed_weights,
     chain,
     clip,
+    decay_weights,
     delay,
     divide_or_zero,
     flow,
@@ -153,7 +153,7 @@ def sgd_hd(
     ball = trace(momentum, nesterov, dampening=dampening, name="trace")
     direction = flow(lambda g: g if is_neutral(momentum) else g >> ball, name="direction")
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         hypergradient_descent(
             direction,
             learning_rate=learning_rate,
@@ -208,7 +208,7 @@ def adam_hd(
     """
     direction = scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=mu_dtype, eps_before_correction=True)
     return chain(
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         hypergradient_descent(
             direction,
             learning_rate=learning_rate,

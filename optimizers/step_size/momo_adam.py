@@ -109,6 +109,6 @@ def momo_adam(
             adapt_lower_bound=adapt_lower_bound,
         )
         form = "decoupled" if decoupled else "proximal"
-        return -tau * direction >> decay_weights(weight_decay, rate, form, mask)
+        return -tau * direction >> decay_weights(weight_decay, form, learning_rate=rate, mask=mask)
 
     return flow(step)

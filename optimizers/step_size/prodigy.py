@@ -10,7 +10,7 @@ from ...transforms import (
     NonNegative,
     Positive,
     Signal,
-    add_decayed_weights,
+    decay_weights,
     delay,
     divide,
     divide_or_zero,
@@ -115,7 +115,7 @@ def prodigy(
         estimate = estim_lr_coef * divide_or_zero(n, global_sum(abs(s)))
         new = tap("estim_lr", d << maximum(d, estimate))
         u = divide(m, sqrt(v) + new * eps, eps)
-        return -rate * (u >> add_decayed_weights(weight_decay, mask))
+        return -rate * (u >> decay_weights(weight_decay, mask=mask))
 
     return flow(step)
 

@@ -10,8 +10,8 @@ from ...transforms import (
     NonNegative,
     Sampler,
     Size,
-    add_decayed_weights,
     chain,
+    decay_weights,
     forward_mode_gradient,
     scale_by_learning_rate,
     transformation,
@@ -71,6 +71,6 @@ def forward_gradient(
     """
     return chain(
         forward_mode_gradient(n_samples, key, sampler, normalize),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -12,8 +12,8 @@ from ...transforms import (
     Positive,
     Sampler,
     Size,
-    add_decayed_weights,
     chain,
+    decay_weights,
     scale_by_learning_rate,
     spsa_gradient,
     trace,
@@ -92,7 +92,7 @@ def mezo(
         )
     return chain(
         spsa_gradient(perturbation_scale, n_samples, one_sided, key, sampler),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )
 
@@ -150,6 +150,6 @@ def zo_sgd(
     return chain(
         spsa_gradient(perturbation_scale, n_samples, one_sided, key, sampler),
         *(() if is_neutral(momentum) else (trace(momentum),)),
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

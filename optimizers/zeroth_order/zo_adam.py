@@ -81,5 +81,5 @@ def zo_adam(
         spsa_gradient(perturbation_scale, n_samples, one_sided, key, sampler),
         scale_by_adam(b1, b2, eps),
         scale_by_learning_rate(learning_rate),
-        decay_weights(weight_decay, learning_rate, mask=mask),
+        decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

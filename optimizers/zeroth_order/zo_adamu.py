@@ -16,8 +16,8 @@ from ...transforms import (
     Positive,
     Sampler,
     Signal,
-    add_decayed_weights,
     chain,
+    decay_weights,
     delay,
     flow,
     scale_by_learning_rate,
@@ -209,6 +209,6 @@ def zo_adamu(
     )
     return chain(
         direction,
-        add_decayed_weights(weight_decay, mask),
+        decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -13,7 +13,7 @@ from ..notation.functions import where
 from ..notation.hyperparameters import Key, Mask, NonNegative, Positive, Sampler, Size
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count, tap
-from ..step_size.scaling import add_decayed_weights
+from ..step_size.weight_decay import decay_weights
 from ..trees.random import stored_key
 from .directions import Directions
 from .losses import params_at
@@ -59,7 +59,7 @@ def delayed_spsa_step(
         rate = where(step_count() > 1, scheduled(learning_rate, ahead=-1), 0.0)
         decay = scheduled(weight_decay, ahead=-1)
         estimate = along(pending, at, root, directions, behind=1)
-        update = -rate * (estimate >> add_decayed_weights(decay, mask))
+        update = -rate * (estimate >> decay_weights(decay, mask=mask))
         scale = scheduled(perturbation_scale)
         pending << tap("slopes", measure(value_fn, slopes, at + update, root, scale))
         return update
