@@ -44,4 +44,4 @@ def _slot(priorities: Any, priority: Any, t: Any) -> Any:
 
 def _mean(stack: Any, t: Any) -> Any:
     held = jnp.clip(t - 1, 1, stack.shape[0])
-    return jnp.sum(stack, axis=0) / held
+    return jnp.sum(stack, axis=0) / held.astype(stack.real.dtype)

@@ -156,8 +156,7 @@ def _filtered(g: Signal, b1: Decay, b3: Decay, bias_correction: bool) -> Signal:
     m << b1 * m + (1 - scheduled(b1)) * g
     if not bias_correction:
         return f
-    weight = lift(lambda t, b1, b3: 1 - b3 * jnp.asarray(b1) ** (t - 1), "weight of the average")
-    return f / weight(step_count(), b1, b3)
+    return f / (1 - b3 * b1 ** (step_count() - 1))
 
 
 def _grafting_direction(

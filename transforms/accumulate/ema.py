@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import isfinite, lift, maximum, where
+from ..notation.functions import isfinite, lift_elementwise, maximum, where
 from ..notation.hyperparameters import Count, Decay, DType, Number, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
@@ -36,7 +36,7 @@ def ema(
     def step(g: Signal) -> Signal:
         rate = scheduled(decay)
         if from_first:
-            rate = lift(lambda t, b: jnp.where(t == 1, 0.0, b), "0 at first")(step_count(), rate)
+            rate = where(step_count() == 1, 0.0, rate)
         past = delay(g, start, dtype=dtype)
         return past << rate * past + (1 - rate) * g
 
@@ -118,7 +118,7 @@ def one_minus_power(decay: Decay, t: Signal) -> Signal:
 
     A function of signals.
     """
-    return lift(_one_minus_power, "1 - decay^t")(decay, t)
+    return lift_elementwise(_one_minus_power, "1 - decay^t")(decay, t)
 
 
 def _one_minus_power(decay: Any, count: Any) -> Any:
@@ -159,5 +159,5 @@ def trace(
 def _undamped_first(dampening: Number) -> Any:
     if is_neutral(dampening):
         return 1.0
-    undamped = lift(lambda t, d: jnp.where(t == 1, 1.0, 1.0 - d), "undamped first")
+    undamped = lift_elementwise(lambda t, d: jnp.where(t == 1, 1.0, 1.0 - d), "undamped first")
     return undamped(step_count(), dampening)

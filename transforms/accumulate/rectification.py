@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from ..notation.functions import lift
+from ..notation.functions import lift_elementwise
 from ..notation.hyperparameters import Decay
 from ..notation.roots import root
 from ..notation.signal import Signal
@@ -41,8 +41,8 @@ def radam_rectification(b2: Decay) -> Rectification:
     References:
       Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond (arXiv 1908.03265).
     """
-    length = lift(lambda t, b: _length(*_longest(b), t), "sma_length")(step_count(), b2)
-    factor = lift(lambda n, b: _factor(_longest(b)[0], n), "rectification")
+    length = lift_elementwise(lambda t, b: _length(*_longest(b), t), "sma_length")(step_count(), b2)
+    factor = lift_elementwise(lambda n, b: _factor(_longest(b)[0], n), "rectification")
     return Rectification(length, factor(length, b2))
 
 

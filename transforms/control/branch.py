@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import optax
 
 from ..notation.build import Flow, flow
@@ -11,6 +10,7 @@ from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import merge, split, zeros_like
 from ..notation.hyperparameters import Mask
+from ..notation.known import choose
 from ..notation.layout import make_state
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
@@ -55,7 +55,7 @@ def _branches(children: tuple[Any, ...]) -> Cell:
             out, new = second.update(context, state.second, value)
             return out, state._replace(second=new)
 
-        return jax.lax.cond(condition, taken, other)
+        return choose(condition, taken, other)
 
     def out(context: Context, value: Any, condition: Any) -> Any:
         return first.out(context, value) if first.out else value

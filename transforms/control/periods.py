@@ -15,6 +15,7 @@ from ..notation.context import Context
 from ..notation.foreign import owner_of
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Count, Period, Step
+from ..notation.known import choose
 from ..notation.layout import Group, make_state
 from ..notation.plain import restored
 from ..notation.receiver import Receiver, through
@@ -85,9 +86,7 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
         shape = cell.out(context, value) if cell.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
-        return jax.lax.cond(
-            condition, lambda: cell.update(context, state, value), lambda: (rest, state)
-        )
+        return choose(condition, lambda: cell.update(context, state, value), lambda: (rest, state))
 
     def out(context: Context, value: Any, condition: Any) -> Any:
         return cell.out(context, value) if cell.out else value
@@ -117,7 +116,7 @@ def _holding(inner: optax.GradientTransformation) -> Cell:
             shapes.append(out.map(_abstract))
             return memory.join(out, new, state)
 
-        state = jax.lax.cond(condition, due, lambda: state)
+        state = choose(condition, due, lambda: state)
         if not shapes:  # without jit, the branch that is not taken is not traced either
             shapes.append(out(context, value, condition))
         held = memory.output(state, shapes[0].treedef)

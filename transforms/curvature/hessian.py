@@ -13,6 +13,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Sampler, Size
+from ..notation.known import repeat
 from ..notation.needs import missing_input
 from ..notation.signal import Signal
 from ..notation.steps import step_count
@@ -117,12 +118,10 @@ def _diagonal_of(
         u = draw(context, params, key)
         return u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u))
 
-    def add(total: Leaves, i: Any) -> tuple[Leaves, None]:
-        return total.map(lambda a, b: a + b, estimate(jax.random.fold_in(fresh, i))), None
+    def add(i: Any, total: Leaves) -> Leaves:
+        return total.map(lambda a, b: a + b, estimate(jax.random.fold_in(fresh, i)))
 
-    total = estimate(fresh)
-    if num_samples > 1:
-        total = jax.lax.scan(add, total, jnp.arange(1, num_samples))[0]
+    total = repeat(num_samples, add, estimate(fresh), first=1)
     return total.map(lambda x: x / num_samples)
 
 

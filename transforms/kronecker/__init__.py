@@ -10,7 +10,6 @@ from .factors import (
     factor_average,
     finite_or,
     finite_or_plain,
-    identity_like,
     mean_loss_moment,
     positive_inverse,
     rank_one_inverse,
@@ -18,6 +17,7 @@ from .factors import (
     second_moment,
 )
 from .grouped import lift_in_turn, per_matrix, solve_grouped
+from .identities import identity_like
 from .layer_places import Layer, Layers
 from .layers import (
     across_devices,

@@ -10,21 +10,13 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
 from ..notation.hyperparameters import Decay
+from ..notation.known import choose
 from ..notation.sharding import replicated
-from ..notation.sides import by_side
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count, tap
 from ..notation.values import Leaves
 from .grouped import per_matrix, solve_grouped
-
-
-@by_side
-def identity_like(matrix: Any) -> Any:
-    """Identity matrices in the shape of `matrix`; the start of a delay of factors.
-
-    A function of arrays.
-    """
-    return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape) + 0
+from .identities import identity_beside, identity_like
 
 
 def _gram(rows: Any, weight: Any = 1.0) -> Any:
@@ -89,7 +81,7 @@ positive_inverse = per_matrix(
 
 
 def _damped(matrix: Any, damping: Any) -> Any:
-    return matrix + damping * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    return matrix + damping * identity_beside(matrix)
 
 
 damped = lift_elementwise(
@@ -145,7 +137,7 @@ def eigenvectors(warm_start: bool = True) -> Flow:
 
 def _track(matrices: Leaves, past: Leaves, anew: Any) -> Leaves:
     def solve(kind: Any, batch: Any, basis: Any) -> Any:
-        return jax.lax.cond(anew, _solved, _iterated, batch, basis)
+        return choose(anew, _solved, _iterated, batch, basis)
 
     arrays, structure = jax.tree.flatten(jax.lax.stop_gradient(matrices))
     batches, bases = (
@@ -234,7 +226,7 @@ rank_one_inverse = lift_elementwise(
 
 
 def _blend_identity(matrix: Any, weight: Any) -> Any:
-    return weight * matrix + (1 - weight) * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    return weight * matrix + (1 - weight) * identity_beside(matrix)
 
 
 blend_identity = lift_elementwise(

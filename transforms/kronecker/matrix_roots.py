@@ -7,8 +7,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation.known import repeat, repeat_while
 from ..notation.roots import norm, root
 from .cache_chunks import by_cache_chunks
+from .identities import identity_beside
 
 Solver = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`(matrices (batch, n, n), eps, exponent) -> ((A + eps I)^exponent, residual (batch,))`.
@@ -35,7 +37,7 @@ def _trace_norm(a: Any) -> Any:
 
 
 def _ridged(a: Any, eps: Any) -> Any:
-    return a + jnp.asarray(eps, a.real.dtype) * jnp.eye(a.shape[-1], dtype=a.dtype)
+    return a + jnp.asarray(eps, a.real.dtype) * identity_beside(a)
 
 
 def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[Any, Any]:
@@ -90,7 +92,7 @@ def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
     close = jnp.abs(one - two) <= 1e-3 * (one + two)
     slope = exponent * ((one + two) / 2) ** (exponent - 1)
     apart = (powers[:, :, None] - powers[:, None, :]) / jnp.where(close, 1, one - two)
-    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    eye = identity_beside(a)
     inner = multiply(multiply(_adjoint(vectors), _symmetric(da)), vectors) + deps * eye
     inner = jnp.where(close, slope, apart) * inner
     by_exponent = jnp.where(values > 0, powers * jnp.log(values), 0)
@@ -133,7 +135,7 @@ def newton_root(
     """
     p = _order_of(exponent, "Newton")
     a = _ridged(_symmetric(a), eps)
-    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    eye = identity_beside(a)
     real = a.real.dtype
     goal = 10 * float(jnp.finfo(real).eps) if tolerance is None else tolerance
     z = (1 + p) / (2 * _trace_norm(a))[:, None, None]
@@ -161,7 +163,7 @@ def newton_root(
     x = z ** (1 / p) * jnp.broadcast_to(eye, a.shape)
     # Zero times the input: inside shard_map the loop's state then varies over the mesh like it.
     state = m, x, start, jnp.full_like(start, jnp.inf), jnp.zeros((), jnp.int32)
-    _, x, residual, _, _ = jax.lax.while_loop(going, iterate, state)
+    _, x, residual, _, _ = repeat_while(going, iterate, state)
     return _symmetric(x), residual
 
 
@@ -182,7 +184,7 @@ def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) ->
     if p < 2 or p & (p - 1):
         raise ValueError(f"the Newton-Schulz root needs an exponent -1/2, -1/4, ...: {exponent!r}")
     a = _ridged(_symmetric(a), eps)
-    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+    eye = identity_beside(a)
 
     def roots(a: Any) -> tuple[Any, Any]:
         size = _trace_norm(a)[:, None, None]
@@ -193,7 +195,7 @@ def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) ->
             return multiply(y, t), multiply(t, z)
 
         start = a / size, jnp.broadcast_to(eye, a.shape) + 0 * a
-        y, z = jax.lax.fori_loop(0, iterations, iterate, start)
+        y, z = repeat(iterations, iterate, start)
         return y * root(size), z / root(size)
 
     forward, inverse = roots(a)
@@ -225,7 +227,7 @@ def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, 
     turned = multiply(multiply(_adjoint(basis), a), basis)
     values = jnp.maximum(jnp.diagonal(turned, axis1=-2, axis2=-1).real, 0)
     powers = (values + jnp.asarray(eps, values.dtype)) ** jnp.asarray(exponent, values.dtype)
-    orthogonality = multiply(_adjoint(basis), basis) - jnp.eye(a.shape[-1], dtype=a.dtype)
+    orthogonality = multiply(_adjoint(basis), basis) - identity_beside(a)
     residual = jnp.max(jnp.abs(orthogonality), axis=(-2, -1)) + 0 * jnp.sum(powers, axis=1)
     return multiply(basis * powers[:, None, :], _adjoint(basis)), residual
 

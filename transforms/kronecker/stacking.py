@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..notation.functions import lift_tree
+from ..notation.known import choose, is_known
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
@@ -212,7 +213,7 @@ def parts_of(stack: Any, counts: list[int]) -> list[Any]:
       stack: any array.
       counts: the lengths, which add up to that of the stack.
     """
-    if len(counts) <= FEW:
+    if len(counts) <= FEW or is_known(stack):
         return list(jax.lax.split(stack, counts))
     whole = tuple(counts)
     return jax.lax.platform_dependent(
@@ -225,7 +226,7 @@ def parts_of(stack: Any, counts: list[int]) -> list[Any]:
 def _split_at_hidden_places(stack: Any, counts: tuple[int, ...]) -> list[Any]:
     starts = np.array([0, *itertools.accumulate(counts)][:-1], np.int32)
     certain = jax.lax.optimization_barrier(jnp.bool_(True))
-    places = jax.lax.cond(certain, lambda: list(starts), lambda: list(starts + 1))
+    places = choose(certain, lambda: list(starts), lambda: list(starts + 1))
     origin = (jnp.int32(0),) * (stack.ndim - 1)
     return [
         jax.lax.dynamic_slice(

@@ -19,6 +19,7 @@ from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 from .grouped import solve_grouped
+from .identities import identity_like
 from .matrix_roots import ROOT_SOLVERS, RootSolver, Solver
 from .spreading import spread_batch
 
@@ -272,9 +273,7 @@ def _identities(roots: Roots) -> Roots:
 
 
 def _identity(factor: Any) -> Any:
-    if factor.ndim == 2:
-        return jnp.ones_like(factor)
-    return jnp.zeros_like(factor) + jnp.eye(factor.shape[-1], dtype=factor.dtype)
+    return jnp.ones_like(factor) if factor.ndim == 2 else identity_like(factor)
 
 
 def _correction(b2: Any, t: Any) -> Any:

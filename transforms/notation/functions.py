@@ -13,7 +13,7 @@ from .errors import FlowError
 from .roots import balanced, norm, relative_norm, root, squared
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Signal, leafwise
-from .values import MISSING, Leaves, is_missing
+from .values import MISSING, Leaves, is_missing, promoting
 
 
 def lift(
@@ -60,7 +60,9 @@ def _documented(fn: Callable[..., Any], label: str, doc: str | None, kind: str) 
 def lift_elementwise(
     fn: Callable[..., Any], name: str | None = None, doc: str | None = None
 ) -> Callable[..., Signal]:
-    """As `lift`, for a function that treats the sides of a leaf alike: see `pair`.
+    """As `lift`, for a function that treats the sides of a leaf alike (see `pair`).
+
+    It may mix counts, flags and floats, as the arithmetic of signals does.
 
     Part of the notation.
 
@@ -69,7 +71,7 @@ def lift_elementwise(
       name: what the node is called; default the function's name.
       doc: see `lift`.
     """
-    return lift(by_side(fn), name, doc)
+    return lift(by_side(promoting(fn)), name, doc)
 
 
 def lift_tree(

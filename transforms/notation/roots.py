@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .known import choose
+
 CHEAP_TO_READ_TWICE = 2**16
 """Entries of an array that stays in a cache between two readings."""
 
@@ -63,7 +65,7 @@ def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     if x.size <= CHEAP_TO_READ_TWICE:
         return scaled()
     total = jnp.sum(squared(x), axis=axis, keepdims=keepdims)
-    return lax.cond(jnp.all(is_trusted(total, x.size)), lambda: root(total), scaled)
+    return choose(jnp.all(is_trusted(total, x.size)), lambda: root(total), scaled)
 
 
 def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
@@ -86,7 +88,7 @@ def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
         parts = [jnp.sum(squared(x / size.astype(jnp.finfo(x.dtype).dtype))) for x in arrays]
         return size, root(balanced(parts))
 
-    return lax.cond(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)
+    return choose(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)
 
 
 def magnitude(x: Any, axis: Any = None) -> Any:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import jax
 import optax
 
 from .cell import Cell, foreign_cell
@@ -15,6 +16,7 @@ from .foreign import owner_of
 from .scope import Builder, Scope, current_builder
 from .sides import by_side, matrix_product, transposed
 from .source import Span, check_parentheses, running, users_line
+from .values import promoting
 
 _order = itertools.count()
 
@@ -124,10 +126,10 @@ class Signal:
         return elementwise(operator.mod, "%", other, self)
 
     def __pow__(self, other: Any) -> "Signal":
-        return elementwise(operator.pow, "**", self, other)
+        return elementwise(_power, "**", self, other)
 
     def __rpow__(self, other: Any) -> "Signal":
-        return elementwise(operator.pow, "**", other, self)
+        return elementwise(_power, "**", other, self)
 
     def __pos__(self) -> "Signal":
         return self
@@ -363,6 +365,13 @@ def _quotient(a: Any, b: Any) -> Any:
     return a * 1.0 / b if _is_integer(a) and _is_integer(b) else a / b
 
 
+def _power(a: Any, b: Any) -> Any:
+    # To an integer array that is known, outside jit, jax compiles a power of its own at each step.
+    if isinstance(b, jax.Array) and _is_integer(b) and not _is_integer(a):
+        b = b.astype(float if isinstance(a, float) else a.real.dtype)
+    return a**b
+
+
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "f") in "iu"
 
@@ -374,4 +383,4 @@ def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
 
 def elementwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
     """A node that applies `fn` leaf by leaf, and side by side where a leaf has several."""
-    return leafwise(by_side(fn), label, *args)
+    return leafwise(by_side(promoting(fn)), label, *args)

@@ -1,5 +1,6 @@
 """What a signal carries at run time: the leaves of a tree, or a scalar."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -137,3 +138,21 @@ def fit_scalar(scalar: Any, leaf_dtype: Any) -> Any:
     if jnp.issubdtype(scalar.dtype, jnp.complexfloating):
         return scalar
     return jnp.asarray(scalar, jnp.finfo(leaf_dtype).dtype)
+
+
+def promoting(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` of counts, flags and floats together, also where the program forbids JAX to mix them.
+
+    Signals have rules of their own, by which a scalar never widens a leaf; under
+    `jax_numpy_dtype_promotion="strict"` the arithmetic between them stays what it is. What a user
+    lifts is left to the user's setting.
+    """
+
+    @functools.wraps(fn)
+    def promoted(*values: Any, **constants: Any) -> Any:
+        if jax.config.jax_numpy_dtype_promotion == "standard":
+            return fn(*values, **constants)
+        with jax.numpy_dtype_promotion("standard"):
+            return fn(*values, **constants)
+
+    return promoted

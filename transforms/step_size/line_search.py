@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ..closures.checks import scalar_closure
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree, maximum
+from ..notation.known import choose, repeat
 from ..notation.signal import Signal
 from ..notation.steps import delay
 from ..notation.values import Leaves, is_missing, working
@@ -88,14 +89,14 @@ def _searched(
         if max_step is not None:
             smaller = jnp.minimum(smaller, max_step)
         step = jnp.where(done, step, jnp.asarray(smaller, step.dtype))
-        done = jax.lax.cond(done, lambda: jnp.asarray(True), lambda: is_enough(step))
+        done = choose(done, lambda: jnp.asarray(True), lambda: is_enough(step))
         return step, done
 
     first = jnp.asarray(start, context.scalar_dtype)
     if max_steps == 0:
         return first
     # the last step is taken whatever the loss there, so it is not evaluated
-    step, done = jax.lax.fori_loop(0, max_steps - 1, shrink, (first, is_enough(first)))
+    step, done = repeat(max_steps - 1, shrink, (first, is_enough(first)))
     last = step * factor if max_step is None else jnp.minimum(step * factor, max_step)
     return jnp.where(done, step, jnp.asarray(last, step.dtype))
 

@@ -9,6 +9,7 @@ from ....transforms import Signal, lift
 from ....transforms.curvature import Spectrum
 from ....transforms.curvature.dual import matmul
 from ....transforms.curvature.safeguards import nonzero
+from ....transforms.notation.known import repeat
 from ....transforms.notation.roots import norm, root
 
 
@@ -68,7 +69,7 @@ def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
         return low, high, jnp.where(inside, newton, middle)
 
     falls_short = norm(_ratio(c, gaps)) <= -2 * base / m
-    x = jax.lax.fori_loop(0, iterations, refine, (low, high, high))[2]
+    x = repeat(iterations, refine, (low, high, high))[2]
     return jnp.where(falls_short & (low <= 0), 0, x)
 
 

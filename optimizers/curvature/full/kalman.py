@@ -51,7 +51,7 @@ def _conditioned(predicted: Gaussian, measured: Gaussian, prior_precision: Any) 
     precisions = divided(1.0, of.values, rounding(of))
     is_close = jnp.min(precisions, initial=jnp.inf) - prior_precision <= SMALLEST_EXCESS
     precisions = precisions + jnp.where(is_close, prior_precision, 0)
-    measured_precision = matmul(of.vectors * precisions, of.vectors.T)
+    measured_precision = matmul(of.vectors * precisions[None, :], of.vectors.T)
     eye = jnp.eye(predicted.mean.size, dtype=predicted.mean.dtype)
     prediction_precision = jnp.linalg.inv(predicted.covariance)
     covariance = jnp.linalg.inv(prediction_precision + measured_precision - prior_precision * eye)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from ....transforms import FlowError
+from ....transforms.kronecker.identities import diagonal_matrices
 
 
 class Structured(ABC):
@@ -122,8 +123,7 @@ class Diagonal(Structured):
 
     def dense(self) -> Any:
         """The matrix itself."""
-        size = self.diagonal.shape[-1]
-        return self.diagonal[..., None, :] * jnp.eye(size, dtype=self.diagonal.dtype)
+        return diagonal_matrices(self.diagonal)
 
     @classmethod
     def gram(cls, rows: Any) -> "Diagonal":
@@ -259,9 +259,7 @@ class _Hierarchical(Structured):
 
     def dense(self) -> Any:
         """The matrix itself."""
-        middle = self.c.shape[-1]
-        diagonal = self.c[..., None, :] * jnp.eye(middle, dtype=self.c.dtype)
-        lower = jnp.concatenate([diagonal, self.d], axis=-2)
+        lower = jnp.concatenate([diagonal_matrices(self.c), self.d], axis=-2)
         right = jnp.concatenate([jnp.zeros_like(self.d).swapaxes(-1, -2), self.e], axis=-2)
         corner = jnp.concatenate([lower, right], axis=-1)
         left = jnp.concatenate([self.a, jnp.zeros_like(self.b).swapaxes(-1, -2)], axis=-2)

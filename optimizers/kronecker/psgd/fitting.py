@@ -140,8 +140,10 @@ def _moved(
     key: Any,
     t: Any,
 ) -> Fitted:
-    scale = _first_scale(group, v, h, mode) if init_scale is None else init_scale
     sound, present = _over(jnp.all, jnp.isfinite(h), group), _over(jnp.any, h != 0, group)
+    # a pair that will not be used is replaced: its scale is infinite, and makes NaN on the way
+    v, h = _choose(sound & present, (v, h), (jnp.ones_like(v), jnp.ones_like(h)))
+    scale = _first_scale(group, v, h, mode) if init_scale is None else init_scale
     if mode == "whiten":
         size = _over(jnp.mean, jnp.abs(h), group)
         h = h + WHITENING_DAMPING * size.reshape(size.shape + (1,) * (h.ndim - size.ndim)) * v

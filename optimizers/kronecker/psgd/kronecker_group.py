@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ....transforms.kronecker.identities import identity_beside
 from ....transforms.kronecker.matrix_roots import multiply
 from ....transforms.kronecker.tensor_statistics import (
     along_modes,
@@ -88,7 +89,7 @@ class Kronecker:
         empty = self.empty(x)
         root = scale ** (1 / len(empty.factors))
         factors = tuple(
-            root[:, None, None] * jnp.eye(f.shape[-1], dtype=f.dtype)
+            root[:, None, None] * identity_beside(f)
             if f.ndim == 3
             else root[:, None] * jnp.ones_like(f)
             for f in empty.factors

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ....transforms.kronecker.matrix_roots import multiply
+from ....transforms.notation.known import choose
 from ....transforms.notation.roots import norm, root
 from .lie_groups import is_zero, maximum_over, tiny_of
 
@@ -75,7 +76,7 @@ class LowRank:
         if not self.rank:
             return LowRankElement(U, V, d)
         turn = t % 2 == 1 if self.alternate else jax.random.bernoulli(coin)
-        new_U, new_V = jax.lax.cond(
+        new_U, new_V = choose(
             turn,
             lambda: (self._moved_left(U, V, K, a, b, rate), V),
             lambda: (U, self._moved_right(U, V, a, b, rate)),

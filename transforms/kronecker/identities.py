@@ -1,0 +1,31 @@
+"""Identity matrices for stacks of matrices."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..notation.sides import by_side
+
+
+@by_side
+def identity_like(matrix: Any) -> Any:
+    """Identity matrices in the shape of `matrix`; the start of a delay of factors.
+
+    A function of arrays.
+    """
+    return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape) + 0
+
+
+def identity_beside(matrices: Any) -> Any:
+    """One identity matrix that can be added to each of `matrices`, of as many axes as they have.
+
+    Where `jax_numpy_rank_promotion` is "raise", leading axes are not made up on the way.
+    """
+    eye = jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
+    return eye.reshape((1,) * (matrices.ndim - 2) + eye.shape)
+
+
+def diagonal_matrices(values: Any) -> Any:
+    """Matrices with the given diagonals; all but the last axis are those of a stack."""
+    rows = values[..., None, :]
+    return rows * identity_beside(rows)

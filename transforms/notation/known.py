@@ -1,0 +1,44 @@
+"""Control flow that needs no compilation where its course is known, as it is without jit.
+
+JAX compiles a branch or a loop anew for every new function that it is made of, and the closures
+of a step are new ones at every step: outside jit each update would compile. There the condition
+is a number, so the branch is simply taken, and the loop runs in Python.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def is_known(value: Any) -> bool:
+    """Whether all arrays in `value` are numbers, not yet to be computed."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def choose(condition: Any, taken: Callable[..., Any], other: Callable[..., Any], *args: Any) -> Any:
+    """`jax.lax.cond`."""
+    if is_known(condition):
+        return (taken if condition else other)(*args)
+    return jax.lax.cond(condition, taken, other, *args)
+
+
+def repeat(times: int, body: Callable[[Any, Any], Any], carry: Any, first: int = 0) -> Any:
+    """`jax.lax.fori_loop` from `first` to before `times`.
+
+    The first carry must depend on what the body closes over, or the loop would be unrolled.
+    """
+    if not is_known(carry):
+        return jax.lax.fori_loop(first, times, body, carry)
+    for i in range(first, times):
+        carry = body(i, carry)
+    return carry
+
+
+def repeat_while(going: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+    """`jax.lax.while_loop`; of its first carry the same holds."""
+    if not is_known(carry):
+        return jax.lax.while_loop(going, body, carry)
+    while going(carry):
+        carry = body(carry)
+    return carry
