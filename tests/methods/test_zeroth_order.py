@@ -422,3 +422,55 @@ def test_the_forward_mode_projection_is_that_of_the_gradient():
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(u))
     with pytest.raises(ValueError, match="guess"):
         given.update(grads, given.init(params), params, guess=jnp.ones(3))
+
+
+# --- ZO2 ------------------------------------------------------------------------------------------
+
+
+def _layer(block, x):
+    return jnp.tanh(x[0] @ block["w"] + block["b"]), x[1]
+
+
+def _head(block, x):
+    return jnp.mean((x[0] @ block - x[1]) ** 2)
+
+
+FUNCTIONS = (_layer, _layer, _head)
+
+
+def test_zo2_is_mezo_block_by_block():
+    """Losses and, after the flush, params are those of mezo on the tuple of all blocks."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    blocks = tuple({"w": jax.random.normal(k, (4, 4)) / 2, "b": jnp.zeros(4)} for k in keys[:2])
+    params = (*blocks, jax.random.normal(keys[2], (4, 1)))
+    batch = (jax.random.normal(jax.random.key(4), (8, 4)), jnp.ones((8, 1)))
+
+    def value_fn(params):
+        x = batch
+        for function, block in zip(FUNCTIONS, params, strict=True):
+            x = function(block, x)
+        return x
+
+    rate = optax.linear_schedule(0.05, 0.01, 10)
+    opt = o.mezo(rate, 1e-2, weight_decay=0.1)
+    stepper = o.zo2(rate, 1e-2, weight_decay=0.1)
+    run, state = stepper.init(params), opt.init(params)
+    step = jax.jit(lambda p, s: opt.update(None, s, p, value_fn=value_fn))
+    for _ in range(4):
+        before = float(value_fn(params))
+        updates, state = step(params, state)
+        params = optax.apply_updates(params, updates)
+        run, loss = stepper.step(run, FUNCTIONS, batch)
+        assert abs(float(loss) - before) < 0.1
+        for x, y in zip(jax.tree.leaves(stepper.flush(run)), jax.tree.leaves(params), strict=True):
+            np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4)
+    with pytest.raises(ValueError, match="blocks"):
+        stepper.step(run, FUNCTIONS[:2], batch)
+
+
+def test_zo2_keeps_the_dtype_of_its_blocks():
+    stepper = o.zo2(0.01)
+    state = stepper.init([jnp.ones((3, 1), jnp.bfloat16)])
+    state, loss = stepper.step(state, [_head], (jnp.ones((2, 3)), jnp.zeros((2, 1))))
+    assert stepper.flush(state)[0].dtype == state.blocks[0].dtype == jnp.bfloat16
+    assert loss.dtype == jnp.float32
