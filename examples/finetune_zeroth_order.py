@@ -1,0 +1,251 @@
+"""Adapts a small Transformer from prose to code without backward passes, by every method that can.
+
+    python examples/finetune_zeroth_order.py
+    python examples/finetune_zeroth_order.py --passes 2000 --methods mezo zo_adam
+
+The model is first trained with AdamW on the prose of the language reference behind `help()`, then
+adapted to its examples of code. Every method starts from the same weights and has the same number
+of forward passes. The run leaves `results.json`, `curves.png`, and `mezo.log`: eight bytes per
+step, from which MeZO's final weights are rebuilt, to the bit, without data.
+"""
+
+import argparse
+import json
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import gradchain
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import optax
+from flax import nnx
+from gradchain import optimizers
+from gradchain.transforms import replay
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from text.model import Transformer, cross_entropy
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+CONTEXT, BATCH, WIDTH, LAYERS, HEADS = 48, 16, 48, 2, 4
+ENTRY = struct.Struct("<if")
+"""One step in a log: its number and its slope."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with its rate, and its forward passes per step; a derivative counts as two."""
+
+    optimizer: Any
+    passes: int
+
+
+CONTENDERS: dict[str, Contender] = {
+    "mezo": Contender(optimizers.mezo(3e-5), 2),
+    "zo_sgd, 4 one-sided": Contender(optimizers.zo_sgd(1e-4, n_samples=4, one_sided=True), 5),
+    "zo_sgd_momentum": Contender(optimizers.zo_sgd_momentum(3e-6), 2),
+    "zo_sign_sgd": Contender(optimizers.zo_sign_sgd(1e-4), 2),
+    "zo_sgd_conservative": Contender(optimizers.zo_sgd_conservative(1e-4), 5),
+    "zo_adam": Contender(optimizers.zo_adam(1e-4), 2),
+    "zo_adamu": Contender(optimizers.zo_adamu(3e-5), 2),
+    "zo_sparse": Contender(optimizers.zo_sparse(3e-4), 2),
+    "zo_block_coordinate": Contender(optimizers.zo_block_coordinate(3e-5), 8),
+    "zeroflow": Contender(optimizers.zeroflow(3e-5, history=0.9), 2),
+    "forward_gradient": Contender(optimizers.forward_gradient(3e-5), 2),
+}
+
+
+def texts() -> tuple[np.ndarray, np.ndarray, int]:
+    """Codes of the prose and of the code in the language reference, and how many characters."""
+    paragraphs = [part for name in sorted(topics) for part in topics[name].split("\n\n")]
+    is_code = [part.startswith("   ") and any(c in part for c in "=(:") for part in paragraphs]
+    characters = sorted(set("\n".join(paragraphs)))
+    number = {character: i for i, character in enumerate(characters)}
+    prose, code = (
+        np.array([number[c] for p, flag in zip(paragraphs, is_code, strict=True) if flag is wanted
+                  for c in p + "\n\n"], np.int32)
+        for wanted in (False, True)
+    )  # fmt: skip
+    return prose, code, len(characters)
+
+
+def windows(text: np.ndarray, random: np.random.Generator, count: int) -> np.ndarray:
+    starts = random.integers(0, len(text) - CONTEXT - 1, count)
+    return text[starts[:, None] + np.arange(CONTEXT + 1)]
+
+
+def pretrained(
+    loss_of: Callable[..., jax.Array], params: Any, prose: np.ndarray, steps: int
+) -> Any:
+    """The params after AdamW on the prose."""
+    opt = optax.adamw(optax.cosine_decay_schedule(4e-3, steps))
+    random = np.random.default_rng(0)
+
+    @jax.jit
+    def step(params: Any, state: Any, batch: jax.Array) -> Any:
+        grads = jax.grad(loss_of)(params, batch)
+        updates, state = opt.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = opt.init(params)
+    for _ in range(steps):
+        params, state = step(params, state, windows(prose, random, BATCH))
+    return params
+
+
+@dataclass
+class Run:
+    """One method: its curve of (passes, validation loss), and its log."""
+
+    passes: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    log: list[tuple[int, float]] = field(default_factory=list)
+    params: Any = None
+
+
+def adapted(
+    contender: Contender,
+    loss_of: Callable[..., jax.Array],
+    start: Any,
+    code: np.ndarray,
+    held_out: jax.Array,
+    budget: int,
+    run: Run,
+) -> Iterator[None]:
+    """Adapts until the passes are used up; yields whenever there is something new to show."""
+    opt = contender.optimizer
+    watched = gradchain.observe(opt, "slopes") if replayable(opt) else opt
+
+    @jax.jit
+    def step(params: Any, state: Any, batch: jax.Array) -> Any:
+        updates, state = watched.update(None, state, params, value_fn=lambda p: loss_of(p, batch))
+        return optax.apply_updates(params, updates), state
+
+    validate = jax.jit(loss_of)
+    random = np.random.default_rng(1)
+    params, state = start, watched.init(start)
+    steps = budget // contender.passes
+    for count in range(steps + 1):
+        if count in (0, steps) or count % max(1, steps // 20) == 0:
+            run.passes.append(count * contender.passes)
+            run.losses.append(float(validate(params, held_out)))
+            run.params = params
+            yield
+        if count == steps:
+            return
+        params, state = step(params, state, windows(code, random, BATCH))
+        if replayable(opt):
+            slope = gradchain.observed(state)["slopes"]
+            run.log.append((count + 1, slope))
+
+
+def replayable(opt: Any) -> bool:
+    """Whether it is MeZO, whose log the example keeps."""
+    return repr(opt).startswith("mezo")
+
+
+def table(runs: dict[str, Run]) -> Table:
+    out = Table("method", title="validation loss on code, nats per character", box=None)
+    for heading in ("passes", "start", "now", "gain"):
+        out.add_column(heading, justify="right")
+    for name, run in runs.items():
+        if not run.losses:
+            out.add_row(name, "", "", "", "")
+            continue
+        first, last = run.losses[0], run.losses[-1]
+        out.add_row(name, f"{run.passes[-1]}", f"{first:.3f}", f"{last:.3f}", f"{first - last:.3f}")
+    return out
+
+
+def plot(runs: dict[str, Run], path: Path) -> None:
+    """The curves, best on top in the legend."""
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    colours = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    order = sorted(runs, key=lambda name: runs[name].losses[-1])
+    for i, name in enumerate(order):
+        run = runs[name]
+        axes.plot(run.passes, run.losses, color=colours[i % 20], label=name)
+    axes.set_xlabel("forward passes")
+    axes.set_ylabel("validation loss on code, nats per character")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.suptitle("From prose to code without a backward pass", x=0.01, ha="left")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def write_log(run: Run, path: Path) -> None:
+    path.write_bytes(b"".join(ENTRY.pack(count, float(slope)) for count, slope in run.log))
+
+
+def rebuilt(opt: Any, start: Any, path: Path) -> Any:
+    """The final params of a run from its log."""
+    entries = list(ENTRY.iter_unpack(path.read_bytes()))
+    counts, slopes = zip(*entries, strict=True)
+    return replay(opt, start, counts, np.asarray(slopes, np.float32))
+
+
+def equal(a: Any, b: Any) -> bool:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(bool(jnp.array_equal(x, y)) for x, y in pairs)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--methods", nargs="+", choices=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--passes", type=int, default=1200, help="forward passes of each method")
+    parser.add_argument("--pretraining", type=int, default=400, help="steps of AdamW on prose")
+    parser.add_argument("--out", type=Path, default=Path("runs/zeroth_order"))
+    options = parser.parse_args(arguments)
+    console = Console()
+    prose, code, vocabulary = texts()
+    model = Transformer(vocabulary, WIDTH, LAYERS, HEADS, nnx.Rngs(0))
+    graph, state = nnx.split(model)
+
+    def loss_of(params: Any, batch: jax.Array) -> jax.Array:
+        return cross_entropy(nnx.merge(graph, params)(batch[:, :-1]), batch[:, 1:])
+
+    params = nnx.to_pure_dict(state)
+    split = int(0.9 * len(code))
+    held_out = jnp.asarray(windows(code[split:], np.random.default_rng(2), 64))
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    console.print(f"{size:,} params; AdamW on {len(prose):,} characters of prose")
+    start = pretrained(loss_of, params, prose, options.pretraining)
+    runs = {name: Run() for name in options.methods or CONTENDERS}
+    with Live(table(runs), console=console, auto_refresh=False) as live:
+        for name, run in runs.items():
+            contender = CONTENDERS[name]
+            for _ in adapted(
+                contender, loss_of, start, code[:split], held_out, options.passes, run
+            ):
+                live.update(table(runs), refresh=console.is_terminal)
+    if not console.is_terminal:
+        console.print(table(runs))
+    options.out.mkdir(parents=True, exist_ok=True)
+    plot(runs, options.out / "curves.png")
+    results = {name: {"passes": run.passes, "losses": run.losses} for name, run in runs.items()}
+    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    if "mezo" in runs:
+        path = options.out / "mezo.log"
+        write_log(runs["mezo"], path)
+        same = equal(rebuilt(CONTENDERS["mezo"].optimizer, start, path), runs["mezo"].params)
+        console.print(
+            f"{path}: {path.stat().st_size} bytes; the weights rebuilt from it are "
+            f"{'the same, to the bit' if same else 'DIFFERENT'}"
+        )
+    console.print(f"{options.out / 'results.json'}, {options.out / 'curves.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
