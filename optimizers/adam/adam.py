@@ -9,6 +9,7 @@ from ...transforms import (
     Flow,
     NonNegative,
     chain,
+    handed_on,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
@@ -56,6 +57,6 @@ def adam(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        handed_on(scale_by_adam),
         scale_by_learning_rate(learning_rate),
     )

@@ -20,6 +20,7 @@ from ...transforms import (
     ema,
     flow,
     global_sum,
+    handed_on,
     leaf_norm,
     named,
     running_max,
@@ -127,7 +128,7 @@ def adam_critical_momenta(
       [-3.72, 3.72]
     """
     return chain(
-        scale_by_critical_momenta(b1, b2, eps, decay, capacity, amsgrad, synced),
+        handed_on(scale_by_critical_momenta),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

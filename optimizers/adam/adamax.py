@@ -15,6 +15,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     named,
     scale_by_learning_rate,
     transformation,
@@ -87,7 +88,7 @@ def adamax(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_adamax(b1, b2, eps),
+        handed_on(scale_by_adamax),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -18,6 +18,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     momentum,
     named,
     scale_by_learning_rate,
@@ -119,6 +120,6 @@ def adamp(
       [[-0.0, -0.5]]
     """
     return chain(
-        scale_by_adamp(b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, channel_axis, mask),
+        handed_on(scale_by_adamp),
         scale_by_learning_rate(learning_rate),
     )

@@ -12,6 +12,7 @@ from ...transforms import (
     Positive,
     chain,
     decay_weights,
+    handed_on,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
@@ -76,7 +77,7 @@ def adamw(
     """
     form: DecayForm = "relative" if decouple_lr else "decoupled"
     return chain(
-        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        handed_on(scale_by_adam),
         scale_by_learning_rate(learning_rate),
         decay_weights(
             weight_decay, form, learning_rate=learning_rate, mask=mask, base_rate=base_learning_rate

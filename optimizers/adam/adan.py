@@ -21,6 +21,7 @@ from ...transforms import (
     ema,
     flow,
     global_norm,
+    handed_on,
     is_neutral,
     minimum,
     named,
@@ -118,7 +119,7 @@ def adan(
     """
     form: DecayForm = "decoupled" if no_prox else "proximal"
     return chain(
-        scale_by_adan(b1, b2, b3, eps, max_grad_norm),
+        handed_on(scale_by_adan),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, form, learning_rate=learning_rate, mask=mask),
     )

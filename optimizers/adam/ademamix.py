@@ -23,6 +23,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     lift,
     momentum,
     named,
@@ -138,9 +139,7 @@ def ademamix(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_ademamix(
-            *(b1, b2, b3, alpha, b3_warmup, alpha_warmup, eps, eps_root, mu_dtype, count_offset)
-        ),
+        handed_on(scale_by_ademamix),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

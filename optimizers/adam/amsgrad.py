@@ -16,6 +16,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     named,
     running_max,
     scale_by_learning_rate,
@@ -111,8 +112,6 @@ def amsgrad(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_amsgrad(
-            b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu, max_of
-        ),
+        handed_on(scale_by_amsgrad),
         scale_by_learning_rate(learning_rate),
     )

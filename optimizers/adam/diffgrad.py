@@ -16,6 +16,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     named,
     scale_by_learning_rate,
     sigmoid,
@@ -88,6 +89,6 @@ def diffgrad(
     """
     return chain(
         decay_weights(weight_decay),
-        scale_by_diffgrad(b1, b2, eps),
+        handed_on(scale_by_diffgrad),
         scale_by_learning_rate(learning_rate),
     )

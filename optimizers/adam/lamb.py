@@ -10,6 +10,7 @@ from ...transforms import (
     NonNegative,
     chain,
     decay_weights,
+    handed_on,
     scale_by_adam,
     scale_by_learning_rate,
     scale_by_trust_ratio,
@@ -62,7 +63,7 @@ def lamb(
       the authors' code and optax we do not.
     """
     return chain(
-        scale_by_adam(b1, b2, eps, eps_root),
+        handed_on(scale_by_adam),
         decay_weights(weight_decay, mask=mask),
         scale_by_trust_ratio(),
         scale_by_learning_rate(learning_rate),

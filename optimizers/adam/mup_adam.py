@@ -16,6 +16,7 @@ from ...transforms import (
     chain,
     decay_weights,
     flow,
+    handed_on,
     is_neutral,
     scale_by_adam,
     scale_by_learning_rate,
@@ -84,7 +85,7 @@ def scale_by_mup_adam(
         if scale_weight_decay and not is_neutral(weight_decay):
             decay = weight_decay * width
         decaying = decay_weights(decay, mask=mask)
-        adam = scale_by_adam(b1, b2, eps / spread if scale_eps else eps)
+        adam = scale_by_adam(b1=b1, b2=b2, eps=eps / spread if scale_eps else eps)
         u = g >> adam >> decaying if decoupled else g >> decaying >> adam
         return u / width
 
@@ -138,10 +139,6 @@ def mup_adam(
       (-0.25, -0.5)
     """
     return chain(
-        scale_by_mup_adam(
-            *(base_shapes, b1, b2, eps, weight_decay, decoupled, scale_weight_decay, scale_eps),
-            fan_in_axis,
-            mask,
-        ),
+        handed_on(scale_by_mup_adam),
         scale_by_learning_rate(learning_rate),
     )

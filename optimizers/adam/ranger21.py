@@ -27,6 +27,7 @@ from ...transforms import (
     divide_or_zero,
     ema,
     flow,
+    handed_on,
     is_neutral,
     named,
     running_max,
@@ -192,8 +193,9 @@ def ranger21(
       >>> [round(float(x), 3) for x in updates]
       [-0.039, 0.039]
     """
-    fast = scale_by_ranger21(
-        ranger21_schedule(
+    fast = handed_on(
+        scale_by_ranger21,
+        learning_rate=ranger21_schedule(
             learning_rate,
             total_steps,
             b2,
@@ -201,20 +203,6 @@ def ranger21(
             warmdown_start=warmdown_start,
             end_value=end_value,
         ),
-        b1,
-        b2,
-        eps,
-        weight_decay,
-        normloss_factor,
-        agc_clip,
-        agc_eps,
-        softplus_beta,
-        pnm_beta,
-        noise_beta,
-        max_variance,
-        variance_offset,
-        normalize,
-        channel_axis,
     )
     if not sync_period:
         return fast

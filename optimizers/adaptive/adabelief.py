@@ -16,6 +16,7 @@ from ...transforms import (
     divide_or_zero,
     ema,
     flow,
+    handed_on,
     named,
     running_max,
     scale_by_learning_rate,
@@ -125,7 +126,7 @@ def adabelief(
       >>> print(opt.update(params, opt.init(params))[0].round(3))
       [-1.  1.]
     """
-    direction = scale_by_adabelief(b1, b2, eps, rectify, degenerated_to_sgd, amsgrad)
+    direction = handed_on(scale_by_adabelief)
     if not weight_decouple:
         regularised = decay_weights(weight_decay, mask=mask)
         return chain(regularised, direction, scale_by_learning_rate(learning_rate))

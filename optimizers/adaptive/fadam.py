@@ -17,6 +17,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     is_neutral,
     leaf_rms,
     maximum,
@@ -127,8 +128,6 @@ def fadam(
       [-0.05, 0.05]
     """
     return chain(
-        scale_by_fadam(
-            *(b1, b2, eps, power, clip_threshold, weight_decay, mask, momentum_dtype, fim_dtype)
-        ),
+        handed_on(scale_by_fadam),
         scale_by_learning_rate(learning_rate),
     )

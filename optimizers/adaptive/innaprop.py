@@ -21,6 +21,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     named,
     scheduled,
     square,
@@ -123,4 +124,4 @@ def innaprop(
       >>> [round(float(u), 3) for u in updates]
       [-0.2, 0.2]
     """
-    return scale_by_innaprop(learning_rate, alpha, beta, b2, eps, weight_decay, mask)
+    return handed_on(scale_by_innaprop)

@@ -16,6 +16,7 @@ from ...transforms import (
     divide_or_zero,
     ema,
     flow,
+    handed_on,
     maximum,
     named,
     running_max,
@@ -127,7 +128,7 @@ def laprop(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_laprop(learning_rate, b1, b2, eps, centered, amsgrad, centered_start),
+        handed_on(scale_by_laprop),
         scale_by_learning_rate(1.0),
         decay_weights(weight_decay, "stepped_independent", mask=mask),
     )

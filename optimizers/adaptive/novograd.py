@@ -14,6 +14,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     leaf_sum,
     named,
     scale_by_learning_rate,
@@ -109,6 +110,6 @@ def novograd(
       [-0.6, 0.8]
     """
     return chain(
-        scale_by_novograd(b1, b2, eps, eps_root, weight_decay, mask, grad_averaging, average_first),
+        handed_on(scale_by_novograd),
         scale_by_learning_rate(learning_rate),
     )

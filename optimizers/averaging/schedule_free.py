@@ -21,6 +21,7 @@ from ...transforms import (
     delay,
     divide_or_zero,
     flow,
+    handed_on,
     is_neutral,
     maximum,
     minimum,
@@ -245,9 +246,11 @@ def schedule_free_adamw(
       which alone has `inner_momentum` and `decay_at_z`.
     """
 
+    direction = handed_on(scale_by_adam, b1=inner_momentum)
+
     def step(g: Signal, params: Signal) -> Signal:
         rate = _warmed(learning_rate, warmup_steps)
-        u = g >> scale_by_adam(inner_momentum, b2, eps)
+        u = g >> direction
 
         def move(z: Signal) -> Signal:
             at = z if decay_at_z else params
@@ -311,12 +314,14 @@ def schedule_free_radam(
       al. 2020 (arXiv 1908.03265) for the rectification.
     """
 
+    direction = handed_on(scale_by_adam, b1=0.0)
+
     def step(g: Signal, params: Signal) -> Signal:
         length, factor = radam_rectification(b2)
         trusted = length > 4
         waiting = 0.0 if silent_sgd_phase else 1.0
         rate = scheduled(learning_rate) * where(trusted, factor, waiting)
-        u = where(trusted, g >> scale_by_adam(0, b2, eps), g)
+        u = where(trusted, g >> direction, g)
         moved = -rate * (u >> decay_weights(weight_decay, mask=mask))
         return _averaged(params, lambda z: moved, rate, b1, r, weight_lr_power)
 

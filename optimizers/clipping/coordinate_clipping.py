@@ -18,6 +18,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     lift,
     named,
     scale_by_learning_rate,
@@ -140,6 +141,6 @@ def coordinate_clipped_adam(
       [-0.5, 0.25]
     """
     return chain(
-        scale_by_coordinate_clipped_adam(fraction, b1, b2, eps, threshold_scale),
+        handed_on(scale_by_coordinate_clipped_adam),
         scale_by_learning_rate(learning_rate),
     )

@@ -18,6 +18,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     named,
     reset_every,
     scale_by_learning_rate,
@@ -132,16 +133,7 @@ def spam(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_spam(
-            b1,
-            b2,
-            eps,
-            threshold,
-            reset_interval,
-            warmup_steps,
-            grad_accu_steps,
-            bias_correction,
-        ),
+        handed_on(scale_by_spam),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, "stepped", learning_rate=learning_rate, mask=mask),
     )

@@ -20,6 +20,7 @@ from ...transforms import (
     delay,
     divide,
     flow,
+    handed_on,
     lift,
     named,
     running_max,
@@ -170,19 +171,7 @@ def stable_spam(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_stable_spam(
-            b1,
-            b2,
-            eps,
-            gamma1,
-            gamma2,
-            gamma3,
-            total_steps,
-            end_scale,
-            reset_interval,
-            amsgrad,
-            reset_mode,
-        ),
+        handed_on(scale_by_stable_spam),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -21,9 +21,11 @@ from ...transforms import (
     ema,
     flow,
     global_max,
+    handed_on,
     merge,
     named,
     normalize,
+    on_leaves,
     scale_by_adam,
     scale_by_learning_rate,
     sigmoid,
@@ -45,7 +47,7 @@ def scale_by_upgd(
     b1: Decay = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-5,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
 ) -> Flow:
     """Noise for the weights that are of no use, protection for those that are.
 
@@ -69,8 +71,8 @@ def scale_by_upgd(
         `adaptive`.
       adaptive: take Adam's direction in place of the gradient.
       b1, b2, eps: of Adam.
-      mask: leaves that the method applies to; the others (gates, in the authors' code) stay as they
-        are and take no part in the maximum. Default all.
+      trainable: leaves that the method applies to; the others (gates, in the authors' code) stay as
+        they are and take no part in the maximum. Default all.
 
     References:
       Elsayed & Mahmood 2024, Addressing Loss of Plasticity and Catastrophic Forgetting in Continual
@@ -78,8 +80,10 @@ def scale_by_upgd(
       and of features are not covered.
     """
 
+    adam = handed_on(scale_by_adam)
+
     def step(g: Signal, params: Signal) -> Signal:
-        g, frozen = split(g, True if mask is None else mask)
+        g, frozen = split(g, True if trainable is None else trainable)
         utility = -g * params >> named("utility", ema(beta_utility))
         fair = utility >> debias(beta_utility)
         local = scope == "local"
@@ -87,7 +91,7 @@ def scale_by_upgd(
         free = 1 - sigmoid(scaled)
         noise = sigma * draw_like(g, key, "gaussian", sampler)
         if adaptive:
-            moved = 2 * ((g >> scale_by_adam(b1, b2, eps)) + noise) * free
+            moved = 2 * ((g >> adam) + noise) * free
         else:
             moved = (g + noise) * free if protect else g + noise * free
         return merge(moved, zeros_like(frozen))
@@ -117,6 +121,7 @@ def upgd(
     b1: Decay = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-5,
+    trainable: Mask | None = None,
     mask: Mask | None = None,
 ) -> Flow:
     """UPGD; the rule is that of `scale_by_upgd`, with decoupled weight decay.
@@ -124,7 +129,8 @@ def upgd(
     Args:
       learning_rate: number or schedule.
       weight_decay: decoupled decay, multiplied by the rate.
-      beta_utility, sigma, key, sampler, scope, protect, adaptive, b1, b2, eps, mask: see
+      mask: trainable leaves that decay; default all.
+      beta_utility, sigma, key, sampler, scope, protect, adaptive, b1, b2, eps, trainable: see
         `scale_by_upgd`. The authors' adaptive version has weight_decay 0.001, beta_utility 0.999
         and sigma 0.001.
 
@@ -138,9 +144,7 @@ def upgd(
       [0.269, 1.762]
     """
     return chain(
-        scale_by_upgd(
-            *(beta_utility, sigma, key, sampler, scope, protect, adaptive, b1, b2, eps, mask)
-        ),
-        decay_weights(weight_decay, mask=mask),
+        handed_on(scale_by_upgd),
+        on_leaves(trainable, decay_weights(weight_decay, mask=mask)),
         scale_by_learning_rate(learning_rate),
     )

@@ -17,6 +17,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     named,
     running_max,
     scheduled,
@@ -131,7 +132,5 @@ def optimistic_amsgrad(
     """
     return chain(
         decay_weights(weight_decay),
-        scale_by_optimistic_amsgrad(
-            learning_rate, b1, b2, eps, predictor, history, reg, bias_correction
-        ),
+        handed_on(scale_by_optimistic_amsgrad),
     )

@@ -23,6 +23,7 @@ from ...transforms import (
     divide_or_zero,
     ema,
     flow,
+    handed_on,
     is_neutral,
     lift,
     maximum,
@@ -281,23 +282,7 @@ def distributed_shampoo(
       [-0.3, -0.4]
     """
     decay = _decay(weight_decay, weight_decay_type, learning_rate, peak_learning_rate, mask)
-    direction = scale_by_distributed_shampoo(
-        b1,
-        b2,
-        b3,
-        eps,
-        block_size,
-        target_ndim,
-        update_interval,
-        start_preconditioning_step,
-        bias_correction,
-        grafting,
-        grafting_b2,
-        grafting_eps,
-        inverse_exponent,
-        axis_name,
-        root_solver,
-    )
+    direction = handed_on(scale_by_distributed_shampoo)
     return chain(
         *([decay, direction] if weight_decay_type == "l2" else [direction, decay]),
         *_momentum(momentum, dampening, nesterov),

@@ -10,6 +10,7 @@ from ...transforms import (
     Signal,
     chain,
     flow,
+    handed_on,
     merge,
     scale_by_learning_rate,
     transformation,
@@ -19,7 +20,7 @@ from ...transforms.kronecker import Pairs, finite_or_plain, partner_leaves, solv
 
 @transformation()
 def scale_by_factor_gram(
-    damping: NonNegative = 1e-3, pairs: Pairs = None, mask: Mask | None = None
+    damping: NonNegative = 1e-3, pairs: Pairs = None, preconditioned: Mask | None = None
 ) -> Flow:
     r"""Gradients of low-rank factors times the inverse Gram matrix of the other factor.
 
@@ -35,7 +36,7 @@ def scale_by_factor_gram(
         more columns than the rank become singular.
       pairs: (left, right) names of leaves, such as ("decoder/left", "decoder/right"); default:
         every matrix (n, r) is the factor of a symmetric model.
-      mask: the leaves that may be preconditioned; default all.
+      preconditioned: the leaves that may be preconditioned; default all.
 
     References:
       Xu, Shen, Chi & Ma 2023, The Power of Preconditioning in Overparameterized Low-Rank Matrix
@@ -44,7 +45,7 @@ def scale_by_factor_gram(
     """
 
     def step(g: Signal, params: Signal) -> Signal:
-        other = partner_leaves(params, pairs, mask)
+        other = partner_leaves(params, pairs, preconditioned)
         return merge(finite_or_plain(solve_gram(g, other, damping), g), g)
 
     return flow(step)
@@ -63,7 +64,7 @@ def scaled_gd(
     learning_rate: optax.ScalarOrSchedule = 0.3,
     damping: NonNegative = 1e-3,
     pairs: Pairs = None,
-    mask: Mask | None = None,
+    preconditioned: Mask | None = None,
 ) -> Flow:
     """Preconditioned gradient descent for low-rank factors; see `scale_by_factor_gram`.
 
@@ -73,7 +74,7 @@ def scaled_gd(
       learning_rate: a number or a schedule.
       damping: of the Gram matrices.
       pairs: names of the leaves whose product is the model; default: every matrix by itself.
-      mask: the leaves that may be preconditioned; default all.
+      preconditioned: the leaves that may be preconditioned; default all.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,4 +85,4 @@ def scaled_gd(
       >>> float(updates["x"][0, 0])
       -0.5
     """
-    return chain(scale_by_factor_gram(damping, pairs, mask), scale_by_learning_rate(learning_rate))
+    return chain(handed_on(scale_by_factor_gram), scale_by_learning_rate(learning_rate))

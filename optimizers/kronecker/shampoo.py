@@ -16,6 +16,7 @@ from ...transforms import (
     ema,
     every,
     flow,
+    handed_on,
     is_neutral,
     named,
     scale_by_learning_rate,
@@ -129,6 +130,6 @@ def shampoo(
     """
     return chain(
         decay_weights(weight_decay, mask=mask),
-        scale_by_shampoo(eps, momentum, update_interval, max_dim, exponent, root_solver),
+        handed_on(scale_by_shampoo),
         scale_by_learning_rate(learning_rate),
     )

@@ -17,6 +17,7 @@ from ...transforms import (
     decay_weights,
     ema,
     flow,
+    handed_on,
     is_neutral,
     leaf_rms,
     maximum,
@@ -59,7 +60,10 @@ def scale_by_adafactor(
 
     def step(g: Signal) -> Signal:
         b2 = 1 - maximum(step_count() - decay_offset, 1) ** (-1.0 * scheduled(decay_rate))
-        u = g >> scale_by_factored_rms(b2, eps, factored, min_dim_size_to_factor)
+        second_moment = scale_by_factored_rms(
+            b2, eps=eps, factored=factored, min_dim_size_to_factor=min_dim_size_to_factor
+        )
+        u = g >> second_moment
         return u if clip_threshold is None else u / maximum(1, leaf_rms(u) / clip_threshold)
 
     return flow(step)
@@ -127,9 +131,7 @@ def adafactor(
       1804.04235). The paper has no decay. The authors' code multiplies the relative step by 0.05
       without parameter scaling; pass a learning rate for that.
     """
-    direction = scale_by_adafactor(
-        decay_rate, decay_offset, clip_threshold, eps, factored, min_dim_size_to_factor
-    )
+    direction = handed_on(scale_by_adafactor)
 
     def descent(g: Signal, alpha: Any) -> Signal:
         u = alpha * (g >> direction)

@@ -18,6 +18,7 @@ from ...transforms import (
     chain,
     decay_weights,
     flow,
+    handed_on,
     leaf_where,
     low_rank,
     scale_by_adam,
@@ -98,8 +99,8 @@ def scale_by_frugal(
     else:
         basis = random_coordinates(density, AXES[projection], key, sampler)
     inner = {
-        "adamw": lambda: scale_by_adam(b1, b2, eps),
-        "lion": lambda: scale_by_lion(b1, b2),
+        "adamw": lambda: handed_on(scale_by_adam),
+        "lion": lambda: handed_on(scale_by_lion),
         "sgd": lambda: flow(lambda g: g),
     }[base]()
     residual = {
@@ -173,23 +174,7 @@ def frugal(
        [ 0.  -0.5]]
     """
     return chain(
-        scale_by_frugal(
-            density,
-            update_interval,
-            projection,
-            block_order,
-            state_free_rule,
-            state_free_scale,
-            projected_scale,
-            reset_state,
-            b1,
-            b2,
-            eps,
-            base,
-            key,
-            project,
-            sampler,
-        ),
+        handed_on(scale_by_frugal),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

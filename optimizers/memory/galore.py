@@ -13,6 +13,7 @@ from ...transforms import (
     Size,
     chain,
     decay_weights,
+    handed_on,
     leaf_where,
     low_rank,
     scale_by_adam,
@@ -61,7 +62,7 @@ def scale_by_galore(
       singular vector is positive.
     """
     wide = leaf_where(lambda leaf: leaf.ndim == 2 and min(leaf.shape) > rank)
-    adam = scale_by_adam(b1, b2, eps, eps_before_correction=True)
+    adam = handed_on(scale_by_adam, eps_before_correction=True)
     basis = svd_basis(rank, projection)
     return low_rank(adam, basis, update_interval, scale, wide if project is None else project)
 
@@ -110,7 +111,7 @@ def galore(
        [ 0.   0. ]]
     """
     return chain(
-        scale_by_galore(rank, update_interval, scale, b1, b2, eps, projection, project),
+        handed_on(scale_by_galore),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, "stepped", learning_rate=learning_rate, mask=mask),
     )

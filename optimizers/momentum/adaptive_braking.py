@@ -15,6 +15,7 @@ from ...transforms import (
     decay_weights,
     delay,
     flow,
+    handed_on,
     scale_by_learning_rate,
     transformation,
 )
@@ -97,6 +98,6 @@ def adaptive_braking(
     """
     return chain(
         decay_weights(weight_decay),
-        scale_by_braking(rho, granularity, momentum, nesterov, channel_axis, eps),
+        handed_on(scale_by_braking),
         scale_by_learning_rate(learning_rate),
     )

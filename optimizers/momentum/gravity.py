@@ -18,6 +18,7 @@ from ...transforms import (
     chain,
     ema,
     flow,
+    handed_on,
     is_neutral,
     leaf_max,
     named,
@@ -105,7 +106,7 @@ def gravity(
     at_rest = is_neutral(alpha)
     scale = 0.0 if at_rest else _ratio_or_zero(alpha, first)
     return chain(
-        scale_by_gravity(scale, beta, key, count_start, sampler),
+        handed_on(scale_by_gravity, initial_scale=scale),
         scale_by_learning_rate(learning_rate),
     )
 

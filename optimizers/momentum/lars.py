@@ -10,6 +10,7 @@ from ...transforms import (
     NonNegative,
     chain,
     decay_weights,
+    handed_on,
     masked,
     scale_by_learning_rate,
     scale_by_trust_ratio,
@@ -71,9 +72,7 @@ def lars(
     """
     return chain(
         decay_weights(weight_decay, mask=None if weight_decay_mask is True else weight_decay_mask),
-        masked(
-            scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps), trust_ratio_mask
-        ),
+        masked(handed_on(scale_by_trust_ratio), trust_ratio_mask),
         scale_by_learning_rate(learning_rate),
         trace(momentum, nesterov),
     )

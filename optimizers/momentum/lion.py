@@ -11,6 +11,7 @@ from ...transforms import (
     NonNegative,
     chain,
     decay_weights,
+    handed_on,
     scale_by_learning_rate,
     transformation,
 )
@@ -49,7 +50,7 @@ def lion(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_lion(b1, b2, mu_dtype),
+        handed_on(scale_by_lion),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -18,6 +18,7 @@ from ...transforms import (
     chain,
     decay_weights,
     flow,
+    handed_on,
     interpolated_momentum,
     named,
     scale_by_learning_rate,
@@ -109,7 +110,7 @@ def lion_k(
       [-0.6, 0.8]
     """
     return chain(
-        scale_by_lion_k(kappa, b1, b2, power, delta, threshold, mu_dtype),
+        handed_on(scale_by_lion_k),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

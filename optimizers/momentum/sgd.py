@@ -14,6 +14,7 @@ from ...transforms import (
     chain,
     decay_weights,
     flow,
+    handed_on,
     named,
     scale_by_learning_rate,
     transformation,
@@ -103,6 +104,6 @@ def sgd(
     """
     return chain(
         decay_weights(weight_decay, mask=mask),
-        scale_by_sgd(momentum, nesterov, momentum_form, dampening, accumulator_dtype),
+        handed_on(scale_by_sgd),
         scale_by_learning_rate(learning_rate),
     )

@@ -18,6 +18,7 @@ from ...transforms import (
     divide_or_zero,
     ema,
     flow,
+    handed_on,
     is_neutral,
     leaf_norm,
     lift,
@@ -99,7 +100,7 @@ def sgd_sai(
       [-0.224, -0.671]
     """
     return chain(
-        scale_by_sai(momentum, eps),
+        handed_on(scale_by_sai),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -15,6 +15,7 @@ from ...transforms import (
     decay_weights,
     delay,
     flow,
+    handed_on,
     scale_by_learning_rate,
     scheduled,
     transformation,
@@ -120,17 +121,6 @@ def sgdp(
       [[-0.0, -0.5]]
     """
     return chain(
-        scale_by_sgdp(
-            momentum,
-            dampening,
-            weight_decay,
-            nesterov,
-            eps,
-            delta,
-            wd_ratio,
-            channel_axis,
-            project_buffer,
-            mask,
-        ),
+        handed_on(scale_by_sgdp),
         scale_by_learning_rate(learning_rate),
     )

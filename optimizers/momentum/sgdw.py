@@ -13,6 +13,7 @@ from ...transforms import (
     Positive,
     chain,
     decay_weights,
+    handed_on,
     scale_by_learning_rate,
     transformation,
 )
@@ -77,7 +78,7 @@ def sgdw(
     """
     form: DecayForm = "relative" if decouple_lr else "decoupled"
     return chain(
-        scale_by_sgd(momentum, nesterov, "heavy_ball", dampening, accumulator_dtype),
+        handed_on(scale_by_sgd, momentum_form="heavy_ball"),
         scale_by_learning_rate(learning_rate),
         decay_weights(
             weight_decay, form, learning_rate=learning_rate, mask=mask, base_rate=base_learning_rate

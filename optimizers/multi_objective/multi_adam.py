@@ -19,6 +19,7 @@ from ...transforms import (
     divide,
     ema,
     flow,
+    handed_on,
     named,
     running_max,
     scale_by_adam,
@@ -89,7 +90,7 @@ def scale_by_multi_adam(
             v = v >> named("nu_max", running_max())
         u = combine(divide(m, debiased_root(v, b2, eps), eps), weights)
         if agg_b1 is not None and agg_b2 is not None:
-            u = u >> named("aggregate", scale_by_adam(agg_b1, agg_b2, eps))
+            u = u >> named("aggregate", scale_by_adam(b1=agg_b1, b2=agg_b2, eps=eps))
         return u >> debias(b1)
 
     return flow(step)
@@ -134,9 +135,6 @@ def multi_adam(
       [-0.5, 0.25]
     """
     return chain(
-        scale_by_multi_adam(
-            *(b1, b2, eps, weight_decay, group_weights, amsgrad, agg_b1, agg_b2),
-            num_groups=num_groups,
-        ),
+        handed_on(scale_by_multi_adam),
         scale_by_learning_rate(learning_rate),
     )

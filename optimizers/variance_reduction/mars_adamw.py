@@ -3,7 +3,16 @@
 import optax
 
 from ...registry import method
-from ...transforms import Decay, Flow, Mask, NonNegative, Number, scale_by_adam, transformation
+from ...transforms import (
+    Decay,
+    Flow,
+    Mask,
+    NonNegative,
+    Number,
+    handed_on,
+    scale_by_adam,
+    transformation,
+)
 from .mars import descend, for_matrices, mars
 
 
@@ -43,7 +52,7 @@ def scale_by_mars_adamw(
       (arXiv 2411.10438). We follow the authors' code, whose second moment is that of the clipped c,
       and which goes by the number of axes: embeddings are matrices, too.
     """
-    adam = mars(scale_by_adam(b1, b2, eps, amsgrad=amsgrad), gamma, b1, exact)
+    adam = mars(handed_on(scale_by_adam), gamma, b1, exact)
     return for_matrices(adam, b1_1d, b2_1d, eps, optimize_1d)
 
 
@@ -97,7 +106,7 @@ def mars_adamw(
       >>> print(opt.update(params, opt.init(params), params)[0].round(3))
       [[-0.5  0.5]]
     """
-    direction = scale_by_mars_adamw(b1, b2, eps, gamma, exact, amsgrad, optimize_1d, b1_1d, b2_1d)
+    direction = handed_on(scale_by_mars_adamw)
     return descend(
         direction,
         learning_rate,

@@ -12,6 +12,7 @@ from ...transforms import (
     chain,
     ema,
     flow,
+    handed_on,
     named,
     sign,
     transformation,
@@ -97,7 +98,7 @@ def mars_lion(
       >>> opt.update(params, opt.init(params), params)[0].tolist()
       [[-0.5, 0.5]]
     """
-    direction = scale_by_mars_lion(b1, gamma, exact, optimize_1d, b1_1d, b2_1d, eps)
+    direction = handed_on(scale_by_mars_lion)
     return descend(
         direction,
         learning_rate,

@@ -17,6 +17,7 @@ from ...transforms import (
     Signal,
     ema,
     flow,
+    handed_on,
     lift,
     named,
     scale_by_adam,
@@ -79,7 +80,7 @@ def scale_by_mars_shampoo(
         return lift(aspect, "aspect_ratio")(orthogonal)
 
     corrected = mars(flow(step), gamma, b1, exact)
-    adam = mars(scale_by_adam(b1, b2, eps), gamma, b1, exact)
+    adam = mars(handed_on(scale_by_adam), gamma, b1, exact)
     return for_matrices(corrected, b1_1d, b2_1d, eps, optimize_1d, adam)
 
 
@@ -133,9 +134,7 @@ def mars_shampoo(
       >>> [f"{u:.2f}" for u in opt.update(params, opt.init(params), params)[0][0]]
       ['-0.60', '0.80']
     """
-    direction = scale_by_mars_shampoo(
-        b1, b2, eps, gamma, exact, ns_steps, ns_dtype, optimize_1d, b1_1d, b2_1d, output_axis
-    )
+    direction = handed_on(scale_by_mars_shampoo)
     return descend(
         direction,
         learning_rate,

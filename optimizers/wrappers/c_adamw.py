@@ -11,6 +11,7 @@ from ...transforms import (
     Positive,
     chain,
     decay_weights,
+    handed_on,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
@@ -45,7 +46,7 @@ def scale_by_c_adamw(
       2411.16085). We follow the per-parameter path of the authors' c_adamw.py; its multi-tensor
       path adds eps after bias correction.
     """
-    adam = scale_by_adam(b1, b2, eps, bias_correction=bias_correction, eps_before_correction=True)
+    adam = handed_on(scale_by_adam, eps_before_correction=True)
     return cautious(adam, scale, min_mean, descends=False)
 
 
@@ -91,7 +92,7 @@ def c_adamw(
       [-1.  0.]
     """
     return chain(
-        scale_by_c_adamw(b1, b2, eps, bias_correction, scale, min_mean),
+        handed_on(scale_by_c_adamw),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

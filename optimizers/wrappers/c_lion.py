@@ -11,6 +11,7 @@ from ...transforms import (
     Positive,
     chain,
     decay_weights,
+    handed_on,
     scale_by_learning_rate,
     transformation,
 )
@@ -39,7 +40,7 @@ def scale_by_c_lion(
       Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code (arXiv
       2411.16085); paper and the authors' c_lion.py agree.
     """
-    return cautious(scale_by_lion(b1, b2), scale, min_mean, descends=False)
+    return cautious(handed_on(scale_by_lion), scale, min_mean, descends=False)
 
 
 @method(
@@ -81,7 +82,7 @@ def c_lion(
       [-0.375, 0.375, -0.375]
     """
     return chain(
-        scale_by_c_lion(b1, b2, scale, min_mean),
+        handed_on(scale_by_c_lion),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

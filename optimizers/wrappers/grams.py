@@ -10,6 +10,7 @@ from ...transforms import (
     NonNegative,
     chain,
     decay_weights,
+    handed_on,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
@@ -37,7 +38,7 @@ def scale_by_grams(
       Cao, Li & Song 2024, Grams: Gradient Descent with Adaptive Momentum Scaling (arXiv
       2412.17107). The paper adds eps after bias correction; we follow the authors' code.
     """
-    adam = scale_by_adam(b1, b2, eps, bias_correction=bias_correction, eps_before_correction=True)
+    adam = handed_on(scale_by_adam, eps_before_correction=True)
     return sign_of_gradient(adam, descends=False)
 
 
@@ -80,7 +81,7 @@ def grams(
       [0.133]
     """
     return chain(
-        scale_by_grams(b1, b2, eps, bias_correction),
+        handed_on(scale_by_grams),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),
     )

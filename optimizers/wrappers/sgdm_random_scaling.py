@@ -12,6 +12,7 @@ from ...transforms import (
     Signal,
     delay,
     flow,
+    handed_on,
     scheduled,
     transformation,
 )
@@ -82,4 +83,4 @@ def sgdm_random_scaling(
       Zhang & Cutkosky 2024, Random Scaling and Momentum for Non-smooth Non-convex Optimization
       (arXiv 2405.09742). The authors' file has momentum 1 and mu 0 as defaults; 0.9 is ours.
     """
-    return random_scaling(scale_by_shrinking_momentum(learning_rate, momentum, mu), key, sampler)
+    return random_scaling(handed_on(scale_by_shrinking_momentum), key, sampler)

@@ -16,6 +16,7 @@ from ...transforms import (
     decay_weights,
     delay,
     flow,
+    handed_on,
     scale_by_adam,
     scale_by_learning_rate,
     scheduled,
@@ -157,7 +158,7 @@ def xgrad(
         damped = flow(lambda g: (1 - scheduled(dampening)) * g >> trace(momentum))
         direction, decoupled = chain(decay_weights(decay), damped), optax.identity()
     else:
-        direction = scale_by_adam(b1, b2, eps)
+        direction = handed_on(scale_by_adam)
         decoupled = decay_weights(decay if base == "adamw" else 0.0)
 
     def ahead(d: Signal) -> Signal:

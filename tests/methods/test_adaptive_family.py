@@ -275,11 +275,11 @@ def upgd(
     b1=0.9,
     b2=0.999,
     eps=1e-5,
-    mask=None,
+    trainable=None,
 ):
     zero = {k: 0 * x for k, x in params.items()}
     utility, m, v, out = dict(zero), dict(zero), dict(zero), []
-    used = [k for k in params if mask is None or mask[k]]
+    used = [k for k in params if trainable is None or trainable[k]]
     for t, (g, z) in enumerate(zip(grads, noise, strict=True), 1):
         rate = rate_at(learning_rate, t)
         for k in used:
@@ -541,7 +541,7 @@ def test_gravity_starts_at_random():
 UPGD = [
     {"beta_utility": 0.0, "weight_decay": 0.1},
     {"beta_utility": 0.8, "scope": "local", "protect": False},
-    {"beta_utility": 0.8, "mask": MASK, "weight_decay": 0.2},
+    {"beta_utility": 0.8, "trainable": MASK, "weight_decay": 0.2},
     {"beta_utility": 0.6, "adaptive": True, "b1": 0.8, "b2": 0.7, "eps": 1e-2, "scope": "local"},
 ]
 

@@ -372,7 +372,7 @@ def test_sania_takes_small_polyak_steps_exactly():
 
 def test_masked_out_leaves_do_not_move():
     mask = {"w": True, "b": False}
-    got = run(sania(preconditioner="identity", mask=mask), 3)
+    got = run(sania(preconditioner="identity", trainable=mask), 3)
     np.testing.assert_array_equal(got["b"], np.broadcast_to(START["b"], (3, 4)))
     assert not np.allclose(got["w"][0], START["w"])
 

@@ -145,7 +145,7 @@ def test_m_fac_in_half_precision_and_with_bad_gradients():
 
 def test_m_fac_leaves_masked_leaves_out_of_the_fisher_matrix():
     grads = jax.tree.map(jnp.asarray, START)
-    opt = m_fac(1.0, 3, 0.1, mask={"w": True, "b": False})
+    opt = m_fac(1.0, 3, 0.1, trainable={"w": True, "b": False})
     u, _ = opt.update(grads, opt.init(grads), grads)
     alone = m_fac(1.0, 3, 0.1)
     wanted, _ = alone.update(grads["w"], alone.init(grads["w"]), grads["w"])
@@ -360,7 +360,7 @@ def test_a_hessian_that_is_not_finite_moves_nothing(build):
 def test_masked_hessians_are_those_of_the_chosen_leaves(build):
     params = jax.tree.map(jnp.asarray, START)
     grads = jax.grad(loss)(params)
-    opt = build(mask={"w": True, "b": False})
+    opt = build(trainable={"w": True, "b": False})
 
     @jax.jit
     def both():

@@ -511,7 +511,7 @@ def test_scaled_gd_of_symmetric_factors():
     wanted = -0.2 * g @ np.linalg.inv(x.T @ x + 0.3 * np.eye(2))
     np.testing.assert_allclose(updates["x"], wanted, rtol=1e-10)
     np.testing.assert_allclose(updates["v"], -0.2)
-    plain = optimizers.scaled_gd(0.2, damping=0.3, mask={"x": False, "v": True})
+    plain = optimizers.scaled_gd(0.2, damping=0.3, preconditioned={"x": False, "v": True})
     np.testing.assert_allclose(plain.update(grads, plain.init(params), params)[0]["x"], -0.2 * g)
 
 

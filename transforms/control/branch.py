@@ -74,7 +74,7 @@ def _branches(children: tuple[Any, ...]) -> Cell:
 
 
 @transformation()
-def on_leaves(mask: Mask | None, inner: optax.GradientTransformation) -> Flow:
+def on_leaves(select: Mask | None, inner: optax.GradientTransformation) -> Flow:
     """Applies a transformation to the selected leaves alone; the others are not moved.
 
     A transformation to send signals through.
@@ -82,14 +82,14 @@ def on_leaves(mask: Mask | None, inner: optax.GradientTransformation) -> Flow:
     Unlike under `optax.masked`, whose other leaves leave as they came: as raw gradients.
 
     Args:
-      mask: the leaves that take part: a tree of booleans, or a function of the params; None: all.
+      select: the leaves that take part: a tree of booleans, or a function of the params; None: all.
       inner: any transformation.
     """
-    if mask is None:
+    if select is None:
         return flow(lambda g: g >> inner)
 
     def step(g: Signal) -> Signal:
-        chosen, others = split(g, mask)
+        chosen, others = split(g, select)
         return merge(chosen >> inner, zeros_like(others))
 
     return flow(step)

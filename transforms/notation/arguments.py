@@ -25,6 +25,7 @@ class Argument:
       choices: values that are always allowed.
       optional: whether None is.
       functions: whether functions are, such as schedules.
+      is_rate: whether it has the type of Optax's learning rates.
     """
 
     name: str
@@ -32,6 +33,12 @@ class Argument:
     choices: tuple[Any, ...] = ()
     optional: bool = False
     functions: bool = False
+    is_rate: bool = False
+
+    @property
+    def takes_schedules(self) -> bool:
+        """Whether a function is taken for a number that changes from step to step."""
+        return self.functions and any(isinstance(domain, Interval) for domain in self.domains)
 
     def check(self, label: str, value: Any) -> None:
         """Raises FlowError for a value that is not allowed, naming method, argument and range."""
@@ -79,17 +86,23 @@ def argument_of(name: str, annotation: Any) -> Argument:
             domains.append(Interval(-float("inf"), float("inf"), integer=True))
         elif member is not Any:
             return Argument(name)
-    return Argument(name, tuple(domains), tuple(choices), optional, functions)
+    return Argument(name, tuple(domains), tuple(choices), optional, functions, _is_rate(annotation))
+
+
+RATE = set(get_args(optax.ScalarOrSchedule))
+
+
+def _is_rate(annotation: Any) -> bool:
+    return set(get_args(annotation)) >= RATE
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The members of a union; a learning rate is one of its own."""
-    rate = set(get_args(optax.ScalarOrSchedule))
+    """The members of a union; what Optax annotates learning rates with counts as one."""
     is_union = get_origin(annotation) in (Union, types.UnionType)
     members = list(get_args(annotation)) if is_union else [annotation]
-    if rate <= set(members):
+    if _is_rate(annotation):
         yield NonNegative
-        members = [member for member in members if member not in rate]
+        members = [member for member in members if member not in RATE]
     yield from members
 
 
@@ -108,7 +121,7 @@ def spelled(annotation: Any) -> str:
         if annotation == alias:
             return name
     if get_origin(annotation) in (Union, types.UnionType):
-        if set(get_args(optax.ScalarOrSchedule)) < set(get_args(annotation)):
+        if _is_rate(annotation):
             return "ScalarOrSchedule | None"
         return " | ".join(spelled(member) for member in get_args(annotation))
     if get_origin(annotation) is Annotated:

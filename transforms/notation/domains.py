@@ -54,12 +54,15 @@ class Interval:
                 return f"of shape {value.shape} must be a number {self}"
             if isinstance(value, jax.core.Tracer):
                 return None
+        hint = ""
         if isinstance(value, jax.Array | np.ndarray | np.generic):
+            if jnp.issubdtype(value.dtype, jnp.floating) and jnp.finfo(value.dtype).bits < 32:
+                hint = f" (in {value.dtype}; gradchain.inject_hyperparams keeps the precision)"
             value = value.item()
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"must be a number {self}"
         if math.isnan(value) or value not in self:
-            return f"is out of range; it must be {self}"
+            return f"is out of range; it must be {self}{hint}"
         return None
 
 

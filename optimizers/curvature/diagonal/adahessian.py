@@ -23,6 +23,7 @@ from ....transforms import (
     ema,
     every,
     flow,
+    handed_on,
     hutchinson,
     named,
     scale_by_learning_rate,
@@ -130,18 +131,7 @@ def adahessian(
       [-1.0, -1.0]
     """
     return chain(
-        scale_by_adahessian(
-            b1,
-            b2,
-            eps,
-            hessian_power,
-            update_interval,
-            num_samples,
-            average_axes,
-            block_sizes,
-            key,
-            sampler,
-        ),
+        handed_on(scale_by_adahessian),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -19,6 +19,7 @@ from ....transforms import (
     either,
     ema,
     flow,
+    handed_on,
     hutchinson,
     is_neutral,
     maximum,
@@ -96,7 +97,7 @@ def scale_by_oasis(
       Information (arXiv 2109.05198). We rest on the paper: no official code was found.
     """
 
-    curvature = truncated_hessian(b2, alpha, warmup_samples, num_samples, key, sampler)
+    curvature = handed_on(truncated_hessian)
 
     def step(g: Signal) -> Signal:
         return _direction(g, momentum) / (g >> named("hessian", curvature))
@@ -158,13 +159,14 @@ def oasis(
       [-0.5, -0.5]
     """
 
+    curvature = handed_on(truncated_hessian)
+
     def step(
         g: Signal,
         params: Signal,
         value_fn: Signal | None = None,
         previous_grads: Signal | None = None,
     ) -> Signal:
-        curvature = truncated_hessian(b2, alpha, warmup_samples, num_samples, key, sampler)
         scale = g >> named("hessian", curvature)
         rate = scheduled(learning_rate)
         if adaptive:

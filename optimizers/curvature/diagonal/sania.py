@@ -20,6 +20,7 @@ from ....transforms import (
     debias,
     ema,
     flow,
+    handed_on,
     hutchinson,
     named,
     on_leaves,
@@ -114,7 +115,7 @@ def sania(
     f_star: Number = 0.0,
     num_samples: Size = 1,
     key: Key = 0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     sampler: Sampler | None = None,
 ) -> Flow:
     """SANIA: Polyak steps that need no rate; the rule is that of `scale_by_sania`.
@@ -126,7 +127,7 @@ def sania(
       learning_rate: a factor on the Polyak step; number or schedule.
       preconditioner, b2, eps, sqrt, eps_mode, f_star, num_samples, key, sampler: see
         `scale_by_sania`.
-      mask: leaves that are trained, and enter G; the others are not moved. Default all.
+      trainable: leaves that are trained, and enter G; the others are not moved. Default all.
 
     Example:
       >>> import jax.numpy as jnp
@@ -136,7 +137,5 @@ def sania(
       >>> u.tolist()
       [-1.0]
     """
-    direction = scale_by_sania(
-        preconditioner, b2, eps, sqrt, eps_mode, f_star, num_samples, key, sampler
-    )
-    return on_leaves(mask, chain(direction, scale_by_learning_rate(learning_rate)))
+    direction = handed_on(scale_by_sania)
+    return on_leaves(trainable, chain(direction, scale_by_learning_rate(learning_rate)))

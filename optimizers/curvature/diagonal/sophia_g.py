@@ -21,6 +21,7 @@ from ....transforms import (
     ema,
     every,
     flow,
+    handed_on,
     named,
     scale_by_learning_rate,
     scheduled,
@@ -131,19 +132,7 @@ def sophia_g(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_sophia_g(
-            b1,
-            b2,
-            eps,
-            gamma,
-            clip_threshold,
-            update_interval,
-            batch_size,
-            eps_mode,
-            first_estimate,
-            key,
-            sampler,
-        ),
+        handed_on(scale_by_sophia_g),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

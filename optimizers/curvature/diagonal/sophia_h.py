@@ -21,6 +21,7 @@ from ....transforms import (
     decay_weights,
     delay,
     flow,
+    handed_on,
     hutchinson,
     momentum,
     named,
@@ -144,20 +145,7 @@ def sophia_h(
       [-0.5, 0.5]
     """
     return chain(
-        scale_by_sophia_h(
-            b1,
-            b2,
-            eps,
-            gamma,
-            clip_threshold,
-            update_interval,
-            num_samples,
-            probe,
-            bias_correction,
-            refresh,
-            key,
-            sampler,
-        ),
+        handed_on(scale_by_sophia_h),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

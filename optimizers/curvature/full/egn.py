@@ -99,7 +99,7 @@ def egn(
     increase_factor: AtLeastOne = 1.5,
     max_linesearch_steps: Size = 15,
     adaptive_damping: bool = False,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
 ) -> Flow:
     """Exact Gauss-Newton, optionally with line search and adaptive damping.
 
@@ -121,7 +121,7 @@ def egn(
       increase_factor: at least 1.
       max_linesearch_steps: how often a step is decreased at most.
       adaptive_damping: as in the paper; disabled in the official code.
-      mask: leaves that are trained; the others are not moved. Default all.
+      trainable: leaves that are trained; the others are not moved. Default all.
 
     Example:
       >>> import jax.numpy as jnp
@@ -138,7 +138,7 @@ def egn(
         value_fn = loss_of_outputs(outputs_loss_fn, outputs_fn)
         past = delay(0.0, name="damping") if adaptive_damping else None
         current = damping if past is None else where(step_count() == 1, damping, past)
-        direction = -(g >> scale_by_egn(current, loss, momentum))
+        direction = -(g >> scale_by_egn(current, loss=loss, momentum=momentum))
         largest = scheduled(learning_rate)
         if line_search:
             last = delay(0.0, name="step_size")
@@ -163,4 +163,4 @@ def egn(
             past << current * where(expected == 0, 1.0, factor)
         return update
 
-    return on_leaves(mask, flow(step))
+    return on_leaves(trainable, flow(step))

@@ -13,6 +13,7 @@ from ....transforms import (
     chain,
     flatten_tree,
     flow,
+    handed_on,
     named,
     on_leaves,
     scale_by_learning_rate,
@@ -73,7 +74,7 @@ def lazy_cubic_newton(
     m: Positive = 1.0,
     update_interval: Period | None = None,
     solver_iterations: Size = 50,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
 ) -> Flow:
     """Cubic Newton with lazy Hessians; the rule is that of `scale_by_lazy_cubic_newton`.
 
@@ -82,7 +83,8 @@ def lazy_cubic_newton(
     Args:
       learning_rate: 1 in the paper; number or schedule.
       m, update_interval, solver_iterations: see `scale_by_lazy_cubic_newton`.
-      mask: leaves that are trained, and enter the Hessian; the others are not moved. Default all.
+      trainable: leaves that are trained, and enter the Hessian; the others are not moved. Default
+        all.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -93,5 +95,5 @@ def lazy_cubic_newton(
       >>> u.round(4).tolist()
       [-1.0, 0.0]
     """
-    direction = scale_by_lazy_cubic_newton(m, update_interval, solver_iterations)
-    return on_leaves(mask, chain(direction, scale_by_learning_rate(learning_rate)))
+    direction = handed_on(scale_by_lazy_cubic_newton)
+    return on_leaves(trainable, chain(direction, scale_by_learning_rate(learning_rate)))

@@ -14,6 +14,7 @@ from ....transforms import (
     chain,
     flatten_tree,
     flow,
+    handed_on,
     leaf_norm,
     named,
     on_leaves,
@@ -44,7 +45,7 @@ def scale_by_lazy_newton(
 
     H is the full Hessian at the params of the steps 1, k + 1, ..., the gradient is fresh. All
     leaves form one vector of d entries; the spectrum of H is kept (d^2 + d numbers), so a step in
-    between costs O(d^2). For small models, or few parameters of a large one (`mask`).
+    between costs O(d^2). For small models, or few parameters of a large one (`trainable`).
 
     Directions in which H + lam I vanishes up to rounding are left out. An indefinite H may give a
     direction towards a saddle: `lazy_cubic_newton` does not. float64 is recommended. A
@@ -88,7 +89,7 @@ def lazy_newton(
     update_interval: Period | None = None,
     regularization: Regularization = "gradient",
     damping: NonNegative = 0.0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
 ) -> Flow:
     """Newton's method with lazy Hessians; the rule is that of `scale_by_lazy_newton`.
 
@@ -97,7 +98,8 @@ def lazy_newton(
     Args:
       learning_rate: 1 in the paper; number or schedule.
       m, update_interval, regularization, damping: see `scale_by_lazy_newton`.
-      mask: leaves that are trained, and enter the Hessian; the others are not moved. Default all.
+      trainable: leaves that are trained, and enter the Hessian; the others are not moved. Default
+        all.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -108,5 +110,5 @@ def lazy_newton(
       >>> u.round(4).tolist()
       [-1.0, -1.0]
     """
-    direction = scale_by_lazy_newton(m, update_interval, regularization, damping)
-    return on_leaves(mask, chain(direction, scale_by_learning_rate(learning_rate)))
+    direction = handed_on(scale_by_lazy_newton)
+    return on_leaves(trainable, chain(direction, scale_by_learning_rate(learning_rate)))

@@ -17,6 +17,7 @@ from ....transforms import (
     ema,
     flatten_tree,
     flow,
+    handed_on,
     named,
     on_leaves,
     scale_by_learning_rate,
@@ -88,7 +89,7 @@ def m_fac(
     damping: Positive = 1e-5,
     momentum: float = 0.0,
     weight_decay: NonNegative = 0.0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     window_dtype: DType | None = None,
 ) -> Flow:
     """M-FAC with coupled weight decay; the rule is that of `scale_by_m_fac`.
@@ -102,7 +103,8 @@ def m_fac(
       num_grads, damping: see `scale_by_m_fac`.
       momentum: decay of the average of directions, in [0, 1).
       weight_decay: coefficient of the L2 term.
-      mask: leaves that are trained, and enter the window; the others are not moved. Default all.
+      trainable: leaves that are trained, and enter the window; the others are not moved. Default
+        all.
       window_dtype: see `scale_by_m_fac`.
 
     Example:
@@ -113,7 +115,7 @@ def m_fac(
       >>> u.round(4).tolist()
       [-1.0, -0.0]
     """
-    parts = [decay_weights(weight_decay), scale_by_m_fac(num_grads, damping, window_dtype)]
+    parts = [decay_weights(weight_decay), handed_on(scale_by_m_fac)]
     if momentum != 0:
         parts.append(named("mu", ema(momentum)))
-    return on_leaves(mask, chain(*parts, scale_by_learning_rate(learning_rate)))
+    return on_leaves(trainable, chain(*parts, scale_by_learning_rate(learning_rate)))

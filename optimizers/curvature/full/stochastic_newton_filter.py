@@ -17,6 +17,7 @@ from ....transforms import (
     delay,
     flatten_tree,
     flow,
+    handed_on,
     on_leaves,
     scale_by_learning_rate,
     scheduled,
@@ -125,7 +126,7 @@ def stochastic_newton_filter(
     line_search: bool = True,
     max_halvings: Length = 4,
     sufficient_decrease: NonNegative = 0.95,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
 ) -> Flow:
     """The filtered stochastic Newton method; see `scale_by_stochastic_newton_filter`.
 
@@ -135,7 +136,8 @@ def stochastic_newton_filter(
       learning_rate: a factor on the step that the line search accepts; number or schedule.
       decay, process_noise, ridge, line_search, max_halvings, sufficient_decrease: see
         `scale_by_stochastic_newton_filter`.
-      mask: leaves that are trained, and enter the Hessian; the others are not moved. Default all.
+      trainable: leaves that are trained, and enter the Hessian; the others are not moved. Default
+        all.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -146,7 +148,5 @@ def stochastic_newton_filter(
       >>> u.round(4).tolist()
       [-0.0625, -0.0625]
     """
-    direction = scale_by_stochastic_newton_filter(
-        decay, process_noise, ridge, line_search, max_halvings, sufficient_decrease
-    )
-    return on_leaves(mask, chain(direction, scale_by_learning_rate(learning_rate)))
+    direction = handed_on(scale_by_stochastic_newton_filter)
+    return on_leaves(trainable, chain(direction, scale_by_learning_rate(learning_rate)))

@@ -18,6 +18,7 @@ from ....transforms import (
     decay_weights,
     every,
     flow,
+    handed_on,
     lift,
     named,
     pair,
@@ -195,16 +196,7 @@ def k_fac(
       -0.25
     """
     return chain(
-        scale_by_k_fac(
-            stat_decay,
-            damping,
-            update_interval,
-            inverse_interval,
-            eigen,
-            damping_a,
-            damping_b,
-            layers,
-        ),
+        handed_on(scale_by_k_fac),
         decay_weights(weight_decay, mask=mask, start=weight_decay_start),
         trace(momentum),
         scale_by_learning_rate(learning_rate),

@@ -20,6 +20,7 @@ from ....transforms import (
     decay_weights,
     delay,
     flow,
+    handed_on,
     pair,
     scale_by_learning_rate,
     step_count,
@@ -222,18 +223,7 @@ def mkor(
       >>> float(updates["dense"]["kernel"][0, 0])
       -0.5
     """
-    precondition = scale_by_mkor(
-        update_interval,
-        warmup_steps,
-        clip_value,
-        variant,
-        gamma,
-        stabilization_factor,
-        stabilization_threshold,
-        first_order_layers,
-        layers,
-        axis_name,
-    )
+    precondition = handed_on(scale_by_mkor)
     return chain(precondition, backend or heavy_ball(learning_rate, momentum, weight_decay))
 
 

@@ -19,6 +19,7 @@ from ....transforms import (
     delay,
     either,
     flow,
+    handed_on,
     isfinite,
     named,
     step_count,
@@ -82,18 +83,7 @@ def scale_by_mkor_h(
       Mozaffari et al. 2023, MKOR. The paper monitors the rate at which the loss falls without
       giving constants, the official code has a manual flag: the rule is ours.
     """
-    second_order = scale_by_mkor(
-        update_interval,
-        warmup_steps,
-        clip_value,
-        variant,
-        gamma,
-        stabilization_factor,
-        stabilization_threshold,
-        first_order_layers,
-        layers,
-        axis_name,
-    )
+    second_order = handed_on(scale_by_mkor)
 
     def step(g: Signal, value: Signal) -> Signal:
         usable = tap("value_is_finite", isfinite(value))
@@ -171,19 +161,5 @@ def mkor_h(
       >>> float(updates["dense"]["kernel"][0, 0])
       -0.5
     """
-    precondition = scale_by_mkor_h(
-        loss_decay,
-        switch_interval,
-        switch_threshold,
-        update_interval,
-        warmup_steps,
-        clip_value,
-        variant,
-        gamma,
-        stabilization_factor,
-        stabilization_threshold,
-        first_order_layers,
-        layers,
-        axis_name,
-    )
+    precondition = handed_on(scale_by_mkor_h)
     return chain(precondition, backend or heavy_ball(learning_rate, momentum, weight_decay))

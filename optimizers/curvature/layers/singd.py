@@ -21,6 +21,7 @@ from ....transforms import (
     delay,
     every,
     flow,
+    handed_on,
     lift,
     maximum,
     named,
@@ -208,16 +209,7 @@ def singd(
       -5.0625
     """
     return chain(
-        scale_by_singd(
-            damping,
-            alpha1,
-            update_interval,
-            lr_cov,
-            structures,
-            kfac_like,
-            normalize_lr_cov,
-            layers,
-        ),
+        handed_on(scale_by_singd),
         decay_weights(weight_decay, mask=mask, start=weight_decay_start),
         trace(momentum),
         scale_by_learning_rate(learning_rate),

@@ -56,7 +56,7 @@ def scale_by_psgd(
     precond_update_probability: Fraction,
     grad_clip_norm: Positive | None,
     key: Key,
-    mask: Mask | None,
+    trainable: Mask | None,
     sampler: Sampler | None,
 ) -> Flow:
     """Momentum, preconditioned by an element of a Lie group that is fitted on the way.
@@ -67,16 +67,16 @@ def scale_by_psgd(
       of: brings a tree into the form that the group works on.
       back: brings it back, given the original tree.
       precond_lr, mode, precond_init_scale, momentum, precond_update_probability, grad_clip_norm,
-        key, mask, sampler: see the methods.
+        key, trainable, sampler: see the methods.
     """
 
     def chosen(tree: Signal) -> Signal:
-        return of(tree if mask is None else split(tree, mask)[0])
+        return of(tree if trainable is None else split(tree, trainable)[0])
 
     def returned(u: Signal, like: Signal) -> Signal:
-        if mask is None:
+        if trainable is None:
             return back(u, like)
-        inside, outside = split(like, mask)
+        inside, outside = split(like, trainable)
         return merge(back(u, inside), zeros_like(outside))
 
     fit = fit_preconditioner(group, precond_lr, mode, precond_init_scale, key, chosen, sampler)

@@ -15,6 +15,7 @@ from ....transforms import (
     Positive,
     Sampler,
     chain,
+    handed_on,
     scale_by_learning_rate,
     transformation,
 )
@@ -37,7 +38,7 @@ def scale_by_psgd_kron(
     grad_clip_norm: Positive | None = None,
     balance_probability: Fraction = 0.01,
     key: Key = 0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     sampler: Sampler | None = None,
 ) -> Flow:
     """Preconditions each leaf by Q^T Q, a Kronecker product fitted to curvature pairs.
@@ -72,7 +73,7 @@ def scale_by_psgd_kron(
       grad_clip_norm: largest norm of the whole update.
       balance_probability: of equalising the largest entries of the Q_i of every leaf.
       key: seed or key of v and of the coins.
-      mask: leaves that take part, a tree of booleans or a function of the params; the
+      trainable: leaves that take part, a tree of booleans or a function of the params; the
         others are not moved. Default all.
       sampler: `(key, count, params) -> tree` in place of the normal distribution.
 
@@ -84,20 +85,8 @@ def scale_by_psgd_kron(
     label = "scale_by_psgd_kron"
     rate = default_precond_lr(precond_lr, step_normalizer)
     group = Kronecker(max_size, max_skew, step_normalizer, balance_probability)
-    return scale_by_psgd(
-        label,
-        group,
-        stack_same_shapes,
-        unstack,
-        rate,
-        mode,
-        precond_init_scale,
-        momentum,
-        precond_update_probability,
-        grad_clip_norm,
-        key,
-        mask,
-        sampler,
+    return handed_on(
+        scale_by_psgd, label=label, group=group, of=stack_same_shapes, back=unstack, precond_lr=rate
     )
 
 
@@ -122,7 +111,7 @@ def psgd_kron(
     grad_clip_norm: Positive | None = None,
     balance_probability: Fraction = 0.01,
     key: Key = 0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     sampler: Sampler | None = None,
 ) -> Flow:
     """PSGD, Kronecker; the rule is that of `scale_by_psgd_kron`.
@@ -130,8 +119,8 @@ def psgd_kron(
     Args:
       learning_rate: number or schedule; default 0.01 in "newton" mode, 0.001 in "whiten" mode.
       precond_lr, mode, precond_init_scale, momentum, max_size, max_skew, step_normalizer,
-        precond_update_probability, grad_clip_norm, balance_probability, key, mask, sampler: see
-        `scale_by_psgd_kron`.
+        precond_update_probability, grad_clip_norm, balance_probability, key, trainable, sampler:
+        see `scale_by_psgd_kron`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -146,19 +135,5 @@ def psgd_kron(
     """
     if learning_rate is None:
         learning_rate = 0.01 if mode == "newton" else 0.001
-    direction = scale_by_psgd_kron(
-        precond_lr,
-        mode,
-        precond_init_scale,
-        momentum,
-        max_size,
-        max_skew,
-        step_normalizer,
-        precond_update_probability,
-        grad_clip_norm,
-        balance_probability,
-        key,
-        mask,
-        sampler,
-    )
+    direction = handed_on(scale_by_psgd_kron)
     return chain(direction, scale_by_learning_rate(learning_rate))

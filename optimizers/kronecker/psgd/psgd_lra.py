@@ -16,6 +16,7 @@ from ....transforms import (
     Sampler,
     chain,
     flatten_tree,
+    handed_on,
     scale_by_learning_rate,
     transformation,
     unflatten_tree,
@@ -40,7 +41,7 @@ def scale_by_psgd_lra(
     update_factor: UpdateFactor = "random",
     balance_probability: Fraction = 0.01,
     key: Key = 0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     init_factors: Any = None,
     sampler: Sampler | None = None,
 ) -> Flow:
@@ -78,7 +79,7 @@ def scale_by_psgd_lra(
       update_factor: "random" tosses a coin for U or V, "alternate" takes U at odd updates.
       balance_probability: of equalising the norms of U and V.
       key: seed or key of all draws.
-      mask: leaves that take part, a tree of booleans or a function of the params; the
+      trainable: leaves that take part, a tree of booleans or a function of the params; the
         others are not moved. Default all.
       init_factors: (U, V) of shape (n, rank) to start from, in place of random ones.
       sampler: `(key, count, params) -> tree` in place of the normal distribution of v.
@@ -92,20 +93,13 @@ def scale_by_psgd_lra(
     rate = default_precond_lr(precond_lr, step_normalizer)
     alternate = update_factor == "alternate"
     group = LowRank(rank, step_normalizer, alternate, balance_probability, init_factors)
-    return scale_by_psgd(
-        label,
-        group,
-        flatten_tree,
-        unflatten_tree,
-        rate,
-        mode,
-        precond_init_scale,
-        momentum,
-        precond_update_probability,
-        grad_clip_norm,
-        key,
-        mask,
-        sampler,
+    return handed_on(
+        scale_by_psgd,
+        label=label,
+        group=group,
+        of=flatten_tree,
+        back=unflatten_tree,
+        precond_lr=rate,
     )
 
 
@@ -130,7 +124,7 @@ def psgd_lra(
     update_factor: UpdateFactor = "random",
     balance_probability: Fraction = 0.01,
     key: Key = 0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     init_factors: Any = None,
     sampler: Sampler | None = None,
 ) -> Flow:
@@ -139,8 +133,8 @@ def psgd_lra(
     Args:
       learning_rate: number or schedule; ten times smaller in "whiten" mode than in "newton" mode.
       rank, precond_lr, mode, precond_init_scale, momentum, step_normalizer,
-        precond_update_probability, grad_clip_norm, update_factor, balance_probability, key, mask,
-        init_factors, sampler: see `scale_by_psgd_lra`.
+        precond_update_probability, grad_clip_norm, update_factor, balance_probability, key,
+        trainable, init_factors, sampler: see `scale_by_psgd_lra`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -156,20 +150,5 @@ def psgd_lra(
       >>> bool(loss(params) < 1e-6)
       True
     """
-    direction = scale_by_psgd_lra(
-        rank,
-        precond_lr,
-        mode,
-        precond_init_scale,
-        momentum,
-        step_normalizer,
-        precond_update_probability,
-        grad_clip_norm,
-        update_factor,
-        balance_probability,
-        key,
-        mask,
-        init_factors,
-        sampler,
-    )
+    direction = handed_on(scale_by_psgd_lra)
     return chain(direction, scale_by_learning_rate(learning_rate))

@@ -13,6 +13,7 @@ from ....transforms import (
     Sampler,
     chain,
     flatten_tree,
+    handed_on,
     scale_by_learning_rate,
     transformation,
     unflatten_tree,
@@ -32,7 +33,7 @@ def scale_by_psgd_xmat(
     precond_update_probability: Fraction = 1.0,
     grad_clip_norm: Positive | None = None,
     key: Key = 0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     sampler: Sampler | None = None,
 ) -> Flow:
     """Preconditions all leaves together by Q^T Q with Q = diag(a) + antidiag(b).
@@ -62,7 +63,7 @@ def scale_by_psgd_xmat(
       precond_update_probability: of fitting Q at a step after the first.
       grad_clip_norm: largest norm of the whole update.
       key: seed or key of all draws.
-      mask: leaves that take part, a tree of booleans or a function of the params; the
+      trainable: leaves that take part, a tree of booleans or a function of the params; the
         others are not moved. Default all.
       sampler: `(key, count, params) -> tree` in place of the normal distribution of v.
 
@@ -73,20 +74,13 @@ def scale_by_psgd_xmat(
     """
     label = "scale_by_psgd_xmat"
     rate = default_precond_lr(precond_lr, step_normalizer)
-    return scale_by_psgd(
-        label,
-        Cross(step_normalizer),
-        flatten_tree,
-        unflatten_tree,
-        rate,
-        mode,
-        precond_init_scale,
-        momentum,
-        precond_update_probability,
-        grad_clip_norm,
-        key,
-        mask,
-        sampler,
+    return handed_on(
+        scale_by_psgd,
+        label=label,
+        group=Cross(step_normalizer),
+        of=flatten_tree,
+        back=unflatten_tree,
+        precond_lr=rate,
     )
 
 
@@ -108,7 +102,7 @@ def psgd_xmat(
     precond_update_probability: Fraction = 1.0,
     grad_clip_norm: Positive | None = None,
     key: Key = 0,
-    mask: Mask | None = None,
+    trainable: Mask | None = None,
     sampler: Sampler | None = None,
 ) -> Flow:
     """PSGD, diagonal plus anti-diagonal; the rule is that of `scale_by_psgd_xmat`.
@@ -116,7 +110,7 @@ def psgd_xmat(
     Args:
       learning_rate: number or schedule; ten times smaller in "whiten" mode than in "newton" mode.
       precond_lr, mode, precond_init_scale, momentum, step_normalizer, precond_update_probability,
-        grad_clip_norm, key, mask, sampler: see `scale_by_psgd_xmat`.
+        grad_clip_norm, key, trainable, sampler: see `scale_by_psgd_xmat`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -132,16 +126,5 @@ def psgd_xmat(
       >>> bool(loss(params) < 1e-6)
       True
     """
-    direction = scale_by_psgd_xmat(
-        precond_lr,
-        mode,
-        precond_init_scale,
-        momentum,
-        step_normalizer,
-        precond_update_probability,
-        grad_clip_norm,
-        key,
-        mask,
-        sampler,
-    )
+    direction = handed_on(scale_by_psgd_xmat)
     return chain(direction, scale_by_learning_rate(learning_rate))
