@@ -93,13 +93,16 @@ RATE = set(get_args(optax.ScalarOrSchedule))
 
 
 def _is_rate(annotation: Any) -> bool:
-    return set(get_args(annotation)) >= RATE
+    return _is_union(annotation) and set(get_args(annotation)) >= RATE
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
 
 
 def _members(annotation: Any) -> Iterator[Any]:
     """The members of a union; what Optax annotates learning rates with counts as one."""
-    is_union = get_origin(annotation) in (Union, types.UnionType)
-    members = list(get_args(annotation)) if is_union else [annotation]
+    members = list(get_args(annotation)) if _is_union(annotation) else [annotation]
     if _is_rate(annotation):
         yield NonNegative
         members = [member for member in members if member not in RATE]
@@ -120,7 +123,7 @@ def spelled(annotation: Any) -> str:
     for name, alias in ALIASES.items():
         if annotation == alias:
             return name
-    if get_origin(annotation) in (Union, types.UnionType):
+    if _is_union(annotation):
         if _is_rate(annotation):
             return "ScalarOrSchedule | None"
         return " | ".join(spelled(member) for member in get_args(annotation))
