@@ -9,7 +9,9 @@ from .objectives import objective_gradients
 from .transforms import (
     chain,
     flow,
+    masked,
     named,
+    partition,
     tap,
 )
 from .transforms.control import inject_hyperparams
@@ -38,12 +40,14 @@ __all__ = [
     "get_schedule",
     "inject_hyperparams",
     "layers",
+    "masked",
     "named",
     "needs",
     "objective_gradients",
     "observe",
     "observed",
     "optimizers",
+    "partition",
     "schedules",
     "tap",
     "training",

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import optax
 
+from .transforms.notation.foreign import update_with_extra
+
 try:
     from flax import nnx
     from flax.training import train_state
@@ -50,7 +52,7 @@ class TrainState(train_state.TrainState):
         own = {field.name for field in fields(self)}
         replaced = {name: extra[name] for name in extra if name in own}
         inputs = {name: extra[name] for name in extra if name not in own}
-        update = optax.with_extra_args_support(self.tx).update
+        update = update_with_extra(self.tx)
 
         # The parent's bookkeeping (fp8 statistics that travel as gradients) stays the parent's.
         def update_with_inputs(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:

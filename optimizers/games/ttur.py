@@ -10,11 +10,8 @@ from ...registry import get_method, method
 from ...transforms import (
     Flow,
     FlowError,
-    Signal,
     flow,
-    merge,
-    named,
-    split,
+    partition,
     step_count,
     transformation,
     when,
@@ -61,7 +58,7 @@ def ttur(
       update_every: label -> period in steps; default 1.
 
     Raises:
-      ValueError: for a period of a label without a rate, and in update for a leaf with such a
+      ValueError: for a period of a label without a rate, and in `init` for a leaf with such a
         label.
 
     Example:
@@ -82,29 +79,12 @@ def ttur(
     if unknown:
         raise FlowError(f"ttur: update_every has labels without a learning rate: {sorted(unknown)}")
     factory = inner if callable(inner) else get_method(inner).factory
-    players = {
-        label: factory(rate, **(inner_kwargs or {})) for label, rate in learning_rates.items()
-    }
 
-    def belongs_to(label: str) -> Callable[[Any], Any]:
-        def select(params: Any) -> Any:
-            labels = param_labels(params) if callable(param_labels) else param_labels
-            labels = jax.tree.broadcast(labels, params)
-            strange = set(jax.tree.leaves(labels)) - set(players)
-            if strange:
-                raise FlowError(f"ttur: param_labels has labels without a rate: {sorted(strange)}")
-            return jax.tree.map(lambda of_leaf: of_leaf == label, labels)
+    def player(label: str, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+        inside, period = factory(rate, **(inner_kwargs or {})), periods.get(label, 1)
+        if period == 1:
+            return inside
+        return flow(lambda g: g >> when(step_count() % period == 0, inside, otherwise=0))
 
-        return select
-
-    def step(g: Signal) -> Signal:
-        parts = []
-        for number, (label, player) in enumerate(players.items()):
-            own, _ = split(g, belongs_to(label))
-            player = named(label if label.isidentifier() else f"player_{number}", player)
-            period = periods.get(label, 1)
-            due = step_count() % period == 0
-            parts.append(own >> (player if period == 1 else when(due, player, otherwise=0)))
-        return merge(*parts)
-
-    return flow(step)
+    players = {label: player(label, rate) for label, rate in learning_rates.items()}
+    return partition(players, param_labels)

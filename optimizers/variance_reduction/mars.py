@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 
 from ...registry import method
@@ -16,14 +17,10 @@ from ...transforms import (
     chain,
     decay_weights,
     flow,
-    leaf_where,
-    matrices,
-    merge,
-    named,
+    partition,
     scale_by_adam,
     scale_by_learning_rate,
     scheduled,
-    split,
     transformation,
 )
 from ...transforms.step_size import relative_rate
@@ -87,14 +84,12 @@ def for_matrices(
     other: optax.GradientTransformation | None = None,
 ) -> Flow:
     """Sends matrices one way, and the other leaves through Adam, or `other` if `optimize_1d`."""
+    rest = (other or direction) if optimize_1d else scale_by_adam(b1_1d, b2_1d, eps)
+    return partition({"matrices": direction, "rest": rest}, _kinds)
 
-    def step(g: Signal) -> Signal:
-        chosen, others = split(g, matrices)
-        adam = named("rest", scale_by_adam(b1_1d, b2_1d, eps))
-        rest = named("rest", other or direction) if optimize_1d else adam
-        return merge(chosen >> direction, others >> rest)
 
-    return flow(step)
+def _kinds(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: "matrices" if leaf.ndim == 2 else "rest", params)
 
 
 def descend(
@@ -111,13 +106,15 @@ def descend(
         decayed = decay_weights(weight_decay, mask=mask)
         return chain(direction, decayed, scale_by_learning_rate(learning_rate))
 
-    def rates(u: Signal) -> Signal:
-        chosen, others = split(u, leaf_where(lambda leaf: leaf.ndim == 2))
-        chosen = chosen >> decay_weights(weight_decay, mask=mask)
-        others = others >> decay_weights(weight_decay_1d, mask=mask)
+    def follow(u: Signal) -> Signal:
         rate_1d = scheduled(learning_rate_1d)
         if not callable(learning_rate_1d):
             rate_1d = rate_1d * relative_rate(learning_rate, label="mars")
-        return merge(chosen >> scale_by_learning_rate(learning_rate), -rate_1d * others)
+        return -rate_1d * u
 
-    return chain(direction, flow(rates))
+    at_rate = scale_by_learning_rate(learning_rate)
+    groups = {
+        "matrices": chain(decay_weights(weight_decay, mask=mask), at_rate),
+        "rest": chain(decay_weights(weight_decay_1d, mask=mask), flow(follow)),
+    }
+    return chain(direction, partition(groups, _kinds))

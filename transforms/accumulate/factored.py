@@ -9,8 +9,10 @@ import numpy as np
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.compose import named
-from ..notation.functions import leaf_where, lift, merge, split, square
+from ..notation.functions import lift, square
 from ..notation.hyperparameters import Decay, Length, NonNegative
+from ..notation.parts import merge, split
+from ..notation.selection import leaf_where
 from ..notation.signal import Signal
 from .ema import ema
 

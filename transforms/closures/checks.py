@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.errors import FlowError
+from ..notation.values import is_missing
 
 
 def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn") -> Any:
     """The closure itself, if it can be called and returns a real scalar; FlowError otherwise."""
     if not callable(value_fn):
         raise FlowError(f"{label}: {name} must be a function that returns a loss, not {value_fn!r}")
-    out = jax.eval_shape(value_fn, params)
+    out = _shape_of(value_fn, params, label, name)
     if not hasattr(out, "shape") or out.shape != ():
         got = getattr(out, "shape", type(out).__name__)
         raise FlowError(f"{label}: {name} must return a scalar loss, it returned {got}")
@@ -21,11 +22,24 @@ def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn
     return value_fn
 
 
+def _shape_of(fn: Any, params: Any, label: str, name: str) -> Any:
+    try:
+        return jax.eval_shape(fn, params)
+    except Exception as error:
+        if any(map(is_missing, jax.tree.leaves(params, is_leaf=is_missing))):
+            raise FlowError(
+                f"{label}: {name} failed on params of which leaves are masked: {error}. Under "
+                "optax.masked and optax.partition closures see a part of the params; under "
+                "gradchain.masked and gradchain.partition, with the same arguments, all of them"
+            ) from error
+        raise
+
+
 def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) -> Any:
     """The closure itself, if it can be called and returns one real array; FlowError otherwise."""
     if not callable(fn):
         raise FlowError(f"{label}: {name} must be a function of the params, not {fn!r}")
-    out = jax.eval_shape(fn, params)
+    out = _shape_of(fn, params, label, name)
     dtype = getattr(out, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or len(out.shape) < axes:
         got = type(out).__name__ if dtype is None else f"{dtype}{out.shape}"

@@ -2,7 +2,7 @@
 
 from .branch import either, on_leaves
 from .inject import inject_hyperparams
-from .masked import masked
+from .masked import masked, partition
 from .objectives import combine, stacked_gradients
 from .periods import every, reset_every, reset_when, when
 from .prediction import at_params
@@ -15,6 +15,7 @@ __all__ = [
     "inject_hyperparams",
     "masked",
     "on_leaves",
+    "partition",
     "reset_every",
     "reset_when",
     "stacked_gradients",

@@ -8,10 +8,11 @@ from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.functions import merge, split, zeros_like
+from ..notation.functions import zeros_like
 from ..notation.hyperparameters import Mask
 from ..notation.known import choose
 from ..notation.layout import make_state
+from ..notation.parts import merge, split
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
 from ..notation.values import Leaves

@@ -8,9 +8,10 @@ import jax.scipy.linalg as linalg
 
 from ..notation.context import Context
 from ..notation.errors import FlowError
-from ..notation.functions import lift, lift_tree, selected
+from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Mask
 from ..notation.paths import joined, leaf_names
+from ..notation.selection import selected
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing

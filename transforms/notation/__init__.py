@@ -28,15 +28,12 @@ from .functions import (
     leaf_rms,
     leaf_size,
     leaf_sum,
-    leaf_where,
     lift,
     lift_elementwise,
     lift_tree,
     log,
     matmul,
-    matrices,
     maximum,
-    merge,
     minimum,
     norm_factors,
     ones_like,
@@ -46,7 +43,6 @@ from .functions import (
     sign,
     signs_agree,
     softplus,
-    split,
     sqrt,
     square,
     tanh,
@@ -79,6 +75,7 @@ from .hyperparameters import (
     is_neutral,
 )
 from .needs import needs
+from .parts import merge, split
 from .ranges_by_name import (
     any_integer,
     any_number,
@@ -90,6 +87,7 @@ from .ranges_by_name import (
     nonnegative,
     positive,
 )
+from .selection import leaf_where, matrices
 from .signal import Signal
 from .steps import delay, scheduled, stateful, step_count, tap
 

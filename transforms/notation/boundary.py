@@ -130,6 +130,7 @@ def _checked_leaf(leaf: Any, index: int, leaves: Leaves, what: str, label: str) 
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
         raise FlowError(
             f"{label}: {what} must be floating or complex arrays; leaf {leaves.path(index)} is "
-            f"{dtype or type(leaf).__name__}. Keep other leaves out with optax.masked"
+            f"{dtype or type(leaf).__name__}. Keep other leaves out with "
+            "optax.masked, or with eqx.filter(model, eqx.is_inexact_array)"
         )
     return array

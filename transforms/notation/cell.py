@@ -7,7 +7,14 @@ from typing import Any
 import optax
 
 from .context import Context
-from .foreign import closed_over, foreign_name, owner_of, parts_of, state_without_arrays
+from .foreign import (
+    closed_over,
+    foreign_name,
+    owner_of,
+    parts_of,
+    state_without_arrays,
+    update_with_extra,
+)
 from .values import Leaves, NoState, working
 
 
@@ -68,7 +75,7 @@ def foreign_cell(transformation: optax.GradientTransformation) -> Cell:
     It is handed what `optax.chain` would hand it: the updates, its state, the params where the
     updates are shaped like them, and the extra inputs as `update` was given them.
     """
-    update = optax.with_extra_args_support(transformation).update
+    update = update_with_extra(transformation)
     nothing = state_without_arrays(transformation)
 
     def init_state(context: Context, example: Leaves) -> Any:
@@ -111,6 +118,7 @@ def flow_cell(flow: optax.GradientTransformation) -> Cell:
         needs=program.needs,
         arguments=program.arguments,
         children=(flow,),
+        stateless=program.is_stateless,
         inside=lambda state: (state,),
         rebuild=lambda children: cell_of(*children),
     )

@@ -47,7 +47,7 @@ def eval_params(state: Any, params: Any) -> Any:
       FlowError: for what is no state or has no names, such as a list of leaves, and for evaluation
         weights of another model.
     """
-    if isinstance(state, str) or (not hasattr(state, "__len__") and _is_leaf(state)):
+    if state is not None and _is_leaf(state):
         raise FlowError(f"eval_params: {type(state).__name__} is not an optimizer state")
     if _has_lost_its_names(state):
         raise FlowError(

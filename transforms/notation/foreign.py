@@ -1,5 +1,6 @@
 """What can be told of a transformation of which only `init` and `update` are known."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,26 @@ def owner_of(transformation: Any) -> Any:
     """
     owner = getattr(getattr(transformation, "update", None), "__self__", None)
     return owner if isinstance(owner, Owner) and transformation.init == owner.init else None
+
+
+def update_with_extra(transformation: Any) -> Callable[..., Any]:
+    """The update of any transformation, which takes further inputs and drops what it cannot use.
+
+    Unlike with `optax.with_extra_args_support`, the update decides and not the type: that of an
+    `optax.MultiSteps` passes them on, also as the plain transformation that it can be made.
+    """
+    update = transformation.update
+    if isinstance(transformation, optax.GradientTransformationExtraArgs):
+        return update  # type: ignore[no-any-return]
+    parameters = list(inspect.signature(update).parameters.values())
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        return update  # type: ignore[no-any-return]
+    known = {parameter.name for parameter in parameters[3:]}
+
+    def chosen(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        return update(updates, state, params, **{k: extra[k] for k in extra.keys() & known})
+
+    return chosen
 
 
 def foreign_name(transformation: optax.GradientTransformation) -> str:

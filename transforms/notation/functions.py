@@ -13,7 +13,7 @@ from .errors import FlowError
 from .roots import balanced, norm, relative_norm, root, squared
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Signal, leafwise
-from .values import MISSING, Leaves, is_missing, promoting
+from .values import Leaves, promoting
 
 
 def lift(
@@ -331,100 +331,3 @@ def _global_max(tree: Leaves) -> Any:
 global_max = lift_tree(
     _global_max, "global_max", out="scalar", doc="The largest entry of a tree; 0 of an empty one."
 )
-
-
-Selector = Any
-"""Which leaves: a predicate of a leaf, a tree of booleans, or a function params -> such a tree."""
-
-
-def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
-    """Parts a tree in the leaves that are selected and the others.
-
-    A function of signals.
-
-    Each part can be sent its own way; states are kept for the leaves of the part alone.
-    `merge(a, b)` joins the parts again.
-
-    Args:
-      signal: a tree signal.
-      select: predicate of a leaf (`lambda leaf: leaf.ndim == 2`), a tree of booleans, or a
-        function from the params to such a tree.
-
-    Returns:
-      The signal at the selected leaves, and at all others.
-    """
-
-    def part(context: Any, tree: Leaves, wanted: bool) -> Leaves:
-        flags = selected(select, tree, context)
-        pairs = zip(tree.values, flags, strict=True)
-        return Leaves((x if flag is wanted else MISSING for x, flag in pairs), tree.treedef)
-
-    part.passes_on = True  # type: ignore[attr-defined]
-
-    def side(name: str, wanted: bool) -> Signal:
-        return lift_tree(part, name, context=True, out=part)(signal, wanted)
-
-    return side("selected", True), side("others", False)
-
-
-def merge(*parts: Signal) -> Signal:
-    """Joins the parts of a split: at each leaf the value of the part that has one.
-
-    A function of signals.
-    """
-
-    def merged(*trees: Leaves) -> Leaves:
-        columns = zip(*(tree.values for tree in trees), strict=True)
-        present = (next((x for x in c if not is_missing(x)), MISSING) for c in columns)
-        return Leaves(present, trees[0].treedef)
-
-    return lift_tree(merged, "merge", out=lambda _, *trees: merged(*trees))(*parts)
-
-
-def selected(select: Selector, tree: Leaves, context: Any) -> list[bool]:
-    """One boolean per leaf, from a selector; raises ValueError for one that does not fit."""
-    if callable(select):
-        return _by_function(select, tree, context)
-    return _flags(select, tree)
-
-
-def _by_function(select: Callable[..., Any], tree: Leaves, context: Any) -> list[bool]:
-    if getattr(select, "of_leaf", False):
-        return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
-    source = context.params if context.params is not None else tree
-    try:
-        flags = select(source.tree())
-    except FlowError:
-        raise
-    except (AttributeError, TypeError):  # a predicate of a leaf, given a tree
-        return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
-    return _flags(flags, tree)
-
-
-def _flags(mask: Any, tree: Leaves) -> list[bool]:
-    numbered = tree.treedef.unflatten(range(len(tree)))
-    spread = jax.tree.map(lambda flag, part: [flag] * len(jax.tree.leaves(part)), mask, numbered)
-    flags: list[Any] = jax.tree.leaves(spread)
-    if not all(isinstance(flag, bool) for flag in flags):
-        raise ValueError(
-            "a mask must be a tree of Python booleans shaped like the params, or a prefix of it"
-        )
-    return flags
-
-
-def leaf_where(predicate: Callable[[Any], bool]) -> Selector:
-    """Selects leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`.
-
-    A selector of leaves.
-    """
-
-    def select(leaf: Any) -> bool:
-        return predicate(leaf)
-
-    select.of_leaf = True  # type: ignore[attr-defined]
-    select.__doc__ = "A selector of leaves, for `split`, `masked` and their like."
-    select.__name__ = getattr(predicate, "__name__", "select").strip("<>")
-    return select
-
-
-matrices = leaf_where(lambda leaf: leaf.ndim == 2)

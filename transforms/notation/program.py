@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from .boundary import check_outgoing, checked, input_value, matching, outgoing
+from .carried import only_arrays, template_of
 from .context import Context, leaf_by_leaf
 from .errors import FlowError
 from .foreign import Owner, owner_of
@@ -92,22 +93,32 @@ class Program(Owner):
         return needs_of(self.graph)
 
     @cached_property
+    def is_stateless(self) -> bool:
+        """Whether there is nothing to store."""
+        return not (self.layout.fields or self.graph.uses_clock or self.graph.observed)
+
+    @cached_property
     def layout(self) -> Group:
         """Names and order of the states."""
         title = title_of("chain" if self.parts else self.graph.builder.label)
         return arrange(self.graph.slots, self.graph.builder.scope, title)
 
     def receive(
-        self, signal: Signal, reader: Reader | None = None, clock: Signal | None = None
+        self,
+        signal: Signal,
+        reader: Reader | None = None,
+        clock: Signal | None = None,
+        narrow: Callable[[Signal], Signal] | None = None,
     ) -> Signal:
         """`signal >> flow`: its nodes, copied into the flow that is being built; see `splice`."""
         around = current_builder(self.label).scope
         explicit = self.state_name is not None
         top = Scope(around, self.name, explicit, self.label, self.arguments)
-        return splice(signal, self.graph, top, reader, clock)
+        return splice(signal, self.graph, top, reader, clock, narrow)
 
     def init(self, params: Any) -> Any:
         """The state before the first step; abstract params give an abstract state."""
+        params = only_arrays(params)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
             return jax.eval_shape(self.init, params)
         leaves = checked(Leaves.of(params), "params", self.label)
@@ -162,6 +173,10 @@ class Program(Owner):
         """One step: the outgoing update, in the dtype of the params, and the new state."""
         if updates is None and params is not None:
             updates = self._nothing_read(params)
+        carried = None if params is None else template_of(updates, params)
+        if carried is not None:
+            params = carried.arrays
+            extra = {name: carried.closure(value) for name, value in extra.items()}
         incoming = checked(Leaves.of(updates), "updates", self.label)
         given = None if params is None else matching(incoming, params, self.label)
         value, state = self.run(incoming, own_arrays(state), given, extra)

@@ -53,6 +53,8 @@ class Signal:
         receiver = owner_of(target) or target
         if hasattr(receiver, "receive"):
             return receiver.receive(self)
+        if isinstance(target, optax.MultiSteps):
+            target = target.gradient_transformation()
         if isinstance(target, optax.GradientTransformation):
             cell = foreign_cell(target)
             return CellNode(cell, (self,), cell.name, explicit=False)

@@ -5,6 +5,7 @@ from typing import Any
 
 from .graph import Graph
 from .scope import Scope, current_builder
+from .shapes import PARAMS_LIKE
 from .signal import CellNode, Clock, Delay, Input, Signal
 from .steps import input_signal, step_count
 
@@ -17,6 +18,7 @@ def splice(
     top: Scope,
     reader: Reader | None = None,
     clock: Signal | None = None,
+    narrow: Callable[[Signal], Signal] | None = None,
 ) -> Signal:
     """The output of a copy of the graph that is fed with the signal.
 
@@ -27,6 +29,7 @@ def splice(
       reader: what they read in place of each delay, and of each node with a hand-written state,
         given the original and its copy.
       clock: what they read in place of the step count; that of the outermost flow stays.
+      narrow: for a part of the leaves: makes of an input shaped like the params what they read.
     """
     builder = current_builder(top.label)
     scopes = _Scopes(graph.builder.scope, top)
@@ -39,7 +42,9 @@ def splice(
     for node in graph.nodes:
         if isinstance(node, Input):
             fed = node.name == "updates"
-            copies[node.index] = signal if fed else input_signal(builder, node.name, node.optional)
+            read = signal if fed else input_signal(builder, node.name, node.optional)
+            narrows = narrow is not None and node.name in PARAMS_LIKE and not fed
+            copies[node.index] = narrow(read) if narrows else read
         elif isinstance(node, Clock):
             replaced = clock is not None and not node.outermost
             copies[node.index] = clock if replaced else step_count(outermost=node.outermost)

@@ -6,17 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..accumulate.initial import initial_params
-from ..notation.functions import (
-    Selector,
-    global_squared_norm,
-    leaf_sum,
-    lift,
-    maximum,
-    merge,
-    split,
-    sqrt,
-    square,
-)
+from ..notation.functions import global_squared_norm, leaf_sum, lift, maximum, sqrt, square
+from ..notation.parts import merge, split
+from ..notation.selection import Selector
 from ..notation.signal import Signal
 from ..notation.steps import delay
 

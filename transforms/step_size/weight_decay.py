@@ -4,7 +4,6 @@ from typing import Literal
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import merge, split
 from ..notation.hyperparameters import (
     Length,
     Mask,
@@ -13,6 +12,7 @@ from ..notation.hyperparameters import (
     Scalar,
     is_neutral,
 )
+from ..notation.parts import merge, split
 from ..notation.signal import Signal
 from ..notation.steps import scheduled, step_count
 from .relative import relative_rate

@@ -20,8 +20,10 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.compose import named
 from ..notation.errors import FlowError
-from ..notation.functions import lift, lift_tree, matrices, merge, split
+from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Axis, Key, Mask, Number, Period, Sampler, Share
+from ..notation.parts import merge, split
+from ..notation.selection import matrices
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import step_count
