@@ -8,6 +8,7 @@ A test compares them with what this would write.
 import importlib
 import inspect
 import re
+import runpy
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -208,6 +209,7 @@ def pages() -> dict[Path, str]:
     }
     found[docs / "schedules.md"] = schedules_page()
     found[docs / "primitives.md"] = primitives_page()
+    found[docs / "structure.md"] = runpy.run_path(str(docs / "structure.py"))["page"]()
     found[README] = with_table(README.read_text())
     return found
 
