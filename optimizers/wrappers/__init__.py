@@ -4,6 +4,7 @@ from .brake import brake
 from .c_adamw import c_adamw, scale_by_c_adamw
 from .c_lion import c_lion, scale_by_c_lion
 from .cautious import cautious
+from .cautious_weight_decay import cautious_weight_decay
 from .grams import grams, scale_by_grams
 from .perpgrad import perpgrad
 from .random_scaling import random_scaling
@@ -16,6 +17,7 @@ __all__ = [
     "c_adamw",
     "c_lion",
     "cautious",
+    "cautious_weight_decay",
     "grams",
     "perpgrad",
     "random_scaling",

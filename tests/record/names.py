@@ -136,6 +136,29 @@ class Averaged(Torch):
         return {key: state[key].numpy().copy() for key in self.leaves}
 
 
+class CautiousDecay:
+    """A transcription of the paper: Adam, and decay only where it agrees with the step."""
+
+    def __init__(self, start, rate, decay, b1, b2, eps):
+        self.x = {key: np.array(value) for key, value in start.items()}
+        self.m = {key: np.zeros_like(value) for key, value in start.items()}
+        self.v = {key: np.zeros_like(value) for key, value in start.items()}
+        self.settings = rate, decay, b1, b2, eps
+
+    def step(self, gradients, value, count):
+        rate, decay, b1, b2, eps = self.settings
+        t = count + 1
+        for key, g in gradients.items():
+            x = self.x[key]
+            self.m[key] = b1 * self.m[key] + (1 - b1) * g
+            self.v[key] = b2 * self.v[key] + (1 - b2) * g**2
+            u = self.m[key] / (1 - b1**t) / (np.sqrt(self.v[key] / (1 - b2**t)) + eps)
+            self.x[key] = x - rate * (u + decay * np.where(u * x >= 0, x, 0.0))
+
+    def params(self):
+        return {key: np.array(value) for key, value in self.x.items()}
+
+
 CASES: list[Case] = []
 
 
@@ -264,6 +287,18 @@ by_optax(
     "simplified_ademamix__defaults",
     optax.contrib.simplified_ademamix,
     learning_rate=0.01,
+)
+
+case(
+    "cautious_weight_decay__adam",
+    "",
+    lambda start: CautiousDecay(start, 0.05, 0.4, 0.8, 0.95, 1e-8),
+    {
+        "inner": "adam",
+        "inner_kwargs": {"learning_rate": 0.05, "b1": 0.8, "b2": 0.95},
+        "weight_decay": 0.4,
+        "learning_rate": 0.05,
+    },
 )
 
 # --- sums of squares ------------------------------------------------------------------------------
@@ -419,6 +454,31 @@ by_torch(
     {"lr": 0.02, "precondition_frequency": 3},
     {"learning_rate": 0.02, "update_interval": 3},
     shapes=SIDES,
+    steps=12,
+    notes=SOAP_NOTE,
+)
+by_torch(
+    "soap__matrices",
+    "pytorch_optimizer",
+    soap,
+    {
+        "lr": 0.02,
+        "betas": (0.9, 0.8),
+        "eps": 1e-3,
+        "precondition_frequency": 2,
+        "correct_bias": False,
+        "weight_decay": 0.0,
+    },
+    {
+        "learning_rate": 0.02,
+        "b1": 0.9,
+        "b2": 0.8,
+        "eps": 1e-3,
+        "update_interval": 2,
+        "bias_correction": False,
+        "weight_decay": 0.0,
+    },
+    shapes={"w": (4, 3), "u": (3, 4), "q": (4, 4)},
     steps=12,
     notes=SOAP_NOTE,
 )
@@ -659,6 +719,11 @@ for gamma in (0.0, 8.0):
     )
 
 
+def source_of(package: str) -> str:
+    """Name and version; without a package, the rule was transcribed here."""
+    return f"{package} {importlib.metadata.version(package)}" if package else "transcription"
+
+
 # --- recording ------------------------------------------------------------------------------------
 
 
@@ -700,7 +765,7 @@ def record(spec: Case) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     meta = {
         "method": method,
         "case": title,
-        "source": f"{spec.package} {importlib.metadata.version(spec.package)}",
+        "source": source_of(spec.package),
         "api": spec.api,
         "kwargs": spec.kwargs,
         "kind": "gradients",

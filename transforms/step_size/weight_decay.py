@@ -4,6 +4,7 @@ from typing import Literal
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
+from ..notation.functions import signs_agree, where
 from ..notation.hyperparameters import (
     Length,
     Mask,
@@ -25,6 +26,7 @@ DecayForm = Literal[
     "stepped",
     "stepped_independent",
     "proximal",
+    "cautious",
 ]
 
 
@@ -57,6 +59,7 @@ def decay_weights(
         stepped               u - r w (x + u)            (on the params after the step)
         stepped_independent   u - w (x + u)
         proximal              (x + u) / (1 + r w) - x
+        cautious              u - r w x where that does not work against u, else u
 
     A w that is a signal with the shapes of the params, or with a number per leaf, makes any of them
     preconditioned, gated or layer-wise. A decay of exactly 0 is left out, so that params are not
@@ -99,6 +102,8 @@ def _decayed(u: Signal, x: Signal, w: Scalar, r: Scalar, form: DecayForm) -> Sig
     if form == "proximal":
         # (x + u) / (1 + r w) - x without its cancellation
         return (u - r * w * x) / (1 + r * w)
+    if form == "cautious":
+        return u - r * w * where(signs_agree(u, x), 0.0, x)
     rate = 1.0 if form.endswith("independent") else r
     at = x + u if form.startswith("stepped") else x
     return u - rate * w * at
