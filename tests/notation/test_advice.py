@@ -67,6 +67,14 @@ def test_the_expression_and_its_line_are_shown():
     assert f"mine: `jnp.tanh(g + 1)` (test_advice.py:{line})" in str(caught.value)
 
 
+def test_so_is_the_line_of_what_is_no_call():
+    line = sys._getframe().f_lineno + 2
+    with pytest.raises(FlowError) as caught:
+        flow(lambda g: g if g > 0 else -g, name="mine")
+    assert str(caught.value).startswith("mine: `>` has no truth value")
+    assert str(caught.value).endswith(f"(test_advice.py:{line})")
+
+
 def helper(g, factor):
     return factor * g
 

@@ -6,7 +6,7 @@ from typing import TypeGuard
 from . import functions
 from .errors import FlowError, SignalError
 from .signal import Signal
-from .source import Call, failed_calls
+from .source import Call, failed_calls, site_of
 
 INSTEAD = {
     "sum": "leaf_sum(g) or global_sum(g)",
@@ -53,13 +53,19 @@ def explained(label: str, error: Exception) -> FlowError | None:
     if innermost is not None and _is_of_arrays(innermost):
         return FlowError(f"{label}: {_instead_of(innermost)}{around}")
     if isinstance(error, SignalError):
-        return FlowError(f"{label}: {error}{around}")
+        return FlowError(f"{label}: {error}{around}{_at(error)}")
     if not isinstance(error, TypeError):
         return None
     return FlowError(
-        f"{failed}. Inside a step use the functions of gradchain.transforms, "
+        f"{failed}{_at(error)}. Inside a step use the functions of gradchain.transforms, "
         "or lift(fn) for your own"
     )
+
+
+def _at(error: Exception) -> str:
+    """The user's line that an error came out of, in parentheses."""
+    site = site_of(error.__traceback__)
+    return f" ({site})" if site else ""
 
 
 def _is_of_arrays(call: Call | None) -> TypeGuard[Call]:

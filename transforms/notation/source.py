@@ -127,6 +127,16 @@ def failed_calls(trace: TracebackType | None) -> list[Call | None]:
     return [_call_in(frame, instruction) for frame, instruction in _users_frames(trace)][::-1]
 
 
+def site_of(trace: TracebackType | None) -> str:
+    """File and line of the innermost of the user's code that an error came out of."""
+    found = ""
+    while trace is not None:
+        if is_users(trace.tb_frame):
+            found = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
 def _call_in(frame: FrameType, instruction: int) -> Call | None:
     span = span_of(frame.f_code, instruction)
     if span is None:
