@@ -45,12 +45,6 @@ Tree = Any
 Factory = Callable[..., Any]
 
 
-# jax moved this out of jax.experimental in 0.8; the package still supports 0.7.
-_enable_x64 = getattr(jax, "enable_x64", None)
-if _enable_x64 is None:
-    from jax.experimental import enable_x64 as _enable_x64
-
-
 # --- records -------------------------------------------------------------------------------------
 
 
@@ -444,7 +438,7 @@ def replay(record: Record, factory: Factory | None = None) -> dict[str, Tree]:
     """
     if record.kind not in KINDS:
         raise NotImplementedError(f"{record.name}: no replay for the kind {record.kind!r}")
-    with _enable_x64(True):
+    with jax.enable_x64(True):
         return jax.tree.map(np.asarray, KINDS[record.kind](record, factory))
 
 

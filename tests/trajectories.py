@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import replay
 
 Tree = dict[str, np.ndarray]
 
@@ -66,7 +65,7 @@ def run(
     **extras: Any,
 ) -> list[Any]:
     """What `look` sees after every step; extras are stacked along a leading axis of steps."""
-    with replay._enable_x64(True):
+    with jax.enable_x64(True):
         opt = optax.with_extra_args_support(opt)
         fed = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *grads)
         start = jax.tree.map(jnp.asarray, params)
