@@ -87,12 +87,12 @@ def public() -> dict[str, Any]:
 
 def parts_of(function: Callable[..., Any], seen: set[str]) -> Iterator[Callable[..., Any]]:
     """The directions whose rules a docstring refers to, each once on a page."""
-    for name in re.findall(r"`(\w+)`", inspect.getdoc(function) or ""):
-        if (
-            name in public()
-            and name.startswith(("scale_by_", "with_", "mup_"))
-            and name not in seen
-        ):
+    doc = inspect.getdoc(function) or ""
+    for name in re.findall(r"`(\w+)`", doc):
+        is_direction = name.startswith(("scale_by_", "with_", "mup_"))
+        if name not in public() or name in seen:
+            continue
+        if is_direction or re.search(rf"\b(rule|direction|arguments)\b[^.]*`{name}`", doc):
             seen.add(name)
             yield public()[name]
             yield from parts_of(public()[name], seen)

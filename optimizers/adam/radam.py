@@ -38,7 +38,7 @@ def scale_by_radam(
     """Adam that goes by its momentum alone until its second moment rests on enough gradients.
 
     With the averages m_t, v_t of `scale_by_adam` and n_t, r_t of
-    `transforms.radam_rectification(b2)`:
+    `transforms.accumulate.radam_rectification(b2)`:
 
         n_t >= threshold:  u_t = r_t m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t) + eps_root) + eps)
         n_t < threshold:   u_t = m_t / (1 - b1^t)

@@ -12,10 +12,10 @@ from ...transforms import (
     Size,
     chain,
     decay_weights,
-    forward_mode_gradient,
     scale_by_learning_rate,
     transformation,
 )
+from ...transforms.zeroth_order import forward_mode_gradient
 
 
 @method(
@@ -43,7 +43,7 @@ def forward_gradient(
       learning_rate: lr; number or schedule.
       weight_decay: wd, multiplied by the rate, on the params before the step.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
-      n_samples, normalize, key, sampler: see `transforms.forward_mode_gradient`.
+      n_samples, normalize, key, sampler: see `forward_mode_gradient`.
 
     Returns:
       The optimizer; `update` needs `params` and a `value_fn` with a forward-mode derivative, and

@@ -3,13 +3,21 @@
 import optax
 
 from ...registry import method
-from ...transforms import Flow, Key, NonNegative, Sampler, chain, project_onto_guess, transformation
-from ...transforms.zeroth_order import Guess, Mode, Scope, Target
+from ...transforms import (
+    Flow,
+    Key,
+    NonNegative,
+    Sampler,
+    chain,
+    transformation,
+)
+from ...transforms.zeroth_order import Guess, Mode, Scope, Target, project_onto_guess
 
 
 @method(
     "Fournier et al. 2023, Can Forward Gradient Match Backpropagation?",
     arxiv="2306.06968",
+    tags=("noise",),
 )
 @transformation()
 def forward_gradient_local(
@@ -24,13 +32,13 @@ def forward_gradient_local(
 ) -> Flow:
     """Projects the gradient onto a guess of it, as of an auxiliary head, and hands it to a method.
 
-    The rule and the arguments are those of `transforms.project_onto_guess`. In the paper the last
+    The rule and the arguments are those of `project_onto_guess`. In the paper the last
     block takes its true gradient, and the auxiliary heads are trained by their own loss: give those
     leaves another optimizer.
 
     Args:
       base: any optimizer.
-      guess, mode, scope, eps, target, key, sampler: see `transforms.project_onto_guess`.
+      guess, mode, scope, eps, target, key, sampler: see `project_onto_guess`.
 
     Returns:
       The optimizer, with the state of the base, and a counter and a key for drawn guesses.

@@ -15,12 +15,11 @@ from ...transforms import (
     chain,
     decay_weights,
     scale_by_learning_rate,
-    spsa_gradient,
     trace,
     transformation,
 )
 from ...transforms.notation import is_neutral
-from ...transforms.zeroth_order import delayed_spsa_step
+from ...transforms.zeroth_order import delayed_spsa_step, spsa_gradient
 
 
 @method(
@@ -48,16 +47,16 @@ def mezo(
 
     Args:
       learning_rate: lr; number or schedule. 1e-7 to 1e-5 for language models.
-      perturbation_scale, n_samples, one_sided, key, sampler: see `transforms.spsa_gradient`.
+      perturbation_scale, n_samples, one_sided, key, sampler: see `spsa_gradient`.
       weight_decay: wd, multiplied by the rate, on the params before the step.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all. The
         authors leave out biases and layer norms.
       delayed_update: each call takes the step of the call before, and measures at the params after
-        it, as ZO2 does: the same iterates, one call later. `transforms.flush` takes the last one.
+        it, as ZO2 does: the same iterates, one call later. `flush` takes the last one.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn` (params -> loss of this batch), and may
-      be given None as gradient. Its state is a counter and a key. `transforms.replay` rebuilds a
+      be given None as gradient. Its state is a counter and a key. `replay` rebuilds a
       run from its slopes.
 
     Raises:
@@ -122,7 +121,7 @@ def zo_sgd(
 
     Args:
       learning_rate: lr; number or schedule.
-      perturbation_scale, n_samples, one_sided, key, sampler: see `transforms.spsa_gradient`.
+      perturbation_scale, n_samples, one_sided, key, sampler: see `spsa_gradient`.
       momentum: of a heavy ball, undamped; 0 keeps no buffer.
       weight_decay: wd, multiplied by the rate, on the params before the step.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.

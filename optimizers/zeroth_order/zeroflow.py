@@ -19,12 +19,11 @@ from ...transforms import (
     flow,
     merge,
     scale_by_learning_rate,
-    sparse_directions,
     split,
-    spsa_gradient,
     transformation,
 )
 from ...transforms.notation import is_neutral
+from ...transforms.zeroth_order import sparse_directions, spsa_gradient
 from .zo_hybrid import with_label
 
 
@@ -54,7 +53,7 @@ def zeroflow(
 
     Args:
       learning_rate: lr; number or schedule.
-      perturbation_scale, key, sampler: see `transforms.spsa_gradient`.
+      perturbation_scale, key, sampler: see `spsa_gradient`.
       history: weight of the past direction, in [0, 1); 0 keeps none.
       sparsity: probability that an entry is neither perturbed nor moved.
       labels: a tree of "zo" and "fo" (or a prefix, or a function of the params): the leaves "fo"

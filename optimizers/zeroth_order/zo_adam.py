@@ -16,9 +16,9 @@ from ...transforms import (
     decay_weights,
     scale_by_adam,
     scale_by_learning_rate,
-    spsa_gradient,
     transformation,
 )
+from ...transforms.zeroth_order import spsa_gradient
 
 
 @method(
@@ -57,7 +57,7 @@ def zo_adam(
       eps: added to the root, after the correction.
       weight_decay: wd, decoupled.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
-      perturbation_scale, one_sided, n_samples, key, sampler: see `transforms.spsa_gradient`.
+      perturbation_scale, one_sided, n_samples, key, sampler: see `spsa_gradient`.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`. Its state is twice the size of the

@@ -42,7 +42,7 @@ def zo_block_coordinate(
         of the params that returns a tree of labels, one per block, None for leaves that stay;
         default one block for every top-level key.
       sequential: later blocks see the new values of earlier ones.
-      perturbation_scale, one_sided, key: see `transforms.spsa_gradient`.
+      perturbation_scale, one_sided, key: see `spsa_gradient`.
       sampler: `(key, count, params) -> tree` of directions for all blocks; count is 1 at first.
 
     Returns:

@@ -11,10 +11,9 @@ from ...transforms import (
     Signal,
     flow,
     scale_by_learning_rate,
-    spsa_gradient,
     transformation,
 )
-from ...transforms.zeroth_order import best_of_three
+from ...transforms.zeroth_order import best_of_three, spsa_gradient
 
 
 @method(
@@ -43,7 +42,7 @@ def zo_sgd_conservative(
 
     Args:
       learning_rate: lr; number or schedule.
-      perturbation_scale, one_sided, key, sampler: see `transforms.spsa_gradient`.
+      perturbation_scale, one_sided, key, sampler: see `spsa_gradient`.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`, the same batch for all five

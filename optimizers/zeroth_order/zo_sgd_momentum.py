@@ -12,10 +12,10 @@ from ...transforms import (
     Size,
     chain,
     scale_by_learning_rate,
-    spsa_gradient,
     trace,
     transformation,
 )
+from ...transforms.zeroth_order import spsa_gradient
 
 
 @method(
@@ -46,7 +46,7 @@ def zo_sgd_momentum(
         is smaller than without momentum.
       momentum: undamped, not debiased.
       nesterov: look ahead along the buffer; not in the paper.
-      perturbation_scale, one_sided, n_samples, key, sampler: see `transforms.spsa_gradient`.
+      perturbation_scale, one_sided, n_samples, key, sampler: see `spsa_gradient`.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`. Its state is the buffer, in float32 at

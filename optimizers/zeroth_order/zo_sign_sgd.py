@@ -14,9 +14,9 @@ from ...transforms import (
     flow,
     scale_by_learning_rate,
     sign,
-    spsa_gradient,
     transformation,
 )
+from ...transforms.zeroth_order import spsa_gradient
 
 
 @method(
@@ -46,7 +46,7 @@ def zo_sign_sgd(
     Args:
       learning_rate: lr; number or schedule. Elementwise it is how far each entry moves.
       elementwise: the sign of each entry of the estimate (the paper's formula).
-      perturbation_scale, one_sided, n_samples, key, sampler: see `transforms.spsa_gradient`.
+      perturbation_scale, one_sided, n_samples, key, sampler: see `spsa_gradient`.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`. Its state is a counter and a key.

@@ -14,10 +14,9 @@ from ...transforms import (
     Sampler,
     chain,
     scale_by_learning_rate,
-    sparse_directions,
-    spsa_gradient,
     transformation,
 )
+from ...transforms.zeroth_order import sparse_directions, spsa_gradient
 
 
 @method(
@@ -45,12 +44,12 @@ def zo_sparse(
         theta <- theta - lr c z~,   c the slope along z~
 
     The estimate is (1 - sparsity) times as long in the mean as with all entries; it is not scaled
-    up. In front of another optimizer: `transforms.sparse_directions`.
+    up. In front of another optimizer: `sparse_directions`.
 
     Args:
       learning_rate: lr; number or schedule.
-      sparsity, update_interval, mask_fn, normal_threshold: see `transforms.sparse_directions`.
-      perturbation_scale, one_sided, key: see `transforms.spsa_gradient`.
+      sparsity, update_interval, mask_fn, normal_threshold: see `sparse_directions`.
+      perturbation_scale, one_sided, key: see `spsa_gradient`.
       sampler: `(key, count, params) -> tree` of the dense directions z.
 
     Returns:

@@ -72,11 +72,13 @@ def estimator(seed):
     """An estimator, drawn."""
     draw = random.Random(seed)
     distribution = draw.choice(["gaussian", "rademacher", "sphere"])
-    sparse = t.sparse_directions(sparsity=0.5, update_interval=2)
+    sparse = t.zeroth_order.sparse_directions(sparsity=0.5, update_interval=2)
     sampler = draw.choice([None, sparse])
     if draw.random() < 0.3:
-        return t.forward_mode_gradient(draw.choice([1, 3]), seed, sampler, draw.random() < 0.5)
-    return t.spsa_gradient(
+        return t.zeroth_order.forward_mode_gradient(
+            draw.choice([1, 3]), seed, sampler, draw.random() < 0.5
+        )
+    return t.zeroth_order.spsa_gradient(
         1e-3, draw.choice([1, 2]), draw.random() < 0.5, seed, sampler, distribution
     )
 
@@ -122,7 +124,9 @@ def test_directions_have_unit_covariance(distribution):
     def value_fn(p):
         return jnp.sum(p["a"]) + jnp.sum(jnp.real(p["b"]))
 
-    slope, g = slopes_and_estimate(t.spsa_gradient(distribution=distribution), params, value_fn)
+    slope, g = slopes_and_estimate(
+        t.zeroth_order.spsa_gradient(distribution=distribution), params, value_fn
+    )
     z = jax.tree.map(lambda x: x / slope, g)
     parts = jnp.concatenate([z["a"], z["b"].real.ravel(), z["b"].imag.ravel()])
     assert abs(float(jnp.mean(parts**2)) - 1) < 0.1
@@ -139,8 +143,8 @@ def test_directions_have_unit_covariance(distribution):
 def test_slopes_are_those_of_the_directions(one_sided, n_samples):
     """On a linear loss every slope is the product with its direction, and directions differ."""
     weight = jnp.arange(1.0, 6.0)
-    chosen = t.spsa_gradient(1e-2, n_samples, one_sided)
-    forward = t.forward_mode_gradient(n_samples)
+    chosen = t.zeroth_order.spsa_gradient(1e-2, n_samples, one_sided)
+    forward = t.zeroth_order.forward_mode_gradient(n_samples)
     at = jnp.zeros(5)
     slopes, g = slopes_and_estimate(chosen, at, lambda x: weight @ x)
     exact, same_g = slopes_and_estimate(forward, at, lambda x: weight @ x)
@@ -152,7 +156,9 @@ def test_slopes_are_those_of_the_directions(one_sided, n_samples):
 
 def test_the_estimate_is_unbiased():
     x = jnp.array([1.0, -2.0, 0.5])
-    g = slopes_and_estimate(t.spsa_gradient(n_samples=4000), x, lambda x: jnp.sum(x**2))[1]
+    g = slopes_and_estimate(
+        t.zeroth_order.spsa_gradient(n_samples=4000), x, lambda x: jnp.sum(x**2)
+    )[1]
     assert np.allclose(g, 2 * x, atol=0.3)
 
 
@@ -171,15 +177,17 @@ def test_masks_stay_for_their_period_and_have_their_share():
 
 
 def test_the_threshold_of_the_authors_leaves_out_more():
-    sampler = t.sparse_directions(sparsity=0.9, normal_threshold=True)
-    g = slopes_and_estimate(t.spsa_gradient(sampler=sampler), jnp.ones(4000), jnp.sum)[1]
+    sampler = t.zeroth_order.sparse_directions(sparsity=0.9, normal_threshold=True)
+    g = slopes_and_estimate(t.zeroth_order.spsa_gradient(sampler=sampler), jnp.ones(4000), jnp.sum)[
+        1
+    ]
     assert abs(float(jnp.mean(g == 0)) - 0.816) < 0.02
 
 
 def test_sparsity_per_leaf_and_by_magnitude():
     params = {"small": jnp.full(500, 0.1), "large": jnp.full(500, 2.0)}
-    rates = t.magnitude_sparsity(params, 0.5)
-    opt = t.spsa_gradient(sampler=t.sparse_directions(sparsity=rates))
+    rates = t.zeroth_order.magnitude_sparsity(params, 0.5)
+    opt = t.zeroth_order.spsa_gradient(sampler=t.zeroth_order.sparse_directions(sparsity=rates))
     g = slopes_and_estimate(opt, params, lambda p: jnp.sum(p["small"]) + jnp.sum(p["large"]))[1]
     assert bool(jnp.all(g["small"] == 0))
     assert bool(jnp.all(g["large"] != 0))
@@ -195,14 +203,16 @@ def test_a_perturbation_does_not_vanish_in_bfloat16():
     def value_fn(x):
         return jnp.sum(x.astype(jnp.float32))
 
-    slope, g = slopes_and_estimate(t.spsa_gradient(), low, value_fn)
+    slope, g = slopes_and_estimate(t.zeroth_order.spsa_gradient(), low, value_fn)
     exact, same_g = slopes_and_estimate(
-        t.forward_mode_gradient(), low.astype(jnp.float32), value_fn
+        t.zeroth_order.forward_mode_gradient(), low.astype(jnp.float32), value_fn
     )
     assert np.allclose(slope, exact, rtol=1e-2)
     assert np.allclose(g.astype(jnp.float32), same_g, rtol=2e-2)
     assert g.dtype == jnp.bfloat16
-    far = slopes_and_estimate(t.spsa_gradient(0.1), low, lambda x: value_fn(x) / 64 + 100)[0]
+    far = slopes_and_estimate(
+        t.zeroth_order.spsa_gradient(0.1), low, lambda x: value_fn(x) / 64 + 100
+    )[0]
     assert float(far) != 0
 
 
@@ -223,9 +233,9 @@ def wait_for(fn, x):
 def test_a_loss_that_is_noise_is_refused():
     noisy = noise_on_sum(1)
     with pytest.raises(ValueError, match="not deterministic"):
-        t.check_deterministic(noisy, jnp.ones(2))
-    t.check_deterministic(jnp.sum, jnp.ones(2))
-    opt = t.spsa_gradient(check_deterministic=True)
+        t.zeroth_order.check_deterministic(noisy, jnp.ones(2))
+    t.zeroth_order.check_deterministic(jnp.sum, jnp.ones(2))
+    opt = t.zeroth_order.spsa_gradient(check_deterministic=True)
     x = jnp.ones(2)
     with pytest.raises(ValueError, match="spsa_gradient: value_fn is not deterministic"):
         opt.update(None, opt.init(x), x, value_fn=noisy)
@@ -236,7 +246,9 @@ def test_a_loss_that_is_noise_is_refused():
 
 
 def test_noise_made_in_python_is_the_same_in_all_evaluations():
-    slope, _ = slopes_and_estimate(t.spsa_gradient(0.1), jnp.ones(3), noise_on_sum(1000))
+    slope, _ = slopes_and_estimate(
+        t.zeroth_order.spsa_gradient(0.1), jnp.ones(3), noise_on_sum(1000)
+    )
     assert abs(float(slope)) < 10
 
 
@@ -267,7 +279,9 @@ REPLAYED = {
     "zeroflow": lambda: o.zeroflow(0.01, history=0.5),
     "forward": lambda: o.forward_gradient(0.01, weight_decay=0.1),
     "forward samples": lambda: o.forward_gradient(0.01, 2, normalize=True),
-    "optax": lambda: gradchain.chain(t.spsa_gradient(), optax.sgd(FALLING, momentum=0.5)),
+    "optax": lambda: gradchain.chain(
+        t.zeroth_order.spsa_gradient(), optax.sgd(FALLING, momentum=0.5)
+    ),
 }
 
 
@@ -282,26 +296,26 @@ def test_replay_rebuilds_the_run_to_the_bit(name):
     for _ in range(5):
         params, state = step(params, state)
         log.append(np.asarray(gradchain.observed(state)["slopes"]))
-    assert same(t.replay(gradchain.chain(opt), start, range(1, 6), log), params)
+    assert same(t.zeroth_order.replay(gradchain.chain(opt), start, range(1, 6), log), params)
 
 
 def test_replay_may_begin_later():
     opt, x = o.mezo(FALLING), jnp.ones(3)
-    whole = t.replay(opt, x, [1, 2, 3, 4], [1.0, -2.0, 0.5, 3.0])
-    half = t.replay(opt, x, [1, 2], [1.0, -2.0])
-    assert same(t.replay(opt, half, [3, 4], [0.5, 3.0]), whole)
+    whole = t.zeroth_order.replay(opt, x, [1, 2, 3, 4], [1.0, -2.0, 0.5, 3.0])
+    half = t.zeroth_order.replay(opt, x, [1, 2], [1.0, -2.0])
+    assert same(t.zeroth_order.replay(opt, half, [3, 4], [0.5, 3.0]), whole)
 
 
 def test_replay_refuses_what_it_cannot_do():
     x = jnp.ones(3)
     with pytest.raises(ValueError, match="counts"):
-        t.replay(o.mezo(0.1), x, [1, 2], [1.0])
+        t.zeroth_order.replay(o.mezo(0.1), x, [1, 2], [1.0])
     with pytest.raises(ValueError, match="ascend"):
-        t.replay(o.mezo(0.1), x, [2, 1], [1.0, 1.0])
+        t.zeroth_order.replay(o.mezo(0.1), x, [2, 1], [1.0, 1.0])
     with pytest.raises(ValueError, match="slopes"):
-        t.replay(o.mezo(0.1, n_samples=2), x, [1], [1.0])
+        t.zeroth_order.replay(o.mezo(0.1, n_samples=2), x, [1], [1.0])
     with pytest.raises(ValueError, match="value_fn"):
-        t.replay(o.zo_sgd_conservative(0.1), x, [1], [1.0])
+        t.zeroth_order.replay(o.zo_sgd_conservative(0.1), x, [1], [1.0])
 
 
 def test_a_delayed_run_is_the_run_one_call_later():
@@ -314,12 +328,12 @@ def test_a_delayed_run_is_the_run_one_call_later():
     assert same(b, a)
     for _ in range(4):
         a, state = steps[0](a, state)
-        flushed = t.flush(late, b, delayed)
+        flushed = t.zeroth_order.flush(late, b, delayed)
         for x, y in zip(jax.tree.leaves(flushed), jax.tree.leaves(a), strict=True):
             np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
         b, delayed = steps[1](b, delayed)
     with pytest.raises(ValueError, match="pending"):
-        t.flush(now, a, state)
+        t.zeroth_order.flush(now, a, state)
 
 
 # --- single methods -------------------------------------------------------------------------------
@@ -411,8 +425,8 @@ def test_the_forward_mode_projection_is_that_of_the_gradient():
     guess = jax.tree.map(lambda x: x - 0.3, params)
     for mode in ("per_sample", "batch", "sign"):
         for scope in ("leaf", "global"):
-            given = t.project_onto_guess(mode, scope=scope)
-            forward = t.project_onto_guess(mode, scope=scope, target="value_fn")
+            given = t.zeroth_order.project_onto_guess(mode, scope=scope)
+            forward = t.zeroth_order.project_onto_guess(mode, scope=scope, target="value_fn")
             a, _ = given.update(grads, given.init(params), params, guess=guess)
             b, _ = forward.update(None, forward.init(params), params, guess=guess, value_fn=loss_of)
             for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):

@@ -16,6 +16,8 @@ from ..notation.steps import delay, scheduled
 def complex_trace(momentum: Decay, phase: Number) -> Flow:
     r"""The real part of a heavy-ball buffer whose decay is complex.
 
+    A transformation to send signals through.
+
     .. math::
         \mu_t = \beta \mu_{t-1} + g_t, \quad \beta = m e^{i \varphi}, \qquad
         u_t = \operatorname{Re} \mu_t = \sum_k m^k \cos(k \varphi) \, g_{t-k}
@@ -43,6 +45,8 @@ def complex_trace(momentum: Decay, phase: Number) -> Flow:
 def linked_trace(coefficients: Any) -> Flow:
     r"""Two buffers that feed into each other, of which the first is given.
 
+    A transformation to send signals through.
+
     .. math::
         a_t = c_{11} a_{t-1} + c_{12} b_{t-1} + g_t, \qquad
         b_t = c_{21} a_{t-1} + c_{22} b_{t-1}, \qquad u_t = a_t
@@ -63,7 +67,10 @@ def linked_trace(coefficients: Any) -> Flow:
 
 
 def polar(modulus: Any, phase: Any) -> tuple[Any, Any]:
-    """Real and imaginary part of modulus exp(i phase), either of which may be a schedule."""
+    """Real and imaginary part of modulus exp(i phase), either of which may be a schedule.
+
+    A function of signals.
+    """
     real = lift(lambda m, p: m * jnp.cos(p), "real part")
     imaginary = lift(lambda m, p: m * jnp.sin(p), "imaginary part")
     parts = scheduled(modulus), scheduled(phase)
@@ -74,6 +81,8 @@ def complex_buffer(
     g: Signal, beta: tuple[Any, Any], gain: tuple[Any, Any]
 ) -> tuple[Signal, Signal]:
     """Real and imaginary part of the buffer beta mu + gain g.
+
+    A function of signals.
 
     Args:
       g: real signal, or a complex one whose parts are treated apart.

@@ -10,7 +10,10 @@ from ..notation.values import is_missing
 
 
 def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn") -> Any:
-    """The closure itself, if it can be called and returns a real scalar; FlowError otherwise."""
+    """The closure itself, if it can be called and returns a real scalar; FlowError otherwise.
+
+    A check of an argument.
+    """
     if not callable(value_fn):
         raise FlowError(f"{label}: {name} must be a function that returns a loss, not {value_fn!r}")
     out = _shape_of(value_fn, params, label, name)
@@ -36,7 +39,10 @@ def _shape_of(fn: Any, params: Any, label: str, name: str) -> Any:
 
 
 def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) -> Any:
-    """The closure itself, if it can be called and returns one real array; FlowError otherwise."""
+    """The closure itself, if it can be called and returns one real array; FlowError otherwise.
+
+    A check of an argument.
+    """
     if not callable(fn):
         raise FlowError(f"{label}: {name} must be a function of the params, not {fn!r}")
     out = _shape_of(fn, params, label, name)

@@ -11,6 +11,8 @@ from ..notation.values import Leaves
 def mapped_tree(fn: Callable[[Any], Any], name: str) -> Callable[[Signal], Signal]:
     """Makes a function from a tree to one of the same shapes, one of signals.
 
+    A function of signals.
+
     Args:
       fn: takes and returns the tree itself, a dict or whatever the params are.
       name: what the node is called.

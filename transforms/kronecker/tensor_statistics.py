@@ -72,6 +72,8 @@ def along_modes(stack: Any, factors: Any) -> Any:
 def mode_products(stacked: Signal, factors: Signal, *, transposed: bool = False) -> Signal:
     """The stacked tensors multiplied along every dimension by a matrix: of matrices, L X R^T.
 
+    A function of arrays.
+
     A function of signals.
 
     Args:

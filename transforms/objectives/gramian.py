@@ -24,6 +24,8 @@ def aggregate_by_gramian(
 ) -> Flow:
     """One gradient from stacked ones, weighted by a function of their inner products.
 
+    A transformation to send signals through.
+
         G_ij = sum over leaves of <g_i, g_j>,    w = weights_fn(G),    u = sum_i w_i g_i
 
     Gradients come stacked: every leaf has a leading axis of objectives. Leaves are contracted where
@@ -68,6 +70,8 @@ def aggregate_by_gramian(
 def gramian(g: Signal, scale: Any = 1.0) -> Signal:
     """The inner products of stacked gradients over the whole tree, of shape (m, m).
 
+    A function of signals.
+
     Args:
       g: the stacked gradients.
       scale: they are divided by this number first.
@@ -76,7 +80,10 @@ def gramian(g: Signal, scale: Any = 1.0) -> Signal:
 
 
 def largest_entry(g: Signal) -> Signal:
-    """The power of two just below the largest magnitude in a tree; 1 where all is zero."""
+    """The power of two just below the largest magnitude in a tree; 1 where all is zero.
+
+    A function of signals.
+    """
     return _largest_entry(g)
 
 

@@ -9,7 +9,10 @@ from ..notation.errors import FlowError
 
 
 def check_vector(label: str, name: str, value: Any) -> None:
-    """Raises FlowError unless an argument is None or a vector of numbers, one per objective."""
+    """Raises FlowError unless an argument is None or a vector of numbers, one per objective.
+
+    A check of an argument.
+    """
     if value is None:
         return
     try:
@@ -23,6 +26,8 @@ def check_vector(label: str, name: str, value: Any) -> None:
 
 def vector_for(label: str, name: str, value: Any, like: Any, default: float) -> Any:
     """The argument as a vector with one number for each row of `like`.
+
+    A function of arrays.
 
     Args:
       label: the method.

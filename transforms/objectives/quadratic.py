@@ -20,6 +20,8 @@ MOST_ITERATIONS = 100
 def nonnegative_qp(G: Any, c: Any, solver: Solver = "auto") -> Any:
     """argmin of y^T G y / 2 + c^T y over y >= 0.
 
+    A function of arrays.
+
     Exact up to rounding: the set of entries that are not zero is searched, and on it a linear
     system is solved. G is taken as positive definite; of a singular one the diagonal is raised by
     rounding errors.
@@ -52,6 +54,8 @@ def nonnegative_qp(G: Any, c: Any, solver: Solver = "auto") -> Any:
 def dual_cone_projection(G: Any, bounds: Any, solver: Solver = "auto") -> Any:
     """argmin of v^T G v over v >= bounds, for one vector of bounds or a stack of them.
 
+    A function of arrays.
+
     With G = J J^T, J^T v is the projection of J^T bounds onto the cone of directions that no row of
     J opposes.
 
@@ -68,6 +72,8 @@ def dual_cone_projection(G: Any, bounds: Any, solver: Solver = "auto") -> Any:
 def simplex_minimum_norm(G: Any, solver: Solver = "auto") -> Any:
     """argmin of a^T G a over a >= 0 with sum 1: the weights of the shortest convex combination.
 
+    A function of arrays.
+
     Args:
       G: of shape (m, m).
       solver: see `nonnegative_qp`.
@@ -81,6 +87,8 @@ def simplex_minimum_norm(G: Any, solver: Solver = "auto") -> Any:
 
 def symmetric_pseudo_inverse(G: Any, cutoff: Any) -> Any:
     """The pseudo-inverse of a symmetric matrix.
+
+    A function of arrays.
 
     Args:
       G: of shape (m, m).

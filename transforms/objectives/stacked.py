@@ -22,6 +22,8 @@ from .preferences import vector_for
 def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
     """Makes a function of a stacked leaf, that gives one like the param, one of signals.
 
+    A function of signals.
+
     Args:
       fn: function of the stacked leaf and the leaves of further signals.
       name: what the node is called.
@@ -37,6 +39,8 @@ def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal
 def weigh(g: Signal, weights: Any = None) -> Signal:
     """The weighted sum of stacked gradients, a tree like the params.
 
+    A function of signals.
+
     Weights count as constants when the update is differentiated.
 
     Args:
@@ -48,6 +52,8 @@ def weigh(g: Signal, weights: Any = None) -> Signal:
 
 def draw_for_objectives(g: Signal, key: Signal, draw: Callable[..., Any], given: Any) -> Signal:
     """One random number for each objective, for the whole tree.
+
+    A function of signals.
 
     Args:
       g: the stacked gradients.
@@ -67,6 +73,8 @@ def draw_for_objectives(g: Signal, key: Signal, draw: Callable[..., Any], given:
 
 def draw_for_entries(g: Signal, key: Signal, draw: Callable[..., Any], given: Any) -> Signal:
     """A random number for each entry of the params, one for all objectives.
+
+    A function of signals.
 
     Args:
       g: the stacked gradients.
@@ -114,7 +122,10 @@ def _not_stacked(context: Context, where: str, leaf: Any, wanted: Any) -> str:
 
 
 def bare_array(value: Signal | None) -> Signal | None:
-    """An input that is one array, whatever the structure of the gradient; None without it."""
+    """An input that is one array, whatever the structure of the gradient; None without it.
+
+    A function of signals.
+    """
     return None if value is None else _bare_array(value)
 
 

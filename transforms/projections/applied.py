@@ -16,6 +16,8 @@ from ..notation.values import Leaves
 def onto(projection: Any, point: Signal) -> Signal:
     """The projection of a tree signal.
 
+    A function of signals.
+
     Args:
       projection: a function from the whole tree to the nearest tree of a set (see `sets`), or a
         tree of such functions, one for each part of the point; None leaves it, or its part, alone.
@@ -31,7 +33,10 @@ def onto(projection: Any, point: Signal) -> Signal:
 
 
 def check_projection(label: str, projection: Any) -> None:
-    """Raises FlowError for what is neither a function, nor a tree of functions, nor None."""
+    """Raises FlowError for what is neither a function, nor a tree of functions, nor None.
+
+    A check of an argument.
+    """
     parts = jax.tree.leaves(projection, is_leaf=callable)
     if not all(callable(part) for part in parts):
         raise FlowError(
@@ -57,6 +62,8 @@ def _applied(label: str, projection: Any, point: Any) -> Any:
 @transformation()
 def keep_params_in(projection: Any) -> Flow:
     """Leads the params to the nearest point of a set; put it at the end of any optimizer.
+
+    A transformation to send signals through.
 
         u <- Pi(x + u) - x
 

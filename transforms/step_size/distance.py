@@ -19,6 +19,8 @@ SquaredNorm = Callable[[Signal], Signal]
 def leaf_squared_norm(stacked: Selector = None) -> SquaredNorm:
     """The squared Euclidean norm of each leaf; of each layer where a leaf stacks layers.
 
+    A function of signals.
+
     A function of a mask.
 
     Args:

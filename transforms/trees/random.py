@@ -82,6 +82,8 @@ def random_key(key: Any) -> Signal:
 def stored_key(key: Any) -> Signal:
     """A signal that is the same typed key at every step; its bits are in the state.
 
+    A function of signals.
+
     Args:
       key: seed, key data or typed key.
     """
@@ -103,7 +105,10 @@ def _from_bits(bits: Any, impl: Any) -> Any:
 
 
 def fold_key(key: Signal, number: int) -> Signal:
-    """Another fresh key, for a second kind of draws from one key in the state."""
+    """Another fresh key, for a second kind of draws from one key in the state.
+
+    A function of signals.
+    """
     folded = lift_tree(lambda k: jax.random.fold_in(k, number), "fold_key", out=0)
     return folded(key)
 

@@ -37,6 +37,8 @@ def block_steps(
 ) -> Signal:
     """The sum of the steps of all blocks, as a tree signal: -lr c_k z_k at each leaf of block k.
 
+    A function of signals.
+
     Args:
       params: the input `params`.
       root: the key in the state.

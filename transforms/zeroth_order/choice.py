@@ -16,6 +16,8 @@ from .losses import base_point, loss_function, moved
 def best_of_three(value_fn: Signal, params: Signal, update: Signal) -> Signal:
     """The update, its opposite, or none: by the loss at theta, theta + u and theta - u.
 
+    A function of signals.
+
         l1 > l0:   0 if l0 < l2 else -u
         l1 <= l0:  u if l1 < l2 else -u
 

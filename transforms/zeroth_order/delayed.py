@@ -33,6 +33,8 @@ def delayed_spsa_step(
 ) -> Flow:
     """The step of `mezo`, each call taking that of the call before.
 
+    A transformation to send signals through.
+
         u_t = -lr_{t-1} (c_{t-1} z_{t-1} + wd theta),    u_1 = 0
         c_t = slope of the loss at theta + u_t along z_t
 
@@ -76,6 +78,8 @@ def flush(
 ) -> optax.Params:
     """The params after the step that a delayed optimizer has measured but not taken.
 
+    A function of a state and params.
+
     Args:
       opt: `mezo(..., delayed_update=True)`.
       params: the params that its last update was applied to.
@@ -87,7 +91,7 @@ def flush(
     Example:
       >>> import jax.numpy as jnp
       >>> from gradchain.optimizers import mezo
-      >>> from gradchain.transforms import flush
+      >>> from gradchain.transforms.zeroth_order import flush
       >>> loss, x = lambda x: jnp.sum(x**2), jnp.ones(2)
       >>> late, opt = mezo(0.1, delayed_update=True), mezo(0.1)
       >>> u, state = late.update(None, late.init(x), x, value_fn=loss)

@@ -41,6 +41,8 @@ DIRECTIONS: dict[str, Callable[[Any, Any], Any]] = {
 def draw_leaf(distribution: str, key: Any, index: int, leaf: Any) -> Any:
     """The entries of a direction at one leaf; a complex leaf has two independent parts.
 
+    A function of arrays.
+
     Args:
       distribution: one of `DIRECTIONS`; of the sphere, before it is normalised.
       key: key of the whole direction.
@@ -110,6 +112,8 @@ def sparse_directions(
 ) -> SparseDirections:
     """Directions with few entries, as the `sampler` of any zeroth-order or forward-mode method.
 
+    A function of numbers.
+
         z~ = k * z,    k = 0 with probability `sparsity`, else 1
 
     The mask k is drawn anew at t = 1, 1 + r, 1 + 2r, ... and redrawn from its key in between.
@@ -126,7 +130,7 @@ def sparse_directions(
 
     Example:
       >>> from gradchain.optimizers import zo_adam
-      >>> from gradchain.transforms import sparse_directions
+      >>> from gradchain.transforms.zeroth_order import sparse_directions
       >>> opt = zo_adam(1e-3, sampler=sparse_directions(sparsity=0.5))
     """
     return SparseDirections(sampler, sparsity, update_interval, mask_fn, normal_threshold)
@@ -134,6 +138,8 @@ def sparse_directions(
 
 def magnitude_sparsity(params: optax.Params, sparsity: float) -> Any:
     """Rates for `sparse_directions` by magnitude: the share of small entries in each leaf.
+
+    A function of params.
 
     An entry is small if its magnitude is at most the `sparsity`-quantile over all leaves.
 
@@ -146,7 +152,7 @@ def magnitude_sparsity(params: optax.Params, sparsity: float) -> Any:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from gradchain.transforms import magnitude_sparsity
+      >>> from gradchain.transforms.zeroth_order import magnitude_sparsity
       >>> rates = magnitude_sparsity({"a": jnp.array([0.1, 0.2]), "b": jnp.array([3.0, 4.0])}, 0.5)
       >>> {name: float(rate) for name, rate in rates.items()}
       {'a': 1.0, 'b': 0.0}
@@ -232,6 +238,8 @@ def _params(context: Context) -> Any:
 
 def draw_direction(like: Signal, root: Signal, directions: Directions) -> Signal:
     """The direction of this step as a tree signal, for methods that compute with it.
+
+    A function of signals.
 
     Args:
       like: a tree signal: which leaves, and their shapes.

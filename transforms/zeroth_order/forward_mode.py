@@ -32,6 +32,8 @@ def forward_mode_gradient(
 ) -> Flow:
     """A gradient estimate from forward-mode derivatives along random directions.
 
+    A transformation to send signals through.
+
         d_i = <grad L(theta), v_i>          one forward-mode pass
         g = (1/n) sum_i d_i v_i             v_i / (|v_i|^2 + 1e-16) in place of v_i if normalize
 
@@ -55,7 +57,7 @@ def forward_mode_gradient(
 
     Example:
       >>> import jax.numpy as jnp, optax
-      >>> from gradchain.transforms import forward_mode_gradient
+      >>> from gradchain.transforms.zeroth_order import forward_mode_gradient
       >>> opt = optax.chain(forward_mode_gradient(n_samples=256), optax.sgd(0.5))
       >>> x = jnp.array([1.0, -2.0])
       >>> u, _ = opt.update(None, opt.init(x), x, value_fn=lambda x: jnp.sum(x**2))

@@ -38,6 +38,8 @@ def project_onto_guess(
 ) -> Flow:
     """The part of the gradient that lies along a guess of it.
 
+    A transformation to send signals through.
+
     With target gradients a and guesses b that have a leading axis of samples:
 
         per_sample  sum_i <a_i, b_i> / (|b_i|^2 + eps) b_i
@@ -68,7 +70,7 @@ def project_onto_guess(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from gradchain.transforms import project_onto_guess
+      >>> from gradchain.transforms.zeroth_order import project_onto_guess
       >>> opt = project_onto_guess()
       >>> a, b = jnp.array([[3.0, 4.0]]), jnp.array([[2.0, 0.0]])
       >>> opt.update(a, opt.init(jnp.zeros(2)), guess=b)[0].tolist()

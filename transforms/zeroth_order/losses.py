@@ -19,7 +19,10 @@ LossAt = Callable[[Leaves], Any]
 
 
 def params_at(g: Signal, params: Signal) -> Signal:
-    """The params at the leaves that `g` has, whose entries are not read."""
+    """The params at the leaves that `g` has, whose entries are not read.
+
+    A function of signals.
+    """
     return _params_at(g, params)
 
 
@@ -75,6 +78,8 @@ def loss_function(context: Context, value_fn: Any, point: Leaves) -> LossAt:
 def check_deterministic(value_fn: Callable[[Any], Any], params: optax.Params) -> None:
     """Raises if a loss function gives two values at one point, as with dropout left on.
 
+    A check of an argument.
+
     Differences of such losses are noise. Under jit the error appears when the program runs.
 
     Args:
@@ -85,7 +90,7 @@ def check_deterministic(value_fn: Callable[[Any], Any], params: optax.Params) ->
       ValueError: naming both values.
 
     Example:
-      >>> from gradchain.transforms import check_deterministic
+      >>> from gradchain.transforms.zeroth_order import check_deterministic
       >>> losses = iter([0.5, 0.25])
       >>> check_deterministic(lambda params: next(losses), {})
       Traceback (most recent call last):

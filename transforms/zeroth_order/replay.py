@@ -20,6 +20,8 @@ def replay(
 ) -> optax.Params:
     """The params after the recorded steps of a run, without a loss and without data.
 
+    A function of params.
+
     A step of a zeroth-order method is known from its number and its slopes: the directions are
     redrawn from the key. A log of a few bytes per step is therefore a checkpoint. Each step runs
     through `opt.update`, whose directions, optimizer and schedules are those of the run; the result
@@ -43,7 +45,7 @@ def replay(
       >>> import jax.numpy as jnp, optax
       >>> from gradchain import observe, observed
       >>> from gradchain.optimizers import mezo
-      >>> from gradchain.transforms import replay
+      >>> from gradchain.transforms.zeroth_order import replay
       >>> opt, x, log = mezo(0.1), jnp.ones(3), []
       >>> watched = observe(opt, "slopes")
       >>> state = watched.init(x)

@@ -23,6 +23,8 @@ def slope_along(
 ) -> Signal:
     """(L(theta + eps d) - L(theta - eps d)) / (2 eps), a scalar signal.
 
+    A function of signals.
+
     For methods whose directions are computed; `spsa_gradient` redraws random ones.
 
     Args:

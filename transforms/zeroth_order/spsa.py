@@ -36,6 +36,8 @@ def spsa_gradient(
 ) -> Flow:
     """A gradient estimate from losses alone: the slope along random directions, times these.
 
+    A transformation to send signals through.
+
         c_i = (L(theta + eps z_i) - L(theta - eps z_i)) / (2 eps)       two-sided
         c_i = (L(theta + eps z_i) - L(theta)) / eps                     one-sided
         g = (1/n) sum_i c_i z_i
@@ -70,7 +72,7 @@ def spsa_gradient(
 
     Example:
       >>> import jax.numpy as jnp, optax
-      >>> from gradchain.transforms import spsa_gradient
+      >>> from gradchain.transforms.zeroth_order import spsa_gradient
       >>> opt = optax.chain(spsa_gradient(n_samples=256), optax.sgd(0.5))
       >>> x = jnp.array([1.0, -2.0])
       >>> state = opt.init(x)
