@@ -45,14 +45,10 @@ def words(names: tuple[str, ...]) -> str:
 
 @cache
 def size(method: Method) -> str:
-    """The state's bytes per parameter with the factory's defaults; - for what has no state."""
-    opt = method.build()
-    if not hasattr(opt, "init"):
+    """The state's bytes per parameter with the factory's defaults; - for other kinds."""
+    if method.kind != "transformation":
         return "-"
-    try:
-        found = gradchain.describe(opt, LAYERS).bytes_per_parameter
-    except ValueError:  # of a state that depends on how many gradients are stacked
-        return "-"
+    found = gradchain.describe(method.build(), LAYERS).bytes_per_parameter
     return f"{found:.2f}".rstrip("0").rstrip(".")
 
 

@@ -56,7 +56,7 @@ def test_the_vocabulary_is_a_hundred_words_and_each_has_one_home():
     assert 80 <= len(functions) <= 100
     assert len(words - functions) <= 30, "types of hyper-parameters, Signal, Flow, FlowError"
     homes = {}
-    for room, module in NAMESPACES.items():
+    for module in NAMESPACES.values():
         for name in module.__all__:
             value = getattr(module, name)
             assert homes.setdefault(name, value) is value or not inspect.isfunction(value), name
