@@ -24,7 +24,6 @@ from ...transforms import (
     debias,
     debiased_root,
     divide,
-    divide_or_zero,
     ema,
     flow,
     handed_on,
@@ -44,7 +43,7 @@ from ...transforms.shape import (
     norm_loss_gradient,
     normalize_gradients,
 )
-from ...transforms.step_size import typical_gradient
+from ...transforms.step_size import stable_decay, typical_gradient
 
 Peak = Annotated[Constant, Interval(0.0, math.inf)]
 """A rate between which the method's own schedule runs."""
@@ -119,7 +118,7 @@ def scale_by_ranger21(
         g = g >> prepare
         v = square(g) >> named("nu", ema(b2))
         typical = typical_gradient(v >> debias(b2), variance_offset)
-        x = params * (1 - rate * divide_or_zero(scheduled(weight_decay), typical))
+        x = params * (1 - rate * stable_decay(weight_decay, typical))
         x = x - rate * norm_loss_gradient(x, normloss_factor, eps, channel_axis)
         if max_variance:
             v = v >> named("nu_max", running_max())

@@ -1,8 +1,9 @@
 """UPGD: utility-based perturbed gradient descent."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ...registry import method
@@ -22,6 +23,7 @@ from ...transforms import (
     flow,
     global_max,
     handed_on,
+    lift,
     merge,
     named,
     normalize,
@@ -33,6 +35,13 @@ from ...transforms import (
     transformation,
     zeros_like,
 )
+
+
+@lift
+def bounded(x: Any) -> Any:
+    """The entries within the number format, so that the share of an infinite one is a number."""
+    most = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -most, most)
 
 
 @transformation()
@@ -84,7 +93,7 @@ def scale_by_upgd(
 
     def step(g: Signal, params: Signal) -> Signal:
         g, frozen = split(g, True if trainable is None else trainable)
-        utility = -g * params >> named("utility", ema(beta_utility))
+        utility = bounded(-g * params) >> named("utility", ema(beta_utility))
         fair = utility >> debias(beta_utility)
         local = scope == "local"
         scaled = normalize(fair, -1, 1e-12) if local else divide_or_zero(fair, global_max(utility))

@@ -3,11 +3,13 @@
 from typing import Any
 
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift
 from ..notation.hyperparameters import NonNegative, Size
+from ..notation.roots import magnitude, root
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import step_count
@@ -29,7 +31,8 @@ def extrapolate(history: Size = 5, reg: NonNegative = 1e-3) -> Flow:
 
     Args:
       history: r, how many differences are used.
-      reg: absolute regularisation of their Gramian.
+      reg: absolute regularisation of their Gramian; at least the rounding of the differences, so
+        that large ones on a line do not break the step.
 
     References:
       Scieur, d'Aspremont & Bach 2016, Regularized Nonlinear Acceleration.
@@ -44,9 +47,16 @@ def extrapolate(history: Size = 5, reg: NonNegative = 1e-3) -> Flow:
 def _guess(g: Any, values: Any, t: Any, reg: Any) -> Any:
     history = len(values) - 1
     differences = replicated(jnp.diff(values, axis=0)).reshape(history, -1)
-    gramian = jnp.matmul(differences, differences.T.conj(), precision="highest").real
-    system = gramian + reg * jnp.eye(history, dtype=gramian.dtype)
-    z = jnp.linalg.solve(system, jnp.ones(history, gramian.dtype))
+    size = magnitude(differences).reshape(())
+    least = jnp.finfo(size.dtype).eps
+    ridge = jnp.clip(root(jnp.asarray(reg, size.dtype)) / size, least, 1 / least)
+    # A triangular factor in place of the Gramian, whose condition number is the square.
+    rows = jnp.concatenate(
+        [differences.T / size, ridge * jnp.eye(history, dtype=differences.dtype)]
+    )
+    factor = jnp.linalg.qr(rows, mode="r")
+    half = solve_triangular(factor, jnp.ones(history, rows.dtype), trans="C")
+    z = solve_triangular(factor, half).real
     weights = z / jnp.sum(z)
     guess = jnp.tensordot(weights, values[1:], axes=1, precision="highest")
     return jnp.where(t > history, guess, g)

@@ -9,9 +9,10 @@ import numpy as np
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.compose import named
-from ..notation.functions import lift, square
+from ..notation.functions import lift
 from ..notation.hyperparameters import Decay, Length, NonNegative
 from ..notation.parts import merge, split
+from ..notation.roots import squared
 from ..notation.selection import leaf_where
 from ..notation.signal import Signal
 from .ema import ema
@@ -31,8 +32,9 @@ def scale_by_factored_rms(
         u_t = g_t (R_t / mean(R_t))^(-1/2) C_t^(-1/2)
 
     The mean of R runs along the second largest axis; further axes are batch axes; of equal axes the
-    later one counts as larger. A leaf with fewer than two axes, or whose second largest is shorter
-    than `min_dim_size_to_factor`, keeps V_t = b2 V_{t-1} + (1 - b2) Q_t, and u_t = g_t V_t^(-1/2).
+    later one counts as larger; squares are kept within the format. A leaf with fewer than two axes,
+    or whose second largest is shorter than `min_dim_size_to_factor`, keeps
+    V_t = b2 V_{t-1} + (1 - b2) Q_t, and u_t = g_t V_t^(-1/2).
     Nothing is debiased: b2 is meant to be 0 at the first step.
 
     Args:
@@ -50,7 +52,7 @@ def scale_by_factored_rms(
         return enough and leaf.shape[_axes(leaf)[1]] >= min_dim_size_to_factor
 
     def step(g: Signal) -> Signal:
-        wide, narrow = split(square(g) + eps, leaf_where(is_factored))
+        wide, narrow = split(_bounded_square(g) + eps, leaf_where(is_factored))
         rows = _mean_along(wide, 0) >> named("v_row", ema(b2))
         columns = _mean_along(wide, 1) >> named("v_col", ema(b2))
         v = narrow >> named("v", ema(b2))
@@ -58,6 +60,12 @@ def scale_by_factored_rms(
         return merge(g * factors[0] * factors[1], g * _rsqrt(v, 1.0))
 
     return flow(step)
+
+
+@lift
+def _bounded_square(g: Any) -> Any:
+    # An infinite average would stay for ever, and its share of itself is no number.
+    return jnp.minimum(squared(g), jnp.finfo(g.dtype).max / 16)
 
 
 def _axes(leaf: Any) -> tuple[int, int]:
@@ -70,7 +78,8 @@ def _mean_along(x: Signal, which: int, like: Signal | None = None) -> Signal:
     """The mean along one of the two largest axes of `like`."""
 
     def mean(a: Any, shaped: Any) -> Any:
-        return jnp.mean(a, axis=_axes(shaped)[which], keepdims=True)
+        axis = _axes(shaped)[which]
+        return jnp.sum(a / a.shape[axis], axis=axis, keepdims=True)
 
     return lift(mean, "mean")(x, x if like is None else like)
 

@@ -49,7 +49,7 @@ def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[
 
     Args:
       a: matrices.
-      eps: added to the eigenvalues.
+      eps: added to the eigenvalues, which are at least the rounding of the largest.
       exponent: of the eigenvalues.
       rectify: negative eigenvalues, which are rounding, are set to zero ("clamp"), or the whole
         spectrum is moved up until the least of them is zero ("shift").
@@ -65,7 +65,8 @@ def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any]:
     values, vectors = jnp.linalg.eigh(columns, symmetrize_input=False)
     shift = jnp.minimum(values[:, :1], 0)
     values = jnp.maximum(values, 0) if rectify == "clamp" else values - shift
-    return values + eps, vectors
+    rounding = jnp.finfo(values.dtype).eps * values[:, -1:]
+    return jnp.maximum(values + eps, rounding), vectors
 
 
 def _turned(vectors: Any, inner: Any) -> Any:

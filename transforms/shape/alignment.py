@@ -5,9 +5,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from ..notation.checks import checked
-from ..notation.functions import divide_or_zero, global_dot, global_norm, lift, maximum
+from ..notation.functions import divide_or_zero, global_dot, lift, maximum, norm_factors
 from ..notation.hyperparameters import Axis, NonNegative
-from ..notation.roots import norm
+from ..notation.roots import magnitude, norm
 from ..notation.signal import Signal
 from .channels import other_axes
 
@@ -34,12 +34,23 @@ def cosine_similarity(
       channel_axis: axis of the output channels: -1 in Flax kernels, 0 in those of torch.
     """
     if granularity == "global":
-        dot, lengths = global_dot(a, b), global_norm(a) * global_norm(b)
+        (size_a, length_a), (size_b, length_b) = norm_factors(a), norm_factors(b)
+        dot = global_dot(a / size_a, b / size_b)
     else:
         axis = channel_axis if granularity == "filter" else None
+        size_a, size_b = (_size(x, channel_axis=axis) for x in (a, b))
+        a, b = a / size_a, b / size_b
+        length_a, length_b = (_length(x, channel_axis=axis) for x in (a, b))
         dot = _dot(a, b, channel_axis=axis)
-        lengths = _length(a, channel_axis=axis) * _length(b, channel_axis=axis)
-    return divide_or_zero(dot, maximum(lengths, eps))
+    return divide_or_zero(dot, maximum(length_a * length_b, eps / size_a / size_b))
+
+
+@lift
+def _size(x: Any, channel_axis: int | None) -> Any:
+    """A number near the largest entry, by which squares are brought into the format."""
+    if not _within(x, channel_axis):
+        return magnitude(x).reshape(())
+    return magnitude(x, other_axes(x, channel_axis))
 
 
 @lift

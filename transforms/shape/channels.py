@@ -113,6 +113,8 @@ def centralize_gradients(channel_axis: Axis = -1) -> Flow:
 def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
     """Divides each gradient of more than two entries by its standard deviation, plus eps.
 
+    One whose entries are equal but for rounding stays as it is.
+
     A transformation to send signals through.
 
     Args:
@@ -126,7 +128,9 @@ def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
         if g.size <= 2:
             return g
         deviation = g - jnp.mean(g)
-        return g / (norm(deviation) / math.sqrt(g.size - 1) + eps)
+        spread = norm(deviation) / math.sqrt(g.size - 1)
+        rounding = jnp.max(jnp.abs(g)) * (8 * jnp.finfo(g.dtype).eps)
+        return jnp.where(spread > rounding, g / (spread + eps), g)
 
     return flow(lambda g: lift(normalized, "normalize")(g, eps))
 

@@ -15,6 +15,8 @@ def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal
 
     A function of signals.
 
+    Where that is 0, because a batch does not use most entries, n counts the others alone.
+
     Args:
       g: a tree signal of n entries.
       fraction: in [0, 1]; of 1, no entry follows and the result is 0.
@@ -33,11 +35,14 @@ def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal
 
 
 def _following(magnitudes: Any, fraction: Any) -> Any:
-    rank = _rank(magnitudes.size, fraction)
     padded = jnp.concatenate(
         [jnp.sort(magnitudes, descending=True), jnp.zeros(1, magnitudes.dtype)]
     )
-    return padded[rank]
+    following = padded[_rank(magnitudes.size, fraction)]
+    present = jnp.sum(magnitudes > 0, dtype=magnitudes.dtype)
+    return jnp.where(
+        following > 0, following, padded[jnp.floor(present * fraction).astype(jnp.int32)]
+    )
 
 
 def _rank(size: int, fraction: Any) -> Any:

@@ -7,7 +7,7 @@ from .line_search import backtracking, keeps_loss, loss_change
 from .polyak import quadratic_polyak_step, with_polyak_step
 from .relative import relative_rate
 from .scaling import scale_by_learning_rate
-from .stable_decay import stable_weight_decay, typical_gradient
+from .stable_decay import stable_decay, stable_weight_decay, typical_gradient
 from .weight_decay import DecayForm, decay_weights
 from .width import mup_init_scale, mup_readout_multiplier, mup_width_multipliers
 
@@ -28,6 +28,7 @@ __all__ = [
     "quadratic_polyak_step",
     "relative_rate",
     "scale_by_learning_rate",
+    "stable_decay",
     "stable_weight_decay",
     "typical_gradient",
     "with_polyak_step",

@@ -24,6 +24,7 @@ from ....transforms import (
 from ....transforms.curvature import given_or, hessian_along
 from ....transforms.curvature.pairs import WHITENING_DAMPING
 from ....transforms.kronecker import lift_in_turn
+from ....transforms.notation.roots import root, usable
 from ....transforms.notation.values import Leaves
 from ....transforms.trees import random_key
 from ....transforms.trees.random import fold_key
@@ -156,7 +157,9 @@ def _moved(
 
 
 def _first_scale(group: LieGroup, v: Any, h: Any, mode: str) -> Any:
-    scale = _over(jnp.mean, h**4, group) ** (-1 / 8)
+    size = usable(_over(jnp.max, jnp.abs(h), group))  # fourth powers are soon no numbers
+    relative = h / size.reshape(size.shape + (1,) * (h.ndim - size.ndim))
+    scale = _over(jnp.mean, relative**4, group) ** (-1 / 8) / root(size)
     return scale if mode == "whiten" else _over(jnp.mean, v**2, group) ** (1 / 4) * scale
 
 
