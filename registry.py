@@ -69,6 +69,7 @@ TAGS = {
     "layerwise": "one scale per layer or leaf",
     "low-memory": "less state than Adam",
     "low-rank": "works in a subspace of low rank",
+    "manifolds": "params live on manifolds",
     "matrix": "treats matrices as matrices",
     "momentum": "an average of gradients",
     "nesterov": "looks ahead along the momentum",

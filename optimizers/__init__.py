@@ -9,6 +9,7 @@ from . import (
     curvature,
     games,
     kronecker,
+    manifolds,
     memory,
     momentum,
     multi_objective,
@@ -25,6 +26,7 @@ from .continual import *  # noqa: F403
 from .curvature import *  # noqa: F403
 from .games import *  # noqa: F403
 from .kronecker import *  # noqa: F403
+from .manifolds import *  # noqa: F403
 from .memory import *  # noqa: F403
 from .momentum import *  # noqa: F403
 from .multi_objective import *  # noqa: F403
@@ -42,6 +44,7 @@ __all__ += continual.__all__
 __all__ += curvature.__all__
 __all__ += games.__all__
 __all__ += kronecker.__all__
+__all__ += manifolds.__all__
 __all__ += memory.__all__
 __all__ += momentum.__all__
 __all__ += multi_objective.__all__

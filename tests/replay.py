@@ -26,6 +26,7 @@ import game_records
 import gradchain
 import jax
 import jax.numpy as jnp
+import manifold_records
 import numpy as np
 import optax
 import zeroth_order_records
@@ -140,7 +141,8 @@ def collect(directory: Path = REFERENCES) -> list[str]:
     for path in sorted(directory.glob("*.npz")):
         with np.load(path) as archive:
             meta = json.loads(str(archive["meta"]))
-        if meta["method"] in METHODS or meta["api"] in METHODS:
+        is_method = meta["method"] in METHODS or meta["api"] in METHODS
+        if is_method or meta["kind"] == "manifold_ops":
             names.append(path.name)
     return names
 
@@ -266,6 +268,7 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
         ),
         game_records.with_sets,
     ),
+    **dict.fromkeys(manifold_records.METHODS, manifold_records.with_manifolds),
     # JSON has no tuples, and a list would be taken for a tree of sizes.
     "mup_adam": lambda record, arguments: {
         **arguments,
@@ -491,6 +494,7 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     "egn": _training,
     "vector_field": _training,
     "aggregated": aggregator_records.replayed,
+    "manifold_ops": manifold_records.replayed,
     "schedule": _schedule,
     "scales": _scales,
 }
@@ -508,6 +512,8 @@ def expected(record: Record) -> dict[str, Tree]:
         return table
     if record.kind == "aggregated":
         return aggregator_records.expected(record)
+    if record.kind == "manifold_ops":
+        return manifold_records.expected(record)
     if record.kind == "transform":
         return {"updates": record.series["updates"]}
     groups = {}

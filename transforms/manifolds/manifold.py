@@ -1,0 +1,92 @@
+"""What a manifold must do, and the one on which it is nothing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """Operations on one array of points; x and y are points, g a Euclidean gradient at x, u and v
+    tangent vectors at x.
+
+    Most are those of flat space, which others replace.
+    """
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """What is wrong with params of this shape, as the end of a sentence; None: nothing."""
+        return None
+
+    def egrad2rgrad(self, x: Any, g: Any) -> Any:
+        """The Riemannian gradient, a tangent vector."""
+        return self.project_tangent(x, g)
+
+    def inner(self, x: Any, u: Any) -> Any:
+        """The squared length of u, one number per point, with its axes kept at length 1."""
+        raise NotImplementedError
+
+    def retract(self, x: Any, u: Any) -> Any:
+        """The point to which u leads from x."""
+        raise NotImplementedError
+
+    def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
+        """v, carried along to y, which is `retract(x, u)`."""
+        return self.project_tangent(y, v)
+
+    def project(self, x: Any) -> Any:
+        """The nearest point on the manifold."""
+        raise NotImplementedError
+
+    def project_tangent(self, x: Any, v: Any) -> Any:
+        """The nearest tangent vector at x."""
+        raise NotImplementedError
+
+    def distance(self, x: Any) -> Any:
+        """How far x is off the manifold: the largest distance of a point to its projection."""
+        return jnp.max(jnp.abs(x - self.project(x)), initial=0.0)
+
+    def random(self, key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+        """Points, drawn at random."""
+        return self.project(jax.random.normal(key, shape, dtype))
+
+
+@dataclass(frozen=True)
+class Euclidean(Manifold):
+    """Flat space: every entry is a point of its own, so that adaptive methods are the ordinary."""
+
+    def egrad2rgrad(self, x: Any, g: Any) -> Any:
+        """The gradient itself."""
+        return g
+
+    def inner(self, x: Any, u: Any) -> Any:
+        """The square of every entry."""
+        return jnp.real(u * jnp.conj(u))
+
+    def retract(self, x: Any, u: Any) -> Any:
+        """The sum."""
+        return x + u
+
+    def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
+        """The vector itself."""
+        return v
+
+    def project(self, x: Any) -> Any:
+        """The point itself."""
+        return x
+
+    def project_tangent(self, x: Any, v: Any) -> Any:
+        """The vector itself."""
+        return v
+
+
+def dot(x: Any, y: Any) -> Any:
+    """Inner products along the last axis, which is kept."""
+    return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def length(x: Any) -> Any:
+    """Lengths along the last axis, which is kept; the derivative at 0 is 0."""
+    squared = dot(x, x)
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)

@@ -1,0 +1,54 @@
+"""The unit sphere."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from .manifold import Manifold, dot, length
+
+
+@dataclass(frozen=True)
+class Sphere(Manifold):
+    """Vectors of length 1 along the last axis; other axes count them.
+
+    Attributes:
+      exact: follow great circles; otherwise add and normalise, which is the same to first order.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.transforms.manifolds import sphere
+      >>> x, u = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+      >>> print(sphere().retract(x, u).round(3), sphere(exact=True).retract(x, u).round(3))
+      [0.707 0.707] [0.54  0.841]
+    """
+
+    exact: bool = False
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """See `Manifold`."""
+        return None if shape and shape[-1] else "needs an axis of coordinates"
+
+    def inner(self, x: Any, u: Any) -> Any:
+        """See `Manifold`."""
+        return dot(u, u)
+
+    def retract(self, x: Any, u: Any) -> Any:
+        """See `Manifold`; the result is normalised, so that rounding does not add up."""
+        if not self.exact:
+            return self.project(x + u)
+        angle = length(u)
+        return self.project(x * jnp.cos(angle) + u * jnp.sinc(angle / jnp.pi))
+
+    def project(self, x: Any) -> Any:
+        """See `Manifold`; zero, which is nearest to none, stays zero."""
+        size = length(x)
+        return x / jnp.where(size > 0, size, 1)
+
+    def project_tangent(self, x: Any, v: Any) -> Any:
+        """See `Manifold`."""
+        return v - dot(x, v) * x
+
+    def distance(self, x: Any) -> Any:
+        """See `Manifold`."""
+        return jnp.max(jnp.abs(length(x) - 1), initial=0.0)

@@ -1,0 +1,124 @@
+"""The Stiefel manifold: matrices with orthonormal columns."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.checks import check_choice
+from ..notation.sharding import replicated, resharded
+from .manifold import Manifold
+
+
+@dataclass(frozen=True)
+class Stiefel(Manifold):
+    """Matrices (n, p) of the last two axes with X^T X = I, n >= p; other axes count them.
+
+    Attributes:
+      metric: "canonical", whose steps are Cayley transforms, or "euclidean", that of the space
+        around, whose steps are orthonormalised sums.
+      exact: follow geodesics of the Euclidean metric; the canonical one has no exact steps.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.transforms.manifolds import stiefel
+      >>> X, G = jnp.array([[1.0], [0.0]]), jnp.array([[5.0], [1.0]])
+      >>> manifold = stiefel(metric="euclidean")
+      >>> manifold.egrad2rgrad(X, G).tolist()
+      [[0.0], [1.0]]
+    """
+
+    metric: Literal["canonical", "euclidean"] = "canonical"
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("stiefel", "metric", self.metric, ("canonical", "euclidean"))
+
+    def misfit(self, shape: tuple[int, ...]) -> str | None:
+        """See `Manifold`."""
+        fits = len(shape) >= 2 and shape[-2] >= shape[-1] > 0
+        return None if fits else "needs matrices with at least as many rows as columns"
+
+    def egrad2rgrad(self, x: Any, g: Any) -> Any:
+        """See `Manifold`."""
+        if self.metric == "euclidean":
+            return self.project_tangent(x, g)
+        return g - _mm(x, _mm(_t(g), x))
+
+    def inner(self, x: Any, u: Any) -> Any:
+        """See `Manifold`."""
+        squared = jnp.sum(u * u, axis=(-2, -1), keepdims=True)
+        if self.metric == "euclidean":
+            return squared
+        along = _mm(_t(x), u)
+        return squared - jnp.sum(along * along, axis=(-2, -1), keepdims=True) / 2
+
+    def retract(self, x: Any, u: Any) -> Any:
+        """See `Manifold`; the result is made orthonormal, so that rounding does not add up."""
+        if self.metric == "canonical":
+            return _polished(_cayley(x, u, x))
+        return _polished(_geodesic(x, u)) if self.exact else _orthonormal(x + u)
+
+    def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
+        """See `Manifold`; with the canonical metric, v is turned as x was."""
+        return _cayley(x, u, v) if self.metric == "canonical" else self.project_tangent(y, v)
+
+    def project(self, x: Any) -> Any:
+        """See `Manifold`: the orthogonal polar factor."""
+        left, _, right = jnp.linalg.svd(replicated(x), full_matrices=False)
+        return resharded(_mm(left, right), x)
+
+    def project_tangent(self, x: Any, v: Any) -> Any:
+        """See `Manifold`."""
+        along = _mm(_t(x), v)
+        return v - _mm(x, (along + _t(along)) / 2)
+
+    def distance(self, x: Any) -> Any:
+        """See `Manifold`; by the products of the columns."""
+        identity = jnp.eye(x.shape[-1], dtype=x.dtype)
+        return jnp.max(jnp.abs(_mm(_t(x), x) - identity), initial=0.0)
+
+
+def _t(x: Any) -> Any:
+    return jnp.swapaxes(x, -1, -2)
+
+
+def _mm(a: Any, b: Any) -> Any:
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _orthonormal(x: Any) -> Any:
+    """Q of a QR decomposition whose R has a positive diagonal, whatever LAPACK prefers."""
+    q, r = jnp.linalg.qr(replicated(x))
+    signs = jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(q.dtype)
+    return resharded(q * signs[..., None, :], x)
+
+
+def _polished(x: Any) -> Any:
+    """A step of Newton and Schulz, which squares a small distance from orthonormality."""
+    return 1.5 * x - 0.5 * _mm(x, _mm(_t(x), x))
+
+
+def _cayley(x: Any, u: Any, v: Any) -> Any:
+    """(I - a/2)^-1 (I + a/2) v with a = u x^T - x u^T, by a system of twice the columns.
+
+    With a = P Q^T this is v + P (I - Q^T P / 2)^-1 Q^T v.
+    """
+    P = jnp.concatenate([u, x], axis=-1)
+    Q = jnp.concatenate([x, -u], axis=-1)
+    system = jnp.eye(P.shape[-1], dtype=P.dtype) - _mm(_t(Q), P) / 2
+    inside = jnp.linalg.solve(replicated(system), replicated(_mm(_t(Q), v)))
+    return v + _mm(P, inside)
+
+
+def _geodesic(x: Any, u: Any) -> Any:
+    """[x u] expm([[A, -S], [I, A]]) [expm(-A); 0] with A = x^T u, S = u^T u."""
+    A, S = _mm(_t(x), u), _mm(_t(u), u)
+    p = A.shape[-1]
+    identity = jnp.broadcast_to(jnp.eye(p, dtype=A.dtype), A.shape)
+    upper = jnp.concatenate([A, -S], axis=-1)
+    lower = jnp.concatenate([identity, A], axis=-1)
+    flow = jax.scipy.linalg.expm(replicated(jnp.concatenate([upper, lower], axis=-2)))
+    turned = _mm(flow[..., :p], jax.scipy.linalg.expm(replicated(-A)))
+    return _mm(x, turned[..., :p, :]) + _mm(u, turned[..., p:, :])
