@@ -7,7 +7,7 @@ from ...transforms import (
     Flow,
     NonNegative,
     Signal,
-    add_decayed_weights,
+    decay_weights,
     delay,
     divide,
     flow,
@@ -71,7 +71,7 @@ def riemannian_adagrad(
 
     def step(g: Signal, params: Signal) -> Signal:
         x = M.checked(params)
-        r = M.gradient(x, g >> add_decayed_weights(weight_decay))
+        r = M.gradient(x, g >> decay_weights(weight_decay))
         squares = M.squared_length(x, r)
         past = delay(squares, initial_accumulator_value, name="nu")
         v = past << past + squares

@@ -9,9 +9,9 @@ from ...transforms import (
     NonNegative,
     Period,
     Signal,
-    add_decayed_weights,
     debias,
     debiased_root,
+    decay_weights,
     delay,
     divide,
     ema,
@@ -106,7 +106,7 @@ def adam_on(
 
     def step(g: Signal, params: Signal) -> Signal:
         x = M.checked(params)
-        r = M.gradient(x, g >> add_decayed_weights(weight_decay))
+        r = M.gradient(x, g >> decay_weights(weight_decay))
         mu = delay(g, name="mu")
         decay = scheduled(b1)
         m = decay * mu + (1 - decay) * r

@@ -12,7 +12,7 @@ from ...transforms import (
     Number,
     Period,
     Signal,
-    add_decayed_weights,
+    decay_weights,
     delay,
     flow,
     scheduled,
@@ -94,7 +94,7 @@ def rsgd(
 
     def step(g: Signal, params: Signal) -> Signal:
         x = M.checked(params)
-        r = M.gradient(x, g >> add_decayed_weights(weight_decay))
+        r = M.gradient(x, g >> decay_weights(weight_decay))
         rate = scheduled(learning_rate)
         if is_neutral(momentum):
             return M.travel(x, -rate * r, stabilize)[0] - x

@@ -25,6 +25,8 @@ NEAR = 1e-3
 def manifolds_by_path(rule: Callable[[str], Manifold | None]) -> Callable[[Any], Any]:
     """Manifolds chosen by where a leaf is in the tree.
 
+    A function of a rule.
+
     Args:
       rule: from a path such as "encoder/embedding" to a manifold, or None for Euclidean leaves.
 

@@ -10,7 +10,7 @@ from ..notation.hyperparameters import NonNegative, Period
 from ..notation.scope import current_builder
 from ..notation.signal import Delay, Signal
 from ..notation.steps import scheduled
-from ..step_size.scaling import add_decayed_weights
+from ..step_size import decay_weights
 from .assigned import Manifolds, OnManifolds
 
 TANGENT = ("ema", "momentum", "mu", "trace")
@@ -65,7 +65,7 @@ def riemannian(
 
     def step(g: Signal, params: Signal) -> Signal:
         x = M.checked(params)
-        r = M.gradient(x, g >> add_decayed_weights(weight_decay))
+        r = M.gradient(x, g >> decay_weights(weight_decay))
         before = len(current_builder().delays)
         d = M.tangent(x, r >> inner)
         y, carried = M.travel(x, -scheduled(learning_rate) * d, stabilize)
