@@ -2,6 +2,7 @@
 
 import doctest
 
+import gradchain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from flax import linen, nnx
 from flax.training import train_state
 from gradchain import training
+from gradchain.optimizers import sophia_h
 from gradchain.training import TrainState, nnx_logits_fn, nnx_value_fn
 
 INPUTS = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
@@ -50,6 +52,24 @@ def linen_step(state):
 
     value, grads = jax.value_and_grad(value_fn)(state.params)
     return state.apply_gradients(grads=grads, value=value, value_fn=value_fn)
+
+
+@pytest.mark.parametrize(
+    "accumulate",
+    [
+        lambda tx: optax.MultiSteps(tx, 2),
+        lambda tx: optax.MultiSteps(tx, 2).gradient_transformation(),
+        lambda tx: gradchain.chain(optax.MultiSteps(tx, 2), optax.identity()),
+        lambda tx: gradchain.chain(optax.MultiSteps(tx, 2).gradient_transformation()),
+    ],
+)
+def test_accumulated_gradients_come_with_their_extras(accumulate):
+    before = linen_state(accumulate(sophia_h(0.1)))
+    step = jax.jit(linen_step)
+    once = step(before)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, once.params, before.params))
+    twice = step(once)
+    assert not jax.tree.all(jax.tree.map(jnp.array_equal, twice.params, before.params))
 
 
 @pytest.mark.parametrize("wrap", [lambda step: step, jax.jit], ids=["eager", "jit"])

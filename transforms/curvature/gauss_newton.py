@@ -13,6 +13,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Sampler, Size
+from ..notation.members import all_axes_of, all_varying
 from ..notation.needs import missing_input
 from ..notation.roots import root
 from ..notation.signal import Signal
@@ -225,7 +226,7 @@ def _in_outputs(
     def row(vector: Any) -> Any:
         return push(backward(vector)).reshape(-1).astype(dtype)
 
-    gram = jax.lax.map(row, jnp.eye(out.size, dtype=dtype), batch_size=CHUNK)
+    gram = jax.lax.map(row, _unit_vectors(out.size, dtype, out), batch_size=CHUNK)
     slope = jax.grad(loss_fn)
     residuals = slope(out).reshape(-1).astype(dtype)
     coupled = _output_hessian(slope, out, loss, gram)
@@ -248,9 +249,15 @@ def _in_params(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, _: str) 
     def row(vector: Any) -> Any:
         return pull(jax.jvp(slope, (out,), (push(vector),))[1])[0]
 
-    matrix = jax.lax.map(row, jnp.eye(start.size, dtype=start.dtype), batch_size=CHUNK)
+    units = _unit_vectors(start.size, start.dtype, start)
+    matrix = jax.lax.map(row, units, batch_size=CHUNK)
     damping = jnp.asarray(damping, start.dtype)
     return from_vector(dual_solve((matrix + matrix.T) / 2, damping, pull(slope(out))[0]), wide)
+
+
+def _unit_vectors(size: int, dtype: Any, like: Any) -> Any:
+    """All of them as rows, each on every device that has a `like` of its own."""
+    return all_varying(jnp.eye(size, dtype=dtype), all_axes_of(like))
 
 
 def _output_hessian(slope: Any, out: Any, loss: OutputsLoss, matrix: Any) -> Any:
@@ -261,7 +268,7 @@ def _output_hessian(slope: Any, out: Any, loss: OutputsLoss, matrix: Any) -> Any
 
     if loss != "ce":
         return product(jnp.ones_like(out)).reshape(-1, 1).astype(matrix.dtype) * matrix
-    classes = jnp.eye(out.shape[-1], dtype=out.dtype)
+    classes = _unit_vectors(out.shape[-1], out.dtype, out)
     columns = jax.vmap(lambda one: product(jnp.broadcast_to(one, out.shape)))(classes)
     blocks = jnp.moveaxis(columns, 0, -1).reshape(-1, len(classes), len(classes))
     rows = matrix.reshape(blocks.shape[0], len(classes), -1)

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from .members import alike, axes_of, inside_shard_map, union_of, varying
+
 
 def is_known(value: Any) -> bool:
     """Whether all arrays in `value` are numbers, not yet to be computed."""
@@ -20,7 +22,32 @@ def choose(condition: Any, taken: Callable[..., Any], other: Callable[..., Any],
     """`jax.lax.cond`."""
     if is_known(condition):
         return (taken if condition else other)(*args)
+    if inside_shard_map():
+        taken, other = _of_one_type(condition, (taken, other), args)
     return jax.lax.cond(condition, taken, other, *args)
+
+
+def _of_one_type(condition: Any, branches: Any, args: Any) -> tuple[Callable[..., Any], ...]:
+    """The branches, whose outputs vary along the same axes."""
+    found = union_of(*(jax.eval_shape(branch, *args) for branch in branches))
+    own = axes_of(condition)
+
+    def cast(branch: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: jax.tree.map(
+            lambda leaf, axes: varying(leaf, axes | own), branch(*args), found
+        )
+
+    return tuple(map(cast, branches))
+
+
+def _closed(body: Callable[..., Any], carry: Any) -> tuple[Callable[..., Any], Any]:
+    """A loop's body and first carry, which vary along the same axes before and after."""
+    if not inside_shard_map():
+        return body, carry
+    axes: list[Any] = []
+    while axes != (axes := jax.tree.leaves(union_of(carry))):
+        carry = alike(carry, jax.eval_shape(body, carry))
+    return (lambda now: alike(body(now), now)), carry
 
 
 def repeat(times: int, body: Callable[[Any, Any], Any], carry: Any, first: int = 0) -> Any:
@@ -29,7 +56,8 @@ def repeat(times: int, body: Callable[[Any, Any], Any], carry: Any, first: int =
     The first carry must depend on what the body closes over, or the loop would be unrolled.
     """
     if not is_known(carry):
-        return jax.lax.fori_loop(first, times, body, carry)
+        _, carry = _closed(lambda now: body(first, now), carry)
+        return jax.lax.fori_loop(first, times, lambda i, now: alike(body(i, now), now), carry)
     for i in range(first, times):
         carry = body(i, carry)
     return carry
@@ -38,7 +66,7 @@ def repeat(times: int, body: Callable[[Any, Any], Any], carry: Any, first: int =
 def repeat_while(going: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
     """`jax.lax.while_loop`; of its first carry the same holds."""
     if not is_known(carry):
-        return jax.lax.while_loop(going, body, carry)
+        return jax.lax.while_loop(going, *_closed(body, carry))
     while going(carry):
         carry = body(carry)
     return carry

@@ -16,13 +16,14 @@ from .errors import FlowError
 from .foreign import Owner, owner_of
 from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
+from .members import alike, all_axes_of, all_varying
 from .needs import missing_input, needs_of, reads_updates
 from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
 from .shapes import UNKNOWN, Shapes, abstract, bound, few_shapes
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .splicing import Reader, splice
-from .storage import check_written, example, filled, initial, read, written
+from .storage import check_written, example, filled, initial, of_members, read, written
 from .values import Leaves, NoState, scalar_dtype, working
 
 
@@ -138,8 +139,9 @@ class Program(Owner):
         values = {}
         for node in self.graph.slots:
             with located(context.label, node):
-                values[node.index] = _initial(node, context, shapes)
-        return self._packed(values, self._nothing_observed(shapes), jnp.zeros((), jnp.int32))
+                values[node.index] = of_members(node, _initial(node, context, shapes), context)
+        observed = all_varying(self._nothing_observed(shapes), all_axes_of(examples.values))
+        return self._packed(values, observed, jnp.zeros((), jnp.int32))
 
     def _check_shapes(self, given: Leaves) -> None:
         """Refuses in `init` what `update` would: other shapes than those of params and delays."""
@@ -206,6 +208,7 @@ class Program(Owner):
         self._demand_inputs(context)
         env = self._walk(incoming, stored, context)
         observed = {name: _exposed(env[s.index]) for name, s in self.graph.observed.items()}
+        observed = all_varying(observed, all_axes_of((given or incoming).values))
         return env[self.graph.output.index], self._packed(stored, observed, context.count)
 
     def _label_in(self, outer: Context | None) -> str:
@@ -266,7 +269,8 @@ class Program(Owner):
             return read(node, stored[node.index], args[0])
         if isinstance(node, CellNode):
             state = stored.get(node.index, NoState())
-            result, stored[node.index] = node.cell.update(context, state, *args)
+            result, new = node.cell.update(context, state, *args)
+            stored[node.index] = alike(new, state)
             return result
         assert isinstance(node, Function)
         if node.mode == "whole":

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from .context import Context
 from .evaluation import EvaluationWeights
+from .members import alike, all_axes_of, all_varying, axes_of, varying
 from .plain import plain, restored, restored_leaf
 from .shapes import Shapes, scalar_start
 from .sharding import resharded
@@ -25,6 +26,25 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     if node.dtype is not None:
         leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
     return _marked(node, stored(leaves), context)
+
+
+def of_members(node: Signal, state: Any, context: Context) -> Any:
+    """The first state of a node, varying from device to device as the params do that it is of."""
+    axes = all_axes_of(() if context.params is None else context.params.values)
+    if not axes or (isinstance(node, Delay) and callable(node.like)):  # a key is everybody's
+        return state
+    if isinstance(state, EvaluationWeights):
+        return state._replace(weights=of_members(node, state.weights, context))
+    if not isinstance(node, Delay) or not isinstance(node.like, Signal):
+        return all_varying(state, axes)
+    try:
+        leaves = Leaves.up_to(context.treedef, state)
+    except (ValueError, TypeError, KeyError):
+        return all_varying(state, axes)
+    assert context.params is not None
+    return leaves.map(
+        lambda leaf, param: jax.tree.map(lambda x: varying(x, axes_of(param)), leaf), context.params
+    ).tree()
 
 
 def started(node: Delay, examples: Leaves) -> Leaves:
@@ -102,7 +122,7 @@ def _spread(value: Any, old: Any) -> Any:
 def _like(node: Delay, new: Any, old: Any) -> Any:
     if jnp.shape(new) != old.shape:
         raise ValueError(_misfit(node, old.shape, jnp.shape(new)))
-    return resharded(jnp.asarray(new, old.dtype), old)
+    return alike(resharded(jnp.asarray(new, old.dtype), old), old)
 
 
 def example(shape: Any, context: Context) -> Any:
