@@ -159,6 +159,87 @@ class CautiousDecay:
         return {key: np.array(value) for key, value in self.x.items()}
 
 
+class OptaxScheduleFree(Optax):
+    """Optax's schedule-free wrapper; x is read beside the run."""
+
+    def eval_params(self):
+        x = optax.contrib.schedule_free_eval_params(self.state, self.leaves)
+        return {key: np.asarray(value) for key, value in x.items()}
+
+
+class UniformAverage(Torch):
+    """A torch optimizer whose iterates torch averages, from a step on, each second one."""
+
+    def __init__(self, start, make, first, interval):
+        super().__init__(start, make)
+        self.model = torch.nn.ParameterDict(self.leaves)
+        self.optimizer = make(list(self.model.values()))
+        self.leaves = dict(self.model.items())
+        self.average = torch.optim.swa_utils.AveragedModel(self.model)
+        self.first, self.interval, self.seen = first, interval, False
+
+    def step(self, gradients, value, count):
+        super().step(gradients, value, count)
+        if count + 1 > self.first and (count + 1 - self.first) % self.interval == 0:
+            self.average.update_parameters(self.model)
+
+    def eval_params(self):
+        averaged = dict(self.average.module.items())
+        return {key: averaged[key].detach().numpy().copy() for key in self.leaves}
+
+
+class PolyakMomentum:
+    """A transcription of the paper's four rules, with the cap and the decay of the SMAG code."""
+
+    def __init__(self, start, heavy, momentum, cap, c, f_min, weight_decay, smoothness=None):
+        self.x = {key: np.array(value) for key, value in start.items()}
+        self.d = {key: np.zeros_like(value) for key, value in start.items()}
+        self.heavy, self.momentum, self.cap, self.c = heavy, momentum, cap, c
+        self.f_min, self.decay, self.smoothness = f_min, weight_decay, smoothness
+
+    def step(self, gradients, value, count):
+        mu = self.momentum
+        gap = (value - self.f_min) / self.c
+        if self.heavy:
+            gap += mu * sum(np.sum(gradients[key] * self.d[key]) for key in self.x)
+            norm = sum(np.sum(g**2) for g in gradients.values())
+            rate = gap / norm + (0 if self.smoothness is None else 1 / (2 * self.smoothness))
+        else:
+            self.d = {key: mu * self.d[key] + g for key, g in gradients.items()}
+            rate = gap / sum(np.sum(d**2) for d in self.d.values())
+        rate = rate if self.cap is None else min(rate, self.cap)
+        for key, g in gradients.items():
+            along = mu * self.d[key] - rate * g if self.heavy else -rate * self.d[key]
+            moved = along - rate * self.decay * self.x[key]
+            self.x[key] = self.x[key] + moved
+            self.d[key] = moved if self.heavy else self.d[key]
+
+    def params(self):
+        return {key: np.array(value) for key, value in self.x.items()}
+
+
+class SgdHypergradient:
+    """A transcription of the authors' SGD-HD."""
+
+    def __init__(self, start, rate, hyper, momentum, dampening, nesterov, weight_decay):
+        self.x = {key: np.array(value) for key, value in start.items()}
+        self.u = {key: np.zeros_like(value) for key, value in start.items()}
+        self.b: dict[str, Any] | None = None
+        self.rate, self.settings = rate, (hyper, momentum, dampening, nesterov, weight_decay)
+
+    def step(self, gradients, value, count):
+        hyper, momentum, dampening, nesterov, decay = self.settings
+        g = {key: gradients[key] + decay * self.x[key] for key in self.x}
+        self.rate += hyper * sum(np.sum(g[key] * self.u[key]) for key in g)
+        old = self.b
+        self.b = g if old is None else {k: momentum * old[k] + (1 - dampening) * g[k] for k in g}
+        self.u = {k: g[k] + momentum * self.b[k] if nesterov else self.b[k] for k in g}
+        self.x = {key: self.x[key] - self.rate * self.u[key] for key in self.x}
+
+    def params(self):
+        return {key: np.array(value) for key, value in self.x.items()}
+
+
 CASES: list[Case] = []
 
 
@@ -716,6 +797,92 @@ for gamma in (0.0, 8.0):
         ),
         {"inner": "sgd", "inner_kwargs": {"learning_rate": 0.2}, "gamma": gamma},
         objective="quadratic",
+    )
+
+
+case(
+    "schedule_free__around_sgd",
+    "optax",
+    lambda start: OptaxScheduleFree(
+        start,
+        optax.contrib.schedule_free(
+            optax.sgd(lambda count: jnp.asarray(FALLING)[count]),
+            lambda count: jnp.asarray(FALLING)[count],
+            b1=0.8,
+            weight_lr_power=1.5,
+        ),
+    ),
+    {
+        "inner": "sgd",
+        "inner_kwargs": {"learning_rate": FALLING},
+        "learning_rate": FALLING,
+        "b1": 0.8,
+        "weight_lr_power": 1.5,
+    },
+    **QUADRATIC,
+)
+case(
+    "schedule_free__around_rmsprop",
+    "optax",
+    lambda start: OptaxScheduleFree(
+        start, optax.contrib.schedule_free(optax.rmsprop(0.05, 0.9), 0.05, b1=0.7)
+    ),
+    {
+        "inner": "rmsprop",
+        "inner_kwargs": {"learning_rate": 0.05, "decay": 0.9},
+        "learning_rate": 0.05,
+        "b1": 0.7,
+    },
+    **QUADRATIC,
+)
+case(
+    "weight_average__uniform_tail",
+    "torch",
+    lambda start: UniformAverage(start, lambda leaves: torch.optim.SGD(leaves, lr=0.2), 3, 2),
+    {
+        "inner": "sgd",
+        "inner_kwargs": {"learning_rate": 0.2},
+        "form": "uniform",
+        "start": 3,
+        "update_interval": 2,
+    },
+    **QUADRATIC,
+    notes="torch.optim.swa_utils.AveragedModel after steps 5, 7, ...",
+)
+for variant, arguments in (
+    ("smag", {"cap": 0.3, "c": 0.8, "f_min": 0.2, "weight_decay": 0.3}),
+    ("mag", {"cap": None, "c": 1.0, "f_min": 0.1, "weight_decay": 0.2}),
+    ("shb", {"cap": 0.4, "c": 0.8, "f_min": 0.2, "weight_decay": 0.3}),
+    ("hb", {"cap": None, "c": 1.5, "f_min": 0.1, "weight_decay": 0.1, "smoothness": 8.0}),
+):
+    ours = {"max_learning_rate" if k == "cap" else k: v for k, v in arguments.items()}
+    CASES.append(
+        Case(
+            f"polyak_momentum__{variant}_rule",
+            "",
+            lambda start, variant=variant, arguments=arguments: PolyakMomentum(
+                start, variant.endswith("hb"), 0.7, **arguments
+            ),
+            {"variant": variant, "momentum": 0.7, **ours},
+            "quadratic",
+            MIXED,
+            12,
+            "",
+            "polyak_momentum",
+        )
+    )
+for title, arguments in (
+    ("plain", {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0}),
+    ("dampened", {"momentum": 0.7, "dampening": 0.3, "nesterov": False, "weight_decay": 0.2}),
+    ("nesterov", {"momentum": 0.7, "dampening": 0.0, "nesterov": True, "weight_decay": 0.1}),
+):
+    case(
+        f"hypergradient_descent__sgd_{title}",
+        "",
+        lambda start, arguments=arguments: SgdHypergradient(start, 0.05, 1e-3, **arguments),
+        {"learning_rate": 0.05, "hypergrad_learning_rate": 1e-3, **arguments},
+        **QUADRATIC,
+        api="sgd_hd",
     )
 
 
