@@ -97,7 +97,8 @@ def hypergradient_descent(
 
     def step(g: Signal) -> Signal:
         u = -(g >> inner) if descends else g >> inner
-        last, rate = delay(u, name="last_direction"), delay(1.0 * learning_rate, name="learning_rate")
+        last = delay(u, name="last_direction")
+        rate = delay(1.0 * learning_rate, name="learning_rate")
         gain = global_dot(g, last)
         if multiplicative:
             gain = rate * divide_or_zero(gain, global_norm(g) * global_norm(last))
