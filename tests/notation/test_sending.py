@@ -19,8 +19,8 @@ from gradchain.transforms import (
     when,
 )
 from gradchain.transforms.accumulate import pull_back_momentum
+from gradchain.transforms.closures import gradient_at
 from gradchain.transforms.control import at_params
-from gradchain.transforms.curvature import gradient
 
 X = jnp.array([3.0])
 
@@ -71,7 +71,7 @@ def test_at_params_shows_other_params(wrap):
     assert values(flow(decayed), 1) == [4.0]
 
     def gradients(g, params):
-        slope = flow(lambda g, params, value_fn: gradient(value_fn, params))
+        slope = flow(lambda g, params, value_fn: gradient_at(params, value_fn))
         return g >> at_params(2 * params, wrap(slope))
 
     assert values(flow(gradients), 1, value_fn=lambda x: jnp.sum(x**2)) == [12.0]
