@@ -197,10 +197,20 @@ def test_a_state_of_another_transformation_is_refused():
         adam(0.1).update(PARAMS, other, PARAMS)
 
 
-@pytest.mark.parametrize("bad", [jnp.ones(2, jnp.int32), np.ones(2, bool), 1])
+@pytest.mark.parametrize("bad", [jnp.ones(2, jnp.int32), np.ones(2, bool)])
 def test_integer_params_are_refused_with_their_path(bad):
     with pytest.raises(FlowError, match=r"\['n'\]\['x'\] is (int|bool)"):
         adam(0.1).init({"n": {"x": bad}, "w": jnp.ones(2)})
+
+
+def test_a_python_integer_is_carried_along_and_refused_with_a_gradient():
+    params = {"n": {"x": 1}, "w": jnp.ones(2)}
+    opt = adam(0.1)
+    state = opt.init(params)
+    updates, _ = opt.update({"n": {"x": None}, "w": jnp.ones(2)}, state, params)
+    assert updates["n"]["x"] is None
+    with pytest.raises(FlowError, match=r"\['n'\]\['x'\] is int"):
+        opt.update({"n": {"x": 1.0}, "w": jnp.ones(2)}, state, params)
 
 
 def test_python_floats_are_leaves():
