@@ -31,6 +31,7 @@ import numpy as np
 import optax
 import zeroth_order_records
 from gradchain.catalogue import METHODS
+from optax.contrib import MuonDimensionNumbers
 
 REFERENCES = Path(__file__).parent / "references"
 
@@ -273,6 +274,15 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
     "mup_adam": lambda record, arguments: {
         **arguments,
         "base_shapes": {leaf: tuple(shape) for leaf, shape in arguments["base_shapes"].items()},
+    },
+    # [inputs, outputs] of each leaf, each an axis or a list of them
+    "muon": lambda record, arguments: {
+        **arguments,
+        **{
+            name: {leaf: axes and MuonDimensionNumbers(*axes) for leaf, axes in numbers.items()}
+            for name, numbers in arguments.items()
+            if name == "muon_weight_dimension_numbers"
+        },
     },
     "scaled_gd": lambda record, arguments: {
         **arguments,

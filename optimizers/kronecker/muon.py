@@ -36,6 +36,7 @@ from ...transforms.kronecker import (
     stack_same_shapes,
     unstack,
 )
+from .matrix_views import DimensionNumbers, are_matrices, as_matrices, from_matrices
 
 
 @transformation()
@@ -136,8 +137,9 @@ def muon(
     adam_eps_root: NonNegative = 0.0,
     adam_weight_decay: NonNegative = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
-    orthogonalize: Mask = matrices,
+    muon_weight_dimension_numbers: DimensionNumbers = None,
     consistent_rms: Positive | None = None,
+    orthogonalize: Mask = matrices,
 ) -> Flow:
     """Muon for matrices, AdamW for other leaves, as `optax.contrib.muon`.
 
@@ -154,6 +156,10 @@ def muon(
       adam_b1, adam_b2, adam_eps_root: for other leaves, see `scale_by_adam`; eps is as above.
       adam_weight_decay: of other leaves.
       adam_learning_rate: for other leaves; default `learning_rate`.
+      muon_weight_dimension_numbers: which axes of a tensor are a matrix's inputs and outputs, all
+        others being a batch of matrices: a tree like the params, a prefix of it, or a function from
+        the params to one, with `optax.contrib.MuonDimensionNumbers` at the leaves that are
+        orthogonalised and None at the others. It takes the place of `orthogonalize`.
       orthogonalize: the leaves that are orthogonalised, all of them matrices; default every matrix.
         Embeddings and output layers are often left to Adam.
       consistent_rms: see `scale_by_shape`.
@@ -176,7 +182,8 @@ def muon(
     References:
       Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks.
     """
-    hidden = chain(
+    numbers = muon_weight_dimension_numbers
+    orthogonal = chain(
         scale_by_muon(
             ns_coeffs=ns_coeffs,
             ns_steps=ns_steps,
@@ -188,6 +195,15 @@ def muon(
             preconditioning=preconditioning,
         ),
         scale_by_shape(consistent_rms=consistent_rms),
+    )
+
+    def direction(g: Signal) -> Signal:
+        if numbers is None:
+            return g >> orthogonal
+        return from_matrices(as_matrices(g, numbers) >> orthogonal, g, numbers)
+
+    hidden = chain(
+        flow(direction),
         decay_weights(weight_decay, mask=weight_decay_mask),
         scale_by_learning_rate(learning_rate),
     )
@@ -205,7 +221,7 @@ def muon(
     )
 
     def step(g: Signal) -> Signal:
-        chosen, others = split(g, orthogonalize)
+        chosen, others = split(g, orthogonalize if numbers is None else are_matrices(numbers))
         return merge(chosen >> named("muon", hidden), others >> named("adam", adam))
 
     return flow(step)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from flows import close
 from gradchain import eval_params
@@ -164,6 +165,13 @@ class TestMuon:
         direction = o.scale_by_muon(ns_coeffs=coefficients, beta=0.0)
         updates, _ = direction.update({"w": X["w"]}, direction.init({"w": X["w"]}))
         close(jnp.linalg.svd(updates["w"], compute_uv=False), jnp.ones(2), rtol=1e-4)
+
+    def test_axes_that_a_tensor_does_not_have_are_refused(self):
+        for axes in ((0, 2), (0, 0), ((), 1)):
+            numbers = optax.contrib.MuonDimensionNumbers(*axes)
+            opt = o.muon(0.1, muon_weight_dimension_numbers={"w": numbers, "b": None})
+            with pytest.raises(ValueError, match="MuonDimensionNumbers"):
+                opt.init(X)
 
     @pytest.mark.parametrize("coefficients", ["fast", (1.0, 2.0), [(1.0, 2.0, 3.0), (1.0,)]])
     def test_coefficients_that_are_none_are_refused(self, coefficients):

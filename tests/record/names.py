@@ -514,6 +514,27 @@ by_optax(
 )
 
 
+TENSOR_AXES = {"k": [[0, 1], 2], "t": [-1, 1], "w": [0, 1], "b": None, "s": None}
+
+
+def muon_of_tensors(muon_weight_dimension_numbers, **arguments):
+    numbers = {
+        leaf: axes and optax.contrib.MuonDimensionNumbers(*axes)
+        for leaf, axes in muon_weight_dimension_numbers.items()
+    }
+    return optax.contrib.muon(muon_weight_dimension_numbers=numbers, **arguments)
+
+
+by_optax(
+    "muon__tensors",
+    muon_of_tensors,
+    shapes={"k": (2, 3, 4), "t": (2, 3, 5), "w": (4, 3), "b": (4,), "s": ()},
+    learning_rate=0.05,
+    muon_weight_dimension_numbers=TENSOR_AXES,
+    weight_decay=0.2,
+)
+
+
 class DoubleTorch:
     """torch, in whose name float32 is float64."""
 
