@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.cell import Cell, foreign_cell
-from ..notation.foreign import owner_of
+from ..notation.foreign import brief, owner_of
 from ..notation.layout import COUNT, OBSERVED, contents
-from ..notation.program import Program, brief
+from ..notation.program import Program
 from ..notation.scope import Scope
 from ..notation.signal import CellNode, Slot
 

@@ -46,6 +46,17 @@ def update_with_extra(transformation: Any) -> Callable[..., Any]:
     return chosen
 
 
+def brief(value: Any) -> str:
+    """A hyper-parameter as tables and messages show it."""
+    if owner_of(value) is not None:
+        return repr(owner_of(value))
+    if value is None or isinstance(value, float | int | str | bool):
+        return repr(value)
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return str(value) if getattr(value, "shape", None) == () else type(value).__name__
+
+
 def foreign_name(transformation: optax.GradientTransformation) -> str:
     """The name of the factory that seems to have made it."""
     for function in (transformation.update, transformation.init):

@@ -9,22 +9,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .boundary import check_outgoing, checked, input_value, matching, outgoing
+from .boundary import check_outgoing, checked, matching, outgoing
 from .carried import only_arrays, template_of
-from .context import Context, leaf_by_leaf
+from .context import Context
 from .errors import FlowError
-from .foreign import Owner, owner_of
+from .foreign import Owner, brief, owner_of
 from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
-from .members import alike, all_axes_of, all_varying
+from .members import all_axes_of, all_varying
 from .needs import missing_input, needs_of, reads_updates
 from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
-from .shapes import UNKNOWN, Shapes, abstract, bound, few_shapes
-from .signal import CellNode, Clock, Delay, Function, Input, Signal
+from .shapes import UNKNOWN, Shapes, abstract, few_shapes
+from .signal import Signal
 from .splicing import Reader, splice
-from .storage import check_written, example, filled, initial, of_members, read, written
-from .values import Leaves, NoState, scalar_dtype, working
+from .storage import filled
+from .values import Leaves, scalar_dtype, working
+from .walk import check_delays, first_states, walk
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,22 +135,14 @@ class Program(Owner):
         self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
     ) -> Any:
         """The state for a signal like `examples`: the params, or zeros of other shapes."""
-        context = self._starting(examples, given, outer)
-        shapes = Shapes(context)
-        values = {}
-        for node in self.graph.slots:
-            with located(context.label, node):
-                values[node.index] = of_members(node, _initial(node, context, shapes), context)
+        shapes = Shapes(self._starting(examples, given, outer))
         observed = all_varying(self._nothing_observed(shapes), all_axes_of(examples.values))
-        return self._packed(values, observed, jnp.zeros((), jnp.int32))
+        return self._packed(first_states(self.graph, shapes), observed, jnp.zeros((), jnp.int32))
 
     def _check_shapes(self, given: Leaves) -> None:
         """Refuses in `init` what `update` would: other shapes than those of params and delays."""
         shapes = Shapes(self._starting(given.map(working), given))
-        for node in self.graph.slots:
-            if isinstance(node, Delay):
-                with located(self.label, node):
-                    check_written(node, shapes.guess(node.written), shapes.guess(node))
+        check_delays(self.graph, shapes)
         value = shapes.guess(self.graph.output)
         if value is not UNKNOWN:
             check_outgoing(value, given, given, self.label)
@@ -206,7 +199,7 @@ class Program(Owner):
         dtype = scalar_dtype((given or incoming).present())
         context = Context(label, incoming.treedef, params, extra, count, dtype, given, outer)
         self._demand_inputs(context)
-        env = self._walk(incoming, stored, context)
+        env = walk(self.graph, incoming, stored, context)
         observed = {name: _exposed(env[s.index]) for name, s in self.graph.observed.items()}
         observed = all_varying(observed, all_axes_of((given or incoming).values))
         return env[self.graph.output.index], self._packed(stored, observed, context.count)
@@ -239,54 +232,6 @@ class Program(Owner):
             raise FlowError(f"{label}: {error}") from error
         return stored, count
 
-    def _walk(self, incoming: Leaves, stored: dict[int, Any], context: Context) -> dict[int, Any]:
-        """Evaluates the nodes in order, and replaces what the delays and cells keep."""
-        env: dict[int, Any] = {}
-        for node in self.graph.live:
-            with located(context.label, node):
-                env[node.index] = self._evaluated(node, env, stored, incoming, context)
-        for node in self.graph.slots:
-            if isinstance(node, Delay):
-                with located(context.label, node):
-                    value = self._value(node.written, env)
-                    stored[node.index] = written(node, value, stored[node.index])
-        return env
-
-    def _evaluated(
-        self,
-        node: Signal,
-        env: dict[int, Any],
-        stored: dict[int, Any],
-        incoming: Leaves,
-        context: Context,
-    ) -> Any:
-        if isinstance(node, Input):
-            return input_value(node, incoming, context)
-        if isinstance(node, Clock):
-            return context.step if node.outermost else context.count
-        args = [self._value(arg, env) for arg in node.args]
-        if isinstance(node, Delay):
-            return read(node, stored[node.index], args[0])
-        if isinstance(node, CellNode):
-            state = stored.get(node.index, NoState())
-            result, new = node.cell.update(context, state, *args)
-            stored[node.index] = alike(new, state)
-            return result
-        assert isinstance(node, Function)
-        if node.mode == "whole":
-            return bound(node, context)(*args)
-        return leaf_by_leaf(node.fn, args)
-
-    def _value(self, arg: Any, env: dict[int, Any]) -> Any:
-        if not isinstance(arg, Signal):
-            return arg
-        if arg.index not in env:
-            raise FlowError(
-                f"{self.label}: `{arg.label}` ({arg.site}) is a signal of another flow; a "
-                "transformation made from it can only run inside that flow"
-            )
-        return env[arg.index]
-
     def _packed(self, values: dict[int, Any], observed: dict[str, Any], count: Any) -> Any:
         extra = {COUNT: count} if self.graph.uses_clock else {}
         if observed:
@@ -297,40 +242,6 @@ class Program(Owner):
 def _remade(remake: Callable[[], Any], state_name: str | None) -> Program:
     """What unpickling a program calls."""
     return replace(owner_of(remake()), state_name=state_name)
-
-
-def brief(value: Any) -> str:
-    """A hyper-parameter as tables and messages show it."""
-    if owner_of(value) is not None:
-        return repr(owner_of(value))
-    if value is None or isinstance(value, float | int | str | bool):
-        return repr(value)
-    if callable(value):
-        return getattr(value, "__name__", type(value).__name__)
-    return str(value) if getattr(value, "shape", None) == () else type(value).__name__
-
-
-def _initial(node: Signal, context: Context, shapes: Shapes) -> Any:
-    if isinstance(node, Delay):
-        return initial(node, context, shapes)
-    assert isinstance(node, CellNode)
-    args = [shapes.require(arg, f"`{node.hint}`") for arg in node.args]
-    return node.cell.init(context, *(example(arg, context) for arg in args))
-
-
-class located:  # noqa: N801  a context manager, used as a verb
-    """Turns an error inside a node into one that names the method and the node."""
-
-    def __init__(self, label: str, node: Signal) -> None:
-        self.label = label
-        self.node = node
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, TypeError | ValueError) and not isinstance(error, FlowError):
-            where = f"`{self.node.label}` ({self.node.site})"
-            raise FlowError(f"{self.label}: at {where}: {error}") from error
 
 
 def _exposed(value: Any) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 from ...notation.compose import as_flow, chain
-from ...notation.foreign import owner_of, parts_of
-from ...notation.program import Program, brief
+from ...notation.foreign import brief, owner_of, parts_of
+from ...notation.program import Program
 from ...notation.scope import Scope
 from ...notation.signal import CellNode, Clock, Delay, Function, Input, Signal
 from ..describe import shown_arguments

@@ -1,0 +1,108 @@
+"""Going through the nodes of a graph: what they keep at first, and what they are at a step."""
+
+from typing import Any
+
+from .boundary import input_value
+from .context import Context, leaf_by_leaf
+from .errors import FlowError
+from .graph import Graph
+from .members import alike
+from .shapes import Shapes, bound
+from .signal import CellNode, Clock, Delay, Function, Input, Signal
+from .storage import check_written, example, initial, of_members, read, written
+from .values import Leaves, NoState
+
+
+def first_states(graph: Graph, shapes: Shapes) -> dict[int, Any]:
+    """What each node that keeps state holds before the first step, by its index."""
+    context, found = shapes.context, {}
+    for node in graph.slots:
+        with located(context.label, node):
+            found[node.index] = of_members(node, _first(node, context, shapes), context)
+    return found
+
+
+def _first(node: Signal, context: Context, shapes: Shapes) -> Any:
+    if isinstance(node, Delay):
+        return initial(node, context, shapes)
+    assert isinstance(node, CellNode)
+    args = [shapes.require(arg, f"`{node.hint}`") for arg in node.args]
+    return node.cell.init(context, *(example(arg, context) for arg in args))
+
+
+def check_delays(graph: Graph, shapes: Shapes) -> None:
+    """Raises FlowError where what is written to a delay has another shape than the delay."""
+    for node in graph.slots:
+        if isinstance(node, Delay):
+            with located(shapes.context.label, node):
+                check_written(node, shapes.guess(node.written), shapes.guess(node))
+
+
+def walk(
+    graph: Graph, incoming: Leaves, stored: dict[int, Any], context: Context
+) -> dict[int, Any]:
+    """The values of all nodes at one step, by index.
+
+    Args:
+      graph: whose nodes.
+      incoming: the incoming updates.
+      stored: what the nodes keep, by index; replaced by what they keep from this step on.
+      context: what is known at this step.
+    """
+    env: dict[int, Any] = {}
+    for node in graph.live:
+        with located(context.label, node):
+            env[node.index] = _evaluated(node, env, stored, incoming, context)
+    for node in graph.slots:
+        if isinstance(node, Delay):
+            with located(context.label, node):
+                value = _value(node.written, env, context)
+                stored[node.index] = written(node, value, stored[node.index])
+    return env
+
+
+def _evaluated(
+    node: Signal, env: dict[int, Any], stored: dict[int, Any], incoming: Leaves, context: Context
+) -> Any:
+    if isinstance(node, Input):
+        return input_value(node, incoming, context)
+    if isinstance(node, Clock):
+        return context.step if node.outermost else context.count
+    args = [_value(arg, env, context) for arg in node.args]
+    if isinstance(node, Delay):
+        return read(node, stored[node.index], args[0])
+    if isinstance(node, CellNode):
+        state = stored.get(node.index, NoState())
+        result, new = node.cell.update(context, state, *args)
+        stored[node.index] = alike(new, state)
+        return result
+    assert isinstance(node, Function)
+    if node.mode == "whole":
+        return bound(node, context)(*args)
+    return leaf_by_leaf(node.fn, args)
+
+
+def _value(arg: Any, env: dict[int, Any], context: Context) -> Any:
+    if not isinstance(arg, Signal):
+        return arg
+    if arg.index not in env:
+        raise FlowError(
+            f"{context.label}: `{arg.label}` ({arg.site}) is a signal of another flow; a "
+            "transformation made from it can only run inside that flow"
+        )
+    return env[arg.index]
+
+
+class located:  # noqa: N801  a context manager, used as a verb
+    """Turns an error inside a node into one that names the method and the node."""
+
+    def __init__(self, label: str, node: Signal) -> None:
+        self.label = label
+        self.node = node
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, TypeError | ValueError) and not isinstance(error, FlowError):
+            where = f"`{self.node.label}` ({self.node.site})"
+            raise FlowError(f"{self.label}: at {where}: {error}") from error
