@@ -4,6 +4,7 @@ from .adafactor import adafactor, scale_by_adafactor
 from .frugal import frugal, scale_by_frugal
 from .galore import galore, scale_by_galore
 from .global_sparse_momentum import global_sparse_momentum, keep_salient, magnitude_mask
+from .micro_adam import micro_adam, scale_by_micro_adam
 from .sm3 import scale_by_sm3, sm3
 from .subset_norm import scale_by_subset_norm, subset_norm
 
@@ -14,9 +15,11 @@ __all__ = [
     "global_sparse_momentum",
     "keep_salient",
     "magnitude_mask",
+    "micro_adam",
     "scale_by_adafactor",
     "scale_by_frugal",
     "scale_by_galore",
+    "scale_by_micro_adam",
     "scale_by_sm3",
     "scale_by_subset_norm",
     "sm3",
