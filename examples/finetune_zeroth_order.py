@@ -36,7 +36,7 @@ from text.model import Transformer, cross_entropy
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-CONTEXT, BATCH, WIDTH, LAYERS, HEADS = 48, 16, 48, 2, 4
+CONTEXT, BATCH, WIDTH, LAYERS, HEADS = 48, 16, 32, 2, 4
 ENTRY = struct.Struct("<if")
 """One step in a log: its number and its slope."""
 
@@ -50,17 +50,17 @@ class Contender:
 
 
 CONTENDERS: dict[str, Contender] = {
-    "mezo": Contender(optimizers.mezo(3e-5), 2),
-    "zo_sgd, 4 one-sided": Contender(optimizers.zo_sgd(1e-4, n_samples=4, one_sided=True), 5),
-    "zo_sgd_momentum": Contender(optimizers.zo_sgd_momentum(3e-6), 2),
-    "zo_sign_sgd": Contender(optimizers.zo_sign_sgd(1e-4), 2),
-    "zo_sgd_conservative": Contender(optimizers.zo_sgd_conservative(1e-4), 5),
-    "zo_adam": Contender(optimizers.zo_adam(1e-4), 2),
-    "zo_adamu": Contender(optimizers.zo_adamu(3e-5), 2),
-    "zo_sparse": Contender(optimizers.zo_sparse(3e-4), 2),
-    "zo_block_coordinate": Contender(optimizers.zo_block_coordinate(3e-5), 8),
-    "zeroflow": Contender(optimizers.zeroflow(3e-5, history=0.9), 2),
-    "forward_gradient": Contender(optimizers.forward_gradient(3e-5), 2),
+    "mezo": Contender(optimizers.mezo(3e-4), 2),
+    "zo_sgd, 4 one-sided": Contender(optimizers.zo_sgd(6e-4, n_samples=4, one_sided=True), 5),
+    "zo_sgd_momentum": Contender(optimizers.zo_sgd_momentum(3e-5), 2),
+    "zo_sign_sgd": Contender(optimizers.zo_sign_sgd(3e-4), 2),
+    "zo_sgd_conservative": Contender(optimizers.zo_sgd_conservative(5e-4), 5),
+    "zo_adam": Contender(optimizers.zo_adam(3e-4), 2),
+    "zo_adamu": Contender(optimizers.zo_adamu(3e-4), 2),
+    "zo_sparse": Contender(optimizers.zo_sparse(3e-3), 2),
+    "zo_block_coordinate": Contender(optimizers.zo_block_coordinate(3e-4), 8),
+    "zeroflow": Contender(optimizers.zeroflow(3e-4, history=0.9), 2),
+    "forward_gradient": Contender(optimizers.forward_gradient(3e-4), 2),
 }
 
 
@@ -229,6 +229,8 @@ def main(arguments: list[str] | None = None) -> int:
                 contender, loss_of, start, code[:split], held_out, options.passes, run
             ):
                 live.update(table(runs), refresh=console.is_terminal)
+            if not console.is_terminal:
+                console.print(f"{name}: {run.losses[0]:.4f} -> {run.losses[-1]:.4f}")
     if not console.is_terminal:
         console.print(table(runs))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from ...transforms import (
     trace,
     transformation,
 )
+from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 
 competing = leaf_where(lambda leaf: leaf.ndim in (2, 4))
@@ -56,7 +57,7 @@ def keep_salient(density: Fraction, sparse: Mask | None = None) -> Flow:
 
 
 def _kept_of(g: Leaves, saliency: Leaves, density: Any) -> Leaves:
-    every = [leaf.ravel() for leaf in saliency.present()]
+    every = [replicated(leaf).ravel() for leaf in saliency.present()]
     if not sum(leaf.size for leaf in every):
         return g
     ordered = jnp.sort(jnp.concatenate(every), descending=True)
