@@ -149,6 +149,10 @@ from .step_size import (
     decay_weights,
     scale_by_learning_rate,
 )
+from .store import (
+    quantize_state,
+    store_state,
+)
 from .subspaces import (
     low_rank,
     project,
@@ -263,6 +267,7 @@ __all__ = [
     "project",
     "project_out_params",
     "projections",
+    "quantize_state",
     "reset_every",
     "reset_when",
     "running_max",
@@ -281,6 +286,7 @@ __all__ = [
     "step_count",
     "step_size",
     "store",
+    "store_state",
     "subspaces",
     "svd_basis",
     "tanh",
