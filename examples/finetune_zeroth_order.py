@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from flax import nnx
 from gradchain import optimizers
-from gradchain.transforms import replay
+from gradchain.transforms.zeroth_order import replay
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table

@@ -4,6 +4,7 @@ from .adafactor import adafactor, scale_by_adafactor
 from .frugal import frugal, scale_by_frugal
 from .galore import galore, scale_by_galore
 from .global_sparse_momentum import global_sparse_momentum, keep_salient, magnitude_mask
+from .hspg import hspg
 from .micro_adam import micro_adam, scale_by_micro_adam
 from .sm3 import scale_by_sm3, sm3
 from .subset_norm import scale_by_subset_norm, subset_norm
@@ -13,6 +14,7 @@ __all__ = [
     "frugal",
     "galore",
     "global_sparse_momentum",
+    "hspg",
     "keep_salient",
     "magnitude_mask",
     "micro_adam",

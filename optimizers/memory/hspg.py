@@ -1,0 +1,237 @@
+"""HSPG: half-space projected gradients."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ...registry import method
+from ...transforms import (
+    Decay,
+    Flow,
+    FlowError,
+    Fraction,
+    Key,
+    NonNegative,
+    Signal,
+    delay,
+    flow,
+    lift_tree,
+    scheduled,
+    step_count,
+    transformation,
+    where,
+)
+from ...transforms.notation import Step, is_neutral
+from ...transforms.notation.context import Context
+from ...transforms.notation.paths import joined, leaf_names
+from ...transforms.notation.values import Leaves
+from ...transforms.trees import random_key
+
+Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
+"""One mapping of leaf names to axes per set of structures, or a function of the params that gives
+them: index i along the axis of every leaf belongs to structure i."""
+
+
+class Structures:
+    """Which entries belong together.
+
+    Attributes:
+      groups: per set of structures, the axis of each leaf by its place in the tree.
+    """
+
+    def __init__(self, groups: Groups, tree: Leaves, label: str) -> None:
+        names = {joined(path): i for i, path in enumerate(leaf_names(tree.treedef))}
+        dotted = {name.replace("/", "."): i for name, i in names.items()}
+        self.groups: list[dict[int, int]] = []
+        taken: set[int] = set()
+        for group in groups(tree.tree()) if callable(groups) else groups:
+            places = {}
+            for name, axis in group.items():
+                place = names.get(name, dotted.get(name))
+                if place is None:
+                    known = ", ".join(sorted(names))
+                    raise FlowError(f"{label}: groups names a leaf {name!r}; there are {known}")
+                if place in taken:
+                    raise FlowError(f"{label}: the leaf {name!r} is in two groups")
+                taken.add(place)
+                places[place] = axis
+            lengths = {jnp.shape(tree.values[i])[axis] for i, axis in places.items()}
+            if len(lengths) != 1:
+                raise FlowError(f"{label}: the leaves of {dict(group)} differ in length: {lengths}")
+            self.groups.append(places)
+
+    def dots(self, places: Mapping[int, int], a: Leaves, b: Leaves) -> Any:
+        """One inner product per structure of a set, over all its leaves."""
+        parts = []
+        for i, axis in places.items():
+            product = jnp.real(jnp.conj(a.values[i]) * b.values[i])
+            others = tuple(k for k in range(product.ndim) if k != axis % product.ndim)
+            parts.append(jnp.sum(product, axis=others))
+        return sum(parts[1:], parts[0])
+
+    def spread(self, places: Mapping[int, int], numbers: Any, i: int, leaf: Any) -> Any:
+        """One number per structure, along the axis of a leaf."""
+        shape = [1] * leaf.ndim
+        shape[places[i] % leaf.ndim] = -1
+        return numbers.reshape(shape).astype(leaf.real.dtype)
+
+
+def _penalised_of(context: Context, g: Leaves, x: Leaves, penalty: Any, groups: Groups) -> Leaves:
+    """g + penalty x / (|x| + 1e-6), with the norm of the structure."""
+    structures = Structures(groups, x, context.label)
+    found = list(g.values)
+    for places in structures.groups:
+        norms = jnp.sqrt(structures.dots(places, x, x))
+        scale = jnp.where(norms > 0, penalty / (norms + 1e-6), 0)
+        for i in places:
+            found[i] = g.values[i] + structures.spread(places, scale, i, x.values[i]) * x.values[i]
+    return Leaves(found, g.treedef)
+
+
+_penalised = lift_tree(_penalised_of, "penalised", context=True, out=1)
+
+
+def _chosen_of(
+    context: Context, first: Leaves, second: Leaves, x: Leaves, groups: Groups
+) -> Leaves:
+    """The first signal at the leaves of structures, the second at the others."""
+    structures = Structures(groups, x, context.label)
+    inside = {i for places in structures.groups for i in places}
+    pairs = enumerate(zip(first.values, second.values, strict=True))
+    return Leaves((a if i in inside else b for i, (a, b) in pairs), first.treedef)
+
+
+_in_structures = lift_tree(_chosen_of, "in_structures", context=True, out=1)
+
+
+def _projected_of(
+    context: Context,
+    trial: Leaves,
+    x: Leaves,
+    active: Any,
+    epsilon: Any,
+    most: Any,
+    key: Any,
+    groups: Groups,
+) -> Leaves:
+    """The steps to the trial point, to zero where a structure leaves its half-space."""
+    structures = Structures(groups, x, context.label)
+    steps = [a - b for a, b in zip(trial.values, x.values, strict=True)]
+    for number, places in enumerate(structures.groups):
+        squares = structures.dots(places, x, x)
+        zero = squares == 0
+        leaves = (structures.dots(places, trial, x) < epsilon * squares) & ~zero
+        if key is not None:
+            leaves &= _allowed(leaves, zero, most, jax.random.fold_in(key, number))
+        removed = active & (leaves | zero)
+        for i in places:
+            gone = structures.spread(places, removed, i, x.values[i]) > 0
+            steps[i] = jnp.where(gone, -x.values[i], steps[i])
+    return Leaves(steps, x.treedef)
+
+
+def _allowed(leaves: Any, zero: Any, most: Any, key: Any) -> Any:
+    """Which structures may go: all, or some drawn at random where too many would."""
+    count, gone, new = leaves.size, jnp.sum(zero), jnp.sum(leaves)
+    room = jnp.floor(gone + new - count * most)
+    drawn = jax.random.uniform(key, leaves.shape) + 2.0 * ~leaves
+    first = jnp.argsort(jnp.argsort(drawn)) < room
+    return jnp.where(gone >= count * most, False, (gone + new <= count * most) | first)
+
+
+_projected = lift_tree(_projected_of, "projected", context=True, out=1)
+
+
+def _rows_of_matrices(params: Any) -> list[dict[str, int]]:
+    tree = Leaves.of(params)
+    names = (joined(path) for path in leaf_names(tree.treedef))
+    return [{n: 0} for n, leaf in zip(names, tree.values, strict=True) if jnp.ndim(leaf) == 2]
+
+
+@method(
+    "Chen et al. 2021, Only Train Once: A One-Shot Neural Network Training And Pruning Framework",
+    arxiv="2107.07467",
+    tags=("momentum",),
+    learning_rate=0.1,
+    required={"groups": _rows_of_matrices},
+)
+@transformation()
+def hspg(
+    learning_rate: optax.ScalarOrSchedule,
+    groups: Groups,
+    penalty: NonNegative = 1e-3,
+    momentum: Decay = 0.0,
+    epsilon: Fraction = 0.0,
+    projection_start: Step = 1000,
+    max_group_sparsity: Fraction = 1.0,
+    key: Key = 0,
+) -> Flow:
+    """Gradient descent with a penalty on the norms of structures, then projection of these to zero.
+
+        psi = g + penalty x / (|x| + 1e-6)                      per structure
+        t < projection_start:   z = momentum z + psi,   x <- x - lr z
+        t >= projection_start:  y = momentum y + psi,   xhat = x - lr y
+                                x <- 0 if <xhat, x> < epsilon |x|^2 else xhat
+
+    The norm is that of a whole structure: a unit's weights, bias and normalisation. One that is
+    zero in the second stage stays so. The second stage starts with a fresh buffer; leaves outside
+    all structures have no penalty, and momentum in the second stage alone.
+
+    Args:
+      learning_rate: lr; number or schedule.
+      groups: for every set of structures a mapping from leaf names, "layer/kernel", to the axis
+        along which they lie; or a function of the params that returns such a list.
+      penalty: of the norms.
+      momentum: undamped; 0 keeps no buffer.
+      epsilon: how far a step must leave the half-space, in [0, 1].
+      projection_start: the first step of the second stage; 1 is the first of all.
+      max_group_sparsity: share of the structures of a set that may be zero; as a step would pass
+        it, only as many of those that it projects as lie beyond, drawn at random, go.
+      key: seed or key of these draws.
+
+    Returns:
+      The optimizer; `update` needs `params`. Its state is the size of the params with momentum, and
+      a counter.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, an unknown leaf, or axes of unequal length.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import hspg
+      >>> opt = hspg(1.0, [{"w": 0}], penalty=0.5, projection_start=1)
+      >>> params = {"w": jnp.array([[0.1, 0.1], [3.0, 4.0]])}
+      >>> g = {"w": jnp.zeros((2, 2))}
+      >>> u, _ = opt.update(g, opt.init(params), params)
+      >>> (params["w"] + u["w"]).round(2).tolist()
+      [[0.0, 0.0], [2.700000047683716, 3.5999999046325684]]
+
+    References:
+      Chen et al. 2021 (arXiv 2107.07467); microsoft/only_train_once, first release, for the 1e-6,
+      the separate buffers and the limit.
+    """
+    limited = not is_neutral(max_group_sparsity, 1.0)
+
+    def step(g: Signal, params: Signal) -> Signal:
+        t = step_count()
+        psi = _penalised(g, params, scheduled(penalty), groups=groups)
+        if not is_neutral(momentum):
+            past = delay(g, name="momentum")
+            kept = where(t == projection_start, 0.0, scheduled(momentum))
+            z = past << kept * past + psi
+            psi = where(t >= projection_start, z, _in_structures(z, psi, params, groups=groups))
+        trial = params - scheduled(learning_rate) * psi
+        return _projected(
+            trial,
+            params,
+            t >= projection_start,
+            scheduled(epsilon),
+            scheduled(max_group_sparsity),
+            random_key(key) if limited else None,
+            groups=groups,
+        )
+
+    return flow(step)
