@@ -74,9 +74,8 @@ class Structures:
 
     def spread(self, places: Mapping[int, int], numbers: Any, i: int, leaf: Any) -> Any:
         """One number per structure, along the axis of a leaf."""
-        shape = [1] * leaf.ndim
-        shape[places[i] % leaf.ndim] = -1
-        return numbers.reshape(shape).astype(leaf.real.dtype)
+        others = [k for k in range(leaf.ndim) if k != places[i] % leaf.ndim]
+        return jnp.expand_dims(numbers, others).astype(leaf.real.dtype)
 
 
 def _penalised_of(context: Context, g: Leaves, x: Leaves, penalty: Any, groups: Groups) -> Leaves:

@@ -27,6 +27,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation import Share
+from ...transforms.notation.sharding import replicated
 
 LEVELS = 15
 
@@ -195,7 +196,7 @@ def _stepped(
     packed, low, high, places, values = memory
     value_dtype, range_dtype = dtypes
     dequantised = lambda *e: _dequantised(*e, g.size, quant, range_dtype, g.dtype)  # noqa: E731
-    a = g.ravel() + dequantised(packed, low, high)
+    a = replicated(g).ravel() + dequantised(packed, low, high)
     largest = _largest(a, density, topk)
     slot = (t - 1) % window
     places = places.at[slot].set(largest.astype(places.dtype))

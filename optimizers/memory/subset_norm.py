@@ -33,6 +33,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation import is_neutral
+from ...transforms.notation.sharding import replicated
 
 SubsetSize = int | Literal["heuristics"]
 
@@ -121,7 +122,7 @@ def _sum(x: Any, size: SubsetSize) -> Any:
         return x
     if size == "heuristics":
         return jnp.sum(x, axis=_axis(x.shape), keepdims=True)
-    return jnp.sum(x.reshape(-1, _chunk(size, x.size)), axis=1)
+    return jnp.sum(replicated(x).reshape(-1, _chunk(size, x.size)), axis=1)
 
 
 def _spread_of(v: Any, x: Any, size: SubsetSize) -> Any:
