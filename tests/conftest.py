@@ -49,3 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = getattr(item, "callspec", None) and item.callspec.params.get("name")
         if "catalogue" in item.path.parts and isinstance(name, str):
             item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Double precision for a test, by `pytestmark = pytest.mark.usefixtures("x64")`."""
+    import jax  # after the environment is set
+
+    with jax.enable_x64(True):
+        yield
