@@ -160,8 +160,8 @@ def _inside(made: Any, state: Any, path: str, depth: int) -> Iterator[Row]:
 
 
 def _children(cell: Cell, state: Any, path: str, depth: int) -> Iterator[Row]:
-    held = cell.inside is not None and cell.children and state is not None
-    states = cell.inside(state) if held else ()
+    known = cell.inside if cell.children and state is not None else None
+    states = () if known is None else known(state)
     pairs = zip(cell.named_children().items(), states, strict=False)
     for (name, child), held in pairs:
         first, *others = _rows(child, held, _joined(path, name), depth)

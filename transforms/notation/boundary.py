@@ -50,6 +50,7 @@ def _up_to(treedef: Any, value: Any) -> Leaves:
         return Leaves.up_to(treedef, value)
     except (ValueError, TypeError, KeyError):
         numbered = treedef.unflatten(range(treedef.num_leaves))
+        whole: Any
         places, whole = jax.tree.flatten(numbered, is_leaf=is_missing)
         pairs = zip(places, whole.flatten_up_to(value), strict=True)
         return Leaves((x for place, x in pairs if not is_missing(place)), treedef)

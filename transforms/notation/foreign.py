@@ -34,10 +34,10 @@ def update_with_extra(transformation: Any) -> Callable[..., Any]:
     """
     update = transformation.update
     if isinstance(transformation, optax.GradientTransformationExtraArgs):
-        return update  # type: ignore[no-any-return]
+        return update
     parameters = list(inspect.signature(update).parameters.values())
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-        return update  # type: ignore[no-any-return]
+        return update
     known = {parameter.name for parameter in parameters[3:]}
 
     def chosen(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:

@@ -43,8 +43,9 @@ def splice(
         if isinstance(node, Input):
             fed = node.name == "updates"
             read = signal if fed else input_signal(builder, node.name, node.optional)
-            narrows = narrow is not None and node.name in PARAMS_LIKE and not fed
-            copies[node.index] = narrow(read) if narrows else read
+            if narrow is not None and node.name in PARAMS_LIKE and not fed:
+                read = narrow(read)
+            copies[node.index] = read
         elif isinstance(node, Clock):
             replaced = clock is not None and not node.outermost
             copies[node.index] = clock if replaced else step_count(outermost=node.outermost)

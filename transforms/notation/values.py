@@ -150,7 +150,7 @@ def promoting(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def promoted(*values: Any, **constants: Any) -> Any:
-        if jax.config.jax_numpy_dtype_promotion == "standard":
+        if jax.config.jax_numpy_dtype_promotion == "standard":  # type: ignore[attr-defined]
             return fn(*values, **constants)
         with jax.numpy_dtype_promotion("standard"):
             return fn(*values, **constants)
