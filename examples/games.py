@@ -2,8 +2,8 @@
 
     python examples/games.py --plot games.png
 
-A bilinear game, rock-paper-scissors on simplices, and a small GAN on a ring of Gaussians, where Adam
-gets along as well. In every one both players move at once, each down the gradient of its own loss.
+A bilinear game, rock-paper-scissors on simplices, and a small GAN on a ring of Gaussians, in which
+Adam gets along as well. Both players move at once, each down the gradient of its own loss.
 """
 
 import argparse
