@@ -180,6 +180,7 @@ def test_a_mesh_changes_no_result(name):
 
 @every_method
 def test_gradient_through_the_update_is_finite(name):
+    """Also where entries of the gradient, or a whole leaf, are exactly 0 in a batch."""
     opt = sample(name)
     params = small_tree()
 
@@ -188,7 +189,11 @@ def test_gradient_through_the_update_is_finite(name):
         updates, state = opt.update(grads, state, params, **extras_for(opt, params))
         return sum(jnp.sum(u**2) for u in jax.tree.leaves(updates))
 
-    assert finite(jax.jit(jax.grad(after))(gradients(params)))
+    grads = gradients(params)
+    sparse = {**grads, "w": grads["w"].at[0].set(0.0), "b": jnp.zeros_like(grads["b"])}
+    slope = jax.jit(jax.grad(after))
+    assert finite(slope(grads))
+    assert finite(slope(sparse))
 
 
 @every_method

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,7 +11,7 @@ from ..notation.compose import named
 from ..notation.functions import lift
 from ..notation.hyperparameters import Decay, Length, NonNegative
 from ..notation.parts import merge, split
-from ..notation.roots import squared
+from ..notation.roots import root, squared
 from ..notation.selection import leaf_where
 from ..notation.signal import Signal
 from .ema import ema
@@ -86,5 +85,5 @@ def _mean_along(x: Signal, which: int, like: Signal | None = None) -> Signal:
 
 # A zero whose eps has underflowed divides nothing: the gradient there is 0, too.
 _rsqrt = lift(
-    lambda x, scale: jnp.where(x > 0, jax.lax.rsqrt(jnp.where(x > 0, x / scale, 1)), 0), "rsqrt"
+    lambda x, scale: jnp.where(x > 0, 1 / root(jnp.where(x > 0, x / scale, 1)), 0), "rsqrt"
 )
