@@ -1,6 +1,6 @@
 """Transformations for some of the leaves, and for groups of leaves."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -93,11 +93,14 @@ def partition(
     def parted(tree: Signal) -> dict[Hashable, Signal]:
         return dict(zip(groups, split_by_label(tree, param_labels, tuple(groups)), strict=True))
 
+    def own_part(label: Hashable) -> Callable[[Signal], Signal]:
+        return lambda tree: parted(tree)[label]
+
     def step(g: Signal) -> Signal:
         parts = parted(g)
         return merge(
             *(
-                group.own_program.receive(parts[label], narrow=lambda x, own=label: parted(x)[own])
+                group.own_program.receive(parts[label], narrow=own_part(label))
                 for label, group in groups.items()
             )
         )

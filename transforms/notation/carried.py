@@ -26,6 +26,7 @@ class Template:
     """
 
     def __init__(self, updates: Any, params: Any) -> None:
+        self.structure: Any
         values, self.structure = jax.tree.flatten(updates, is_leaf=_is_none)
         self.entries = self.structure.flatten_up_to(params)
         self.present = [value is not None for value in values]
@@ -34,7 +35,8 @@ class Template:
 
     def completed(self, tree: Any) -> Any:
         """A tree like `arrays`, with what was carried along in its place; others as they are."""
-        if jax.tree.structure(tree) != jax.tree.structure(self.arrays):
+        structure: Any = jax.tree.structure(tree)
+        if structure != jax.tree.structure(self.arrays):
             return tree
         values = iter(jax.tree.leaves(tree))
         pairs = zip(self.entries, self.present, strict=True)

@@ -42,7 +42,7 @@ def splice(
     for node in graph.nodes:
         if isinstance(node, Input):
             fed = node.name == "updates"
-            read = signal if fed else input_signal(builder, node.name, node.optional)
+            read: Signal = signal if fed else input_signal(builder, node.name, node.optional)
             if narrow is not None and node.name in PARAMS_LIKE and not fed:
                 read = narrow(read)
             copies[node.index] = read
