@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..notation.annotations import unboxed
 from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
 from ..notation.checks import transformation
@@ -171,7 +172,7 @@ class _InState:
     def output(self, state: Any, treedef: Any) -> Leaves:
         found: dict[int, Any] = {}
         self.layout.unpack(state, found)
-        return Leaves.up_to(treedef, found[self.node.index])
+        return unboxed(treedef, found[self.node.index])
 
 
 class _Beside:
@@ -182,7 +183,7 @@ class _Beside:
 
     def init(self, context: Context, value: Any) -> Any:
         shape = self.cell.out(context, value) if self.cell.out else value
-        held = stored(zeros(shape))
+        held = stored(zeros(shape), context)
         inner = self.cell.init(context, value)
         if self.cell.stateless or isinstance(inner, NoState):
             return make_state("HeldState", {"output": held})
@@ -200,7 +201,7 @@ class _Beside:
         return state._replace(**{name: fields[name] for name in state._fields})
 
     def output(self, state: Any, treedef: Any) -> Leaves:
-        return Leaves.up_to(treedef, state.output)
+        return unboxed(treedef, state.output)
 
 
 def _filled_up(new: Leaves, old: Leaves) -> Leaves:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .annotations import boxed, unboxed
 from .context import Context
 from .evaluation import EvaluationWeights
 from .members import alike, all_axes_of, all_varying, axes_of, varying
@@ -25,7 +26,7 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     leaves = started(node, example(shape, context))
     if node.dtype is not None:
         leaves = leaves.map(lambda leaf: jax.tree.map(lambda x: x.astype(node.dtype), leaf))
-    return _marked(node, stored(leaves), context)
+    return _marked(node, stored(leaves, context), context)
 
 
 def of_members(node: Signal, state: Any, context: Context) -> Any:
@@ -38,13 +39,14 @@ def of_members(node: Signal, state: Any, context: Context) -> Any:
     if not isinstance(node, Delay) or not isinstance(node.like, Signal):
         return all_varying(state, axes)
     try:
-        leaves = Leaves.up_to(context.treedef, state)
+        leaves = unboxed(context.treedef, state)
     except (ValueError, TypeError, KeyError):
         return all_varying(state, axes)
     assert context.params is not None
-    return leaves.map(
+    moved = leaves.map(
         lambda leaf, param: jax.tree.map(lambda x: varying(x, axes_of(param)), leaf), context.params
-    ).tree()
+    )
+    return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(moved.values))
 
 
 def started(node: Delay, examples: Leaves) -> Leaves:
@@ -62,9 +64,9 @@ def _copied(leaf: Any) -> Any:
     return jax.tree.map(lambda x: jnp.array(x, copy=True), leaf)
 
 
-def stored(leaves: Leaves) -> Any:
+def stored(leaves: Leaves, context: Context) -> Any:
     """The tree that is kept of a signal's leaves."""
-    return leaves.map(plain).tree()
+    return boxed(leaves.map(plain), context.params)
 
 
 def read(node: Delay, stored: Any, like: Any) -> Any:
@@ -73,7 +75,7 @@ def read(node: Delay, stored: Any, like: Any) -> Any:
         return restored_leaf(stored, like)
     tree = stored.weights if isinstance(stored, EvaluationWeights) else stored
     try:
-        leaves = Leaves.up_to(like.treedef, tree)
+        leaves = unboxed(like.treedef, tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"its state belongs to another tree: {error}") from error
     return restored(leaves, like).map(lambda leaf: jax.tree.map(_computable, leaf))
@@ -103,7 +105,7 @@ def _misfit(node: Delay, old: Any, new: Any) -> str:
 def _replaced(node: Delay, value: Any, stored: Any) -> Any:
     if not isinstance(value, Leaves):
         return jax.tree.map(lambda old: _like(node, _spread(value, old), old), stored)
-    olds = Leaves.up_to(value.treedef, stored)
+    olds = unboxed(value.treedef, stored)
 
     def replace(old: Any, new: Any) -> Any:
         if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
@@ -112,7 +114,8 @@ def _replaced(node: Delay, value: Any, stored: Any) -> Any:
         return jax.tree.unflatten(jax.tree.structure(old), [_like(node, n, o) for n, o in pairs])
 
     pairs = zip(olds.values, value.values, strict=True)
-    return Leaves((replace(old, new) for old, new in pairs), value.treedef).tree()
+    new_leaves = jax.tree.leaves([replace(old, new) for old, new in pairs])
+    return jax.tree.unflatten(jax.tree.structure(stored), new_leaves)
 
 
 def _spread(value: Any, old: Any) -> Any:
