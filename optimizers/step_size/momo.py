@@ -20,6 +20,7 @@ from ...transforms import (
 )
 from ...transforms.accumulate import one_minus_power
 from ...transforms.notation import global_squared_norm
+from .finite_loss import at_finite_losses
 from .model_step import model_step_size
 
 
@@ -101,4 +102,4 @@ def momo(
         )
         return -(tau * m + (shrink - 1) * params) / shrink
 
-    return flow(step)
+    return at_finite_losses(flow(step))

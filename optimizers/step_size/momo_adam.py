@@ -22,6 +22,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.accumulate import one_minus_power
+from .finite_loss import at_finite_losses
 from .model_step import model_step_size
 
 
@@ -104,11 +105,11 @@ def momo_adam(
             decay=b1,
             rho=one_minus_power(b1, step_count()),
             rate=rate,
-            shrink=1 + rate * weight_decay,
+            shrink=1 + rate * scheduled(weight_decay),
             lower_bound=lower_bound,
             adapt_lower_bound=adapt_lower_bound,
         )
         form = "decoupled" if decoupled else "proximal"
         return -tau * direction >> decay_weights(weight_decay, form, learning_rate=rate, mask=mask)
 
-    return flow(step)
+    return at_finite_losses(flow(step))

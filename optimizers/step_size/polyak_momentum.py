@@ -25,6 +25,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation import global_squared_norm
+from .finite_loss import at_finite_losses
 
 Variant = Literal["mag", "smag", "hb", "shb"]
 
@@ -119,4 +120,5 @@ def polyak_momentum(
             >> decay_weights(weight_decay, "decoupled", learning_rate=rate)
         )
 
-    return flow(averaged if variant.endswith("mag") else heavy_ball, name="polyak_momentum")
+    rule = averaged if variant.endswith("mag") else heavy_ball
+    return at_finite_losses(flow(rule, name="polyak_momentum"))
