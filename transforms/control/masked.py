@@ -72,7 +72,8 @@ def partition(
       The transformation; its state has a field for each label, as far as that is an identifier.
 
     Raises:
-      FlowError: in `init`, for a leaf without a label or with one that `transforms` does not have.
+      FlowError: for a leaf without a label or with one that `transforms` does not have: in `init`,
+        or in `update` where no group has a state.
 
     Example:
       >>> import jax, jax.numpy as jnp
