@@ -12,6 +12,8 @@ from ..notation.values import is_missing
 def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn") -> Any:
     """The closure itself, if it can be called and returns a real scalar; FlowError otherwise.
 
+    A function of signals.
+
     A check of an argument.
     """
     if not callable(value_fn):
@@ -40,6 +42,8 @@ def _shape_of(fn: Any, params: Any, label: str, name: str) -> Any:
 
 def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) -> Any:
     """The closure itself, if it can be called and returns one real array; FlowError otherwise.
+
+    A function of signals.
 
     A check of an argument.
     """

@@ -20,6 +20,8 @@ def inject_hyperparams(
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """`optax.inject_hyperparams` that keeps precision and knows what must stay static.
 
+    A function of factories.
+
     A function of transformations.
 
     Numbers become arrays in `state.hyperparams`, in the default float dtype and not in that of the

@@ -32,6 +32,8 @@ def quantize_state(
 ) -> Flow:
     """Keeps the state of a transformation in block-wise 8 bits between the steps.
 
+    A transformation to send signals through.
+
         update, state = inner(decode(kept), g),   kept = encode(state)
 
     The update is computed from the state before it is rounded; arithmetic is that of `inner`.

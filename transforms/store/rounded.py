@@ -45,6 +45,8 @@ def store_state(
 ) -> Flow:
     """Keeps the state of a transformation in a narrower dtype between the steps.
 
+    A transformation to send signals through.
+
         update, state = inner(kept as float32, g),   kept = state, rounded at random to dtype
 
     The update is computed from the state before it is rounded; the rounding is right in the mean.

@@ -139,6 +139,8 @@ def sparse_directions(
 def magnitude_sparsity(params: optax.Params, sparsity: float) -> Any:
     """Rates for `sparse_directions` by magnitude: the share of small entries in each leaf.
 
+    A selector of leaves.
+
     A function of params.
 
     An entry is small if its magnitude is at most the `sparsity`-quantile over all leaves.
