@@ -1,6 +1,6 @@
 """How far points are off their manifolds after 100,000 noisy steps in float32.
 
-    python benchmarks/manifolds.py
+python benchmarks/manifolds.py
 """
 
 import sys

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from ..notation.checks import check_choice
+from ..notation.errors import FlowError
 from ..notation.sharding import replicated, resharded
 from .manifold import Manifold
 
@@ -33,7 +33,10 @@ class Stiefel(Manifold):
     exact: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("stiefel", "metric", self.metric, ("canonical", "euclidean"))
+        if self.metric not in ("canonical", "euclidean"):
+            raise FlowError(
+                f"stiefel: metric={self.metric!r} is not one of 'canonical', 'euclidean'"
+            )
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
         """See `Manifold`."""
