@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -43,6 +44,8 @@ def scale_by_adabound(
     *,
     amsbound: bool = False,
     base_learning_rate: Positive | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose rates, entry by entry, are squeezed towards that of SGD.
 
@@ -66,6 +69,7 @@ def scale_by_adabound(
       amsbound: use the running maximum of v.
       base_learning_rate: eta_1; default the schedule's first value. Needed where that is 0, and
         where a schedule reaches us as a number that changes (injected hyper-parameters).
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Raises:
       ValueError: if the schedule starts at 0 and there is no `base_learning_rate`.
@@ -118,6 +122,8 @@ def adabound(
     mask: Mask | None = None,
     *,
     base_learning_rate: Positive | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdaBound: from Adam to SGD by bounds on the rate; the rule is that of `scale_by_adabound`.
 
@@ -127,6 +133,7 @@ def adabound(
       weight_decay: added to the gradient as L2 or, if `decoupled`, taken off the params.
       decoupled: decay by `weight_decay` times the params, whatever the rate (AdaBoundW).
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: see `scale_by_adabound`.
 
     Example:
       >>> import jax.numpy as jnp

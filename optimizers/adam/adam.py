@@ -31,6 +31,7 @@ def adam(
     mu_dtype: DType | None = None,
     *,
     nesterov: bool = False,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam, with the signature and results of `optax.adam`; the rule is that of `scale_by_adam`.
 
@@ -40,6 +41,7 @@ def adam(
     Args:
       learning_rate: number or schedule.
       b1, b2, eps, eps_root, mu_dtype, nesterov: see `scale_by_adam`.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; its state is twice the size of the params.

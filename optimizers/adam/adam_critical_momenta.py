@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Mask,
@@ -43,6 +44,9 @@ def scale_by_critical_momenta(
     capacity: Size = 5,
     amsgrad: bool = False,
     synced: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam driven by its momentum plus the mean of the momenta of the largest recent gradients.
 
@@ -64,6 +68,7 @@ def scale_by_critical_momenta(
       amsgrad: use the running maximum of v.
       synced: one priority for all leaves, the sum of their gradients' norms, instead of each
         leaf's own.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Malviya et al. 2023, Promoting Exploration in Memory-Augmented Adam using Critical Momenta
@@ -105,6 +110,9 @@ def adam_critical_momenta(
     mask: Mask | None = None,
     amsgrad: bool = False,
     synced: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam with critical momenta; the rule is that of `scale_by_critical_momenta`.
 
@@ -113,6 +121,7 @@ def adam_critical_momenta(
       b1, b2, eps, decay, capacity, amsgrad, synced: see `scale_by_critical_momenta`.
       weight_decay: decoupled decay, multiplied by the rate.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -24,7 +25,14 @@ from ...transforms.accumulate import decayed_max
 
 
 @transformation()
-def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8) -> Flow:
+def scale_by_adamax(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> Flow:
     """Adam with a moment of infinite order: momentum over the largest magnitude seen.
 
         m_t = b1 m_{t-1} + (1 - b1) g_t
@@ -37,6 +45,7 @@ def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8)
       b1: decay of the momentum, in [0, 1).
       b2: by which the maximum is forgotten, in [0, 1).
       eps: added to each magnitude inside the maximum, and decayed with it.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Kingma & Ba 2015, Adam: A Method for Stochastic Optimization (arXiv 1412.6980), section 7.1.
@@ -66,6 +75,9 @@ def adamax(
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdaMax, with decoupled weight decay; the rule is that of `scale_by_adamax`.
 
@@ -77,6 +89,7 @@ def adamax(
       b1, b2, eps: see `scale_by_adamax`.
       weight_decay: decoupled decay, multiplied by the rate.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: see `scale_by_adamax`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -6,6 +6,7 @@ from ...registry import method
 from ...transforms import (
     Axis,
     Decay,
+    DType,
     Flow,
     Fraction,
     Mask,
@@ -39,8 +40,11 @@ def scale_by_adamp(
     delta: NonNegative = 0.1,
     wd_ratio: Fraction = 0.1,
     nesterov: bool = False,
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Adam without the part of its step that only lengthens scale-invariant weights.
 
@@ -63,9 +67,10 @@ def scale_by_adamp(
       delta: threshold of the cosine test; 0 never projects.
       wd_ratio: share of the decay that projected leaves keep, in [0, 1].
       nesterov: look ahead along the momentum.
-      channel_axis: axis of the output channels: 0 as in the paper's torch layout (the default);
-        give -1 for Flax kernels, or the wrong rows are projected.
+      channel_axis: axis of the output channels: -1 as in Flax kernels (the default); 0 in torch's
+        layout, or the wrong rows are projected.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Heo et al. 2021, AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant
@@ -101,15 +106,19 @@ def adamp(
     delta: NonNegative = 0.1,
     wd_ratio: Fraction = 0.1,
     nesterov: bool = False,
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdamP: Adam with a radial projection; the rule is that of `scale_by_adamp`.
 
     Args:
       learning_rate: number or schedule.
       b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, channel_axis, mask: see
-        `scale_by_adamp`; give `channel_axis=-1` for Flax kernels.
+        `scale_by_adamp`.
+      mu_dtype, nu_dtype: see `scale_by_adamp`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -39,6 +39,7 @@ def adamw(
     nesterov: bool = False,
     decouple_lr: bool = False,
     base_learning_rate: Positive | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam with decoupled weight decay; the direction u_t is that of `scale_by_adam`.
 
@@ -53,6 +54,7 @@ def adamw(
       decouple_lr: the decay follows the shape of the schedule, but not the base rate.
       base_learning_rate: r_1 for `decouple_lr`; default the first value of the schedule, which is
         then not to be 0.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, and its state is twice their size.

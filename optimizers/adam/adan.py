@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -40,6 +41,9 @@ def scale_by_adan(
     b3: Decay = 0.99,
     eps: NonNegative = 1e-8,
     max_grad_norm: NonNegative = 0.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam with Nesterov's momentum, written with the change of the gradient.
 
@@ -56,6 +60,7 @@ def scale_by_adan(
       eps: added to the debiased root, and to the norm by which gradients are clipped.
       max_grad_norm: gradients are first multiplied by min(1, max_grad_norm / (norm + eps)), with
         the norm over all leaves; 0 does not clip.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Xie et al. 2022, Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models
@@ -87,7 +92,7 @@ def _clipped(g: Signal, max_norm: Any, eps: Any) -> Signal:
     arxiv="2208.06677",
     tags=("adam", "nesterov", "decoupled-decay"),
 )
-@transformation()
+@transformation(renamed={"eps_root": "there is none, as with Optax's eps_root = 0"})
 def adan(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: Decay = 0.98,
@@ -98,6 +103,9 @@ def adan(
     mask: Mask | None = None,
     max_grad_norm: NonNegative = 0.0,
     no_prox: bool = False,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adan; the rule is that of `scale_by_adan`.
 
@@ -107,6 +115,7 @@ def adan(
       weight_decay: decay w, in the proximal form (x - eta u) / (1 + eta w).
       mask: leaves that decay; default all.
       no_prox: decay as AdamW instead, x (1 - eta w) - eta u.
+      mu_dtype, nu_dtype: see `scale_by_adan`.
 
     Example:
       >>> import jax.numpy as jnp

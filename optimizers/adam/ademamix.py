@@ -46,6 +46,8 @@ def scale_by_ademamix(
     eps_root: NonNegative = 0.0,
     mu_dtype: DType | None = None,
     count_offset: Length = 0,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam with a second, much slower momentum beside the first.
 
@@ -70,6 +72,7 @@ def scale_by_ademamix(
       mu_dtype: storage dtype of both momenta. bfloat16 is too coarse for the slow one.
       count_offset: added to the count that warm-ups and schedules see, which is 0 at the first
         update; 1 for the authors' PyTorch code.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Pagliardini, Ablin & Grangier 2024, The AdEMAMix Optimizer: Better, Faster, Older (arXiv
@@ -119,6 +122,8 @@ def ademamix(
     mask: Mask | None = None,
     mu_dtype: DType | None = None,
     count_offset: Length = 0,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdEMAMix with decoupled weight decay; the rule is that of `scale_by_ademamix`.
 
@@ -128,6 +133,7 @@ def ademamix(
         `scale_by_ademamix`.
       weight_decay: decoupled decay, multiplied by the rate.
       mask: leaves that decay; default all.
+      nu_dtype: see `scale_by_ademamix`.
 
     Example:
       >>> import jax.numpy as jnp

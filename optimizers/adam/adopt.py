@@ -43,6 +43,7 @@ def scale_by_adopt(
     nesterov: bool = False,
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = fourth_root,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum of gradients that were divided by the second moment of those before them.
 
@@ -62,6 +63,7 @@ def scale_by_adopt(
       nesterov: look ahead along the momentum.
       use_clipping: clip c.
       clip_value_fn: function from the number of steps made before to the bound.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Taniguchi et al. 2024, ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate
@@ -101,12 +103,14 @@ def adopt(
     nesterov: bool = False,
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = fourth_root,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """ADOPT, with the arguments of `optax.contrib.adopt`; the rule is that of `scale_by_adopt`.
 
     Args:
       learning_rate: number or schedule.
       b1, b2, eps, mu_dtype, nesterov, use_clipping, clip_value_fn: see `scale_by_adopt`.
+      nu_dtype: see `scale_by_adopt`.
 
     Returns:
       The optimizer; its state is twice the size of the params.

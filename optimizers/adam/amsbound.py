@@ -3,7 +3,7 @@
 import optax
 
 from ...registry import method
-from ...transforms import Decay, Flow, Mask, NonNegative, Positive, transformation
+from ...transforms import Decay, DType, Flow, Mask, NonNegative, Positive, transformation
 from .adabound import ARXIV, PAPER, bounded
 
 
@@ -25,6 +25,8 @@ def amsbound(
     mask: Mask | None = None,
     *,
     base_learning_rate: Positive | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdaBound with the running maximum of the raw second moment.
 
@@ -37,6 +39,7 @@ def amsbound(
       weight_decay: added to the gradient as L2 or, if `decoupled`, taken off the params.
       decoupled: decay by `weight_decay` times the params, whatever the rate.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -36,6 +36,8 @@ def scale_by_amsgrad(
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
     max_of: Literal["corrected", "raw"] = "corrected",
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose second moment never falls.
 
@@ -57,6 +59,7 @@ def scale_by_amsgrad(
       bias_correction_nu: debias v. The paper has neither correction.
       max_of: take the maximum of the debiased v ("corrected", as optax: large early values stay) or
         of v itself ("raw", as PyTorch: it shrinks as the correction fades).
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Reddi, Kale & Kumar 2018, On the Convergence of Adam and Beyond. The paper's projection onto a
@@ -94,6 +97,8 @@ def amsgrad(
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
     max_of: Literal["corrected", "raw"] = "corrected",
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AMSGrad, with the signature of `optax.amsgrad`; the rule is that of `scale_by_amsgrad`.
 
@@ -101,6 +106,7 @@ def amsgrad(
       learning_rate: number or schedule.
       b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu, max_of: see
         `scale_by_amsgrad`.
+      nu_dtype: see `scale_by_amsgrad`.
 
     Example:
       >>> import jax.numpy as jnp

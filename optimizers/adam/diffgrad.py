@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Signal,
@@ -26,7 +27,14 @@ from ...transforms import (
 
 
 @transformation()
-def scale_by_diffgrad(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8) -> Flow:
+def scale_by_diffgrad(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> Flow:
     """Adam with friction where the gradient hardly changes.
 
         m_t = b1 m_{t-1} + (1 - b1) g_t
@@ -41,6 +49,7 @@ def scale_by_diffgrad(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-
       b1: decay of the momentum, in [0, 1).
       b2: decay of the second moment, in [0, 1).
       eps: added to sqrt(v) before v is debiased.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Dubey et al. 2019, diffGrad: An Optimization Method for Convolutional Neural Networks (arXiv
@@ -70,6 +79,9 @@ def diffgrad(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """diffGrad; the rule is that of `scale_by_diffgrad`.
 
@@ -77,6 +89,7 @@ def diffgrad(
       learning_rate: number or schedule.
       b1, b2, eps: see `scale_by_diffgrad`.
       weight_decay: L2, added to the gradient.
+      mu_dtype, nu_dtype: see `scale_by_diffgrad`.
 
     Example:
       >>> import jax.numpy as jnp

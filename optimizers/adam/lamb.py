@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -33,6 +34,9 @@ def lamb(
     eps_root: NonNegative = 0.0,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """LAMB: Adam whose layers move in proportion to the size of their weights.
 
@@ -48,6 +52,7 @@ def lamb(
       b1, b2, eps, eps_root: see `scale_by_adam`.
       weight_decay: added to the direction before the trust ratio.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

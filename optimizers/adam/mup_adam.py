@@ -9,6 +9,7 @@ from ...registry import method
 from ...transforms import (
     Axis,
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -38,6 +39,9 @@ def scale_by_mup_adam(
     scale_eps: bool = False,
     fan_in_axis: Axis = -1,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose hidden matrices learn more slowly the wider they are.
 
@@ -64,6 +68,7 @@ def scale_by_mup_adam(
       fan_in_axis: which of the two grown dimensions is the fan-in: -1, the last, in the layout
         (out, in); -2 in that of Flax kernels, (in, out).
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Yang & Littwin 2023, Tensor Programs IVb: Adaptive Optimization in the Infinite-Width Limit
@@ -119,6 +124,9 @@ def mup_adam(
     scale_eps: bool = False,
     fan_in_axis: Axis = -1,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam or AdamW in muP; the rule is that of `scale_by_mup_adam`.
 
@@ -128,6 +136,7 @@ def mup_adam(
       learning_rate: number or schedule, that of the base model.
       base_shapes, b1, b2, eps, weight_decay, decoupled, scale_weight_decay, scale_eps,
         fan_in_axis, mask: see `scale_by_mup_adam`.
+      mu_dtype, nu_dtype: see `scale_by_mup_adam`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -18,7 +18,7 @@ from ...transforms import (
 
 
 @method("Dozat 2016, Incorporating Nesterov Momentum into Adam", tags=("adam", "nesterov"))
-@transformation()
+@transformation(renamed={"nesterov": "it always looks ahead; adam does not"})
 def nadam(
     learning_rate: optax.ScalarOrSchedule,
     b1: Decay = 0.9,
@@ -26,12 +26,15 @@ def nadam(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     mu_dtype: DType | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam with Nesterov's momentum, as `optax.nadam`: `scale_by_adam` with `nesterov`.
 
     Args:
       learning_rate: number or schedule.
       b1, b2, eps, eps_root, mu_dtype: see `scale_by_adam`.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; its state is twice the size of the params.
@@ -61,7 +64,7 @@ def nadam(
     "Dozat 2016, Incorporating Nesterov Momentum into Adam",
     tags=("adam", "nesterov", "decoupled-decay"),
 )
-@transformation()
+@transformation(renamed={"nesterov": "it always looks ahead; adamw does not"})
 def nadamw(
     learning_rate: optax.ScalarOrSchedule,
     b1: Decay = 0.9,
@@ -71,6 +74,8 @@ def nadamw(
     mu_dtype: DType | None = None,
     weight_decay: NonNegative = 1e-4,
     mask: Mask | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """NAdam with decoupled weight decay, as `optax.nadamw`.
 
@@ -80,6 +85,7 @@ def nadamw(
       learning_rate, b1, b2, eps, eps_root, mu_dtype: see `nadam`.
       weight_decay: decay of the params, multiplied by the rate.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, and its state is twice their size.

@@ -34,6 +34,7 @@ def scale_by_radam(
     mu_dtype: DType | None = None,
     *,
     nesterov: bool = False,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam that goes by its momentum alone until its second moment rests on enough gradients.
 
@@ -51,6 +52,7 @@ def scale_by_radam(
       threshold: the length n_t from which on v is trusted; above 4.
       mu_dtype: storage dtype of m; default at least float32.
       nesterov: look ahead along the momentum; see `scale_by_adam`.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond (arXiv 1908.03265),
@@ -86,12 +88,14 @@ def radam(
     mu_dtype: DType | None = None,
     *,
     nesterov: bool = False,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """RAdam, with the arguments of `optax.radam`; the rule is that of `scale_by_radam`.
 
     Args:
       learning_rate: number or schedule.
       b1, b2, eps, eps_root, threshold, mu_dtype, nesterov: see `scale_by_radam`.
+      nu_dtype: see `scale_by_radam`.
 
     Returns:
       The optimizer; its state is twice the size of the params.

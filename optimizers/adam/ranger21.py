@@ -11,6 +11,7 @@ from ...transforms import (
     Axis,
     Constant,
     Decay,
+    DType,
     Flow,
     Fraction,
     Interval,
@@ -66,7 +67,10 @@ def scale_by_ranger21(
     max_variance: bool = False,
     variance_offset: NonNegative = 0.0,
     normalize: bool = True,
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""What Ranger21 does at every step, rate and sign included, without look-ahead.
 
@@ -100,8 +104,9 @@ def scale_by_ranger21(
       max_variance: divide by the running maximum of v, as in the paper.
       variance_offset: added to the summed second moments in s; 1 is what pytorch_optimizer does.
       normalize: divide each gradient by its standard deviation.
-      channel_axis: axis of the output channels: 0 as in the paper's torch layout (the default);
-        give -1 for Flax kernels.
+      channel_axis: axis of the output channels: -1 as in Flax kernels (the default), 0 in torch's
+        layout.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Wright & Demeure 2021, Ranger21: a synergistic deep learning optimizer (arXiv 2106.13731).
@@ -161,7 +166,10 @@ def ranger21(
     warmup_steps: Length | None = None,
     warmdown_start: Share = 0.72,
     end_value: Peak = 3e-5,
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Ranger21: eight ideas in one; the rule is that of `scale_by_ranger21`.
 
@@ -172,12 +180,13 @@ def ranger21(
       total_steps: length of the run.
       b1, b2, eps, weight_decay, normloss_factor, agc_clip, agc_eps, softplus_beta, pnm_beta,
         noise_beta, max_variance, variance_offset, normalize, channel_axis: see
-        `scale_by_ranger21`; give `channel_axis=-1` for Flax kernels.
+        `scale_by_ranger21`.
       sync_period: steps between two synchronisations of the look-ahead; None or 0: none.
       slow_step_size: share of the fast weights at a synchronisation.
       warmup_steps: steps of the linear warm-up; default by b2, see `ranger21_schedule`.
       warmdown_start: fraction of the run at which the linear warm-down starts.
       end_value: rate at the last step.
+      mu_dtype, nu_dtype: see `scale_by_ranger21`.
 
     Raises:
       FlowError: if `learning_rate` is a schedule; if b2 or warmdown_start, which set lengths, are

@@ -32,6 +32,8 @@ def scale_by_simplified_ademamix(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     mu_dtype: DType | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam with one undamped momentum, to which the present gradient is added with a weight.
 
@@ -48,6 +50,7 @@ def scale_by_simplified_ademamix(
       eps: added to the root.
       eps_root: added under the root.
       mu_dtype: storage dtype of m; default at least float32.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Morwani et al. 2025, Connections between Schedule-Free Optimizers, AdEMAMix, and Accelerated
@@ -82,6 +85,7 @@ def simplified_ademamix(
     mask: Mask | None = None,
     *,
     mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdEMAMix without a second momentum; the rule is that of `scale_by_simplified_ademamix`.
 
@@ -90,6 +94,7 @@ def simplified_ademamix(
       b1, b2, alpha, eps, eps_root, mu_dtype: see `scale_by_simplified_ademamix`.
       weight_decay: decoupled decay, multiplied by the rate.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      nu_dtype: see `scale_by_simplified_ademamix`.
 
     Returns:
       The optimizer; its state is twice the size of the params.

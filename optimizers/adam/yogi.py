@@ -31,6 +31,8 @@ def scale_by_yogi(
     eps_root: NonNegative = 0.0,
     initial_accumulator_value: NonNegative = 1e-6,
     mu_dtype: DType | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose second moment moves by g^2 towards g^2, however far away it is.
 
@@ -47,6 +49,7 @@ def scale_by_yogi(
       eps_root: added under the root.
       initial_accumulator_value: at which m and v start.
       mu_dtype: storage dtype of m; default at least float32.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Zaheer et al. 2018, Adaptive Methods for Nonconvex Optimization. Bias correction, and that m
@@ -77,12 +80,14 @@ def yogi(
     eps_root: NonNegative = 0.0,
     initial_accumulator_value: NonNegative = 1e-6,
     mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Yogi, with the arguments of `optax.yogi`; the rule is that of `scale_by_yogi`.
 
     Args:
       learning_rate: number or schedule.
       b1, b2, eps, eps_root, initial_accumulator_value, mu_dtype: see `scale_by_yogi`.
+      nu_dtype: see `scale_by_yogi`.
 
     Returns:
       The optimizer; its state is twice the size of the params.

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -37,6 +38,9 @@ def scale_by_adabelief(
     rectify: bool = True,
     degenerated_to_sgd: bool = True,
     amsgrad: bool = False,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam that divides by the deviation of the gradient from its own momentum.
 
@@ -58,6 +62,7 @@ def scale_by_adabelief(
       rectify: shorten the steps while s rests on few gradients.
       degenerated_to_sgd: what a rectified step does as long as s cannot be trusted at all.
       amsgrad: divide by the root of the largest s so far; only without `rectify`.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Zhuang et al. 2020, AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed
@@ -87,7 +92,12 @@ def scale_by_adabelief(
     tags=("adam", "decoupled-decay"),
     learning_rate=0.01,
 )
-@transformation()
+@transformation(
+    renamed={
+        "eps_root": "eps is added to s and to its root, as with Optax's eps_root = eps",
+        "nesterov": "there is no look-ahead",
+    }
+)
 def adabelief(
     learning_rate: optax.ScalarOrSchedule,
     b1: Decay = 0.9,
@@ -100,6 +110,9 @@ def adabelief(
     rectify: bool = True,
     degenerated_to_sgd: bool = True,
     amsgrad: bool = False,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdaBelief; the rule is that of `scale_by_adabelief`.
 
@@ -110,6 +123,7 @@ def adabelief(
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
       weight_decouple: decay the params; otherwise add the decay to the gradient (L2).
       fixed_decay: the decoupled decay is not multiplied by the learning rate.
+      mu_dtype, nu_dtype: see `scale_by_adabelief`.
 
     Returns:
       The optimizer; its state is twice the size of the params, three times with an active

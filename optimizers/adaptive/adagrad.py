@@ -4,6 +4,7 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    DType,
     Flow,
     NonNegative,
     Signal,
@@ -19,7 +20,12 @@ from ...transforms import (
 
 
 @transformation()
-def scale_by_rss(initial_accumulator_value: NonNegative = 0.1, eps: NonNegative = 1e-7) -> Flow:
+def scale_by_rss(
+    initial_accumulator_value: NonNegative = 0.1,
+    eps: NonNegative = 1e-7,
+    *,
+    nu_dtype: DType | None = None,
+) -> Flow:
     """The gradient over the root of the sum of all its squares, entry by entry.
 
         s_t = s_{t-1} + g_t^2,    s_0 = initial_accumulator_value
@@ -30,6 +36,7 @@ def scale_by_rss(initial_accumulator_value: NonNegative = 0.1, eps: NonNegative 
     Args:
       initial_accumulator_value: s_0.
       eps: added under the root.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Duchi, Hazan & Singer 2011, Adaptive Subgradient Methods for Online Learning and Stochastic
@@ -54,12 +61,15 @@ def adagrad(
     learning_rate: optax.ScalarOrSchedule,
     initial_accumulator_value: NonNegative = 0.1,
     eps: NonNegative = 1e-7,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdaGrad, with the arguments of `optax.adagrad`; the rule is that of `scale_by_rss`.
 
     Args:
       learning_rate: number or schedule.
       initial_accumulator_value, eps: see `scale_by_rss`.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; its state is the size of the params.

@@ -38,8 +38,8 @@ def scale_by_fadam(
     clip_threshold: Positive = 1.0,
     weight_decay: NonNegative = 0.1,
     mask: Mask | None = None,
-    momentum_dtype: DType | None = None,
-    fim_dtype: DType | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam as natural gradient: precondition by the empirical Fisher information, then average.
 
@@ -60,8 +60,8 @@ def scale_by_fadam(
       clip_threshold: rms of a clipped leaf; one whose rms is below 1 is multiplied by it as well.
       weight_decay: coefficient of the preconditioned decay.
       mask: leaves that decay; default all.
-      momentum_dtype: storage dtype of m.
-      fim_dtype: storage dtype of v.
+      mu_dtype: storage dtype of m.
+      nu_dtype: storage dtype of v.
 
     References:
       Hwang 2024, FAdam: Adam is a natural gradient optimizer using diagonal empirical Fisher
@@ -74,10 +74,10 @@ def scale_by_fadam(
         return x * (clip_threshold / maximum(1.0, leaf_rms(x)))
 
     def direction(g: Signal) -> tuple[Signal, Signal]:
-        f = square(g) >> named("fim", ema(b2, dtype=fim_dtype)) >> debias(b2)
+        f = square(g) >> named("fim", ema(b2, dtype=nu_dtype)) >> debias(b2)
         root = sqrt(f) if power == 0.5 else f**power
         root = root + eps * maximum(1.0, leaf_rms(g))
-        m = clipped(divide(g, root, eps)) >> named("mu", ema(b1, dtype=momentum_dtype))
+        m = clipped(divide(g, root, eps)) >> named("mu", ema(b1, dtype=mu_dtype))
         return m, root
 
     def step(g: Signal) -> Signal:
@@ -108,14 +108,14 @@ def fadam(
     clip_threshold: Positive = 1.0,
     weight_decay: NonNegative = 0.1,
     mask: Mask | None = None,
-    momentum_dtype: DType | None = None,
-    fim_dtype: DType | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """FAdam; the rule is that of `scale_by_fadam`.
 
     Args:
       learning_rate: number or schedule.
-      b1, b2, eps, power, clip_threshold, weight_decay, mask, momentum_dtype, fim_dtype: see
+      b1, b2, eps, power, clip_threshold, weight_decay, mask, mu_dtype, nu_dtype: see
         `scale_by_fadam`.
 
     Example:

@@ -9,6 +9,7 @@ from ...registry import method
 from ...transforms import (
     Constant,
     Decay,
+    DType,
     Flow,
     FlowError,
     Interval,
@@ -42,6 +43,8 @@ def scale_by_innaprop(
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.01,
     mask: Mask | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """The dynamical inertial Newton system, driven by RMSprop's direction.
 
@@ -62,6 +65,7 @@ def scale_by_innaprop(
       eps: added to the debiased root.
       weight_decay: decoupled decay, multiplied by the rate.
       mask: leaves that decay; default all.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Raises:
       ValueError: if a constant rate is not less than beta.
@@ -108,12 +112,15 @@ def innaprop(
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.01,
     mask: Mask | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """INNAprop; the rule, which includes rate and decay, is that of `scale_by_innaprop`.
 
     Args:
       learning_rate, b2, eps, weight_decay, mask: see `scale_by_innaprop`.
       alpha, beta: (0.1, 0.9) for long training, (2.0, 2.0) for short.
+      nu_dtype: see `scale_by_innaprop`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -6,6 +6,7 @@ from ...registry import method
 from ...transforms import (
     Count,
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -40,6 +41,9 @@ def scale_by_laprop(
     centered: bool = False,
     amsgrad: bool = False,
     centered_start: Count = 10,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Normalise first, momentum second: Adam's two halves in the other order.
 
@@ -62,6 +66,7 @@ def scale_by_laprop(
         `centered_start` steps.
       amsgrad: divide by the root of the largest v (or variance) so far.
       centered_start: steps with plain v before the variance is used.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Ziyin, Wang & Ueda 2020, LaProp: Separating Momentum and Adaptivity in Adam (arXiv
@@ -103,6 +108,9 @@ def laprop(
     centered: bool = False,
     amsgrad: bool = False,
     centered_start: Count = 10,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """LaProp; the rule is that of `scale_by_laprop`.
 
@@ -111,6 +119,7 @@ def laprop(
       b1, b2, eps, centered, amsgrad, centered_start: see `scale_by_laprop`.
       weight_decay: share of the params that is lost after each step, whatever the rate.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_laprop`.
 
     Returns:
       The optimizer; its state is twice the size of the params, and once more each for `centered`

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -26,7 +27,11 @@ from ...transforms import (
 
 @transformation()
 def scale_by_madgrad(
-    learning_rate: optax.ScalarOrSchedule, momentum: Decay = 0.9, eps: NonNegative = 1e-6
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Decay = 0.9,
+    eps: NonNegative = 1e-6,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Dual averaging under the cube root of the summed squares, with iterate averaging.
 
@@ -43,6 +48,7 @@ def scale_by_madgrad(
       learning_rate: r, number or schedule.
       momentum: share of the iterate that is kept, in [0, 1).
       eps: added to the rate and to the root.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Defazio & Jelassi 2022, Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged
@@ -74,6 +80,8 @@ def madgrad(
     weight_decay: NonNegative = 0.0,
     eps: NonNegative = 1e-6,
     mask: Mask | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """MADGRAD, with the arguments of `optax.contrib.madgrad`; see `scale_by_madgrad`.
 
@@ -81,6 +89,7 @@ def madgrad(
       learning_rate, momentum, eps: see `scale_by_madgrad`.
       weight_decay: L2 regularisation, added to the gradient; less than for Adam, often none.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      nu_dtype: see `scale_by_madgrad`.
 
     Returns:
       The optimizer; it needs `params`, and its state is three times their size.

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -36,6 +37,9 @@ def scale_by_novograd(
     mask: Mask | None = None,
     grad_averaging: bool = False,
     average_first: bool = False,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Heavy ball of gradients that are normalised layer by layer.
 
@@ -54,6 +58,7 @@ def scale_by_novograd(
       mask: leaves that decay; default all.
       grad_averaging: put (1 - b1) d_t into the momentum, except at the first step.
       average_first: at the first step, too.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Ginsburg et al. 2019, Stochastic Gradient Methods with Layer-wise Adaptive Moments for
@@ -90,6 +95,9 @@ def novograd(
     mask: Mask | None = None,
     grad_averaging: bool = False,
     average_first: bool = False,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """NovoGrad; the rule is that of `scale_by_novograd`.
 
@@ -99,6 +107,7 @@ def novograd(
       learning_rate: number or schedule.
       b1, b2, eps, eps_root, weight_decay, mask, grad_averaging, average_first: see
         `scale_by_novograd`; optax's defaults are b1 0.9, b2 0.25, eps 1e-6.
+      mu_dtype, nu_dtype: see `scale_by_novograd`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Signal,
@@ -30,6 +31,8 @@ def scale_by_rms(
     eps_in_sqrt: bool = True,
     centered: bool = False,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """The gradient over the root of its mean square, entry by entry.
 
@@ -46,6 +49,7 @@ def scale_by_rms(
       eps_in_sqrt: eps is added under the root, as in TensorFlow; otherwise to it, as in PyTorch.
       centered: divide by the deviation of the gradient from its average.
       bias_correction: debias both averages.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Tieleman & Hinton 2012, Lecture 6.5 of Neural Networks for Machine Learning; Graves 2013,
@@ -82,6 +86,8 @@ def rmsprop(
     momentum: Decay | None = None,
     nesterov: bool = False,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """RMSProp, with the arguments of `optax.rmsprop`; the rule is that of `scale_by_rms`.
 
@@ -90,6 +96,7 @@ def rmsprop(
       decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: see `scale_by_rms`.
       momentum: decay of a heavy ball of the finished steps, rate included; None for none.
       nesterov: look one step ahead along the heavy ball.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; its state is the size of the params, and once more for each of `centered` and

@@ -9,6 +9,7 @@ from ...registry import method
 from ...transforms import (
     Constant,
     Decay,
+    DType,
     Flow,
     Interval,
     Length,
@@ -35,6 +36,7 @@ from ...transforms.accumulate import radam_rectification
 
 PAPER = "Defazio et al. 2024, The Road Less Scheduled"
 ARXIV = "2405.15682"
+STORED = {"state_dtype": "z and x are stored in at least float32"}
 Interpolation = Annotated[Constant, Interval(0.0, 1.0, high_open=True)]
 """Where gradients are taken: the evaluation weights, which the state tells, depend on it."""
 
@@ -44,7 +46,7 @@ Interpolation = Annotated[Constant, Interval(0.0, 1.0, high_open=True)]
     arxiv=ARXIV,
     tags=("evaluation-weights",),
 )
-@transformation()
+@transformation(synonyms={"base_optimizer": "inner"}, renamed=STORED)
 def schedule_free(
     inner: optax.GradientTransformation,
     learning_rate: optax.ScalarOrSchedule = 1.0,
@@ -130,7 +132,7 @@ def _averaged(
     return b1 * new_x + (1 - b1) * new_z - y
 
 
-def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int) -> Scalar:
+def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int | None) -> Scalar:
     rate = scheduled(learning_rate)
     return rate * minimum(1.0, step_count() / warmup_steps) if warmup_steps else rate
 
@@ -141,12 +143,12 @@ def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int) -> Scalar:
     tags=("evaluation-weights", "low-memory"),
     learning_rate=0.1,
 )
-@transformation()
+@transformation(renamed=STORED)
 def schedule_free_sgd(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     b1: Interpolation = 0.9,
-    weight_decay: NonNegative = 0.0,
-    warmup_steps: Length = 0,
+    weight_decay: NonNegative | None = 0.0,
+    warmup_steps: Length | None = 0,
     r: Number = 0.0,
     weight_lr_power: Number = 2.0,
     mask: Mask | None = None,
@@ -195,19 +197,21 @@ def schedule_free_sgd(
     tags=("evaluation-weights", "adam"),
     learning_rate=0.0025,
 )
-@transformation()
+@transformation(renamed=STORED)
 def schedule_free_adamw(
     learning_rate: optax.ScalarOrSchedule = 0.0025,
     b1: Interpolation = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.0,
-    warmup_steps: Length = 0,
+    warmup_steps: Length | None = 0,
     r: Number = 0.0,
     weight_lr_power: Number = 2.0,
     inner_momentum: Decay = 0.0,
     decay_at_z: bool = False,
     mask: Mask | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdamW without momentum, around which iterates are averaged as in `schedule_free`.
 
@@ -225,6 +229,7 @@ def schedule_free_adamw(
       inner_momentum: decay of a debiased momentum in place of g in the numerator.
       decay_at_z: decay at z instead.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, and its state is twice their size. Evaluate at
@@ -278,6 +283,8 @@ def schedule_free_radam(
     weight_lr_power: Number = 2.0,
     silent_sgd_phase: bool = True,
     mask: Mask | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """RAdam without momentum, around which iterates are averaged as in `schedule_free`.
 
@@ -293,6 +300,7 @@ def schedule_free_radam(
       weight_decay: decay at y, the params.
       silent_sgd_phase: rest in the first steps.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, and its state is twice their size. Evaluate at

@@ -8,6 +8,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     NonNegative,
@@ -89,6 +90,9 @@ def scale_by_coordinate_clipped_adam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     threshold_scale: NonNegative = 1.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose momentum alone sees the gradient after `coordinate_clipping`.
 
@@ -97,6 +101,7 @@ def scale_by_coordinate_clipped_adam(
       b1: decay of the momentum, in [0, 1).
       b2: decay of the second moment, which sees the unclipped gradient, in [0, 1).
       eps: added to the debiased root.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Pan & Li 2023, Toward Understanding Why Adam Converges Faster Than SGD for Transformers
@@ -125,12 +130,16 @@ def coordinate_clipped_adam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     threshold_scale: NonNegative = 1.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Coordinate-clipped Adam; the rule is that of `scale_by_coordinate_clipped_adam`.
 
     Args:
       learning_rate: number or schedule.
       fraction, b1, b2, eps, threshold_scale: see `scale_by_coordinate_clipped_adam`.
+      mu_dtype, nu_dtype: see `scale_by_coordinate_clipped_adam`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -7,6 +7,7 @@ from ...schedules import spam_rewarmup
 from ...transforms import (
     Count,
     Decay,
+    DType,
     Flow,
     Length,
     Mask,
@@ -43,6 +44,9 @@ def scale_by_spam(
     warmup_steps: Length = 150,
     grad_accu_steps: Count = 20,
     bias_correction: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Adam with spiking gradient entries clipped, moments reset and a warm-up after every reset.
 
@@ -66,6 +70,7 @@ def scale_by_spam(
       warmup_steps: w, length of the warm-up after a reset.
       grad_accu_steps: a, steps without clipping at the start and after a reset, in which v settles.
       bias_correction: whether the moments are debiased.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Huang et al. 2025, SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training (arXiv
@@ -114,6 +119,9 @@ def spam(
     warmup_steps: Length = 150,
     grad_accu_steps: Count = 20,
     bias_correction: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """SPAM: spike-aware Adam with momentum resets; the rule is that of `scale_by_spam`.
 
@@ -123,6 +131,7 @@ def spam(
         `scale_by_spam`.
       weight_decay: decay of the weights after the step, times the rate, not damped by the warm-up.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: see `scale_by_spam`.
 
     Example:
       >>> import jax.numpy as jnp

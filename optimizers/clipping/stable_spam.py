@@ -8,6 +8,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Length,
@@ -51,6 +52,9 @@ def scale_by_stable_spam(
     reset_interval: Length = 1000,
     amsgrad: bool = False,
     reset_mode: ResetMode = "official",
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Adam on gradients whose spikes and norms are adapted to their history, with resets.
 
@@ -80,6 +84,7 @@ def scale_by_stable_spam(
       reset_interval: k in steps; 0 never resets.
       amsgrad: divide by the running maximum of the second moment, which resets do not touch.
       reset_mode: "official" or "clean".
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Huang et al. 2025, Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam (arXiv
@@ -152,6 +157,9 @@ def stable_spam(
     reset_interval: Length = 1000,
     amsgrad: bool = False,
     reset_mode: ResetMode = "official",
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Stable-SPAM: Adam on stabilised gradients; the rule is that of `scale_by_stable_spam`.
 
@@ -161,6 +169,7 @@ def stable_spam(
         reset_mode: see `scale_by_stable_spam`.
       weight_decay: decoupled decay, multiplied by the rate.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: see `scale_by_stable_spam`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -9,6 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -57,6 +58,8 @@ def scale_by_upgd(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-5,
     trainable: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Noise for the weights that are of no use, protection for those that are.
 
@@ -82,6 +85,7 @@ def scale_by_upgd(
       b1, b2, eps: of Adam.
       trainable: leaves that the method applies to; the others (gates, in the authors' code) stay as
         they are and take no part in the maximum. Default all.
+      mu_dtype: storage of the first moments; default at least float32.
 
     References:
       Elsayed & Mahmood 2024, Addressing Loss of Plasticity and Catastrophic Forgetting in Continual
@@ -132,6 +136,8 @@ def upgd(
     eps: NonNegative = 1e-5,
     trainable: Mask | None = None,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """UPGD; the rule is that of `scale_by_upgd`, with decoupled weight decay.
 
@@ -142,6 +148,7 @@ def upgd(
       beta_utility, sigma, key, sampler, scope, protect, adaptive, b1, b2, eps, trainable: see
         `scale_by_upgd`. The authors' adaptive version has weight_decay 0.001, beta_utility 0.999
         and sigma 0.001.
+      mu_dtype: see `scale_by_upgd`.
 
     Example:
       >>> import jax.numpy as jnp

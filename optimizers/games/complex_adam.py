@@ -9,6 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Number,
@@ -38,6 +39,9 @@ def scale_by_complex_adam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     bias_correction: bool = False,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Adam's direction with a complex decay of the momentum.
 
@@ -63,6 +67,7 @@ def scale_by_complex_adam(
       b2: decay of the second moment, in [0, 1).
       eps: added to the debiased root.
       bias_correction: average instead of summing up, and debias.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Lorraine, Acuna, Vicol & Duvenaud 2021, Complex Momentum for Optimization in Games (arXiv
@@ -99,12 +104,16 @@ def complex_adam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     bias_correction: bool = False,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam with a complex momentum; the rule is that of `scale_by_complex_adam`.
 
     Args:
       learning_rate: number or schedule.
       b1, phase, b2, eps, bias_correction: see `scale_by_complex_adam`.
+      mu_dtype, nu_dtype: see `scale_by_complex_adam`.
 
     Returns:
       The optimizer; its state is three times the size of the params.

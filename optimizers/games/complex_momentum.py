@@ -5,7 +5,7 @@ import math
 import optax
 
 from ...registry import method
-from ...transforms import Decay, Flow, Number, chain, scale_by_learning_rate, transformation
+from ...transforms import Decay, DType, Flow, Number, chain, scale_by_learning_rate, transformation
 from ...transforms.accumulate import complex_trace
 
 PAPER = "Lorraine, Acuna, Vicol & Duvenaud 2021, Complex Momentum for Optimization in Games"
@@ -15,7 +15,11 @@ ARXIV = "2102.08431"
 @method(PAPER, arxiv=ARXIV, tags=("games", "momentum"), learning_rate=0.05)
 @transformation()
 def complex_momentum(
-    learning_rate: optax.ScalarOrSchedule, momentum: Decay = 0.9, phase: Number = math.pi / 8
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Decay = 0.9,
+    phase: Number = math.pi / 8,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Heavy-ball descent with a complex decay; the direction is that of `complex_trace`.
 
@@ -27,6 +31,7 @@ def complex_momentum(
       learning_rate: number or schedule.
       momentum: modulus of the decay, in [0, 1).
       phase: its argument, in radians; 0 is heavy-ball momentum, pi negative momentum.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Returns:
       The optimizer; its state is twice the size of the params.

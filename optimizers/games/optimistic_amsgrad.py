@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Signal,
@@ -41,6 +42,9 @@ def scale_by_optimistic_amsgrad(
     history: Size = 5,
     reg: NonNegative = 1e-3,
     bias_correction: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AMSGrad that plays a step ahead, along its guess of the next gradient.
 
@@ -66,6 +70,7 @@ def scale_by_optimistic_amsgrad(
       history: differences used in the extrapolation; see `extrapolate`.
       reg: its regularisation.
       bias_correction: False has a_t = eta_t, as in the paper.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Wang, Li, Karimi & Li 2019, An Optimistic Acceleration of AMSGrad for Nonconvex Optimization
@@ -113,6 +118,9 @@ def optimistic_amsgrad(
     reg: NonNegative = 1e-3,
     bias_correction: bool = True,
     weight_decay: NonNegative = 0.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Optimistic AMSGrad (OPT-AMSGrad); the rule is that of `scale_by_optimistic_amsgrad`.
 
@@ -120,6 +128,7 @@ def optimistic_amsgrad(
       learning_rate, b1, b2, eps, predictor, history, reg, bias_correction: see
         `scale_by_optimistic_amsgrad`; the authors use 1e-3, 0.9, 0.99 and a history of 5.
       weight_decay: L2, added to the gradient.
+      mu_dtype, nu_dtype: see `scale_by_optimistic_amsgrad`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -8,6 +8,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Mask,
@@ -75,6 +76,8 @@ def scale_by_distributed_shampoo(
     inverse_exponent: Exponent | None = None,
     axis_name: str | None = None,
     root_solver: RootSolver | Solver = "eigh_shift",
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Shampoo on blocks of the leaves, with delayed roots and the norms of another method.
 
@@ -113,6 +116,7 @@ def scale_by_distributed_shampoo(
       axis_name: mesh axis of the surrounding `jax.shard_map` over which the roots are spread; the
         gradients must be the same on all its devices.
       root_solver: a name in `transforms.kronecker.ROOT_SOLVERS`, or a function of that kind.
+      mu_dtype: storage of the first moments; default at least float32.
 
     References:
       Shi et al. 2023, A Distributed Data-Parallel PyTorch Implementation of the Distributed
@@ -246,6 +250,9 @@ def distributed_shampoo(
     mask: Mask | None = None,
     peak_learning_rate: optax.ScalarOrSchedule | None = None,
     root_solver: RootSolver | Solver = "eigh_shift",
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Distributed Shampoo; the rule of the direction is that of `scale_by_distributed_shampoo`.
 
@@ -271,6 +278,7 @@ def distributed_shampoo(
       mask: leaves that decay; default all.
       peak_learning_rate: r*; default the number, or the highest value of the schedule so far,
         which during a warm-up is r itself: give the peak there.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

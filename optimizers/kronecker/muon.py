@@ -118,7 +118,7 @@ def scale_by_shape(consistent_rms: Positive | None = None) -> Flow:
     tags=("matrix", "orthogonal", "momentum", "nesterov", "partitioned"),
     learning_rate=0.02,
 )
-@transformation()
+@transformation(synonyms={"mask": "weight_decay_mask"})
 def muon(
     learning_rate: optax.ScalarOrSchedule,
     ns_coeffs: Coefficients = QUINTIC,
@@ -140,6 +140,7 @@ def muon(
     muon_weight_dimension_numbers: DimensionNumbers = None,
     consistent_rms: Positive | None = None,
     orthogonalize: Mask = matrices,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Muon for matrices, AdamW for other leaves, as `optax.contrib.muon`.
 
@@ -163,6 +164,7 @@ def muon(
       orthogonalize: the leaves that are orthogonalised, all of them matrices; default every matrix.
         Embeddings and output layers are often left to Adam.
       consistent_rms: see `scale_by_shape`.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; its state is the size of the matrices and twice that of other leaves.

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -110,6 +111,8 @@ def shampoo(
     exponent: Exponent | None = None,
     mask: Mask | None = None,
     root_solver: RootSolver | Solver = "eigh",
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Shampoo, with L2 regularisation; the rule is that of `scale_by_shampoo`.
 
@@ -118,6 +121,7 @@ def shampoo(
       eps, momentum, update_interval, max_dim, exponent, root_solver: see `scale_by_shampoo`.
       weight_decay: added to the gradient, times the params, before everything else.
       mask: leaves that decay; default all.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -44,6 +44,8 @@ def scale_by_soap(
     precondition_1d: bool = False,
     bias_correction: bool = True,
     mu_dtype: DType | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam in the eigenbasis of Shampoo's factors.
 
@@ -69,6 +71,7 @@ def scale_by_soap(
       precondition_1d: vectors have a factor, too; otherwise, as scalars, they get Adam's steps.
       bias_correction: False leaves c out.
       mu_dtype: storage dtype of M; default at least float32.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Vyas et al. 2024, SOAP: Improving and Stabilizing Shampoo using Adam (arXiv 2409.11321), and
@@ -119,6 +122,7 @@ def soap(
     mask: Mask | None = None,
     *,
     mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """SOAP with decoupled weight decay; the rule is that of `scale_by_soap`.
 
@@ -129,6 +133,7 @@ def soap(
       weight_decay: decay of the params after the step, multiplied by the rate; from the second step
         on, as there is no first.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      nu_dtype: see `scale_by_soap`.
 
     Returns:
       The optimizer; it needs `params`. Its state is twice the size of the params, and two square

@@ -38,6 +38,8 @@ def scale_by_adafactor(
     eps: NonNegative = 1e-30,
     factored: bool = True,
     min_dim_size_to_factor: Length = 128,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """The gradient over a factored second moment, clipped to a root mean square.
 
@@ -51,6 +53,7 @@ def scale_by_adafactor(
       clip_threshold: largest root mean square of a leaf; None does not clip.
       eps: added to the squared gradients; in float16 use 1e-7.
       factored, min_dim_size_to_factor: see `transforms.accumulate.scale_by_factored_rms`.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Shazeer & Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost (arXiv
@@ -75,7 +78,17 @@ def scale_by_adafactor(
     tags=("low-memory", "matrix"),
     learning_rate=0.01,
 )
-@transformation()
+@transformation(
+    synonyms={
+        "clipping_threshold": "clip_threshold",
+        "momentum": "b1",
+        "dtype_momentum": "mu_dtype",
+        "weight_decay_mask": "mask",
+    },
+    renamed={
+        "weight_decay_rate": "write weight_decay=..., scale_weight_decay=False for Optax's decay",
+    },
+)
 def adafactor(
     learning_rate: optax.ScalarOrSchedule | None = None,
     decay_rate: Positive = 0.8,
@@ -90,8 +103,10 @@ def adafactor(
     warmup_init: bool = False,
     weight_decay: NonNegative = 0.0,
     scale_weight_decay: bool = True,
-    momentum_dtype: DType | None = None,
+    mu_dtype: DType | None = None,
     mask: Mask | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adafactor; with u_t the direction of `scale_by_adafactor`:
 
@@ -101,7 +116,7 @@ def adafactor(
 
     Args:
       learning_rate: rho, number or schedule; None is the paper's min(1e-2, 1 / sqrt(t)).
-      decay_rate, decay_offset, clip_threshold, eps, factored, min_dim_size_to_factor: see
+      decay_rate, decay_offset, clip_threshold, eps, factored, min_dim_size_to_factor, nu_dtype: see
         `scale_by_adafactor`.
       b1: decay of a momentum of finished steps, not debiased; default none.
       min_scale: least scale of a leaf, by which one that is 0 moves.
@@ -109,7 +124,7 @@ def adafactor(
       warmup_init: let the paper's rho rise as 1e-6 t.
       weight_decay: decay of the params before the step.
       scale_weight_decay: False leaves alpha_t out of the decay (Optax).
-      momentum_dtype: storage dtype of the momentum; default at least float32.
+      mu_dtype: storage dtype of the momentum; default at least float32.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
 
     Returns:
@@ -136,7 +151,7 @@ def adafactor(
     def descent(g: Signal, alpha: Any) -> Signal:
         u = alpha * (g >> direction)
         if b1 is not None:
-            u = u >> named("mu", ema(b1, dtype=momentum_dtype))
+            u = u >> named("mu", ema(b1, dtype=mu_dtype))
         decay = scheduled(weight_decay) * alpha if scale_weight_decay and decays else weight_decay
         return -u >> decay_weights(decay, "independent", mask=mask)
 

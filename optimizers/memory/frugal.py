@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Mask,
@@ -53,6 +54,9 @@ def scale_by_frugal(
     key: Key = 0,
     project: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam on a share of each gradient, a rule without state on the rest.
 
@@ -79,6 +83,7 @@ def scale_by_frugal(
         params; default the matrices.
       sampler: `(key, count, params) -> tree` of indices or bases in place of the random ones of
         "columns", "rows", "randk" and "random".
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Zmushko et al. 2024, FRUGAL: Memory-Efficient Optimization by Reducing State Overhead for
@@ -147,6 +152,9 @@ def frugal(
     project: Mask | None = None,
     mask: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """FRUGAL; the rule is that of `scale_by_frugal`.
 
@@ -157,6 +165,7 @@ def frugal(
         `scale_by_frugal`.
       weight_decay: decoupled decay, multiplied by the rate; of all leaves, whole.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_frugal`.
 
     Returns:
       The optimizer; its state is about 2 density times the size of the params ("blocks": twice).

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -34,6 +35,9 @@ def scale_by_galore(
     eps: NonNegative = 1e-6,
     projection: Side = "std",
     project: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam on the leading singular directions of each matrix.
 
@@ -54,6 +58,7 @@ def scale_by_galore(
       projection: "std", "reverse_std", "left", "right" or "full"; see `transforms.svd_basis`.
       project: leaves to be projected: a predicate of a leaf, a tree of booleans, or a function of
         the params; default matrices both of whose sides are longer than `rank`.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Zhao et al. 2024, GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection (arXiv
@@ -73,7 +78,13 @@ def scale_by_galore(
     tags=("low-memory", "low-rank", "matrix"),
     small_model={"rank": 2, "update_interval": 10, "scale": 1.0},
 )
-@transformation()
+@transformation(
+    synonyms={"update_proj_gap": "update_interval"},
+    renamed={
+        "base_optimizer": "the inner optimizer is Adam; transforms.low_rank takes any other",
+        "weight_dimension_numbers": "write project=..., which selects the matrices",
+    },
+)
 def galore(
     learning_rate: optax.ScalarOrSchedule,
     rank: Size = 128,
@@ -86,6 +97,9 @@ def galore(
     projection: Side = "std",
     project: Mask | None = None,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """GaLore; the rule is that of `scale_by_galore`.
 
@@ -94,6 +108,7 @@ def galore(
       rank, update_interval, scale, b1, b2, eps, projection, project: see `scale_by_galore`.
       weight_decay: decay of the params after the step, multiplied by the rate; not projected.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_galore`.
 
     Returns:
       The optimizer. For an (m, n) matrix with m >= n its state is 2 m rank + rank n.

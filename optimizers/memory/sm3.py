@@ -29,7 +29,12 @@ from ...transforms import (
 
 @transformation()
 def scale_by_sm3(
-    b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8, mu_dtype: DType | None = None
+    b1: Decay = 0.9,
+    b2: Fraction = 1.0,
+    eps: NonNegative = 1e-8,
+    mu_dtype: DType | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdaGrad that remembers, of its sums of squares, the largest along every dimension.
 
@@ -48,6 +53,7 @@ def scale_by_sm3(
       b2: decay of the sums, in [0, 1]; 1 for none.
       eps: added under the root.
       mu_dtype: storage dtype of m; default at least float32.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Anil et al. 2019, Memory-Efficient Adaptive Optimization (arXiv 1901.11150): Algorithm SM3-II.
@@ -95,6 +101,7 @@ def sm3(
     b2: Fraction = 1.0,
     eps: NonNegative = 1e-8,
     mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """SM3, with the arguments of `optax.sm3`; the rule is that of `scale_by_sm3`.
 
@@ -102,6 +109,7 @@ def sm3(
       learning_rate: number or schedule.
       momentum: b1 of `scale_by_sm3`.
       b2, eps, mu_dtype: see there.
+      nu_dtype: see `scale_by_sm3`.
 
     Returns:
       The optimizer; its state is the size of the params, and the lengths of their dimensions.

@@ -6,6 +6,7 @@ from ...registry import method
 from ...transforms import (
     Axis,
     Decay,
+    DType,
     Flow,
     NonNegative,
     Number,
@@ -28,8 +29,10 @@ def scale_by_braking(
     granularity: Granularity = "tensor",
     momentum: Decay = 0.9,
     nesterov: bool = False,
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
     eps: NonNegative = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Heavy ball that turns gradients against its velocity up, and those along it down.
 
@@ -45,9 +48,10 @@ def scale_by_braking(
         one dimension or none as a whole), "global" the whole tree.
       momentum: mu, in [0, 1).
       nesterov: look ahead along the velocity.
-      channel_axis: axis of the output channels: 0 as in torch (the default); give -1 for Flax
-        kernels.
+      channel_axis: axis of the output channels: -1 as in Flax kernels (the default), 0 in torch's
+        layout.
       eps: least product of the norms.
+      mu_dtype: storage of the first moments; default at least float32.
 
     References:
       Venigalla et al. 2020, Adaptive Braking for Mitigating Gradient Delay (arXiv 2007.01397).
@@ -78,8 +82,10 @@ def adaptive_braking(
     nesterov: bool = False,
     weight_decay: NonNegative = 0.0,
     granularity: Granularity = "tensor",
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
     eps: NonNegative = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """SGD with adaptive braking; the rule is that of `scale_by_braking`.
 
@@ -87,6 +93,7 @@ def adaptive_braking(
       learning_rate: number or schedule.
       momentum, rho, nesterov, granularity, channel_axis, eps: see `scale_by_braking`.
       weight_decay: L2, added to the gradient.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -8,6 +8,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Count,
+    DType,
     Flow,
     Fraction,
     Key,
@@ -37,6 +38,8 @@ def scale_by_gravity(
     key: Key = 0,
     count_start: Count = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum of gradients that are suppressed where they are large.
 
@@ -52,6 +55,7 @@ def scale_by_gravity(
       key: seed or key of the initial velocity.
       count_start: n at the first step; 1 for the authors' PyTorch code.
       sampler: `(key, count, params) -> tree` of standard normals in place of the draw.
+      mu_dtype: storage of the first moments; default at least float32.
 
     References:
       Bahrami & Pouriyan Zadeh 2021, Gravity Optimizer: a Kinematic Approach on Optimization in Deep
@@ -84,6 +88,8 @@ def gravity(
     key: Key = 0,
     count_start: Count = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Gravity; the rule is that of `scale_by_gravity`, started at the scale alpha / learning_rate.
 
@@ -92,6 +98,7 @@ def gravity(
         (none at all if that is 0).
       alpha: standard deviation of the first random step; 0 starts at rest.
       beta, key, count_start, sampler: see `scale_by_gravity`.
+      mu_dtype: see `scale_by_gravity`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -7,7 +7,7 @@ import optax
 
 from ...registry import method
 from ...schedules import stage_decay
-from ...transforms import Decay, Flow, FlowError, Interval, Size, Static, transformation
+from ...transforms import Decay, DType, Flow, FlowError, Interval, Size, Static, transformation
 from .stochastic_heavy_ball import stochastic_heavy_ball
 
 StageFactor = Annotated[float, Static(), Interval(0.0, math.inf, low_open=True)]
@@ -31,6 +31,7 @@ def heavy_ball_step_decay(
     num_stages: Size | None = None,
     factor: StageFactor = 2.0,
     condition_number: Condition | None = None,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Heavy ball whose rate is divided by a factor after each of several equal stages.
 
@@ -47,6 +48,7 @@ def heavy_ball_step_decay(
         :math:`\lceil \log_f (T \sqrt\kappa) \rceil`, which takes `condition_number`.
       factor: f, by which the rate is divided after a stage.
       condition_number: kappa of the Hessian, for the defaults above.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Raises:
       FlowError: if neither `num_stages` nor `condition_number` is given, or if there are more

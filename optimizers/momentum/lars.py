@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -25,7 +26,7 @@ from ...transforms import (
     tags=("momentum", "layerwise", "large-batch", "low-memory"),
     learning_rate=1.0,
 )
-@transformation()
+@transformation(synonyms={"mask": "weight_decay_mask"})
 def lars(
     learning_rate: optax.ScalarOrSchedule,
     weight_decay: NonNegative = 0.0,
@@ -35,6 +36,8 @@ def lars(
     trust_ratio_mask: Mask = True,
     momentum: Decay = 0.9,
     nesterov: bool = False,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """LARS: momentum SGD whose layers move in proportion to the size of their weights.
 
@@ -56,6 +59,7 @@ def lars(
         parameters, which would take a full step at rate `learning_rate` while they are zero.
       momentum: decay of the momentum.
       nesterov: Nesterov momentum.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -29,7 +29,7 @@ def scale_by_sgd(
     nesterov: bool = False,
     momentum_form: MomentumForm = "heavy_ball",
     dampening: Number = 0.0,
-    accumulator_dtype: DType | None = None,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """The gradient, or its momentum in one of the three forms of `transforms.momentum`.
 
@@ -44,7 +44,7 @@ def scale_by_sgd(
       nesterov: look one step ahead along the momentum.
       momentum_form: one of the above.
       dampening: how much of a gradient is left out of a heavy ball; never of the first.
-      accumulator_dtype: storage dtype of the buffer; default at least float32.
+      mu_dtype: storage dtype of the buffer; default at least float32.
 
     References:
       Robbins & Monro 1951; Polyak 1964; Sutskever et al. 2013. Heavy ball and dampening are those
@@ -53,7 +53,7 @@ def scale_by_sgd(
 
     def step(g: Signal) -> Signal:
         form = momentum_in_form(
-            momentum, momentum_form, nesterov, dampening=dampening, dtype=accumulator_dtype
+            momentum, momentum_form, nesterov, dampening=dampening, dtype=mu_dtype
         )
         return g >> named("trace", form)
 
@@ -66,14 +66,14 @@ def scale_by_sgd(
     learning_rate=0.1,
     small_model={"momentum": 0.9},
 )
-@transformation()
+@transformation(synonyms={"accumulator_dtype": "mu_dtype"})
 def sgd(
     learning_rate: optax.ScalarOrSchedule,
     momentum: Decay | None = 0.0,
     nesterov: bool = False,
     momentum_form: MomentumForm = "heavy_ball",
     dampening: Number = 0.0,
-    accumulator_dtype: DType | None = None,
+    mu_dtype: DType | None = None,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
 ) -> Flow:
@@ -81,7 +81,7 @@ def sgd(
 
     Args:
       learning_rate: number or schedule.
-      momentum, nesterov, momentum_form, dampening, accumulator_dtype: see `scale_by_sgd`.
+      momentum, nesterov, momentum_form, dampening, mu_dtype: see `scale_by_sgd`.
       weight_decay: L2 regularisation, added to the gradient in front of the buffer as in PyTorch;
         decoupled decay is `sgdw`.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.

@@ -9,6 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -31,7 +32,9 @@ from ...transforms.notation.roots import norm
 
 
 @transformation()
-def scale_by_sai(momentum: Decay = 0.9, eps: NonNegative = 1e-8) -> Flow:
+def scale_by_sai(
+    momentum: Decay = 0.9, eps: NonNegative = 1e-8, *, mu_dtype: DType | None = None
+) -> Flow:
     """Momentum, each leaf scaled for good by the signal-to-noise ratio of its first gradient.
 
         gsnr = |g_1| / (std(g_1) + eps)                 (one number per leaf, then kept)
@@ -45,6 +48,7 @@ def scale_by_sai(momentum: Decay = 0.9, eps: NonNegative = 1e-8) -> Flow:
     Args:
       momentum: decay of the momentum, in [0, 1); exactly 0 keeps none.
       eps: added to the standard deviation.
+      mu_dtype: storage of the first moments; default at least float32.
 
     References:
       Xu et al. 2024, No More Adam: Learning Rate Scaling at Initialization is All You Need (arXiv
@@ -81,6 +85,8 @@ def sgd_sai(
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 1e-2,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """SGD-SaI; the rule is that of `scale_by_sai`, with decoupled weight decay.
 
@@ -89,6 +95,7 @@ def sgd_sai(
       momentum, eps: see `scale_by_sai`.
       weight_decay: decoupled decay, multiplied by the rate but not by the leaf's scale.
       mask: leaves that decay; default all.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -6,6 +6,7 @@ from ...registry import method
 from ...transforms import (
     Axis,
     Decay,
+    DType,
     Flow,
     Fraction,
     Mask,
@@ -33,9 +34,11 @@ def scale_by_sgdp(
     eps: NonNegative = 1e-8,
     delta: NonNegative = 0.1,
     wd_ratio: Fraction = 0.1,
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
     project_buffer: bool = True,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Heavy ball without the part of its step that only lengthens scale-invariant weights.
 
@@ -58,10 +61,11 @@ def scale_by_sgdp(
       eps: guards norms in the projection.
       delta: threshold of the cosine test; 0 never projects.
       wd_ratio: share of the decay that projected leaves keep, in [0, 1].
-      channel_axis: axis of the output channels: 0 as in the paper's torch layout (the default);
-        give -1 for Flax kernels, or the wrong rows are projected.
+      channel_axis: axis of the output channels: -1 as in Flax kernels (the default); 0 in torch's
+        layout, or the wrong rows are projected.
       project_buffer: the buffer, too, is projected where Nesterov's momentum is off.
       mask: leaves that decay; default all.
+      mu_dtype: storage of the first moments; default at least float32.
 
     References:
       Heo et al. 2021, AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant
@@ -101,16 +105,19 @@ def sgdp(
     eps: NonNegative = 1e-8,
     delta: NonNegative = 0.1,
     wd_ratio: Fraction = 0.1,
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
     project_buffer: bool = True,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """SGDP: SGD with momentum and a radial projection; the rule is that of `scale_by_sgdp`.
 
     Args:
       learning_rate: number or schedule.
       momentum, dampening, weight_decay, nesterov, eps, delta, wd_ratio, channel_axis,
-        project_buffer, mask: see `scale_by_sgdp`; give `channel_axis=-1` for Flax kernels.
+        project_buffer, mask: see `scale_by_sgdp`.
+      mu_dtype: see `scale_by_sgdp`.
 
     Example:
       >>> import jax.numpy as jnp

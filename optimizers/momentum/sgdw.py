@@ -27,7 +27,7 @@ from .sgd import scale_by_sgd
     tags=("momentum", "nesterov", "decoupled-decay", "low-memory"),
     learning_rate=0.05,
 )
-@transformation()
+@transformation(synonyms={"accumulator_dtype": "mu_dtype"})
 def sgdw(
     learning_rate: optax.ScalarOrSchedule,
     momentum: Decay = 0.9,
@@ -36,7 +36,7 @@ def sgdw(
     weight_decay: NonNegative = 1e-4,
     mask: Mask | None = None,
     decouple_lr: bool = False,
-    accumulator_dtype: DType | None = None,
+    mu_dtype: DType | None = None,
     *,
     base_learning_rate: Positive | None = None,
 ) -> Flow:
@@ -49,7 +49,7 @@ def sgdw(
 
     Args:
       learning_rate: r, number or schedule.
-      momentum, nesterov, dampening, accumulator_dtype: see `scale_by_sgd`. Nesterov is meant for
+      momentum, nesterov, dampening, mu_dtype: see `scale_by_sgd`. Nesterov is meant for
         momentum > 0 without dampening.
       weight_decay: w.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.

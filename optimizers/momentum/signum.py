@@ -18,7 +18,7 @@ from ...transforms import (
 
 
 @transformation()
-def scale_by_signum(beta: Decay = 0.9, accumulator_dtype: DType | None = None) -> Flow:
+def scale_by_signum(beta: Decay = 0.9, mu_dtype: DType | None = None) -> Flow:
     """The sign of the momentum.
 
         m_t = beta m_{t-1} + (1 - beta) g_t
@@ -26,7 +26,7 @@ def scale_by_signum(beta: Decay = 0.9, accumulator_dtype: DType | None = None) -
 
     Args:
       beta: decay of the momentum, in [0, 1); exactly 0 keeps none, which is signSGD.
-      accumulator_dtype: storage dtype of m; default at least float32.
+      mu_dtype: storage dtype of m; default at least float32.
 
     References:
       Bernstein et al. 2018, signSGD: Compressed Optimisation for Non-Convex Problems (arXiv
@@ -34,7 +34,7 @@ def scale_by_signum(beta: Decay = 0.9, accumulator_dtype: DType | None = None) -
     """
 
     def step(g: Signal) -> Signal:
-        return sign(g >> momentum(beta, "ema", dtype=accumulator_dtype, name="mu"))
+        return sign(g >> momentum(beta, "ema", dtype=mu_dtype, name="mu"))
 
     return flow(step)
 
@@ -44,15 +44,15 @@ def scale_by_signum(beta: Decay = 0.9, accumulator_dtype: DType | None = None) -
     arxiv="1802.04434",
     tags=("sign", "momentum"),
 )
-@transformation()
+@transformation(synonyms={"accumulator_dtype": "mu_dtype"})
 def signum(
-    learning_rate: optax.ScalarOrSchedule, beta: Decay = 0.9, accumulator_dtype: DType | None = None
+    learning_rate: optax.ScalarOrSchedule, beta: Decay = 0.9, mu_dtype: DType | None = None
 ) -> Flow:
     """Signum, with the arguments of `optax.signum`; the rule is that of `scale_by_signum`.
 
     Args:
       learning_rate: number or schedule; how far every entry goes.
-      beta, accumulator_dtype: see `scale_by_signum`.
+      beta, mu_dtype: see `scale_by_signum`.
 
     Returns:
       The optimizer; its state is the size of the params.
@@ -69,6 +69,6 @@ def signum(
       [-0.5  0.5 -0. ]
     """
     return chain(
-        scale_by_signum(beta=beta, accumulator_dtype=accumulator_dtype),
+        scale_by_signum(beta=beta, mu_dtype=mu_dtype),
         scale_by_learning_rate(learning_rate),
     )

@@ -3,7 +3,7 @@
 import optax
 
 from ...registry import method
-from ...transforms import Decay, Flow, chain, scale_by_learning_rate, trace, transformation
+from ...transforms import Decay, DType, Flow, chain, scale_by_learning_rate, trace, transformation
 
 
 @method(
@@ -14,7 +14,9 @@ from ...transforms import Decay, Flow, chain, scale_by_learning_rate, trace, tra
     learning_rate=1e-2,
 )
 @transformation()
-def stochastic_heavy_ball(learning_rate: optax.ScalarOrSchedule, momentum: Decay = 0.9) -> Flow:
+def stochastic_heavy_ball(
+    learning_rate: optax.ScalarOrSchedule, momentum: Decay = 0.9, *, mu_dtype: DType | None = None
+) -> Flow:
     r"""SGD plus a multiple of the last displacement.
 
     .. math::
@@ -26,6 +28,7 @@ def stochastic_heavy_ball(learning_rate: optax.ScalarOrSchedule, momentum: Decay
     Args:
       learning_rate: eta; number or schedule.
       momentum: mu, in [0, 1).
+      mu_dtype: storage of the first moments; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -9,6 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Signal,
@@ -40,6 +41,9 @@ def scale_by_m_config(
     eps: NonNegative = 1e-8,
     length: Length | int = "projection",
     aggregator: optax.GradientTransformation | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Adam whose momentum is the ConFIG direction of one momentum per objective.
 
@@ -63,6 +67,7 @@ def scale_by_m_config(
       eps: added to the debiased root.
       length: see `config`.
       aggregator: of the momenta; default `config(length=length)`.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Liu, Chu & Thuerey 2024, ConFIG: Towards Conflict-free Training of Physics Informed Neural
@@ -142,6 +147,9 @@ def m_config(
     eps: NonNegative = 1e-8,
     length: Length | int = "projection",
     aggregator: optax.GradientTransformation | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """M-ConFIG; the rule is that of `scale_by_m_config`.
 
@@ -152,6 +160,7 @@ def m_config(
     Args:
       learning_rate: number or schedule.
       n_objectives, b1, b2, eps, length, aggregator: see `scale_by_m_config`.
+      mu_dtype, nu_dtype: see `scale_by_m_config`.
 
     Returns:
       The optimizer; its state is n_objectives + 2 times the size of the params.

@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     FlowError,
     NonNegative,
@@ -42,6 +43,8 @@ def scale_by_multi_adam(
     agg_b2: Decay | None = None,
     *,
     num_groups: Size | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """The mean of the directions that Adam takes for each term of a loss.
 
@@ -66,6 +69,7 @@ def scale_by_multi_adam(
         1 - b1^t: as in the code, although the sum is then normalised already.
       num_groups: m, which the state's shape depends on; default the number of weights, or 2. With 1
         gradients may lack the leading axis.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Yao et al. 2023, MultiAdam: Parameter-wise Scale-invariant Optimizer for Multiscale Training
@@ -116,6 +120,8 @@ def multi_adam(
     agg_b2: Decay | None = None,
     *,
     num_groups: Size | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """MultiAdam for stacked gradients; the rule is that of `scale_by_multi_adam`.
 
@@ -123,6 +129,7 @@ def multi_adam(
       learning_rate: number or schedule.
       b1, b2, eps, weight_decay, group_weights, amsgrad, agg_b1, agg_b2, num_groups: see
         `scale_by_multi_adam`.
+      mu_dtype, nu_dtype: see `scale_by_multi_adam`.
 
     Example:
       >>> import jax, jax.numpy as jnp

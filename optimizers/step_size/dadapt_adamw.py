@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -46,6 +47,8 @@ def dadapt_adamw(
     weight_decay: NonNegative = 0.0,
     *,
     mask: Mask | None = None,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdamW that estimates its learning rate by a lower bound of the distance to the solution.
 
@@ -66,6 +69,7 @@ def dadapt_adamw(
       estim_lr0: d_1, far below any good rate.
       weight_decay: decoupled decay, multiplied by the rate r.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Returns:
       The optimizer; its state is three times the size of the params.

@@ -141,7 +141,7 @@ def dog(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     init_step: FirstStep = ("heuristic", 1e-6),
     eps: NonNegative = 1e-8,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: NonNegative | None = 0.0,
     mask: Mask | None = None,
 ) -> Flow:
     """DoG; the rule is that of `scale_by_dog`.
@@ -191,7 +191,7 @@ def l_dog(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     init_step: FirstStep = ("heuristic", 1e-6),
     eps: NonNegative = 1e-8,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: NonNegative | None = 0.0,
     mask: Mask | None = None,
     *,
     stacked: Mask | None = None,

@@ -63,7 +63,7 @@ def dowg(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     init_estim_sq_dist: NonNegative | None = None,
     eps: Positive = 1e-4,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: NonNegative | None = 0.0,
     mask: Mask | None = None,
 ) -> Flow:
     """DoWG, with the arguments of `optax.contrib.dowg`; the rule is that of `scale_by_dowg`.

@@ -178,6 +178,7 @@ def adam_hd(
     *,
     bounds: Bounds = None,
     mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose rate follows its hypergradient; see `hypergradient_descent`.
 
@@ -187,6 +188,7 @@ def adam_hd(
       eps: added to the root before it is debiased.
       weight_decay: L2 regularisation, added to the gradient that both the rate and Adam see.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; its state is three times the size of the params.

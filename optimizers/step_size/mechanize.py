@@ -6,6 +6,7 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    DType,
     Flow,
     NonNegative,
     Positive,
@@ -40,6 +41,9 @@ def mechanize(
     eps: Positive = 1e-8,
     s_init: Positive = 1e-6,
     num_betas: Size = 6,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Learns the learning rate of any optimizer by betting on its updates.
 
@@ -63,6 +67,7 @@ def mechanize(
       eps: keeps divisors from zero.
       s_init: the scale at the start, far below any good rate.
       num_betas: how many decays are mixed.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Returns:
       The tuned optimizer; it needs `params`, and adds one copy of them to the state. It is the

@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Signal,
@@ -38,6 +39,8 @@ def momo(
     weight_decay: NonNegative = 0.0,
     adapt_lower_bound: bool = False,
     bias_correction: bool = False,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum whose step is as long as a model of the loss allows.
 
@@ -57,6 +60,7 @@ def momo(
       weight_decay: proximal decay.
       adapt_lower_bound: estimate lb along the way; `lower_bound` is then its floor.
       bias_correction: see above.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Returns:
       The optimizer; `update` needs `params` and `value`, the loss at the params without the decay

@@ -44,6 +44,8 @@ def momo_adam(
     decoupled: bool = False,
     mask: Mask | None = None,
     mu_dtype: DType | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose step is as long as a model of the loss allows.
 
@@ -69,6 +71,7 @@ def momo_adam(
       decoupled: see above.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
       mu_dtype: storage dtype of m; default at least float32.
+      nu_dtype: storage of the second moments; default at least float32.
 
     Returns:
       The optimizer; `update` needs `params` and `value`, the loss at the params without the decay

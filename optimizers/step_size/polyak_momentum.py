@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Number,
@@ -47,6 +48,8 @@ def polyak_momentum(
     weight_decay: NonNegative = 0.0,
     smoothness: Positive | None = None,
     clamp: bool = False,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Momentum whose rate brings the loss, to first order, down to its smallest value.
 
@@ -76,6 +79,7 @@ def polyak_momentum(
       weight_decay: lambda, multiplied by the rate.
       smoothness: L, for the heavy balls.
       clamp: no step goes uphill, as one with f_t below `f_min` would.
+      mu_dtype: storage of the first moments; default at least float32.
 
     Returns:
       The optimizer; `update` needs `value`, the loss at the params, without the decay, on the

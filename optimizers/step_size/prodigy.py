@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -51,6 +52,8 @@ def prodigy(
     *,
     mask: Mask | None = None,
     bias_correction: bool = True,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdamW that estimates its learning rate from how far gradients have pulled it.
 
@@ -76,6 +79,7 @@ def prodigy(
       safeguard_warmup: s adds (d_t / d_0) d_t g_t instead, for rates that start near 0.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
       bias_correction: False leaves both powers out of r.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, and its state is four times their size.

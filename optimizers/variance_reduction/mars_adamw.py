@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -27,6 +28,9 @@ def scale_by_mars_adamw(
     optimize_1d: bool = False,
     b1_1d: Decay = 0.9,
     b2_1d: Decay = 0.95,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam on the variance-reduced gradients of matrices, plain Adam on other leaves.
 
@@ -46,6 +50,7 @@ def scale_by_mars_adamw(
       amsgrad: divide by the root of the largest second moment so far.
       optimize_1d: treat all leaves as matrices.
       b1_1d, b2_1d: decays for other leaves.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models
@@ -78,6 +83,9 @@ def mars_adamw(
     b2_1d: Decay = 0.95,
     weight_decay_1d: NonNegative = 0.1,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """MARS-AdamW; the rule is that of `scale_by_mars_adamw`.
 
@@ -89,6 +97,7 @@ def mars_adamw(
         follows the schedule: learning_rate_1d r_t / r_1. A schedule of its own is taken as it is.
       weight_decay_1d: decoupled decay of other leaves, multiplied by their rate.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_mars_adamw`.
 
     Returns:
       The optimizer; it needs `params`. Its state is three times the size of matrices, twice that of

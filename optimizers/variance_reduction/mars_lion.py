@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -29,6 +30,9 @@ def scale_by_mars_lion(
     b1_1d: Decay = 0.9,
     b2_1d: Decay = 0.95,
     eps: NonNegative = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """The sign of the momentum of variance-reduced gradients; plain Adam on other leaves.
 
@@ -46,6 +50,7 @@ def scale_by_mars_lion(
         params.
       optimize_1d: treat all leaves as matrices.
       b1_1d, b2_1d, eps: Adam's, for other leaves.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models
@@ -74,6 +79,9 @@ def mars_lion(
     eps: NonNegative = 1e-8,
     weight_decay_1d: NonNegative = 0.1,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """MARS-Lion; the rule is that of `scale_by_mars_lion`.
 
@@ -83,6 +91,7 @@ def mars_lion(
       weight_decay: decoupled decay of matrices, multiplied by their rate.
       learning_rate_1d, weight_decay_1d: for other leaves; see `mars_adamw`.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_mars_lion`.
 
     Returns:
       The optimizer; it needs `params`. Its state is twice the size of the params.

@@ -41,6 +41,9 @@ def scale_by_mars_shampoo(
     b1_1d: Decay = 0.9,
     b2_1d: Decay = 0.95,
     output_axis: Axis = 0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Orthogonalised momentum of variance-reduced gradients; Adam on leaves that are not matrices.
 
@@ -63,6 +66,7 @@ def scale_by_mars_shampoo(
       optimize_1d: correct the other leaves, too.
       b1_1d, b2_1d: decays for other leaves.
       output_axis: 0 if matrices are (outputs, inputs), as the authors' are; 1 for Flax kernels.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large Models
@@ -109,6 +113,8 @@ def mars_shampoo(
     mask: Mask | None = None,
     *,
     output_axis: Axis = 0,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """MARS-Shampoo; the rule is that of `scale_by_mars_shampoo`.
 
@@ -119,6 +125,7 @@ def mars_shampoo(
       weight_decay: decoupled decay of matrices, multiplied by their rate.
       learning_rate_1d, weight_decay_1d: for other leaves; see `mars_adamw`.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_mars_shampoo`.
 
     Returns:
       The optimizer; it needs `params`. Its state is twice the size of the params.

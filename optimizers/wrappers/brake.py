@@ -28,7 +28,7 @@ def brake(
     inner: optax.GradientTransformation,
     rho: Number = 2.0,
     granularity: Granularity = "tensor",
-    channel_axis: Axis = 0,
+    channel_axis: Axis = -1,
     eps: NonNegative = 1e-8,
 ) -> Flow:
     r"""Turns gradients along an optimizer's last step down, and those against it up.

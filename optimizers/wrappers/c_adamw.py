@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -27,6 +28,9 @@ def scale_by_c_adamw(
     bias_correction: bool = True,
     scale: CautiousScale | None = "mean",
     min_mean: Positive = 1e-3,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam's direction without the entries that disagree with the present gradient.
 
@@ -40,6 +44,7 @@ def scale_by_c_adamw(
       eps: added to the root, before bias correction.
       bias_correction: False leaves out the first factor.
       scale, min_mean: see `cautious`.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code (arXiv
@@ -66,6 +71,9 @@ def c_adamw(
     bias_correction: bool = True,
     scale: CautiousScale | None = "mean",
     min_mean: Positive = 1e-3,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Cautious AdamW; the rule is that of `scale_by_c_adamw`.
 
@@ -74,6 +82,7 @@ def c_adamw(
       b1, b2, eps, bias_correction, scale, min_mean: see `scale_by_c_adamw`.
       weight_decay: decoupled decay, multiplied by the rate; never masked by the gradient.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_c_adamw`.
 
     Returns:
       The optimizer; its state is twice the size of the params.

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -25,6 +26,8 @@ def scale_by_c_lion(
     b2: Decay = 0.98,
     scale: CautiousScale | None = "count",
     min_mean: Positive = 1e-3,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Lion's direction without the entries that disagree with the present gradient.
 
@@ -35,6 +38,7 @@ def scale_by_c_lion(
       b1: weight of the momentum in the direction, in [0, 1).
       b2: decay of the momentum, in [0, 1).
       scale, min_mean: see `cautious`.
+      mu_dtype: storage of the first moments; default at least float32.
 
     References:
       Liang et al. 2024, Cautious Optimizers: Improving Training with One Line of Code (arXiv
@@ -58,6 +62,8 @@ def c_lion(
     mask: Mask | None = None,
     scale: CautiousScale | None = "count",
     min_mean: Positive = 1e-3,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Cautious Lion; the rule is that of `scale_by_c_lion`.
 
@@ -66,6 +72,7 @@ def c_lion(
       b1, b2, scale, min_mean: see `scale_by_c_lion`.
       weight_decay: decoupled decay, multiplied by the rate; never masked by the gradient.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype: see `scale_by_c_lion`.
 
     Returns:
       The optimizer; its state is the size of the params.

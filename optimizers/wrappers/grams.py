@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Mask,
     NonNegative,
@@ -20,7 +21,13 @@ from .sign_of_gradient import sign_of_gradient
 
 @transformation()
 def scale_by_grams(
-    b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-6, bias_correction: bool = True
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    bias_correction: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """The size of Adam's step with the sign of the present gradient.
 
@@ -33,6 +40,7 @@ def scale_by_grams(
       b2: decay of the second moment, in [0, 1).
       eps: added to the root, before bias correction.
       bias_correction: False leaves out the first factor.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Cao, Li & Song 2024, Grams: Gradient Descent with Adaptive Momentum Scaling (arXiv
@@ -56,6 +64,9 @@ def grams(
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
     bias_correction: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Grams; the rule is that of `scale_by_grams`.
 
@@ -64,6 +75,7 @@ def grams(
       b1, b2, eps, bias_correction: see `scale_by_grams`.
       weight_decay: decoupled decay, multiplied by the rate.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_grams`.
 
     Returns:
       The optimizer; its state is twice the size of the params.

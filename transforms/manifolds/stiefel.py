@@ -6,9 +6,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from ..notation.errors import FlowError
+from ..notation.arguments import argument_of
 from ..notation.sharding import replicated, resharded
 from .manifold import Manifold
+
+Metric = Literal["canonical", "euclidean"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,11 @@ class Stiefel(Manifold):
       [[0.0], [1.0]]
     """
 
-    metric: Literal["canonical", "euclidean"] = "canonical"
+    metric: Metric = "canonical"
     exact: bool = False
 
     def __post_init__(self) -> None:
-        if self.metric not in ("canonical", "euclidean"):
-            raise FlowError(
-                f"stiefel: metric={self.metric!r} is not one of 'canonical', 'euclidean'"
-            )
+        argument_of("metric", Metric).check("stiefel", self.metric)
 
     def misfit(self, shape: tuple[int, ...]) -> str | None:
         """See `Manifold`."""

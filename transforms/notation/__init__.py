@@ -76,17 +76,6 @@ from .hyperparameters import (
 )
 from .needs import needs
 from .parts import merge, split
-from .ranges_by_name import (
-    any_integer,
-    any_number,
-    check_choice,
-    count_from_0,
-    count_from_1,
-    decay_rate,
-    fraction,
-    nonnegative,
-    positive,
-)
 from .selection import leaf_where, matrices
 from .signal import Signal
 from .steps import delay, scheduled, stateful, step_count, tap
@@ -120,22 +109,15 @@ __all__ = [
     "Static",
     "Step",
     "absolute",
-    "any_integer",
-    "any_number",
     "cbrt",
     "chain",
-    "check_choice",
     "checked",
     "clip",
-    "count_from_0",
-    "count_from_1",
-    "decay_rate",
     "delay",
     "divide_or_zero",
     "eval_params",
     "exp",
     "flow",
-    "fraction",
     "global_dot",
     "global_max",
     "global_mean",
@@ -165,11 +147,9 @@ __all__ = [
     "minimum",
     "named",
     "needs",
-    "nonnegative",
     "norm_factors",
     "ones_like",
     "pair",
-    "positive",
     "reduce_leaves",
     "scheduled",
     "sigmoid",

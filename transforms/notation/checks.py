@@ -4,26 +4,16 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from .arguments import arguments_of, spelled
 from .build import Flow
 from .compose import named
-from .domains import Interval
-from .ranges_by_name import (  # noqa: F401
-    any_integer,
-    any_number,
-    by_name,
-    check_choice,
-    count_from_0,
-    count_from_1,
-    decay_rate,
-    fraction,
-    nonnegative,
-    positive,
-)
+from .precision import storing
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Made = TypeVar("Made", covariant=True)
 
 _given: ContextVar[dict[str, Any] | None] = ContextVar("gradchain_arguments", default=None)
 
@@ -54,35 +44,55 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
         argument.check(function.__name__, given[name])
 
 
-def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
+class NamedFactory(Protocol[Arguments, Made]):
+    """A factory that also takes the name under which the state is kept inside other flows."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Made: ...
+
+    @overload
+    def __call__(self, *args: Any, name: str | None, **kwargs: Any) -> Made: ...
+
+
+def transformation(
+    *, synonyms: Mapping[str, str] | None = None, renamed: Mapping[str, str] | None = None
+) -> Callable[[Callable[Arguments, Made]], NamedFactory[Arguments, Made]]:
     """Decorates a factory of transformations.
 
     Part of the notation.
 
     The result knows the factory's name and arguments, and an argument that is not what its
     annotation says (see `hyperparameters`) is refused by name. Scalar arrays, which may be traced,
-    pass. Beside its own arguments the factory takes `name=`, under which its state is kept inside
+    pass. With the arguments `mu_dtype` and `nu_dtype`, first and second moments that are made in
+    the factory are stored so, by the names of their states (see `precision`). Beside its own
+    arguments the factory takes `name=`, under which its state is kept inside
     other flows: `g >> ema(b1, name="mu")`.
+
+    Args:
+      synonyms: further names of arguments, such as those that Optax has for them.
+      renamed: names that Optax's factory has for what is called or done otherwise here -> what to
+        write instead; they are refused with that.
     """
 
-    def decorate(factory: Factory) -> Factory:
+    def decorate(factory: Callable[Arguments, Made]) -> NamedFactory[Arguments, Made]:
         signature = inspect.signature(factory)
         label = factory.__name__
-        untyped = {n for n, p in signature.parameters.items() if p.annotation is Any}
-        arguments = {
-            n: by_name(a, ranges) if n in untyped or n in ranges else a
-            for n, a in arguments_of(factory).items()
-        }
+        arguments = arguments_of(factory)
+        other_names = _other_names(synonyms or {}, renamed or {})
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
+            kwargs = other_names(label, kwargs)
             state_name = None if "name" in arguments else kwargs.pop("name", None)
             bound = _bind(signature, label, args, kwargs)
             for name, argument in arguments.items():
                 argument.check(label, bound[name])
             token = _given.set(bound)
             try:
-                made = factory(*args, **kwargs)
+                with storing(bound.get("mu_dtype"), bound.get("nu_dtype")):
+                    made: Any = factory(*args, **kwargs)
             finally:
                 _given.reset(token)
             if not isinstance(made, Flow):
@@ -90,9 +100,25 @@ def transformation(**ranges: Interval | None) -> Callable[[Factory], Factory]:
             made = made.relabelled(label, bound, functools.partial(checked, *args, **kwargs))
             return made if state_name is None else named(state_name, made)
 
-        return checked  # type: ignore[return-value]
+        return checked
 
     return decorate
+
+
+def _other_names(
+    synonyms: Mapping[str, str], renamed: Mapping[str, str]
+) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+    """What turns arguments by the names of another library into ours, or refuses them."""
+
+    def ours(label: str, given: dict[str, Any]) -> dict[str, Any]:
+        for name in given:
+            if name in renamed:
+                raise TypeError(f"{label}: {name} is not taken here: {renamed[name]}")
+            if name in synonyms and synonyms[name] in given:
+                raise TypeError(f"{label}: {name} and {synonyms[name]} are the same argument")
+        return {synonyms.get(name, name): value for name, value in given.items()}
+
+    return ours
 
 
 def handed_on(direction: Callable[..., Flow], **replaced: Any) -> Flow:

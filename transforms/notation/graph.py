@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from .foreign import owner_of
+from .rounding import is_narrow
 from .scope import Builder
 from .signal import CellNode, Clock, Delay, Input, Signal, Slot
 
@@ -55,7 +56,8 @@ class Graph:
     @cached_property
     def uses_clock(self) -> bool:
         """Whether the step count is part of the state."""
-        return self.follows_outermost or any(isinstance(node, Clock) for node in self.live)
+        by_a_node = any(isinstance(node, Clock) or _is_rounded(node) for node in self.live)
+        return self.follows_outermost or by_a_node
 
     @cached_property
     def follows_outermost(self) -> bool:
@@ -81,3 +83,8 @@ class Graph:
             if isinstance(node, Delay):
                 pending.append(node.written)
         return tuple(found[index] for index in sorted(found))
+
+
+def _is_rounded(node: Signal) -> bool:
+    """Whether it is stored below float32, by draws that the step count tells apart."""
+    return isinstance(node, Delay) and is_narrow(node.dtype)

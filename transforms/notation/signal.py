@@ -13,6 +13,7 @@ import optax
 from .cell import Cell, foreign_cell
 from .errors import FlowError, MissingAttributeError, SignalError
 from .foreign import owner_of
+from .precision import stored_as
 from .scope import Builder, Scope, current_builder
 from .sides import by_side, matrix_product, transposed
 from .source import Span, check_parentheses, running, users_line
@@ -309,10 +310,16 @@ class Delay(Slot):
         super().__init__((like,), "delay" if not explicit else hint, hint, explicit)
         self.start = start
         self.dtype = dtype
+        self.settle_dtype()
         self.evaluation = evaluation
         self.of_params = isinstance(like, Input) and like.name == "params"
         self.written: Any = None
         self.builder.delays.append(self)
+
+    def settle_dtype(self) -> None:
+        """Stores moments in the dtype that the running factory was told; see `precision`."""
+        if isinstance(self.like, Signal):
+            self.dtype = stored_as(self.dtype, self.hint, self.explicit, self.scope)
 
     @property
     def like(self) -> Any:

@@ -53,6 +53,8 @@ def splice(
             copy = node.rewired(tuple(map(copied, node.args)))
             copy.scope, copy.site = scopes[node.scope], node.site
             copies[node.index] = copy
+            if isinstance(copy, Delay):
+                copy.settle_dtype()
             if isinstance(node, Delay):
                 delays.append((node, copy))
             if reader and isinstance(node, Delay | CellNode):

@@ -1,5 +1,7 @@
 """What a delay keeps between steps: how it starts, is read and is written."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ from .context import Context
 from .evaluation import EvaluationWeights
 from .members import alike, all_axes_of, all_varying, axes_of, varying
 from .plain import plain, restored, restored_leaf
+from .rounding import is_narrow, narrowed
 from .shapes import Shapes, scalar_start
 from .sharding import resharded
 from .signal import Delay, Signal
@@ -81,11 +84,18 @@ def read(node: Delay, stored: Any, like: Any) -> Any:
     return restored(leaves, like).map(lambda leaf: jax.tree.map(_computable, leaf))
 
 
-def written(node: Delay, value: Any, stored: Any) -> Any:
-    """What replaces `stored`, in its dtypes and shapes."""
+def written(node: Delay, value: Any, stored: Any, key: Any = None) -> Any:
+    """What replaces `stored`, in its dtypes and shapes.
+
+    Args:
+      node: the delay.
+      value: what is written to it.
+      stored: what it holds.
+      key: of the rounding, where it stores below float32.
+    """
     if isinstance(stored, EvaluationWeights):
-        return stored._replace(weights=_replaced(node, value, stored.weights))
-    return _replaced(node, value, stored)
+        return stored._replace(weights=_replaced(node, value, stored.weights, key))
+    return _replaced(node, value, stored, key)
 
 
 def check_written(node: Delay, value: Any, kept: Any) -> None:
@@ -102,16 +112,19 @@ def _misfit(node: Delay, old: Any, new: Any) -> str:
     return f"delay `{node.hint}` holds shape {old}, written {new}"
 
 
-def _replaced(node: Delay, value: Any, stored: Any) -> Any:
+def _replaced(node: Delay, value: Any, stored: Any, key: Any) -> Any:
+    keys = _keys(key)
     if not isinstance(value, Leaves):
-        return jax.tree.map(lambda old: _like(node, _spread(value, old), old), stored)
+        return jax.tree.map(lambda old: _like(node, _spread(value, old), old, keys), stored)
     olds = unboxed(value.treedef, stored)
 
     def replace(old: Any, new: Any) -> Any:
         if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
             return old
         pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
-        return jax.tree.unflatten(jax.tree.structure(old), [_like(node, n, o) for n, o in pairs])
+        return jax.tree.unflatten(
+            jax.tree.structure(old), [_like(node, n, o, keys) for n, o in pairs]
+        )
 
     pairs = zip(olds.values, value.values, strict=True)
     new_leaves = jax.tree.leaves([replace(old, new) for old, new in pairs])
@@ -122,10 +135,19 @@ def _spread(value: Any, old: Any) -> Any:
     return jnp.broadcast_to(value, old.shape)
 
 
-def _like(node: Delay, new: Any, old: Any) -> Any:
+def _keys(key: Any) -> Iterator[Any]:
+    """One key per array that is written."""
+    for number in itertools.count():
+        yield None if key is None else jax.random.fold_in(key, number)
+
+
+def _like(node: Delay, new: Any, old: Any, keys: Iterator[Any]) -> Any:
     if jnp.shape(new) != old.shape:
         raise ValueError(_misfit(node, old.shape, jnp.shape(new)))
-    return alike(resharded(jnp.asarray(new, old.dtype), old), old)
+    key = next(keys)
+    exactly = key is None or not is_narrow(old.dtype) or is_narrow(new.dtype)
+    kept = jnp.asarray(new, old.dtype) if exactly else narrowed(new, old.dtype, key)
+    return alike(resharded(kept, old), old)
 
 
 def example(shape: Any, context: Context) -> Any:

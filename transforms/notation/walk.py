@@ -7,6 +7,7 @@ from .context import Context, leaf_by_leaf
 from .errors import FlowError
 from .graph import Graph
 from .members import alike
+from .rounding import is_narrow, rounding_key
 from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .storage import check_written, example, initial, of_members, read, written
@@ -56,8 +57,8 @@ def walk(
     for node in graph.slots:
         if isinstance(node, Delay):
             with located(context.label, node):
-                value = _value(node.written, env, context)
-                stored[node.index] = written(node, value, stored[node.index])
+                value, kept = _value(node.written, env, context), stored[node.index]
+                stored[node.index] = written(node, value, kept, _key(node, graph, context))
     return env
 
 
@@ -80,6 +81,15 @@ def _evaluated(
     if node.mode == "whole":
         return bound(node, context)(*args)
     return leaf_by_leaf(node.fn, args)
+
+
+def _key(node: Delay, graph: Graph, context: Context) -> Any:
+    """The key by which what the delay keeps is rounded, None where it is not."""
+    if not is_narrow(node.dtype):
+        return None
+    delays = enumerate(graph.builder.delays)
+    number = next(i for i, delay in delays if delay.index == node.index)
+    return rounding_key(context.count, number)
 
 
 def _value(arg: Any, env: dict[int, Any], context: Context) -> Any:

@@ -32,7 +32,7 @@ DecayForm = Literal[
 
 @transformation()
 def decay_weights(
-    weight_decay: NonNegative,
+    weight_decay: NonNegative | None,
     form: DecayForm = "added",
     *,
     learning_rate: NonNegative = 1.0,
@@ -62,8 +62,8 @@ def decay_weights(
         cautious              u - r w x where that does not work against u, else u
 
     A w that is a signal with the shapes of the params, or with a number per leaf, makes any of them
-    preconditioned, gated or layer-wise. A decay of exactly 0 is left out, so that params are not
-    needed.
+    preconditioned, gated or layer-wise. A decay of exactly 0, or None, is left out, so that params
+    are not needed.
 
     Args:
       weight_decay: w; number, schedule, or a signal that broadcasts against the params.
@@ -77,7 +77,7 @@ def decay_weights(
     Raises:
       FlowError: for the relative form of a rate that starts at 0 without a `base_rate`.
     """
-    if is_neutral(weight_decay):
+    if weight_decay is None or is_neutral(weight_decay):
         return flow(lambda u: u)
 
     def decayed(u: Signal, params: Signal) -> Signal:

@@ -7,6 +7,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Mask,
@@ -46,6 +47,9 @@ def scale_by_adahessian(
     block_sizes: Mapping[int, int] | None = None,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam whose second moment is that of the Hessian diagonal.
 
@@ -68,6 +72,7 @@ def scale_by_adahessian(
         paper's blocks for Flax's kernels are `{2: (0,), 3: (0,), 4: (0, 1)}`.
       key: seed or key of the probes.
       sampler: `(key, count, params) -> tree` of probes, entries +1 and -1.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Yao et al. 2021, ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning (arXiv
@@ -108,6 +113,9 @@ def adahessian(
     key: Key = 0,
     mask: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdaHessian with decoupled weight decay; the rule is that of `scale_by_adahessian`.
 
@@ -120,6 +128,7 @@ def adahessian(
       hessian_power, update_interval, num_samples, average_axes, block_sizes, key, sampler: see
         `scale_by_adahessian`.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: see `scale_by_adahessian`.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -5,6 +5,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Mask,
@@ -73,6 +74,8 @@ def scale_by_oasis(
     num_samples: Size = 1,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """The gradient over the truncated, averaged Hessian diagonal.
 
@@ -91,6 +94,7 @@ def scale_by_oasis(
       num_samples: probes of the others.
       key: seed or key of the Rademacher probes.
       sampler: `(key, count, params) -> tree` of probes.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Jahani et al. 2022, Doubly Adaptive Scaled Algorithm for Machine Learning Using Second-Order
@@ -130,6 +134,8 @@ def oasis(
     key: Key = 0,
     mask: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """OASIS, by default with its own step size; the direction is that of `scale_by_oasis`.
 
@@ -148,6 +154,7 @@ def oasis(
       weight_decay: decoupled decay, multiplied by the rate.
       warmup_samples, num_samples, key, sampler: see `scale_by_oasis`.
       mask: leaves that decay; default all.
+      nu_dtype: see `scale_by_oasis`.
 
     Example:
       >>> import jax, jax.numpy as jnp

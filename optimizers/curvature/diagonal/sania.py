@@ -7,6 +7,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Mask,
@@ -48,6 +49,8 @@ def scale_by_sania(
     num_samples: Size = 1,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """A preconditioned gradient with the Polyak step of the quadratic model.
 
@@ -72,6 +75,7 @@ def scale_by_sania(
       num_samples: probes of the Hessian diagonal.
       key: seed or key of these probes.
       sampler: `(key, count, params) -> tree` of probes.
+      nu_dtype: storage of the second moments; default at least float32.
 
     References:
       Abdukhakimov et al. 2023, SANIA: Polyak-type Optimization Framework Leads to Scale Invariant
@@ -117,6 +121,8 @@ def sania(
     key: Key = 0,
     trainable: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """SANIA: Polyak steps that need no rate; the rule is that of `scale_by_sania`.
 
@@ -128,6 +134,7 @@ def sania(
       preconditioner, b2, eps, sqrt, eps_mode, f_star, num_samples, key, sampler: see
         `scale_by_sania`.
       trainable: leaves that are trained, and enter G; the others are not moved. Default all.
+      nu_dtype: see `scale_by_sania`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -5,6 +5,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Mask,
@@ -43,6 +44,9 @@ def scale_by_sophia_g(
     first_estimate: Step = 2,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum over a Gauss-Newton diagonal, clipped entry by entry.
 
@@ -67,6 +71,7 @@ def scale_by_sophia_g(
         official loop, whose first k steps are sign momentum; 1 is the paper's.
       key: seed or key of the labels.
       sampler: `(key, count, params) -> labels` in place of the draw.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
@@ -108,6 +113,9 @@ def sophia_g(
     key: Key = 0,
     mask: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Sophia-G with decoupled weight decay; the rule is that of `scale_by_sophia_g`.
 
@@ -122,6 +130,7 @@ def sophia_g(
       update_interval, batch_size, eps_mode, first_estimate, key, sampler: see
         `scale_by_sophia_g`.
       mask: leaves that decay; default all.
+      mu_dtype, nu_dtype: see `scale_by_sophia_g`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -7,6 +7,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Mask,
@@ -49,6 +50,9 @@ def scale_by_sophia_h(
     refresh: Literal["before", "after"] = "before",
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum over an average of Hessian diagonals, clipped entry by entry.
 
@@ -74,6 +78,7 @@ def scale_by_sophia_h(
         steps go by the sign of m.
       key: seed or key of the probes.
       sampler: `(key, count, params) -> tree` of probes in place of random ones.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:
       Liu et al. 2023, Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
@@ -117,6 +122,9 @@ def sophia_h(
     key: Key = 0,
     mask: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Sophia-H: clipped steps along momentum over curvature; the rule is `scale_by_sophia_h`.
 
@@ -126,6 +134,7 @@ def sophia_h(
         refresh, key, sampler: see `scale_by_sophia_h`.
       weight_decay: decoupled decay, multiplied by the rate; never clipped.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_sophia_h`.
 
     Returns:
       The optimizer; `update` needs `params`, and `value_fn` (params -> loss on this batch) or a

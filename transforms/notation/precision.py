@@ -1,0 +1,101 @@
+"""In which dtype the moments of a method are stored: `mu_dtype` and `nu_dtype`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from .scope import Scope
+
+FIRST_MOMENTS = frozenset(
+    {
+        "mu",
+        "m1",
+        "m2",
+        "trace",
+        "momentum",
+        "velocity",
+        "displacement",
+        "delta",
+        "real",
+        "imaginary",
+        "exp_avg",
+        "last",
+        "before_last",
+        "utility",
+    }
+)
+"""Names of states that average or sum gradients."""
+
+SECOND_MOMENTS = frozenset(
+    {
+        "nu",
+        "nu_max",
+        "nu_mean",
+        "hessian",
+        "fim",
+        "v",
+        "v_row",
+        "v_col",
+        "exp_avg_sq",
+        "sum_of_squares",
+        "grad_sum_sq",
+        "accumulators",
+    }
+)
+"""Names of states that average or sum squares or curvature."""
+
+
+class _Storage(NamedTuple):
+    """What the factory that is running was told: dtypes of first and second moments, or None."""
+
+    mu_dtype: Any
+    nu_dtype: Any
+
+
+_storage: ContextVar[_Storage | None] = ContextVar("gradchain_storage", default=None)
+
+
+@contextmanager
+def storing(mu_dtype: Any, nu_dtype: Any) -> Iterator[None]:
+    """Within it, delays that are named as moments are stored in these dtypes.
+
+    A factory that was not told leaves it to the one around it.
+
+    Args:
+      mu_dtype: of first moments, None for the usual one.
+      nu_dtype: of second moments.
+    """
+    around = _storage.get()
+    if around is not None:
+        mu_dtype = around.mu_dtype if mu_dtype is None else mu_dtype
+        nu_dtype = around.nu_dtype if nu_dtype is None else nu_dtype
+    token = _storage.set(_Storage(mu_dtype, nu_dtype))
+    try:
+        yield
+    finally:
+        _storage.reset(token)
+
+
+def stored_as(dtype: Any, hint: str, explicit: bool, scope: Scope | None) -> Any:
+    """The storage dtype of a delay: its own, or what the running factory was told.
+
+    Args:
+      dtype: its own, None if it has none.
+      hint: its name.
+      explicit: whether that was chosen.
+      scope: where it belongs.
+    """
+    storage = _storage.get()
+    if dtype is not None or storage is None:
+        return dtype
+    names = [hint] if explicit else []
+    while scope is not None:
+        names.append(scope.hint)
+        scope = scope.parent
+    for name in names:
+        if name in FIRST_MOMENTS:
+            return storage.mu_dtype
+        if name in SECOND_MOMENTS:
+            return storage.nu_dtype
+    return None
