@@ -68,7 +68,7 @@ def test_ranger21(options):
     clip = options.get("agc_clip", 0.05)
     beta = options.get("softplus_beta", 50.0)
     pnm, nb = options.get("pnm_beta", 1.0), options.get("noise_beta") or b2
-    axis = options.get("channel_axis", 0)
+    axis = options.get("channel_axis", -1)
     period = options.get("sync_period", 5)
     alpha = options.get("slow_step_size", 0.5)
     params, grads = trees(steps, WITH_CONVOLUTION)

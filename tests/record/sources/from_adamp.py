@@ -11,6 +11,7 @@ case(
     "nesterov_decay",
     ADAMP(WARMUP, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.4, nesterov=True, wd_ratio=0.3),
     {
+        "channel_axis": 0,
         "learning_rate": WARMUP,
         **BETAS,
         "eps": 1e-4,
@@ -25,7 +26,7 @@ case(
     "adamp",
     "always_projecting",
     ADAMP(0.03, delta=4.0, weight_decay=0.3),
-    {"learning_rate": 0.03, "delta": 4.0, "weight_decay": 0.3},
+    {"channel_axis": 0, "learning_rate": 0.03, "delta": 4.0, "weight_decay": 0.3},
     "adamp",
     shapes=WEIGHTS,
 )
@@ -33,7 +34,7 @@ case(
     "adamp",
     "never_projecting",
     ADAMP(0.03, delta=0.0, weight_decay=0.3),
-    {"learning_rate": 0.03, "delta": 0.0, "weight_decay": 0.3},
+    {"channel_axis": 0, "learning_rate": 0.03, "delta": 0.0, "weight_decay": 0.3},
     "adamp",
     shapes=WEIGHTS,
 )
@@ -42,6 +43,7 @@ case(
     "momentum_dampening",
     SGDP(DROP, momentum=0.8, dampening=0.3, weight_decay=0.3, delta=0.8, wd_ratio=0.2),
     {
+        "channel_axis": 0,
         "learning_rate": DROP,
         "momentum": 0.8,
         "dampening": 0.3,
@@ -57,6 +59,7 @@ case(
     "nesterov",
     SGDP(0.03, momentum=0.9, nesterov=True, weight_decay=0.1, delta=4.0),
     {
+        "channel_axis": 0,
         "learning_rate": 0.03,
         "momentum": 0.9,
         "nesterov": True,
