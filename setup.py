@@ -6,7 +6,7 @@ from setuptools.command.build_py import build_py
 FOLDERS = find_packages(include=["transforms*", "optimizers*", "schedules*", "layers*"])
 
 
-class WithoutThisFile(build_py):
+class WithoutThisFile(build_py):  # type: ignore[misc]  # setuptools has no types
     """Builds the package at the root without the script that lies there."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
