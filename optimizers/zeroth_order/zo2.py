@@ -1,7 +1,7 @@
 """ZO2: zeroth-order steps of a model that is larger than the accelerator's memory."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -110,12 +110,17 @@ def zo2(
       Wang et al. 2025 (arXiv 2503.12668); liangyuwang/zo2 keeps generator states in a queue where
       we fold the number of the step into the key.
     """
-    there = jax.devices()[0] if device is None else device
-    near = jax.sharding.SingleDeviceSharding(there)
-    far = jax.sharding.SingleDeviceSharding(there, memory_kind=_host_memory(there))
+
+    @cache  # not before `init`: building touches no device
+    def places() -> tuple[Any, Any]:
+        there = jax.devices()[0] if device is None else device
+        far = jax.sharding.SingleDeviceSharding(there, memory_kind=_host_memory(there))
+        return jax.sharding.SingleDeviceSharding(there), far
+
     visit = partial(_visit, rate=learning_rate, scale=perturbation_scale, decay=weight_decay)
 
     def init(blocks: Sequence[Any]) -> ZO2State:
+        _, far = places()
         return ZO2State(0, jnp.zeros(()), tuple(jax.device_put(block, far) for block in blocks))
 
     def step(
@@ -123,6 +128,7 @@ def zo2(
     ) -> tuple[ZO2State, jax.Array]:
         if len(functions) != len(state.blocks):
             raise FlowError(f"zo2: {len(functions)} functions for {len(state.blocks)} blocks")
+        near, far = places()
         root, count = typed_key(key), jnp.asarray(state.count + 1)
         above = below = jax.device_put(x, near)
         offsets, returned = _offsets(state.blocks), []
@@ -140,6 +146,7 @@ def zo2(
         return ZO2State(state.count + 1, slope, tuple(returned)), above
 
     def flush(state: ZO2State) -> tuple[Any, ...]:
+        near, far = places()
         root, count = typed_key(key), jnp.asarray(state.count + 1)
         pairs = zip(state.blocks, _offsets(state.blocks), strict=True)
         flushed = []
