@@ -44,11 +44,14 @@ def _group(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the catalogue's tests of one method on one worker, to share what they compile."""
+    """Brings the catalogue's tests of one method together, to share what they compile."""
+    first: dict[str, int] = {}
     for item in items:
         name = getattr(item, "callspec", None) and item.callspec.params.get("name")
         if "catalogue" in item.path.parts and isinstance(name, str):
             item.add_marker(pytest.mark.xdist_group(name))
+        first.setdefault(_group(item), len(first))
+    items.sort(key=lambda item: first[_group(item)])
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def scale_by_adopt(
         v, m = delay(square(g), name="nu"), delay(g, name="mu", dtype=mu_dtype)
         c = divide_or_zero(g, maximum(sqrt(v), eps))
         if use_clipping:
-            bound = lift(lambda t: clip_value_fn(t - 1.0), "clip_value")(step_count())
+            bound = lift(clip_value_fn, "clip_value")(step_count() - 1.0)
             c = clip(c, -bound, bound)
         v << where(first, 0.0, b2) * v + where(first, 1.0, 1 - b2) * square(g)
         keep, take = where(first, 1.0, b1), where(first, 0.0, 1 - b1)

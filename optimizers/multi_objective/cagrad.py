@@ -2,11 +2,11 @@
 
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, NonNegative, transformation
+from ...transforms.notation.known import repeat_while
 from ...transforms.objectives import aggregate_by_gramian, nonnegative_qp
 from .gram_matrix import normalised
 
@@ -130,7 +130,7 @@ def best_worst_gain(G: Any, a: Any, radius: Any) -> tuple[Any, Any]:
     low = jnp.min(a)
     high = jnp.min(a + radius * jnp.sqrt(jnp.maximum(jnp.diagonal(G), 0)))
     start = _Bracket(low, high, (low + high) / 2, 0, high > low)
-    found = jax.lax.while_loop(lambda b: b.open & (b.iteration < MOST_ITERATIONS), narrowed, start)
+    found = repeat_while(lambda b: b.open & (b.iteration < MOST_ITERATIONS), narrowed, start)
     y, distance = at(found.gain)
     return y, jnp.abs(distance - radius) <= 1e-3 * radius
 

@@ -107,7 +107,7 @@ def _momenta(g: Signal, number: Signal, b1: Any, count: int) -> tuple[Signal, Si
     """The debiased momenta of all objectives, stacked, and how often each was seen."""
     past = delay(lift(lambda x: jnp.stack([jnp.zeros_like(x)] * count), "stacked")(g), name="mu")
     visits = delay(np.zeros(count, np.int32), name="visits")
-    chosen = lift(lambda n: jnp.arange(count)[:, None] == n, "chosen")(number)
+    chosen = lift(lambda n: jnp.arange(count)[:, None] == n[None, :], "chosen")(number)
     seen = visits << visits + lift(lambda c: jnp.sum(c, axis=1), "visits")(chosen)
     m = past << lift(_moved, "momenta")(past, g, chosen, b1)
     return lift(_debiased, "debias")(m, seen, b1), seen

@@ -2,11 +2,11 @@
 
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, NonNegative, Size, transformation
+from ...transforms.notation.known import repeat_while
 from ...transforms.objectives import aggregate_by_gramian, simplex_minimum_norm
 
 
@@ -99,4 +99,4 @@ def frank_wolfe(G: Any, tol: Any, max_iters: int) -> Any:
         return (search.gamma >= tol) & (search.iteration < max_iters)
 
     start = _Search(jnp.full(m, 1 / m, G.dtype), jnp.asarray(jnp.inf, G.dtype), 0)
-    return jax.lax.while_loop(goes_on, step, start).a
+    return repeat_while(goes_on, step, start).a

@@ -20,6 +20,7 @@ from ...transforms import (
     step_count,
     transformation,
 )
+from ...transforms.notation.known import choose, repeat_while
 from ...transforms.objectives import gramian, largest_entry, weigh
 
 SOLVED = 1e-3
@@ -104,7 +105,7 @@ def _weights(G: Any, scale: Any, last: Any, due: Any, max_iters: int) -> Any:
         a, solved = bargain(G, max_iters)
         return jnp.where(solved, a / scale, last[:m]).astype(last.dtype)
 
-    return last.at[:m].set(jax.lax.cond(due, bargained, lambda: last[:m]))
+    return last.at[:m].set(choose(due, bargained, lambda: last[:m]))
 
 
 def _clipped(a: Any, G: Any, scale: Any, max_norm: Any) -> Any:
@@ -162,5 +163,5 @@ def bargain(G: Any, max_iters: int) -> tuple[Any, Any]:
         return unsolved & (search.iteration < max_iters)
 
     z = 1 / jnp.sqrt(jnp.sum(jnp.abs(C), axis=1))
-    found = jax.lax.while_loop(goes_on, step, _Search(z, residual_of(z), 0))
+    found = repeat_while(goes_on, step, _Search(z, residual_of(z), 0))
     return found.z / units, has_length & (found.residual < SOLVED)

@@ -17,6 +17,7 @@ from gradchain import eval_params
 from gradchain.transforms import Interval
 from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
 from samples import REAL_ONLY, arguments_of, method_named, sample
+from shared import trained
 from subjects import (
     NAMES,
     extras_for,
@@ -127,26 +128,11 @@ def test_zero_gradients_are_safe(name):
     assert finite(state)
 
 
-@functools.lru_cache(maxsize=1)
-def three_steps(name):
-    """The method, its compiled step, and what three steps make of the params and the state.
-
-    The tests of one method run one after the other, so that what they share is compiled once.
-    """
-    opt = sample(name)
-    step = jax.jit(step_of(opt))
-    params = small_tree()
-    state = opt.init(params)
-    for _ in range(3):
-        params, state = step(params, state)
-    return opt, step, params, state
-
-
 @every_method
 def test_vmap_and_scan_equal_the_loop(name):
     """Training under scan, vmapped over two starts, is training one after the other."""
-    opt, _, expected, _ = three_steps(name)
-    starts = jax.tree.map(lambda x: jnp.stack([0.5 * x + 0.1, x]), small_tree())
+    opt, _, start, expected, _ = trained(name)
+    starts = jax.tree.map(lambda x: jnp.stack([0.5 * x + 0.1, x]), start)
 
     def train(params):
         def body(carry, _):
@@ -157,25 +143,6 @@ def test_vmap_and_scan_equal_the_loop(name):
     together = jax.jit(jax.vmap(train))(starts)
     found = jax.tree.map(lambda x: x[1], together)
     chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-5)
-
-
-@every_method
-def test_a_mesh_changes_no_result(name):
-    """Params spread over eight devices: the state keeps its sharding, the steps are the same."""
-    opt, _, expected, _ = three_steps(name)
-    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
-    specs = {"w": jax.P("x", None), "u": jax.P(None, "x"), "b": jax.P(None), "s": jax.P()}
-    with jax.set_mesh(mesh):
-        params = jax.device_put(
-            small_tree(), {k: jax.NamedSharding(mesh, spec) for k, spec in specs.items()}
-        )
-        state = opt.init(params)
-        types = jax.tree.map(jax.typeof, (params, state))
-        step = jax.jit(step_of(opt))
-        for _ in range(3):
-            params, state = step(params, state)
-        assert jax.tree.map(jax.typeof, (params, state)) == types
-    chex.assert_trees_all_close(jax.device_get(params), expected, rtol=2e-4, atol=2e-5)
 
 
 @every_method
@@ -218,7 +185,7 @@ def test_state_never_aliases_the_params(name):
 @every_method
 def test_resume_is_bit_exact(name):
     """A state that went through bytes continues as if nothing had happened."""
-    _, step, params, state = three_steps(name)
+    _, step, _, params, state = trained(name)
     saved = pickle.dumps(jax.tree.map(np.asarray, (params, state)))
     resumed = jax.tree.map(jnp.asarray, pickle.loads(saved))
     for _ in range(4):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from .members import alike, axes_of, inside_shard_map, union_of, varying
 
@@ -53,20 +54,29 @@ def _closed(body: Callable[..., Any], carry: Any) -> tuple[Callable[..., Any], A
 def repeat(times: int, body: Callable[[Any, Any], Any], carry: Any, first: int = 0) -> Any:
     """`jax.lax.fori_loop` from `first` to before `times`.
 
-    The first carry must depend on what the body closes over, or the loop would be unrolled.
+    As soon as the carry is no longer known, JAX's loop does the rest.
     """
-    if not is_known(carry):
-        _, carry = _closed(lambda now: body(first, now), carry)
-        return jax.lax.fori_loop(first, times, lambda i, now: alike(body(i, now), now), carry)
     for i in range(first, times):
+        if not is_known(carry):
+            _, carry = _closed(lambda now, i=i: body(i, now), carry)
+            return jax.lax.fori_loop(i, times, lambda j, now: alike(body(j, now), now), carry)
         carry = body(i, carry)
     return carry
 
 
 def repeat_while(going: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
-    """`jax.lax.while_loop`; of its first carry the same holds."""
-    if not is_known(carry):
-        return jax.lax.while_loop(going, *_closed(body, carry))
-    while going(carry):
+    """`jax.lax.while_loop`, as `repeat`."""
+    while is_known(carry) and is_known(goes_on := going(carry)):
+        if not goes_on:
+            return carry
         carry = body(carry)
-    return carry
+    return jax.lax.while_loop(going, *_closed(body, carry))
+
+
+def each(fn: Callable[[Any], Any], rows: Any, beside: Any) -> Any:
+    """`jax.lax.map`; `beside` is what `fn` closes over, by which it is seen whether jit is on."""
+    if not is_known((rows, beside)):
+        return jax.lax.map(fn, rows)
+    count = len(jax.tree.leaves(rows)[0])
+    done = [fn(jax.tree.map(lambda x, i=i: x[i], rows)) for i in range(count)]
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *done)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..notation.errors import FlowError
+from ..notation.known import repeat_while
 
 Solver = Literal["auto", "enumerate", "projected_newton"]
 """How a program is solved; "auto" enumerates up to six unknowns."""
@@ -156,7 +157,7 @@ def _projected_newton(C: Any, c: Any) -> Any:
 
     start = jnp.zeros_like(c)
     search = _Search(start, jnp.zeros((), C.dtype), 0, jnp.asarray(True))
-    found = jax.lax.while_loop(lambda s: s.moving & (s.iteration < MOST_ITERATIONS), step, search)
+    found = repeat_while(lambda s: s.moving & (s.iteration < MOST_ITERATIONS), step, search)
     return _polished(C, c, found.y)
 
 

@@ -11,6 +11,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Sampler
+from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
@@ -184,7 +185,7 @@ def drawn_like(
         return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
     draw = DISTRIBUTIONS[distribution]
     keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-    return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+    return tree.map(lambda leaf: resharded(draw(next(keys), leaf.shape, leaf.dtype), leaf))
 
 
 def draw_like(
@@ -256,7 +257,9 @@ def drawn_start(
         else:
             keys = iter(jax.random.split(fresh, max(len(like), 1)))
             drawn = like.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
-        return drawn.map(lambda leaf: (scale * leaf).astype(leaf.dtype))
+        # a draw lies on every device in full
+        scaled = drawn.map(lambda leaf: (scale * leaf).astype(leaf.dtype))
+        return scaled.map(resharded, like)
 
     start.of_tree = True  # type: ignore[attr-defined]
     return start

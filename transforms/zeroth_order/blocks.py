@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..notation.cell import Cell
 from ..notation.context import Context
 from ..notation.errors import FlowError
+from ..notation.known import each
 from ..notation.paths import joined, leaf_names
 from ..notation.signal import Signal
 from ..notation.steps import stateful, step_count
@@ -85,7 +86,9 @@ def _slope(
     loss: Any, at: Leaves, direction: Leaves, scale: Any, one_sided: bool, dtype: Any
 ) -> Any:
     signs = jnp.asarray([1.0, 0.0 if one_sided else -1.0], dtype)
-    above, below = jax.lax.map(lambda sign: loss(moved(at, direction, sign * scale)), signs)
+    above, below = each(
+        lambda sign: loss(moved(at, direction, sign * scale)), signs, beside=direction
+    )
     return (above - below) / (scale if one_sided else 2 * scale)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
+from ..notation.known import each
 from ..notation.signal import Signal
 from ..notation.steps import tap
 from ..notation.values import Leaves
@@ -36,7 +37,7 @@ def _losses_of(context: Context, value_fn: Any, params: Leaves, update: Leaves) 
     point = base_point(context, params)
     loss = loss_function(context, value_fn, point)
     steps = jnp.asarray([0.0, 1.0, -1.0], context.scalar_dtype)
-    return jax.lax.map(lambda step: loss(moved(point, update, step)), steps)
+    return each(lambda step: loss(moved(point, update, step)), steps, beside=update)
 
 
 def _shape(context: Context, *_: Any) -> Any:

@@ -12,6 +12,7 @@ from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Key, Sampler, Size
+from ..notation.known import each
 from ..notation.signal import Signal
 from ..notation.steps import step_count, tap
 from ..notation.values import Leaves, is_missing
@@ -98,7 +99,7 @@ def _derivatives_of(
         pushed = derivative_along(context, value_fn, at, count)
         if count == 1:
             return unfused(pushed(draw(0)))
-        return unfused(jax.lax.map(lambda sample: pushed(draw(sample)), jnp.arange(count)))
+        return unfused(each(lambda sample: pushed(draw(sample)), jnp.arange(count), beside=at))
 
 
 _derivatives = with_slopes_shape(_derivatives_of, "jvp")

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
 from ..notation.functions import lift_tree
+from ..notation.known import each
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 from .losses import base_point, loss_function, moved
@@ -45,7 +45,9 @@ def _slope_of(
     point = base_point(context, at)
     loss = loss_function(context, value_fn, point)
     signs = jnp.asarray([1.0, -1.0], context.scalar_dtype)
-    above, below = jax.lax.map(lambda sign: loss(moved(point, direction, sign * scale)), signs)
+    above, below = each(
+        lambda sign: loss(moved(point, direction, sign * scale)), signs, beside=direction
+    )
     return unfused(((above - below) / (2 * scale)).astype(context.scalar_dtype))
 
 

@@ -12,6 +12,7 @@ from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Positive, Sampler, Size
+from ..notation.known import each, repeat
 from ..notation.signal import Signal
 from ..notation.steps import scheduled, step_count, tap
 from ..notation.values import Leaves
@@ -150,7 +151,7 @@ def _quotients_of(
         return loss(moved(point, direction, sign * scale))
 
     # A loop, not 2 n copies of the model: it compiles once, and one perturbed copy lives at a time.
-    losses = jax.lax.map(evaluate, _rows(count, one_sided, context.scalar_dtype))
+    losses = each(evaluate, _rows(count, one_sided, context.scalar_dtype), beside=at)
     if one_sided:
         slopes = (losses[1:] - losses[0]) / scale
     else:
@@ -232,11 +233,10 @@ def _along_of(
     if count == 1:
         return term(0, slopes)
 
-    def add(total: Leaves, row: tuple[Any, Any]) -> tuple[Leaves, None]:
-        return total.map(jnp.add, term(*row)), None
+    def add(i: Any, total: Leaves) -> Leaves:
+        return total.map(jnp.add, term(i, slopes[i]))
 
-    rows = (jnp.arange(1, count), slopes[1:])
-    total = jax.lax.scan(add, term(0, slopes[0]), rows)[0]
+    total = repeat(count, add, term(0, slopes[0]), first=1)
     return total.map(lambda leaf: leaf / count)
 
 

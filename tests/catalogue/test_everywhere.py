@@ -1,0 +1,91 @@
+"""The step of every method lowers for the accelerators, and obeys JAX's strict settings."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jax import export
+from samples import sample
+from shared import trained
+from subjects import NAMES, extras_for, gradients, odd_tree, signature_of, small_tree
+
+every_method = pytest.mark.parametrize("name", NAMES)
+
+
+@contextlib.contextmanager
+def strict():
+    """No dtype and no rank is promoted silently."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def strict_update(opt, params, grads=None, extras=None):
+    """Traces `init` and one update under the strict settings; the inputs are made without."""
+    grads = gradients(params) if grads is None else grads
+    extras = extras_for(opt, params) if extras is None else extras
+    with strict():
+        state = jax.eval_shape(opt.init, params)
+        updates, _ = jax.eval_shape(
+            lambda g, s, p: opt.update(g, s, p, **extras), grads, state, params
+        )
+    return updates
+
+
+@every_method
+def test_strict_promotion(name):
+    for params in (small_tree(), odd_tree()):
+        updates = strict_update(sample(name), params)
+        assert signature_of(updates) == signature_of(params)
+
+
+PARTS_OF_OPTAX_THAT_FAIL = {
+    "adam": lambda: optax.adam(0.1),
+    "a scheduled rate": lambda: optax.sgd(optax.linear_schedule(0.1, 0.0, 10)),
+    "MultiSteps": lambda: optax.MultiSteps(optax.sgd(0.1), 2),
+    "inject_hyperparams": lambda: optax.inject_hyperparams(optax.adam)(0.1),
+}
+"""What of Optax fails by itself under strict promotion: in a flow it cannot but fail, too."""
+
+
+@pytest.mark.parametrize("part", PARTS_OF_OPTAX_THAT_FAIL)
+def test_parts_of_optax_fail_by_themselves(part):
+    opt = optax.with_extra_args_support(PARTS_OF_OPTAX_THAT_FAIL[part]())
+    with pytest.raises(Exception, match="promotion"):
+        strict_update(opt, small_tree(), extras={})
+
+
+@every_method
+def test_lowers_for_accelerators(name):
+    """For CUDA and TPU, which needs neither."""
+    one = trained(name)
+    abstract = jax.eval_shape(lambda: (one.params, one.state))
+    exported = export.export(one.step, platforms=("cuda", "tpu"))(*abstract)
+    assert set(exported.platforms) == {"cuda", "tpu"}
+
+
+COMPILED: list[str] = []
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def note_compilation(event, seconds, **_):
+    if event.endswith("backend_compile_duration"):
+        COMPILED.append(event)
+
+
+@every_method
+def test_without_jit_no_nan_is_made_and_nothing_compiled_anew(name):
+    """Operation by operation, zero gradients under `jax_debug_nans`, compiled in three steps."""
+    opt = sample(name)
+    params = {"w": jnp.ones((4, 3)), "zero": jnp.zeros((2, 3)), "b": jnp.ones(3), "s": jnp.ones(())}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    extras = extras_for(opt, params)
+    state = opt.init(params)
+    with jax.debug_nans(True):
+        for _ in range(3):
+            _, state = opt.update(zeros, state, params, **extras)
+        before = len(COMPILED)
+        for _ in range(2):
+            _, state = opt.update(zeros, state, params, **extras)
+    assert len(COMPILED) == before

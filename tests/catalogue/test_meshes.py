@@ -1,0 +1,31 @@
+"""Params spread over a mesh: same steps, no accidental copies, no needless communication."""
+
+import chex
+import jax
+import pytest
+from collectives import COLLECTIVES, STATE_BYTES, on_mesh
+from shared import trained
+from subjects import NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mesh_changes_no_result_and_copies_nothing(name):
+    """Over eight devices: the steps of one device, with the communication that is pinned.
+
+    A method without a row communicates nothing, and keeps what is shaped like a param as that
+    param is kept.
+    """
+    found = on_mesh(name)
+    assert found.types_after == found.types_before
+    chex.assert_trees_all_close(
+        jax.device_get(found.params), trained(name).params, rtol=1e-5, atol=1e-6
+    )
+    assert found.collectives == COLLECTIVES.get(name, {})
+    if name in STATE_BYTES:
+        assert found.state_bytes <= STATE_BYTES[name]
+    else:
+        assert not found.copied
+
+
+def test_the_table_has_no_row_too_many():
+    assert {*COLLECTIVES, *STATE_BYTES} <= set(NAMES)

@@ -1,0 +1,103 @@
+"""What the step of each method communicates on a mesh, and what a device holds of its state.
+
+After a change that is meant, `python tests/collectives.py` writes the table anew; look at what
+changed.
+"""
+
+import collections
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PINNED = Path(__file__).parent / "collectives.json"
+TABLE = json.loads(PINNED.read_text())
+
+COLLECTIVES: dict[str, dict[str, int]] = TABLE["collectives"]
+"""How often the compiled step communicates, by kind; no row: never."""
+
+STATE_BYTES: dict[str, int] = TABLE["state_bytes"]
+"""Bytes of state on a device where some of what is shaped like a param is not kept like it."""
+
+KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+class OnMesh(NamedTuple):
+    """A method after three steps on eight devices.
+
+    Attributes:
+      params: the params.
+      collectives: how often its step communicates, by kind.
+      state_bytes: bytes of state on one device.
+      copied: whether a device holds more of something shaped like a param than of that param.
+      types_before: of params and state, shardings included, before the first step.
+      types_after: after the third.
+    """
+
+    params: Any
+    collectives: dict[str, int]
+    state_bytes: int
+    copied: bool
+    types_before: Any
+    types_after: Any
+
+
+def on_mesh(name: str) -> OnMesh:
+    """One leaf over both axes of the mesh, one over the first, one over neither."""
+    import jax
+    from samples import sample
+    from shared import divisible_tree
+    from subjects import step_of
+
+    opt = sample(name)
+    specs = {"w": jax.P("x", "y"), "u": jax.P(None, "x"), "b": jax.P("x"), "s": jax.P()}
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        shardings = {k: jax.NamedSharding(mesh, spec) for k, spec in specs.items()}
+        params = jax.device_put(divisible_tree(), shardings)
+        state = opt.init(params)
+        before = jax.tree.map(jax.typeof, (params, state))
+        held = {leaf.shape: _held(leaf) // leaf.dtype.itemsize for leaf in params.values()}
+        leaves = jax.tree.leaves(state)
+        bytes_held = sum(map(_held, leaves))
+        copied = any(
+            _held(leaf) > leaf.dtype.itemsize * held[leaf.shape]
+            for leaf in leaves
+            if leaf.shape in held
+        )
+        step = jax.jit(step_of(opt)).lower(params, state).compile()
+        for _ in range(3):
+            params, state = step(params, state)
+        after = jax.tree.map(jax.typeof, (params, state))
+    return OnMesh(params, _counted(step.as_text()), bytes_held, copied, before, after)
+
+
+def _counted(program: str) -> dict[str, int]:
+    found = re.findall(rf" ({'|'.join(KINDS)})(?:-start)?\(", program)
+    return dict(sorted(collections.Counter(found).items()))
+
+
+def _held(leaf: Any) -> int:
+    """Bytes of an array that one device holds."""
+    size: int = leaf.dtype.itemsize
+    for length in leaf.sharding.shard_shape(leaf.shape):
+        size *= length
+    return size
+
+
+def write(table: dict[str, OnMesh]) -> None:
+    """Pins what was found."""
+    pinned = {
+        "collectives": {n: found.collectives for n, found in table.items() if found.collectives},
+        "state_bytes": {n: found.state_bytes for n, found in table.items() if found.copied},
+    }
+    PINNED.write_text(json.dumps(pinned, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    import compilation
+
+    compilation.set_environment()
+    from subjects import NAMES
+
+    write({name: on_mesh(name) for name in NAMES})
