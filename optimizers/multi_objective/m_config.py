@@ -122,7 +122,8 @@ def _moved(past: Any, g: Any, chosen: Any, b1: Any) -> Any:
 
 
 def _debiased(m: Any, visits: Any, b1: Any) -> Any:
-    correction = 1 - jnp.asarray(b1, jnp.finfo(m.dtype).dtype) ** jnp.maximum(visits, 1)
+    real = jnp.finfo(m.dtype).dtype
+    correction = 1 - jnp.asarray(b1, real) ** jnp.maximum(visits, 1).astype(real)
     return m / correction.reshape(-1, *[1] * (m.ndim - 1))
 
 

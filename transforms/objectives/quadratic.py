@@ -46,7 +46,7 @@ def nonnegative_qp(G: Any, c: Any, solver: Solver = "auto") -> Any:
     tiny = jnp.finfo(G.dtype).eps * m
     largest = jnp.maximum(jnp.max(jnp.abs(jnp.diagonal(G))), jnp.finfo(G.dtype).tiny / tiny)
     units = jnp.sqrt(jnp.diagonal(G) + tiny * largest)
-    C = G / (units[:, None] * units) + tiny * jnp.eye(m, dtype=G.dtype)
+    C = G / (units[:, None] * units[None, :]) + tiny * jnp.eye(m, dtype=G.dtype)
     enumerates = solver == "enumerate" or (solver == "auto" and m <= FEW)
     solve = _enumerated if enumerates else _projected_newton
     return solve(C, c / units) / units
@@ -108,7 +108,7 @@ def _dot(a: Any, b: Any) -> Any:
 def _on(free: Any, C: Any, c: Any) -> Any:
     """The stationary point when only the free entries may differ from zero."""
     m = C.shape[0]
-    system = jnp.where(free[:, None] & free, C, jnp.eye(m, dtype=C.dtype))
+    system = jnp.where(free[:, None] & free[None, :], C, jnp.eye(m, dtype=C.dtype))
     # By LU: of dependent gradients the matrix is only semi-definite, where Cholesky breaks down.
     return jnp.linalg.solve(system, jnp.where(free, -c, 0))
 
