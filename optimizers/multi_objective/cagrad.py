@@ -139,7 +139,7 @@ def _gain_on(free: Any, G: Any, a: Any, radius: Any) -> Any:
     """The gain at which the solution that is positive on `free` alone lies on the sphere."""
     m = len(G)
     jitter = m * jnp.finfo(G.dtype).eps * jnp.max(jnp.diagonal(G))
-    system = jnp.where(free[:, None] & free, G, 0) + jnp.diag(jnp.where(free, jitter, 1))
+    system = jnp.where(free[:, None] & free[None, :], G, 0) + jnp.diag(jnp.where(free, jitter, 1))
     rights = jnp.stack([jnp.where(free, 1, 0).astype(G.dtype), jnp.where(free, a, 0)], axis=1)
     ones, levels = jnp.linalg.solve(system, rights).T
     p, q, r = _dot(ones, rights[:, 0]), _dot(ones, rights[:, 1]), _dot(levels, rights[:, 1])

@@ -78,7 +78,7 @@ def config(
         s = vector_for("config", "pref_vector", pref_vector, G, 1.0)
         lengths = jnp.sqrt(jnp.diagonal(G))
         inverse_lengths = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
-        C = G * inverse_lengths[:, None] * inverse_lengths
+        C = G * inverse_lengths[:, None] * inverse_lengths[None, :]
         k = _dot(symmetric_pseudo_inverse(C, _cutoff(G, use_least_squares)), s)
         cosines = _dot(C, k)
         squared = jnp.sum(k * cosines)

@@ -131,7 +131,7 @@ def bargain(G: Any, max_iters: int) -> tuple[Any, Any]:
     lengths = jnp.sqrt(jnp.diagonal(G))
     has_length = jnp.all(lengths > 0)
     units = jnp.where(lengths > 0, lengths, 1)
-    C = G / (units[:, None] * units)
+    C = G / (units[:, None] * units[None, :])
     rates = jnp.concatenate([jnp.ones(1, G.dtype), 0.5 ** jnp.arange(1, HALVINGS, dtype=G.dtype)])
 
     def residual_of(z: Any) -> Any:
@@ -149,7 +149,7 @@ def bargain(G: Any, max_iters: int) -> tuple[Any, Any]:
         # Within its own metric the step of length 1 / (1 + decrement) never leaves the domain.
         decrement = jnp.sqrt(jnp.maximum(-jnp.sum(slope * newton), 0))
         steps = jnp.append(rates, 1 / (1 + decrement))
-        points = z + steps[:, None] * newton
+        points = z[None, :] + steps[:, None] * newton[None, :]
         inside = jnp.all(points > 0, axis=1)
         safe = jnp.where(inside[:, None], points, 1)
         values = jnp.where(inside, jax.vmap(objective)(safe), jnp.inf)

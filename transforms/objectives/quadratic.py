@@ -147,7 +147,7 @@ def _projected_newton(C: Any, c: Any) -> Any:
         margin = jnp.minimum(1e-3, jnp.max(jnp.abs(y - jnp.maximum(y - slope, 0))))
         free = ~((y <= margin) & (slope > 0))
         newton = jnp.where(free, _on(free, C, slope), -slope)
-        points = jnp.maximum(y + rates[:, None] * newton, 0)
+        points = jnp.maximum(y[None, :] + rates[:, None] * newton[None, :], 0)
         values = jax.vmap(value_of)(points)
         best = jnp.argmin(values)
         better = values[best] < search.value - tolerance * jnp.abs(search.value)
