@@ -98,7 +98,7 @@ def symmetric_pseudo_inverse(G: Any, cutoff: Any) -> Any:
     values, vectors = jnp.linalg.eigh(G)
     kept = jnp.abs(values) > cutoff * jnp.max(jnp.abs(values))
     inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
-    return _dot(vectors * inverse, vectors.T)
+    return _dot(vectors * inverse[None, :], vectors.T)
 
 
 def _dot(a: Any, b: Any) -> Any:
