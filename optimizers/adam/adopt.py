@@ -20,6 +20,7 @@ from ...transforms import (
     lift,
     maximum,
     scale_by_learning_rate,
+    scheduled,
     sqrt,
     square,
     step_count,
@@ -78,8 +79,8 @@ def scale_by_adopt(
         if use_clipping:
             bound = lift(clip_value_fn, "clip_value")(step_count() - 1.0)
             c = clip(c, -bound, bound)
-        v << where(first, 0.0, b2) * v + where(first, 1.0, 1 - b2) * square(g)
-        keep, take = where(first, 1.0, b1), where(first, 0.0, 1 - b1)
+        v << where(first, 0.0, b2) * v + where(first, 1.0, 1 - scheduled(b2)) * square(g)
+        keep, take = where(first, 1.0, b1), where(first, 0.0, 1 - scheduled(b1))
         new = m << keep * m + take * c
         return keep * new + take * c if nesterov else new
 

@@ -17,6 +17,7 @@ from ...transforms import (
     ema,
     flow,
     scale_by_learning_rate,
+    scheduled,
     sign,
     square,
     transformation,
@@ -59,7 +60,7 @@ def scale_by_yogi(
     def step(g: Signal) -> Signal:
         m = g >> ema(b1, start=initial_accumulator_value, dtype=mu_dtype, name="mu")
         past = delay(square(g), initial_accumulator_value, name="nu")
-        v = past << past - (1 - b2) * sign(past - square(g)) * square(g)
+        v = past << past - (1 - scheduled(b2)) * sign(past - square(g)) * square(g)
         return divide(m >> debias(b1), debiased_root(v, b2, eps, eps_root), eps)
 
     return flow(step)

@@ -57,11 +57,11 @@ def scale_by_madgrad(
     """
 
     def step(g: Signal, params: Signal) -> Signal:
-        weight = (scheduled(learning_rate) + eps) * sqrt(step_count())
+        weight = (scheduled(learning_rate) + scheduled(eps)) * sqrt(step_count())
         s = weight * g >> running_sum(name="grad_sum")
         v = weight * square(g) >> running_sum(name="grad_sum_sq")
         z = initial_params() - divide(s, cbrt(v) + eps, eps)
-        return (1 - momentum) * (z - params)
+        return (1 - scheduled(momentum)) * (z - params)
 
     return flow(step)
 

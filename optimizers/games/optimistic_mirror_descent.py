@@ -14,6 +14,7 @@ from ...transforms import (
     FlowError,
     NonNegative,
     Positive,
+    Scalar,
     Signal,
     delay,
     exp,
@@ -146,6 +147,8 @@ def optimistic_mirror_descent(
     ahead = None if hint == "last_gradient" else hint
 
     def step(g: Signal, params: Signal) -> Signal:
+        eta: Scalar
+        next_eta: Scalar
         if learning_rate is None:
             eta, next_eta = _adaptive(g, diameter, gradient_bound, delta)
         else:

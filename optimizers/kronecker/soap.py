@@ -24,6 +24,7 @@ from ...transforms import (
     flow,
     maximum,
     scale_by_learning_rate,
+    scheduled,
     sqrt,
     square,
     step_count,
@@ -85,7 +86,7 @@ def scale_by_soap(
         fresh = kronecker_factors(x, max_dim, least_order=1 if precondition_1d else 2)
         factors = delay(fresh, name="factors")
         Q = factors >> every(update_interval, eigenvectors(), phase=2, start=2, name="basis")
-        factors << factor_decay * factors + (1 - factor_decay) * fresh
+        factors << factor_decay * factors + (1 - scheduled(factor_decay)) * fresh
 
         seen = where(step_count() == 1, 0.0, x)
         m = mode_products(seen >> ema(b1, dtype=mu_dtype, name="mu"), Q, transposed=True)

@@ -195,7 +195,10 @@ def _stepped(
         return memory, g
     packed, low, high, places, values = memory
     value_dtype, range_dtype = dtypes
-    dequantised = lambda *e: _dequantised(*e, g.size, quant, range_dtype, g.dtype)  # noqa: E731
+
+    def dequantised(packed: Any, low: Any, high: Any) -> Any:
+        return _dequantised(packed, low, high, g.size, quant, range_dtype, g.dtype)
+
     a = replicated(g).ravel() + dequantised(packed, low, high)
     largest = _largest(a, density, topk)
     slot = (t - 1) % window

@@ -1,11 +1,16 @@
 """D-Adaptation of SGD."""
 
+import math
+from typing import Annotated
+
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Constant,
     Decay,
     Flow,
+    Interval,
     Mask,
     NonNegative,
     Positive,
@@ -26,6 +31,9 @@ from ...transforms import (
     where,
 )
 
+InitialEstimate = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
+"""A number that a state starts at."""
+
 
 @method(
     "Defazio & Mishchenko 2023, Learning-Rate-Free Learning by D-Adaptation",
@@ -38,7 +46,7 @@ from ...transforms import (
 def dadapt_sgd(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     momentum: Decay = 0.0,
-    estim_lr0: Positive = 1e-6,
+    estim_lr0: InitialEstimate = 1e-6,
     growth_rate: Positive | None = None,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
@@ -94,6 +102,6 @@ def dadapt_sgd(
         estimate = divide_or_zero(2 * n, global_norm(s))
         bounded = estimate if growth_rate is None else minimum(estimate, growth_rate * d)
         tap("estim_lr", d << maximum(d, bounded))
-        return (1 - momentum) * (initial_params() - s - params)
+        return (1 - scheduled(momentum)) * (initial_params() - s - params)
 
     return flow(step)

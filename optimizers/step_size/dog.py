@@ -8,6 +8,7 @@ from ...transforms import (
     FlowError,
     Mask,
     NonNegative,
+    Scalar,
     Signal,
     chain,
     decay_weights,
@@ -118,7 +119,7 @@ def _scaled(
     eps: NonNegative,
 ) -> Signal:
     kind, number = init_step
-    smallest = 0.0 if kind == "learning_rate" else number
+    smallest: Scalar = 0.0 if kind == "learning_rate" else number
     if kind == "heuristic":
         smallest = number * (1 + sqrt(squared_norm(initial_params())))
     distance = largest_distance(params, smallest, squared_norm)

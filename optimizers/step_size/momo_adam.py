@@ -22,6 +22,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.accumulate import one_minus_power
+from ...transforms.step_size import DecayForm
 from .finite_loss import at_finite_losses
 from .model_step import model_step_size
 
@@ -112,7 +113,7 @@ def momo_adam(
             lower_bound=lower_bound,
             adapt_lower_bound=adapt_lower_bound,
         )
-        form = "decoupled" if decoupled else "proximal"
+        form: DecayForm = "decoupled" if decoupled else "proximal"
         return -tau * direction >> decay_weights(weight_decay, form, learning_rate=rate, mask=mask)
 
     return at_finite_losses(flow(step))

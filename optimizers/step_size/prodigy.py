@@ -1,12 +1,17 @@
 """Prodigy."""
 
+import math
+from typing import Annotated
+
 import optax
 
 from ...registry import method
 from ...transforms import (
+    Constant,
     Decay,
     DType,
     Flow,
+    Interval,
     Mask,
     NonNegative,
     Positive,
@@ -31,6 +36,9 @@ from ...transforms import (
 )
 from ...transforms.accumulate import one_minus_power
 
+InitialEstimate = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
+"""A number that a state starts at."""
+
 
 @method(
     "Mishchenko & Defazio 2023, Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
@@ -45,7 +53,7 @@ def prodigy(
     betas: tuple[Decay, Decay] = (0.9, 0.999),
     beta3: Decay | None = None,
     eps: NonNegative = 1e-8,
-    estim_lr0: Positive = 1e-6,
+    estim_lr0: InitialEstimate = 1e-6,
     estim_lr_coef: Positive = 1.0,
     weight_decay: NonNegative = 0.0,
     safeguard_warmup: bool = False,

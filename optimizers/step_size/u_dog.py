@@ -13,6 +13,7 @@ from ...transforms import (
     flow,
     initial_params,
     maximum,
+    scheduled,
     sqrt,
     square,
     step_count,
@@ -179,7 +180,7 @@ def unixgrad(diameter: Positive, projection: Projection = None) -> Flow:
         first, k = t % 2 == 1, (t + 1) // 2
         other, differences = delay(g, name="first_gradient"), delay(0.0, name="difference_sum")
         y = delay(params, name="y")
-        moved = y - 2 * diameter * k / sqrt(1 + differences) * g
+        moved = y - 2 * scheduled(diameter) * k / sqrt(1 + differences) * g
         moved = moved if projection is None else projection(moved)
         size = square(1.0 * k) * global_squared_norm(g - other)
         differences << differences + where(first, 0.0, size)

@@ -1,15 +1,16 @@
 """ZO2: zeroth-order steps of a model that is larger than the accelerator's memory."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ...registry import method
-from ...transforms import FlowError, Key, NonNegative, Positive, transformation
+from ...transforms import Constant, FlowError, Interval, Key, NonNegative, transformation
 from ...transforms.notation.values import working
 from ...transforms.trees.random import typed_key
 from ...transforms.zeroth_order import draw_leaf
@@ -17,6 +18,9 @@ from ...transforms.zeroth_order import draw_leaf
 BlockFunction = Callable[[Any, Any], Any]
 """`(block, x) -> x`: what a block does with what comes from the block before; the last returns the
 loss."""
+
+
+Scale = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
 
 
 class ZO2State(NamedTuple):
@@ -28,7 +32,7 @@ class ZO2State(NamedTuple):
       blocks: the params in host memory, without the pending update.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's own count is a method
     slope: jax.Array
     blocks: tuple[Any, ...]
 
@@ -58,7 +62,7 @@ class ZO2(NamedTuple):
 @transformation()
 def zo2(
     learning_rate: optax.ScalarOrSchedule,
-    perturbation_scale: Positive = 1e-3,
+    perturbation_scale: Scale = 1e-3,
     weight_decay: NonNegative = 0.0,
     key: Key = 0,
     device: jax.Device | None = None,

@@ -113,7 +113,7 @@ def mean_of_finite(decay: Decay) -> Flow:
     return flow(step)
 
 
-def one_minus_power(decay: Decay, t: Signal) -> Signal:
+def one_minus_power(decay: Decay, t: Count) -> Signal:
     """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer.
 
     A function of signals.

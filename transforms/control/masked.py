@@ -49,7 +49,7 @@ def masked(
 
 
 def partition(
-    transforms: Mapping[Hashable, optax.GradientTransformation],
+    transforms: Mapping[Any, optax.GradientTransformation],
     param_labels: Any,
     *,
     mask_compatible_extra_args: bool = False,

@@ -110,7 +110,8 @@ def unboxed(treedef: Any, tree: Any) -> Leaves:
         if not has_boxes(treedef):
             raise
     numbered = treedef.unflatten(range(treedef.num_leaves))
-    values = jax.tree.structure(_bare(numbered)).flatten_up_to(_bare(tree))
+    structure: Any = jax.tree.structure(_bare(numbered))
+    values = structure.flatten_up_to(_bare(tree))
     return Leaves(values, treedef)
 
 

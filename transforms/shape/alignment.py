@@ -50,6 +50,7 @@ def _size(x: Any, channel_axis: int | None) -> Any:
     """A number near the largest entry, by which squares are brought into the format."""
     if not _within(x, channel_axis):
         return magnitude(x).reshape(())
+    assert channel_axis is not None
     return magnitude(x, other_axes(x, channel_axis))
 
 

@@ -104,5 +104,6 @@ def flush(
     pending = optax.tree_utils.tree_get(state, "pending_slopes")
     if pending is None:
         raise FlowError("flush: the optimizer has no pending step; was it made with a delay?")
-    updates, _ = opt.update(None, state, params, slopes=jnp.zeros_like(pending))
+    nothing: Any = None
+    updates, _ = opt.update(nothing, state, params, slopes=jnp.zeros_like(pending))
     return optax.apply_updates(params, updates)

@@ -98,7 +98,8 @@ class SparseDirections:
 
     def _rates(self, direction: Leaves, count: Any) -> list[Any]:
         rate = self.sparsity(count - 1) if callable(self.sparsity) else self.sparsity
-        if jax.tree.structure(rate) == jax.tree.structure(0.0):
+        structure: Any = jax.tree.structure(rate)
+        if structure == jax.tree.structure(0.0):
             return [rate] * len(direction)
         return list(Leaves.up_to(direction.treedef, rate).values)
 

@@ -1,5 +1,6 @@
 """Projection of a gradient onto a guess of it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -81,7 +82,7 @@ def project_onto_guess(
       paper has no eps; we follow the authors' code, except that a bias keeps its own projection,
       and "sign" is what its name says.
     """
-    directions = None
+    directions: Any = None
     if guess != "given" or sampler is not None:
         directions = Directions("rademacher" if guess == "rademacher" else "gaussian", sampler, 1)
     project = partial(_projection, mode=mode, scope=scope)
@@ -102,7 +103,7 @@ def project_onto_guess(
     def forward_on_given(g: Signal, params: Signal, value_fn: Signal, guess: Signal) -> Signal:
         return project(params_at(g, params), guess, value_fn, scheduled(eps))
 
-    steps = {
+    steps: dict[tuple[str, bool], Callable[..., Signal]] = {
         ("gradient", True): gradient,
         ("gradient", False): gradient_on_given,
         ("value_fn", True): forward,
@@ -133,6 +134,7 @@ _projection = lift_tree(
 
 
 def _like(context: Context) -> Any:
+    assert context.params is not None
     return context.params.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype))
 
 

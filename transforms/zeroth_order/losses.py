@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..curvature.hessian import scalar_closure
+from ..closures.checks import scalar_closure
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree

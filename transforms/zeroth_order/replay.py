@@ -56,14 +56,14 @@ def replay(
       >>> bool(jnp.all(replay(opt, jnp.ones(3), [1, 2, 3], log) == x))
       True
     """
-    counts, log = np.asarray(counts, np.int64), np.asarray(slopes)
-    if counts.ndim != 1 or len(counts) != len(log):
-        raise FlowError(f"replay: {counts.size} counts, but slopes of shape {log.shape}")
-    if len(counts) and (counts[0] < 1 or np.any(np.diff(counts) <= 0)):
+    steps, log = np.asarray(counts, np.int64), np.asarray(slopes)
+    if steps.ndim != 1 or len(steps) != len(log):
+        raise FlowError(f"replay: {steps.size} counts, but slopes of shape {log.shape}")
+    if len(steps) and (steps[0] < 1 or np.any(np.diff(steps) <= 0)):
         raise FlowError("replay: counts must ascend, from 1 on")
     step = jax.jit(replayed_step(opt), donate_argnums=0)
     carry = jax.tree.map(jnp.copy, (params, opt.init(params)))
-    for count, slope in zip(counts, log, strict=True):
+    for count, slope in zip(steps, log, strict=True):
         carry = step(carry, jnp.asarray(count - 1, jnp.int32), slope)
     return carry[0]
 
@@ -74,7 +74,8 @@ def replayed_step(opt: optax.GradientTransformationExtraArgs) -> Any:
     def step(carry: Any, before: Any, slopes: Any) -> Any:
         params, state = carry
         state = optax.tree_utils.tree_set(state, **{COUNT: before})
-        updates, state = opt.update(None, state, params, slopes=slopes)
+        nothing: Any = None
+        updates, state = opt.update(nothing, state, params, slopes=slopes)
         return optax.apply_updates(params, updates), state
 
     return step
