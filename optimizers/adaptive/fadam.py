@@ -75,7 +75,7 @@ def scale_by_fadam(
 
     def direction(g: Signal) -> tuple[Signal, Signal]:
         f = square(g) >> named("fim", ema(b2, dtype=nu_dtype)) >> debias(b2)
-        root = sqrt(f) if power == 0.5 else f**power
+        root = sqrt(f) if is_neutral(power, 0.5) else f**power
         root = root + eps * maximum(1.0, leaf_rms(g))
         m = clipped(divide(g, root, eps)) >> named("mu", ema(b1, dtype=mu_dtype))
         return m, root

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import optax
 
-from .domains import Choice, Domain, Interval, Switch
+from .domains import Choice, Domain, Functions, Interval, Switch
 from .errors import FlowError
 from .hyperparameters import ALIASES, NonNegative
 
@@ -50,7 +50,8 @@ class Argument:
             return
         if isinstance(value, str) and value in self.choices:
             return
-        domains = self.domains or ((Choice(self.choices),) if self.choices else ())
+        by_choice = bool(self.choices) and (isinstance(value, str) or not self.domains)
+        domains = (Choice(self.choices),) if by_choice else self.domains
         for domain in domains:
             problem = domain.problem(value)
             if problem:
@@ -80,6 +81,7 @@ def argument_of(name: str, annotation: Any) -> Argument:
             choices += get_args(member)
         elif get_origin(member) is collections.abc.Callable:
             functions = True
+            domains.append(Functions())
         elif member is bool:
             domains.append(Switch())
         elif member is int:

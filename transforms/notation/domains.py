@@ -157,7 +157,10 @@ class Functions:
 
     def problem(self, value: Any) -> str | None:
         """See `Domain`."""
-        return None if callable(value) else "must be a function"
+        if callable(value):
+            return None
+        hint = "; gradchain.inject_hyperparams leaves functions what they are"
+        return f"must be a function{hint if _is_number(value) else ''}"
 
 
 def _is_number(value: Any) -> bool:

@@ -5,12 +5,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..notation.functions import lift, lift_tree
+from ..notation.hyperparameters import Fraction
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
-def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal:
+def largest_magnitude(g: Signal, fraction: Fraction, scope: str = "global") -> Signal:
     """The entry that follows the floor(n * fraction) largest ones in absolute value.
 
     A function of signals.
@@ -23,15 +24,15 @@ def largest_magnitude(g: Signal, fraction: Any, scope: str = "global") -> Signal
       scope: "global" for one scalar of the whole tree, "leaf" for one per leaf.
     """
     if scope == "leaf":
-        return lift(
-            lambda x: _following(jnp.abs(replicated(x)).ravel(), fraction), "largest_magnitude"
-        )(g)
+        return lift(lambda x, share: _following(_entries(x), share), "largest_magnitude")(
+            g, fraction
+        )
 
-    def over_tree(tree: Leaves) -> Any:
+    def over_tree(tree: Leaves, fraction: Any) -> Any:
         entries = [_entries(leaf) for leaf in tree.present()]
         return _following(jnp.concatenate(entries or [jnp.zeros(0)]), fraction)
 
-    return lift_tree(over_tree, "largest_magnitude", out="scalar")(g)
+    return lift_tree(over_tree, "largest_magnitude", out="scalar")(g, fraction)
 
 
 def _following(magnitudes: Any, fraction: Any) -> Any:

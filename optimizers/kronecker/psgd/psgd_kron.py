@@ -1,14 +1,17 @@
 """PSGD with Kronecker-factored triangular preconditioners."""
 
 import math
+from typing import Annotated
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Constant,
     Decay,
     Flow,
     Fraction,
+    Interval,
     Key,
     Limit,
     Mask,
@@ -36,7 +39,7 @@ def scale_by_psgd_kron(
     step_normalizer: Normalizer = "2nd",
     precond_update_probability: Fraction = 1.0,
     grad_clip_norm: Positive | None = None,
-    balance_probability: Fraction = 0.01,
+    balance_probability: Annotated[Constant, Interval(0.0, 1.0)] = 0.01,
     key: Key = 0,
     trainable: Mask | None = None,
     sampler: Sampler | None = None,
@@ -109,7 +112,7 @@ def psgd_kron(
     step_normalizer: Normalizer = "2nd",
     precond_update_probability: Fraction = 1.0,
     grad_clip_norm: Positive | None = None,
-    balance_probability: Fraction = 0.01,
+    balance_probability: Annotated[Constant, Interval(0.0, 1.0)] = 0.01,
     key: Key = 0,
     trainable: Mask | None = None,
     sampler: Sampler | None = None,

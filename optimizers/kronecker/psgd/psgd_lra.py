@@ -1,14 +1,16 @@
 """PSGD with low-rank preconditioners."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Constant,
     Decay,
     Flow,
     Fraction,
+    Interval,
     Key,
     Length,
     Mask,
@@ -39,7 +41,7 @@ def scale_by_psgd_lra(
     precond_update_probability: Fraction = 1.0,
     grad_clip_norm: Positive | None = None,
     update_factor: UpdateFactor = "random",
-    balance_probability: Fraction = 0.01,
+    balance_probability: Annotated[Constant, Interval(0.0, 1.0)] = 0.01,
     key: Key = 0,
     trainable: Mask | None = None,
     init_factors: Any = None,
@@ -122,7 +124,7 @@ def psgd_lra(
     precond_update_probability: Fraction = 1.0,
     grad_clip_norm: Positive | None = None,
     update_factor: UpdateFactor = "random",
-    balance_probability: Fraction = 0.01,
+    balance_probability: Annotated[Constant, Interval(0.0, 1.0)] = 0.01,
     key: Key = 0,
     trainable: Mask | None = None,
     init_factors: Any = None,
