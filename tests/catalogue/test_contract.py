@@ -146,24 +146,6 @@ def test_vmap_and_scan_equal_the_loop(name):
 
 
 @every_method
-def test_a_mesh_changes_no_result(name):
-    """Params spread over eight devices: the state keeps its sharding, the steps are the same."""
-    one = trained(name)
-    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
-    specs = {"w": jax.P("x", None), "u": jax.P(None, "x"), "b": jax.P(None), "s": jax.P()}
-    with jax.set_mesh(mesh):
-        shardings = {k: jax.NamedSharding(mesh, spec) for k, spec in specs.items()}
-        params = jax.device_put(one.start, shardings)
-        state = one.opt.init(params)
-        types = jax.tree.map(jax.typeof, (params, state))
-        step = jax.jit(step_of(one.opt))
-        for _ in range(3):
-            params, state = step(params, state)
-        assert jax.tree.map(jax.typeof, (params, state)) == types
-    chex.assert_trees_all_close(jax.device_get(params), one.params, rtol=2e-4, atol=2e-5)
-
-
-@every_method
 def test_gradient_through_the_update_is_finite(name):
     """Also where entries of the gradient, or a whole leaf, are exactly 0 in a batch."""
     opt = sample(name)

@@ -9,7 +9,6 @@ from shared import trained
 from subjects import NAMES
 
 
-@pytest.mark.by_hand
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mesh_changes_no_result_and_copies_nothing(name):
     """Over eight devices: the steps of one device, with the communication that is pinned.

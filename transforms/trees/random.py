@@ -185,7 +185,7 @@ def drawn_like(
         return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
     draw = DISTRIBUTIONS[distribution]
     keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-    return tree.map(lambda leaf: resharded(draw(next(keys), leaf.shape, leaf.dtype), leaf))
+    return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
 
 
 def draw_like(
