@@ -12,6 +12,7 @@ ZEROTH_ORDER = (
 SAMPLES: dict[str, dict[str, Any]] = {
     # At 1e-3 the differences of float32 losses have three digits: too few to compare two programs.
     **{name: {"perturbation_scale": 0.03} for name in ZEROTH_ORDER},
+    "zeroflow": {"perturbation_scale": 0.03, "history": 0.5},
     "adafactor": {"min_dim_size_to_factor": 2},  # the tests' matrices are factored too
 }
 """Arguments that the tests need beside those for a small model; few methods have any."""

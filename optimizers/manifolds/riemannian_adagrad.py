@@ -4,6 +4,7 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    DType,
     Flow,
     NonNegative,
     Signal,
@@ -27,6 +28,8 @@ def riemannian_adagrad(
     eps: NonNegative = 1e-8,
     initial_accumulator_value: NonNegative = 0.0,
     weight_decay: NonNegative = 0.0,
+    *,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Adagrad on manifolds, with one sum of squares per point.
 
@@ -46,6 +49,7 @@ def riemannian_adagrad(
       eps: added to the root.
       initial_accumulator_value: v before the first step.
       weight_decay: lambda, added to the gradient before it is made Riemannian (L2).
+      nu_dtype: storage of the sum of squares; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, which stay on their manifolds. Put nothing behind it in a

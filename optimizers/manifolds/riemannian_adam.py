@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Period,
@@ -39,6 +40,9 @@ def riemannian_adam(
     weight_decay: NonNegative = 0.0,
     stabilize: Period | None = None,
     bias_correction: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Adam on manifolds: one second moment per point, a momentum that is carried along.
 
@@ -64,6 +68,7 @@ def riemannian_adam(
       weight_decay: lambda, added to the gradient before it is made Riemannian (L2).
       stabilize: every how many steps points and momenta are put on the manifold again; see `rsgd`.
       bias_correction: False leaves out both corrections, as the paper does.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, which stay on their manifolds. Put nothing behind it in a

@@ -3,7 +3,7 @@
 import optax
 
 from ...registry import method
-from ...transforms import Decay, Flow, NonNegative, Period, transformation
+from ...transforms import Decay, DType, Flow, NonNegative, Period, transformation
 from ...transforms.manifolds import Manifolds, OnManifolds
 from .riemannian_adam import ARXIV, PAPER, adam_on
 
@@ -19,6 +19,9 @@ def riemannian_amsgrad(
     weight_decay: NonNegative = 0.0,
     stabilize: Period | None = None,
     bias_correction: bool = True,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     r"""Riemannian Adam that divides by the root of the largest second moment so far.
 
@@ -35,6 +38,7 @@ def riemannian_amsgrad(
       manifolds: of each leaf; see `rsgd`.
       b1, b2, eps, weight_decay, stabilize, bias_correction: see `riemannian_adam`. The paper's
         RAMSGrad is `bias_correction=False, eps=0`.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Returns:
       The optimizer; it needs `params`, which stay on their manifolds. Put nothing behind it in a

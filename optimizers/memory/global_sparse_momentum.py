@@ -10,6 +10,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Mask,
@@ -124,6 +125,8 @@ def global_sparse_momentum(
     decay_1d: NonNegative | None = None,
     sparse: Mask | None = None,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum in which only the most salient entries feel the loss; the others decay to zero.
 
@@ -145,6 +148,7 @@ def global_sparse_momentum(
       sparse: the leaves that compete: a tree of booleans, or a function of the params; default
         those with two or four dimensions.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype: storage of the momentum; default at least float32.
 
     Returns:
       The optimizer; `update` needs `params`. Its state is the size of the params.

@@ -9,6 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     FlowError,
     Fraction,
@@ -47,6 +48,9 @@ def scale_by_subset_norm(
     bias_correction: bool = True,
     subset_1d: bool = False,
     project: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum over the root of a second moment that the entries of a subset share.
 
@@ -68,6 +72,7 @@ def scale_by_subset_norm(
       subset_1d: all leaves share, not matrices alone; the others have one moment per entry.
       project: the leaves that share: a tree of booleans, or a function of the params; default by
         `subset_1d`.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Raises:
       ValueError: for a size of 0, the heuristics with `subset_1d`, or a corrected sum.
@@ -155,6 +160,9 @@ def subset_norm(
     subset_1d: bool = False,
     project: Mask | None = None,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """AdamSN, AdaGradSN or RMSPropSN; the rule is that of `scale_by_subset_norm`.
 
@@ -165,6 +173,7 @@ def subset_norm(
       subset_size, b1, b2, eps, bias_correction, subset_1d, project: see `scale_by_subset_norm`.
       weight_decay: multiplied by the rate, on the params after the step.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype, nu_dtype: see `scale_by_subset_norm`.
 
     Returns:
       The optimizer; its state is the size of the params, and a number per subset.

@@ -4,6 +4,7 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    DType,
     Flow,
     Fraction,
     Key,
@@ -21,7 +22,11 @@ from .random_scaling import random_scaling
 
 @transformation()
 def scale_by_shrinking_momentum(
-    learning_rate: optax.ScalarOrSchedule, momentum: Fraction = 0.9, mu: NonNegative = 0.0
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Fraction = 0.9,
+    mu: NonNegative = 0.0,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Discounted online gradient descent on the displacement, rate and sign included.
 
@@ -32,6 +37,7 @@ def scale_by_shrinking_momentum(
       learning_rate: eta; number or schedule. It is inside the buffer.
       momentum: beta, in [0, 1]; with 1, as in the authors' file, mu alone shrinks.
       mu: strength of the regulariser that shrinks the displacement.
+      mu_dtype: storage of the momentum; default at least float32.
 
     References:
       Zhang & Cutkosky 2024, Random Scaling and Momentum for Non-smooth Non-convex Optimization
@@ -61,6 +67,8 @@ def sgdm_random_scaling(
     mu: NonNegative = 0.0,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Momentum whose every step is scaled by an exponential draw of mean 1.
 
@@ -70,6 +78,7 @@ def sgdm_random_scaling(
     Args:
       learning_rate, momentum, mu: see `scale_by_shrinking_momentum`.
       key, sampler: see `random_scaling`.
+      mu_dtype: see `scale_by_shrinking_momentum`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -8,6 +8,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Key,
@@ -18,6 +19,7 @@ from ...transforms import (
     ema,
     flow,
     merge,
+    named,
     scale_by_learning_rate,
     split,
     transformation,
@@ -42,6 +44,8 @@ def zeroflow(
     labels: Any | Callable[[Any], Any] | None = None,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """ZO-SGD with the three enhancements of the benchmark: history, sparsity, hybrid.
 
@@ -58,6 +62,7 @@ def zeroflow(
       sparsity: probability that an entry is neither perturbed nor moved.
       labels: a tree of "zo" and "fo" (or a prefix, or a function of the params): the leaves "fo"
         take their given gradient for g; default: all are "zo".
+      mu_dtype: storage of d; default at least float32.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`. Its state is a counter and a key, and
@@ -91,6 +96,6 @@ def zeroflow(
 
     return chain(
         flow(estimate),
-        *(() if is_neutral(history) else (ema(history, from_first=True),)),
+        *(() if is_neutral(history) else (named("mu", ema(history, from_first=True)),)),
         scale_by_learning_rate(learning_rate),
     )

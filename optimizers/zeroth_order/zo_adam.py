@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Mask,
@@ -41,6 +42,9 @@ def zo_adam(
     mask: Mask | None = None,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> Flow:
     """Adam on zeroth-order estimates.
 
@@ -58,6 +62,7 @@ def zo_adam(
       weight_decay: wd, decoupled.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
       perturbation_scale, one_sided, n_samples, key, sampler: see `spsa_gradient`.
+      mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`. Its state is twice the size of the

@@ -8,6 +8,7 @@ import optax
 
 from ...registry import method
 from ...transforms import (
+    DType,
     Flow,
     Fraction,
     Key,
@@ -88,6 +89,8 @@ def scale_by_zo_adamu(
     perturbation_mix: Fraction | None = None,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Zeroth-order steps along directions drawn around their own history.
 
@@ -112,6 +115,7 @@ def scale_by_zo_adamu(
       key: seed or key of the draws.
       sampler: `(key, count, params) -> {"history": tree, "current": tree}` of standard normals, e_h
         and e_c; count is 1 at the first step.
+      mu_dtype: storage of h; default at least float32.
 
     References:
       Jiang et al. 2023, ZO-AdaMU Optimizer: Adapting Perturbation by the Momentum and Uncertainty
@@ -128,7 +132,7 @@ def scale_by_zo_adamu(
     ) -> Signal:
         at, root = params_at(g, params), stored_key(key)
         a, r1, r2 = (scheduled(value) for value in (alpha, b1, b2))
-        h = delay(at, 0.0, name="history")
+        h = delay(at, 0.0, name="history", dtype=mu_dtype)
         z_h = h + sqrt(1 - a) * normals(at, root, "history", 1)
         z_c = sqrt(a) * normals(at, root, "current", 2)
         m = settled(r1 * z_c + (1 - r1) * z_h)
@@ -168,6 +172,8 @@ def zo_adamu(
     mask: Mask | None = None,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """ZO-AdaMU; the rule is that of `scale_by_zo_adamu`.
 
@@ -177,6 +183,7 @@ def zo_adamu(
         `scale_by_zo_adamu`; `adamu_anneal` builds schedules for runs of other lengths.
       weight_decay: multiplied by the rate, on the params before the step.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+      mu_dtype: see `scale_by_zo_adamu`.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`, and may be given None as gradient. Its
@@ -206,6 +213,7 @@ def zo_adamu(
         perturbation_mix=perturbation_mix,
         key=key,
         sampler=sampler,
+        mu_dtype=mu_dtype,
     )
     return chain(
         direction,

@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     Key,
     Positive,
@@ -35,6 +36,8 @@ def zo_sgd_momentum(
     nesterov: bool = False,
     key: Key = 0,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Heavy-ball momentum over zeroth-order estimates.
 
@@ -47,6 +50,7 @@ def zo_sgd_momentum(
       momentum: undamped, not debiased.
       nesterov: look ahead along the buffer; not in the paper.
       perturbation_scale, one_sided, n_samples, key, sampler: see `spsa_gradient`.
+      mu_dtype: storage of the momentum; default at least float32.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`. Its state is the buffer, in float32 at

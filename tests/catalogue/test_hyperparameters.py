@@ -11,7 +11,7 @@ import optax
 import pytest
 from gradchain.transforms.notation.arguments import arguments_of as types_of
 from gradchain.transforms.notation.domains import Interval
-from samples import arguments_of, method_named
+from samples import arguments_of, method_named, sample
 from subjects import NAMES, extras_for, gradients, small_tree
 
 every_method = pytest.mark.parametrize("name", NAMES)
@@ -144,6 +144,24 @@ def test_moments_are_stored_as_told(name):
     dtypes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
     assert dtypes(new) == dtypes(state)
     assert dtypes(updates) == dtypes(jax.eval_shape(lambda: params))
+
+
+OF_THE_BASE = frozenset({"clip_by_global_norm", "coordinate_clipping", "perpgrad", "xgrad"})
+"""Wrappers whose annotations do not say that what they wrap has a state."""
+
+
+def has_own_moments(name):
+    """Whether a momentum is kept that is not that of a method inside it."""
+    hints = inspect.signature(method_named(name).factory).parameters.values()
+    if name in OF_THE_BASE or any("GradientTransformation" in str(h.annotation) for h in hints):
+        return False
+    state = jax.eval_shape(sample(name).init, small_tree())
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    return any(f".{moment}[" in path for path in paths for moment in ("mu", "trace", "m1"))
+
+
+def test_all_momenta_can_be_stored_as_told():
+    assert [name for name in NAMES if name not in STORED and has_own_moments(name)] == []
 
 
 def test_adam_with_low_moments_takes_four_bytes_and_moves():

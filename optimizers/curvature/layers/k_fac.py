@@ -7,6 +7,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     FlowError,
     Length,
@@ -163,6 +164,8 @@ def k_fac(
     damping_b: Any = None,
     mask: Mask | None = None,
     layers: Layers = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """K-FAC: heavy-ball momentum over gradients preconditioned by `scale_by_k_fac`.
 
@@ -183,6 +186,7 @@ def k_fac(
       damping_b: likewise.
       mask: the leaves that decay; default all.
       layers: see `scale_by_k_fac`.
+      mu_dtype: storage of the momentum; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

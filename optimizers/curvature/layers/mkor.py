@@ -9,6 +9,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Length,
@@ -190,6 +191,8 @@ def mkor(
     backend: optax.GradientTransformation | None = None,
     layers: Layers = None,
     axis_name: Hashable | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """MKOR: `scale_by_mkor`, then heavy-ball SGD or another first-order method.
 
@@ -211,6 +214,7 @@ def mkor(
         own, and learning_rate, momentum and weight_decay are then not used.
       layers: see `scale_by_k_fac`.
       axis_name: see `scale_by_mkor`.
+      mu_dtype: storage of the momentum; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

@@ -7,6 +7,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Length,
@@ -126,6 +127,8 @@ def mkor_h(
     backend: optax.GradientTransformation | None = None,
     layers: Layers = None,
     axis_name: Hashable | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """MKOR-H: `scale_by_mkor_h`, then heavy-ball SGD or another first-order method.
 
@@ -149,6 +152,7 @@ def mkor_h(
       backend: see there.
       layers: see there.
       axis_name: see there.
+      mu_dtype: storage of the momentum; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

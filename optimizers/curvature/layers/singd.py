@@ -8,6 +8,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     FlowError,
     Length,
@@ -176,6 +177,8 @@ def singd(
     normalize_lr_cov: bool = False,
     mask: Mask | None = None,
     layers: Layers = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """SINGD: heavy-ball momentum over gradients preconditioned by `scale_by_singd`.
 
@@ -196,6 +199,7 @@ def singd(
       normalize_lr_cov: likewise.
       mask: the leaves that decay; default all.
       layers: see `scale_by_k_fac`.
+      mu_dtype: storage of the momentum; default at least float32.
 
     Example:
       >>> import jax.numpy as jnp

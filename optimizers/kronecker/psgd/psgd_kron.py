@@ -9,6 +9,7 @@ from ....registry import method
 from ....transforms import (
     Constant,
     Decay,
+    DType,
     Flow,
     Fraction,
     Interval,
@@ -43,6 +44,8 @@ def scale_by_psgd_kron(
     key: Key = 0,
     trainable: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Preconditions each leaf by Q^T Q, a Kronecker product fitted to curvature pairs.
 
@@ -79,6 +82,7 @@ def scale_by_psgd_kron(
       trainable: leaves that take part, a tree of booleans or a function of the params; the
         others are not moved. Default all.
       sampler: `(key, count, params) -> tree` in place of the normal distribution.
+      mu_dtype: storage of the momentum; default at least float32.
 
     References:
       Pooladzandi & Li 2024, Curvature-Informed SGD via General Purpose Lie-Group Preconditioners
@@ -116,6 +120,8 @@ def psgd_kron(
     key: Key = 0,
     trainable: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """PSGD, Kronecker; the rule is that of `scale_by_psgd_kron`.
 
@@ -124,6 +130,7 @@ def psgd_kron(
       precond_lr, mode, precond_init_scale, momentum, max_size, max_skew, step_normalizer,
         precond_update_probability, grad_clip_norm, balance_probability, key, trainable, sampler:
         see `scale_by_psgd_kron`.
+      mu_dtype: see `scale_by_psgd_kron`.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -8,6 +8,7 @@ from ....registry import method
 from ....transforms import (
     Constant,
     Decay,
+    DType,
     Flow,
     Fraction,
     Interval,
@@ -46,6 +47,8 @@ def scale_by_psgd_lra(
     trainable: Mask | None = None,
     init_factors: Any = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Preconditions all leaves together by Q^T Q with Q = (I + U V^T) diag(d).
 
@@ -85,6 +88,7 @@ def scale_by_psgd_lra(
         others are not moved. Default all.
       init_factors: (U, V) of shape (n, rank) to start from, in place of random ones.
       sampler: `(key, count, params) -> tree` in place of the normal distribution of v.
+      mu_dtype: storage of the momentum; default at least float32.
 
     References:
       Pooladzandi & Li 2024, Curvature-Informed SGD via General Purpose Lie-Group Preconditioners
@@ -129,6 +133,8 @@ def psgd_lra(
     trainable: Mask | None = None,
     init_factors: Any = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """PSGD, low rank; the rule is that of `scale_by_psgd_lra`.
 
@@ -137,6 +143,7 @@ def psgd_lra(
       rank, precond_lr, mode, precond_init_scale, momentum, step_normalizer,
         precond_update_probability, grad_clip_norm, update_factor, balance_probability, key,
         trainable, init_factors, sampler: see `scale_by_psgd_lra`.
+      mu_dtype: see `scale_by_psgd_lra`.
 
     Example:
       >>> import jax, jax.numpy as jnp

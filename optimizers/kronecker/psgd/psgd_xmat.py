@@ -5,6 +5,7 @@ import optax
 from ....registry import method
 from ....transforms import (
     Decay,
+    DType,
     Flow,
     Fraction,
     Key,
@@ -35,6 +36,8 @@ def scale_by_psgd_xmat(
     key: Key = 0,
     trainable: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """Preconditions all leaves together by Q^T Q with Q = diag(a) + antidiag(b).
 
@@ -66,6 +69,7 @@ def scale_by_psgd_xmat(
       trainable: leaves that take part, a tree of booleans or a function of the params; the
         others are not moved. Default all.
       sampler: `(key, count, params) -> tree` in place of the normal distribution of v.
+      mu_dtype: storage of the momentum; default at least float32.
 
     References:
       Pooladzandi & Li 2024, Curvature-Informed SGD via General Purpose Lie-Group Preconditioners
@@ -104,6 +108,8 @@ def psgd_xmat(
     key: Key = 0,
     trainable: Mask | None = None,
     sampler: Sampler | None = None,
+    *,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """PSGD, diagonal plus anti-diagonal; the rule is that of `scale_by_psgd_xmat`.
 
@@ -111,6 +117,7 @@ def psgd_xmat(
       learning_rate: number or schedule; ten times smaller in "whiten" mode than in "newton" mode.
       precond_lr, mode, precond_init_scale, momentum, step_normalizer, precond_update_probability,
         grad_clip_norm, key, trainable, sampler: see `scale_by_psgd_xmat`.
+      mu_dtype: see `scale_by_psgd_xmat`.
 
     Example:
       >>> import jax, jax.numpy as jnp
