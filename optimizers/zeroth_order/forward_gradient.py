@@ -15,7 +15,7 @@ from ...transforms import (
     scale_by_learning_rate,
     transformation,
 )
-from ...transforms.zeroth_order import forward_mode_gradient
+from ...transforms.zeroth_order import Space, forward_mode_gradient
 
 
 @method(
@@ -33,6 +33,7 @@ def forward_gradient(
     normalize: bool = False,
     key: Key = 0,
     sampler: Sampler | None = None,
+    space: Space = "weights",
 ) -> Flow:
     """Gradient descent on forward-mode derivatives along random directions.
 
@@ -43,7 +44,7 @@ def forward_gradient(
       learning_rate: lr; number or schedule.
       weight_decay: wd, multiplied by the rate, on the params before the step.
       mask: leaves that decay: a tree of booleans, or a function of the params; default all.
-      n_samples, normalize, key, sampler: see `forward_mode_gradient`.
+      n_samples, normalize, key, sampler, space: see `forward_mode_gradient`.
 
     Returns:
       The optimizer; `update` needs `params` and a `value_fn` with a forward-mode derivative, and
@@ -70,7 +71,7 @@ def forward_gradient(
       ZO-Bench/ZO-LLM leaves biases and layer norms out of the decay: our `mask`.
     """
     return chain(
-        forward_mode_gradient(n_samples, key, sampler, normalize),
+        forward_mode_gradient(n_samples, key, sampler, normalize, space=space),
         decay_weights(weight_decay, mask=mask),
         scale_by_learning_rate(learning_rate),
     )

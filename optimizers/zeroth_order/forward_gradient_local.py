@@ -11,7 +11,7 @@ from ...transforms import (
     chain,
     transformation,
 )
-from ...transforms.zeroth_order import Guess, Mode, Scope, Target, project_onto_guess
+from ...transforms.zeroth_order import Guess, Mode, Scope, Space, Target, project_onto_guess
 
 
 @method(
@@ -29,16 +29,17 @@ def forward_gradient_local(
     target: Target = "gradient",
     key: Key = 0,
     sampler: Sampler | None = None,
+    space: Space = "weights",
 ) -> Flow:
     """Projects the gradient onto a guess of it, as of an auxiliary head, and hands it to a method.
 
     The rule and the arguments are those of `project_onto_guess`. In the paper the last
-    block takes its true gradient, and the auxiliary heads are trained by their own loss: give those
-    leaves another optimizer.
+    block takes its true gradient, as it does with space="activations", and the auxiliary heads are
+    trained by their own loss: give those leaves another optimizer.
 
     Args:
       base: any optimizer.
-      guess, mode, scope, eps, target, key, sampler: see `project_onto_guess`.
+      guess, mode, scope, eps, target, key, sampler, space: see `project_onto_guess`.
 
     Returns:
       The optimizer, with the state of the base, and a counter and a key for drawn guesses.
@@ -58,5 +59,5 @@ def forward_gradient_local(
     References:
       Fournier et al. 2023 (arXiv 2306.06968); streethagore/ForwardLocalGradient.
     """
-    projection = project_onto_guess(mode, eps, scope, guess, target, key, sampler)
+    projection = project_onto_guess(mode, eps, scope, guess, target, key, sampler, space)
     return chain(projection, base)

@@ -68,7 +68,7 @@ def argument_of(name: str, annotation: Any) -> Argument:
     """
     domains: list[Domain] = []
     choices: list[Any] = []
-    optional = functions = False
+    optional = functions = is_handed_in = False
     for member in _members(annotation):
         if member is type(None):
             optional = True
@@ -80,14 +80,15 @@ def argument_of(name: str, annotation: Any) -> Argument:
         elif get_origin(member) is Literal:
             choices += get_args(member)
         elif get_origin(member) is collections.abc.Callable:
-            functions = True
-            domains.append(Functions())
+            functions = is_handed_in = True
         elif member is bool:
             domains.append(Switch())
         elif member is int:
             domains.append(Interval(-float("inf"), float("inf"), integer=True))
         elif member is not Any:
             return Argument(name)
+    if is_handed_in and not domains:
+        domains.append(Functions())
     return Argument(name, tuple(domains), tuple(choices), optional, functions, _is_rate(annotation))
 
 

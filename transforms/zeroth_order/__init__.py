@@ -16,6 +16,7 @@ from .losses import check_deterministic, params_at
 from .replay import replay
 from .slope_along import slope_along
 from .spsa import spsa_gradient
+from .stages import Space, StagedLoss, staged_loss
 from .ties import settled
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Guess",
     "Mode",
     "Scope",
+    "Space",
+    "StagedLoss",
     "Target",
     "best_of_three",
     "block_steps",
@@ -42,4 +45,5 @@ __all__ = [
     "slope_along",
     "sparse_directions",
     "spsa_gradient",
+    "staged_loss",
 ]

@@ -11,8 +11,9 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
+from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Sampler, Size
-from ..notation.known import each
+from ..notation.known import each, repeat
 from ..notation.signal import Signal
 from ..notation.steps import step_count, tap
 from ..notation.values import Leaves, is_missing
@@ -20,6 +21,7 @@ from ..trees.random import stored_key
 from .directions import Directions, Distribution
 from .losses import loss_function, params_at
 from .spsa import along, known_slopes, with_slopes_shape
+from .stages import Activations, Space
 from .ties import tied, unfused
 
 
@@ -30,6 +32,7 @@ def forward_mode_gradient(
     sampler: Sampler | None = None,
     normalize: bool = False,
     distribution: Distribution = "gaussian",
+    space: Space = "weights",
 ) -> Flow:
     """A gradient estimate from forward-mode derivatives along random directions.
 
@@ -41,12 +44,25 @@ def forward_mode_gradient(
     The limit of `spsa_gradient` for a small perturbation: unbiased, with a variance that grows with
     the number of params. The incoming gradient is not read and may be None.
 
+    In the space of activations x_l, of all stages of a `staged_loss` but the last, v has an entry
+    for each of theirs:
+
+        d_i = sum_l <dL/dx_l, v_i,l>        one forward-mode pass
+        g = dL_n/dtheta + sum_l (dx_l/dtheta)^T (1/n) sum_i d_i v_i,l
+
+    back-propagated inside each stage and never from one to another; the last stage has its true
+    gradient. It is unbiased, with a variance that grows with the number of activations. Where the
+    stages give a loss per sample, each sample has its own d, at the same cost and with less
+    variance.
+
     Args:
       n_samples: directions at a step; the loss itself is evaluated once for all of them.
       key: seed or key of the directions.
       sampler: `(key, count, params) -> tree` of directions; count is 1 at the first step.
       normalize: project the gradient onto the direction.
       distribution: "gaussian", "rademacher" or "sphere".
+      space: what is perturbed, "weights" or "activations"; the latter needs a `staged_loss`, from
+        whose activations the sampler's tree, a list, takes its shape, and has no slopes to record.
 
     Returns:
       The transformation; `update` needs `params` and `value_fn` (params -> loss of this batch),
@@ -66,7 +82,8 @@ def forward_mode_gradient(
       True
 
     References:
-      Baydin et al. 2022, Gradients without Backpropagation (arXiv 2202.08587).
+      Baydin et al. 2022, Gradients without Backpropagation (arXiv 2202.08587). Activations: Ren et
+      al. 2022, Scaling Forward Gradient With Local Losses (arXiv 2210.03310), whose scheme this is.
     """
     directions = Directions(distribution, sampler, n_samples)
 
@@ -77,7 +94,40 @@ def forward_mode_gradient(
         d = _derivatives(value_fn, slopes, at, root, step_count(), directions=directions)
         return along(tap("slopes", d), at, root, directions, normalize=normalize)
 
+    def through_activations(g: Signal, params: Signal, value_fn: Signal) -> Signal:
+        at, root = params_at(g, params), stored_key(key)
+        how = {"directions": directions, "normalize": normalize}
+        return _from_activations(value_fn, at, root, step_count(), **how)
+
+    if space == "activations":
+        return flow(through_activations, name="forward_mode_gradient")
     return flow(step)
+
+
+def _from_activations_of(
+    context: Context,
+    value_fn: Any,
+    at: Leaves,
+    root: Any,
+    _: Any,
+    directions: Directions,
+    normalize: bool,
+) -> Leaves:
+    found, count = Activations(context, value_fn, at), directions.n_samples
+
+    def weight(inner: Any, norm: Any) -> Any:
+        return inner / (norm + 1e-16) if normalize else inner
+
+    def term(sample: Any) -> Leaves:
+        guess = directions.draw(context, found.values, root, sample)
+        return found.cotangents(guess, weight)
+
+    with named_custom_vjp(context.label):
+        total = repeat(count, lambda i, so_far: so_far.map(jnp.add, term(i)), term(0), first=1)
+    return found.gradient(total.map(lambda leaf: leaf / count))
+
+
+_from_activations = lift_tree(_from_activations_of, "from_activations", context=True, out=1)
 
 
 def _derivatives_of(

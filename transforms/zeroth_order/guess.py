@@ -14,12 +14,13 @@ from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, NonNegative, Sampler
 from ..notation.signal import Signal
-from ..notation.steps import scheduled
+from ..notation.steps import scheduled, step_count
 from ..notation.values import MISSING, Leaves, is_missing
 from ..trees.random import stored_key
 from .directions import Directions, draw_direction
 from .forward_mode import derivative_along, named_custom_vjp
 from .losses import params_at
+from .stages import Activations, Space
 
 Mode = Literal["per_sample", "batch", "sign"]
 Scope = Literal["leaf", "global"]
@@ -36,6 +37,7 @@ def project_onto_guess(
     target: Target = "gradient",
     key: Key = 0,
     sampler: Sampler | None = None,
+    space: Space = "weights",
 ) -> Flow:
     """The part of the gradient that lies along a guess of it.
 
@@ -61,6 +63,11 @@ def project_onto_guess(
       key: seed or key of the guesses that are drawn.
       sampler: `(key, count, params) -> tree` of guesses in place of drawn ones; count is 1 at the
         first step.
+      space: "activations" takes guesses of the derivatives with respect to what the stages of a
+        `staged_loss` hand on, a list like these, needs target "value_fn", and back-propagates
+        inside stages only; the last one has its true gradient. Samples are those that have losses
+        of their own; "batch" takes one product over all. A scope of "leaf" is one array of
+        activations.
 
     Returns:
       The transformation; the axis of samples is summed away. It keeps a counter and a key for
@@ -103,6 +110,19 @@ def project_onto_guess(
     def forward_on_given(g: Signal, params: Signal, value_fn: Signal, guess: Signal) -> Signal:
         return project(params_at(g, params), guess, value_fn, scheduled(eps))
 
+    def activations_on_given(g: Signal, params: Signal, value_fn: Signal, guess: Signal) -> Signal:
+        return in_activations(value_fn, params_at(g, params), guess, None, None, scheduled(eps))
+
+    def activations(g: Signal, params: Signal, value_fn: Signal) -> Signal:
+        at = params_at(g, params)
+        return in_activations(value_fn, at, None, stored_key(key), step_count(), scheduled(eps))
+
+    if space == "activations":
+        if target != "value_fn":
+            raise FlowError('project_onto_guess: space="activations" needs target="value_fn"')
+        in_activations = partial(_in_activations, mode=mode, scope=scope, directions=directions)
+        chosen = activations_on_given if directions is None else activations
+        return flow(chosen, name="project_onto_guess")
     steps: dict[tuple[str, bool], Callable[..., Signal]] = {
         ("gradient", True): gradient,
         ("gradient", False): gradient_on_given,
@@ -131,6 +151,47 @@ def _projection_of(
 _projection = lift_tree(
     _projection_of, "projection", context=True, out=lambda context, *_, **how: _like(context)
 )
+
+
+def _in_activations_of(
+    context: Context,
+    value_fn: Any,
+    at: Leaves,
+    guess: Any,
+    root: Any,
+    _: Any,
+    eps: Any,
+    mode: str,
+    scope: str,
+    directions: Any,
+) -> Leaves:
+    found = Activations(context, value_fn, at)
+    if directions is None:
+        guess = _guess_like(context, found.values, guess)
+    else:
+        guess = directions.draw(context, found.values, root)
+    weight = partial(_weight, eps=eps, mode=mode)
+    with named_custom_vjp(context.label):
+        how = {"per_leaf": scope == "leaf", "as_batch": mode == "batch"}
+        cotangents = found.cotangents(guess, weight, **how)
+    return found.gradient(cotangents)
+
+
+_in_activations = lift_tree(_in_activations_of, "in_activations", context=True, out=1)
+
+
+def _guess_like(context: Context, activations: Leaves, guess: Any) -> Leaves:
+    """The given guess at the activations; FlowError where it does not fit."""
+    tree = guess.tree() if isinstance(guess, Leaves) else guess
+    try:
+        given = Leaves.up_to(activations.treedef, tree)
+        return activations.map(
+            lambda x, b: jnp.broadcast_to(jnp.asarray(b, x.dtype), x.shape), given
+        )
+    except (TypeError, ValueError) as error:
+        raise FlowError(
+            f"{context.label}: guess must be a list like the activations: {error}"
+        ) from error
 
 
 def _like(context: Context) -> Any:

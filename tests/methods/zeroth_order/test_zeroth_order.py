@@ -438,6 +438,102 @@ def test_the_forward_mode_projection_is_that_of_the_gradient():
         given.update(grads, given.init(params), params, guess=jnp.ones(3))
 
 
+# --- activations ----------------------------------------------------------------------------------
+
+SHAPES = {"a": (3, 5), "b": (5, 4), "c": (4, 1)}
+STAGED = {
+    name: jax.random.normal(jax.random.key(i), shape)
+    for i, (name, shape) in enumerate(SHAPES.items())
+}
+INPUTS = jnp.cos(jnp.arange(21.0)).reshape(7, 3)
+
+
+def staged(per_sample=True):
+    def losses(params, x):
+        each = ((x @ params["c"])[:, 0] - INPUTS[:, 0]) ** 2
+        return each if per_sample else jnp.mean(each)
+
+    hidden = [lambda p, x, name=name: jnp.tanh(x @ p[name]) for name in ("a", "b")]
+    return t.zeroth_order.staged_loss([*hidden, losses], INPUTS)
+
+
+def activation_gradients(loss):
+    zeros = jax.tree.map(jnp.zeros_like, loss.activations(STAGED))
+    return jax.grad(lambda shifts: jnp.mean(loss.losses(STAGED, shifts)))(zeros)
+
+
+def close(a, b, **tolerance):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+@pytest.mark.parametrize("per_sample", [True, False])
+def test_perturbed_activations_estimate_the_gradient(per_sample):
+    """In the mean that is the gradient; in the last stage always. Samples apart vary less."""
+    loss = staged(per_sample)
+    exact = jax.grad(loss)(STAGED)
+    opt = t.zeroth_order.forward_mode_gradient(4000, space="activations")
+    g, _ = jax.jit(lambda p: opt.update(None, opt.init(p), p, value_fn=loss))(STAGED)
+    close(g["c"], exact["c"], rtol=1e-5, atol=1e-6)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in exact.values())
+    close(g, exact, atol=(0.02 if per_sample else 0.1) * largest)
+
+
+@pytest.mark.parametrize("scope", ["leaf", "global"])
+@pytest.mark.parametrize("mode", ["per_sample", "batch"])
+def test_the_true_gradient_of_activations_as_guess_gives_that_of_the_params(mode, scope):
+    loss = staged()
+    guess = jax.tree.map(lambda x: 3 * x, activation_gradients(loss))
+    opt = o.forward_gradient_local(
+        optax.sgd(1.0), "given", mode, scope, target="value_fn", space="activations"
+    )
+    u, _ = opt.update(None, opt.init(STAGED), STAGED, value_fn=loss, guess=guess)
+    close(u, jax.tree.map(jnp.negative, jax.grad(loss)(STAGED)), rtol=1e-4, atol=1e-6)
+
+
+def test_the_estimate_from_one_draw_is_that_of_back_propagation():
+    """<dL/dx, v> and what it is multiplied by, from reverse mode."""
+    loss = staged()
+    drawn = [jnp.sin(3 * x + 1) for x in loss.activations(STAGED)]
+    opt = o.forward_gradient(1.0, sampler=lambda key, count, params: drawn, space="activations")
+    u, _ = opt.update(None, opt.init(STAGED), STAGED, value_fn=loss)
+    grads = activation_gradients(loss)
+    slopes = sum(jnp.sum(a * v, axis=1) for a, v in zip(grads, drawn, strict=True))
+    before, after = INPUTS, loss.activations(STAGED)
+    for name, x, v in zip("ab", (before, after[0]), drawn, strict=True):
+        back = jax.vjp(lambda w, x=x: jnp.tanh(x @ w), STAGED[name])[1](slopes[:, None] * v)[0]
+        np.testing.assert_allclose(-u[name], back, rtol=1e-4, atol=1e-6)
+
+
+def test_training_by_activations_alone():
+    loss, params = staged(), STAGED
+    opt = o.forward_gradient(0.05, space="activations")
+    state = opt.init(params)
+    step = jax.jit(lambda p, s: opt.update(None, s, p, value_fn=loss))
+    for _ in range(100):
+        u, state = step(params, state)
+        params = optax.apply_updates(params, u)
+    assert float(loss(params)) < 0.3 * float(loss(STAGED))
+
+
+def test_what_does_not_fit_activations_is_refused():
+    z, loss = t.zeroth_order, staged()
+    opt = o.forward_gradient(0.1, space="activations")
+    with pytest.raises(ValueError, match="staged_loss"):
+        opt.update(None, opt.init(STAGED), STAGED, value_fn=loss_of)
+    with pytest.raises(ValueError, match="two"):
+        z.staged_loss([jnp.sum], INPUTS)
+    with pytest.raises(ValueError, match="value_fn"):
+        z.project_onto_guess(space="activations")
+    whole = z.staged_loss([lambda p, x: jnp.ones(3), lambda p, x: jnp.ones(7)], INPUTS)
+    with pytest.raises(ValueError, match="leading axis"):
+        opt.update(None, opt.init(STAGED), STAGED, value_fn=whole)
+    given = z.project_onto_guess(target="value_fn", space="activations")
+    with pytest.raises(ValueError, match="like the activations"):
+        given.update(None, given.init(STAGED), STAGED, value_fn=loss, guess=[jnp.ones(3)])
+
+
 # --- ZO2 ------------------------------------------------------------------------------------------
 
 
