@@ -1,7 +1,5 @@
 """Adan."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
@@ -27,6 +25,7 @@ from ...transforms import (
     minimum,
     named,
     scale_by_learning_rate,
+    scheduled,
     square,
     transformation,
     where,
@@ -80,11 +79,11 @@ def scale_by_adan(
     return flow(step)
 
 
-def _clipped(g: Signal, max_norm: Any, eps: Any) -> Signal:
+def _clipped(g: Signal, max_norm: NonNegative, eps: NonNegative) -> Signal:
     if is_neutral(max_norm):
         return g
     factor = minimum(1.0, divide_or_zero(max_norm, global_norm(g) + eps))
-    return g * where(max_norm > 0, factor, 1.0)
+    return g * where(scheduled(max_norm) > 0, factor, 1.0)
 
 
 @method(

@@ -7,6 +7,7 @@ from ...transforms import (
     DType,
     Flow,
     NonNegative,
+    NonNegativeConstant,
     Signal,
     chain,
     divide_or_zero,
@@ -21,7 +22,7 @@ from ...transforms import (
 
 @transformation()
 def scale_by_rss(
-    initial_accumulator_value: NonNegative = 0.1,
+    initial_accumulator_value: NonNegativeConstant = 0.1,
     eps: NonNegative = 1e-7,
     *,
     nu_dtype: DType | None = None,
@@ -59,7 +60,7 @@ def scale_by_rss(
 @transformation()
 def adagrad(
     learning_rate: optax.ScalarOrSchedule,
-    initial_accumulator_value: NonNegative = 0.1,
+    initial_accumulator_value: NonNegativeConstant = 0.1,
     eps: NonNegative = 1e-7,
     *,
     nu_dtype: DType | None = None,

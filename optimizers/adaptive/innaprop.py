@@ -1,20 +1,17 @@
 """INNAprop."""
 
-import math
-from typing import Annotated
-
 import optax
 
 from ...registry import method
 from ...transforms import (
-    Constant,
     Decay,
     DType,
     Flow,
     FlowError,
-    Interval,
     Mask,
     NonNegative,
+    NonNegativeConstant,
+    PositiveConstant,
     Signal,
     debiased_root,
     decay_weights,
@@ -30,15 +27,12 @@ from ...transforms import (
     zeros_like,
 )
 
-Viscosity = Annotated[Constant, Interval(0.0, math.inf)]
-Newtonian = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
-
 
 @transformation()
 def scale_by_innaprop(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    alpha: Viscosity = 0.1,
-    beta: Newtonian = 0.9,
+    alpha: NonNegativeConstant = 0.1,
+    beta: PositiveConstant = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.01,
@@ -106,8 +100,8 @@ def scale_by_innaprop(
 @transformation()
 def innaprop(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    alpha: Viscosity = 0.1,
-    beta: Newtonian = 0.9,
+    alpha: NonNegativeConstant = 0.1,
+    beta: PositiveConstant = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.01,

@@ -49,7 +49,7 @@ def weight_average(
         ema          a_n = d_n a_{n-1} + (1 - d_n) y_n
                      d_n = decay, or with `debias` min(decay, (1 + n) / (10 + n))
         uniform      a_n = mean of y_1 .. y_n
-        polynomial   a_n = (1 - c_n) a_{n-1} + c_n y_n,  c_n = (1 + scheduled(gamma)) / (n + gamma)
+        polynomial   a_n = (1 - c_n) a_{n-1} + c_n y_n,  c_n = (1 + gamma) / (n + gamma)
         window       a_n = mean of the last `size` of the y
 
     Before y_1 the average is what the params were at the start. `eval_params(state, params)` gives

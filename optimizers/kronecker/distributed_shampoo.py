@@ -298,9 +298,9 @@ def distributed_shampoo(
     )
 
 
-def _momentum(momentum: Any, dampening: Any, nesterov: bool) -> list[Flow]:
+def _momentum(momentum: Decay, dampening: Fraction, nesterov: bool) -> list[Flow]:
     if is_neutral(momentum):
         return []
     # `trace` never dampens the first gradient; this method does.
-    damped = flow(lambda u: (1 - dampening) * u, name="dampening")
+    damped = flow(lambda u: (1 - scheduled(dampening)) * u, name="dampening")
     return [damped, trace(momentum, nesterov)]

@@ -12,7 +12,7 @@ from ...transforms import (
     Flow,
     Fraction,
     Key,
-    NonNegative,
+    NonNegativeConstant,
     Sampler,
     Signal,
     absolute,
@@ -33,7 +33,7 @@ from ...transforms.trees import drawn_start
 
 @transformation()
 def scale_by_gravity(
-    initial_scale: NonNegative = 0.1,
+    initial_scale: NonNegativeConstant = 0.1,
     beta: Fraction = 0.9,
     key: Key = 0,
     count_start: Count = 0,
@@ -83,7 +83,7 @@ def scale_by_gravity(
 @transformation()
 def gravity(
     learning_rate: optax.ScalarOrSchedule = 0.1,
-    alpha: NonNegative = 0.01,
+    alpha: NonNegativeConstant = 0.01,
     beta: Fraction = 0.9,
     key: Key = 0,
     count_start: Count = 0,

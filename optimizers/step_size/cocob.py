@@ -7,6 +7,7 @@ from ...transforms import (
     Flow,
     Mask,
     NonNegative,
+    NonNegativeConstant,
     Positive,
     Signal,
     chain,
@@ -23,7 +24,7 @@ from ...transforms import (
 
 
 @transformation()
-def scale_by_cocob(alpha: Positive = 100.0, eps: NonNegative = 1e-8) -> Flow:
+def scale_by_cocob(alpha: Positive = 100.0, eps: NonNegativeConstant = 1e-8) -> Flow:
     """Bets on the sign of every coordinate's gradients, and steps by what has been won.
 
         L_t = max(L_{t-1}, |g_t|),    L_0 = eps
@@ -67,7 +68,7 @@ def scale_by_cocob(alpha: Positive = 100.0, eps: NonNegative = 1e-8) -> Flow:
 def cocob(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     alpha: Positive = 100.0,
-    eps: NonNegative = 1e-8,
+    eps: NonNegativeConstant = 1e-8,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
 ) -> Flow:

@@ -1,19 +1,15 @@
 """D-Adaptation of AdamW."""
 
-import math
-from typing import Annotated
-
 import optax
 
 from ...registry import method
 from ...transforms import (
-    Constant,
     Decay,
     DType,
     Flow,
-    Interval,
     Mask,
     NonNegative,
+    PositiveConstant,
     Signal,
     decay_weights,
     delay,
@@ -34,9 +30,6 @@ from ...transforms import (
 from ...transforms.accumulate import one_minus_power
 from .prodigy import sqrt_of
 
-InitialEstimate = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
-"""A number that a state starts at."""
-
 
 @method(
     "Defazio & Mishchenko 2023, Learning-Rate-Free Learning by D-Adaptation",
@@ -50,7 +43,7 @@ def dadapt_adamw(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
     eps: NonNegative = 1e-8,
-    estim_lr0: InitialEstimate = 1e-6,
+    estim_lr0: PositiveConstant = 1e-6,
     weight_decay: NonNegative = 0.0,
     *,
     mask: Mask | None = None,

@@ -1,19 +1,15 @@
 """D-Adaptation of SGD."""
 
-import math
-from typing import Annotated
-
 import optax
 
 from ...registry import method
 from ...transforms import (
-    Constant,
     Decay,
     Flow,
-    Interval,
     Mask,
     NonNegative,
     Positive,
+    PositiveConstant,
     Signal,
     decay_weights,
     delay,
@@ -31,9 +27,6 @@ from ...transforms import (
     where,
 )
 
-InitialEstimate = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
-"""A number that a state starts at."""
-
 
 @method(
     "Defazio & Mishchenko 2023, Learning-Rate-Free Learning by D-Adaptation",
@@ -46,7 +39,7 @@ InitialEstimate = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
 def dadapt_sgd(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     momentum: Decay = 0.0,
-    estim_lr0: InitialEstimate = 1e-6,
+    estim_lr0: PositiveConstant = 1e-6,
     growth_rate: Positive | None = None,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,

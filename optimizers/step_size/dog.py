@@ -8,6 +8,7 @@ from ...transforms import (
     FlowError,
     Mask,
     NonNegative,
+    NonNegativeConstant,
     Scalar,
     Signal,
     chain,
@@ -55,7 +56,7 @@ def check_first_step(label: str, init_step: FirstStep, kinds: tuple[str, ...]) -
 def scale_by_dog(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     init_step: FirstStep = ("heuristic", 1e-6),
-    eps: NonNegative = 1e-8,
+    eps: NonNegativeConstant = 1e-8,
 ) -> Flow:
     """Steps as long as the distance come so far, over the root of the sum of squared gradients.
 
@@ -89,7 +90,7 @@ def scale_by_dog(
 def scale_by_l_dog(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     init_step: FirstStep = ("heuristic", 1e-6),
-    eps: NonNegative = 1e-8,
+    eps: NonNegativeConstant = 1e-8,
     stacked: Mask | None = None,
 ) -> Flow:
     """`scale_by_dog` of every leaf on its own: norms, sums and steps are those of the leaf.
@@ -116,7 +117,7 @@ def _scaled(
     squared_norm: SquaredNorm,
     learning_rate: optax.ScalarOrSchedule,
     init_step: FirstStep,
-    eps: NonNegative,
+    eps: NonNegativeConstant,
 ) -> Signal:
     kind, number = init_step
     smallest: Scalar = 0.0 if kind == "learning_rate" else number
@@ -141,7 +142,7 @@ def _scaled(
 def dog(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     init_step: FirstStep = ("heuristic", 1e-6),
-    eps: NonNegative = 1e-8,
+    eps: NonNegativeConstant = 1e-8,
     weight_decay: NonNegative | None = 0.0,
     mask: Mask | None = None,
 ) -> Flow:
@@ -191,7 +192,7 @@ def dog(
 def l_dog(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     init_step: FirstStep = ("heuristic", 1e-6),
-    eps: NonNegative = 1e-8,
+    eps: NonNegativeConstant = 1e-8,
     weight_decay: NonNegative | None = 0.0,
     mask: Mask | None = None,
     *,

@@ -1,20 +1,16 @@
 """Mechanic."""
 
-import math
-from typing import Annotated
-
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ...registry import method
 from ...transforms import (
-    Constant,
     DType,
     Flow,
-    Interval,
     NonNegative,
     Positive,
+    PositiveConstant,
     Signal,
     Size,
     clip,
@@ -25,15 +21,11 @@ from ...transforms import (
     initial_params,
     lift,
     maximum,
-    scheduled,
     sqrt,
     square,
     tap,
     transformation,
 )
-
-InitialScale = Annotated[Constant, Interval(0.0, math.inf)]
-"""A number that a state starts at."""
 
 
 @method(
@@ -48,7 +40,7 @@ def mechanize(
     base_optimizer: optax.GradientTransformation,
     weight_decay: NonNegative = 1e-2,
     eps: Positive = 1e-8,
-    s_init: InitialScale = 1e-6,
+    s_init: PositiveConstant = 1e-6,
     num_betas: Size = 6,
     *,
     mu_dtype: DType | None = None,
@@ -111,7 +103,7 @@ def mechanize(
         new_r = r << decays * r + clip(h, -m, m) * s
         new_m = m << maximum(decays * m, abs(h) + eps)
         new_v = v << decays**2 * v + square(h)
-        wealth = scheduled(s_init) / num_betas * new_m + maximum(new_r, 0.0)
+        wealth = s_init / num_betas * new_m + maximum(new_r, 0.0)
         new_s = s << wealth / (sqrt(new_v) + eps)
         return x0 - tap("scale", total(new_s)) * (past - u) - params
 

@@ -1,20 +1,16 @@
 """Prodigy."""
 
-import math
-from typing import Annotated
-
 import optax
 
 from ...registry import method
 from ...transforms import (
-    Constant,
     Decay,
     DType,
     Flow,
-    Interval,
     Mask,
     NonNegative,
     Positive,
+    PositiveConstant,
     Signal,
     decay_weights,
     delay,
@@ -36,9 +32,6 @@ from ...transforms import (
 )
 from ...transforms.accumulate import one_minus_power
 
-InitialEstimate = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
-"""A number that a state starts at."""
-
 
 @method(
     "Mishchenko & Defazio 2023, Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
@@ -53,7 +46,7 @@ def prodigy(
     betas: tuple[Decay, Decay] = (0.9, 0.999),
     beta3: Decay | None = None,
     eps: NonNegative = 1e-8,
-    estim_lr0: InitialEstimate = 1e-6,
+    estim_lr0: PositiveConstant = 1e-6,
     estim_lr_coef: Positive = 1.0,
     weight_decay: NonNegative = 0.0,
     safeguard_warmup: bool = False,

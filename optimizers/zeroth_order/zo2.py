@@ -1,16 +1,15 @@
 """ZO2: zeroth-order steps of a model that is larger than the accelerator's memory."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ...registry import method
-from ...transforms import Constant, FlowError, Interval, Key, NonNegative, transformation
+from ...transforms import FlowError, Key, NonNegative, PositiveConstant, transformation
 from ...transforms.notation.values import working
 from ...transforms.trees.random import typed_key
 from ...transforms.zeroth_order import draw_leaf
@@ -18,9 +17,6 @@ from ...transforms.zeroth_order import draw_leaf
 BlockFunction = Callable[[Any, Any], Any]
 """`(block, x) -> x`: what a block does with what comes from the block before; the last returns the
 loss."""
-
-
-Scale = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
 
 
 class ZO2State(NamedTuple):
@@ -62,7 +58,7 @@ class ZO2(NamedTuple):
 @transformation()
 def zo2(
     learning_rate: optax.ScalarOrSchedule,
-    perturbation_scale: Scale = 1e-3,
+    perturbation_scale: PositiveConstant = 1e-3,
     weight_decay: NonNegative = 0.0,
     key: Key = 0,
     device: jax.Device | None = None,

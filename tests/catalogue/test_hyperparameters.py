@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+from collections.abc import Callable
+from typing import Any, get_args, get_origin
 
 import gradchain
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gradchain.transforms.notation.arguments import argument_of
 from gradchain.transforms.notation.arguments import arguments_of as types_of
 from gradchain.transforms.notation.domains import Interval
 from samples import arguments_of, method_named, sample
@@ -40,16 +43,69 @@ def test_direction_and_factory_agree(name):
             assert ranges[0] == ranges[1], argument
 
 
+@pytest.mark.parametrize(
+    ("annotation", "allowed", "refused"),
+    [
+        (gradchain.transforms.Size | Callable[[int], int], (2, len), (0, 1.5)),
+        (Callable[[int], int] | None, (len, None), (2,)),
+        (Any | Callable[[Any], Any], (len, {"a": 1}, 2), ()),
+    ],
+)
+def test_a_function_is_taken_beside_what_else_is(annotation, allowed, refused):
+    kind = argument_of("argument", annotation)
+    for value in allowed:
+        kind.check("method", value)
+    for value in refused:
+        with pytest.raises(ValueError, match=r"method: argument="):
+            kind.check("method", value)
+
+
+def given_to(name):
+    """The arguments of a method in the tests, defaults included."""
+    parameters = inspect.signature(method_named(name).factory).parameters
+    return {n: p.default for n, p in parameters.items()} | arguments_of(name)
+
+
 def numeric(name):
-    """The arguments of a method in the tests that are numbers and may be schedules."""
-    method = method_named(name)
-    defaults = {n: p.default for n, p in inspect.signature(method.factory).parameters.items()}
-    given = {**defaults, **arguments_of(name)}
-    return {
-        argument: given[argument]
-        for argument, kind in types_of(method.factory).items()
-        if kind.takes_schedules and isinstance(given[argument], float) and given[argument] != 0
-    }
+    """The arguments of a method in the tests that are numbers and may be schedules.
+
+    Those that are 0 or None are among them, with another number in place of None, and so are the
+    members of tuples.
+    """
+    factory = method_named(name).factory
+    parameters, given = inspect.signature(factory).parameters, given_to(name)
+    found = {n: number_of(kind, given[n]) for n, kind in types_of(factory).items()}
+    found |= {n: numbers_of(parameters[n].annotation, given[n]) for n in found if found[n] is None}
+    return {n: x for n, x in found.items() if x is not None}
+
+
+def number_of(kind, value):
+    """The value of one argument, or one that it may have; None where it takes no schedules."""
+    if not kind.takes_schedules or callable(value):
+        return None
+    if value is not None:
+        return float(value)
+    return next(x for x in (0.5, 2.0) if not any(domain.problem(x) for domain in kind.domains))
+
+
+def numbers_of(annotation, value):
+    """As `number_of`, for a tuple of numbers."""
+    if get_origin(annotation) is not tuple or value is None:
+        return None
+    kinds = [argument_of("member", member) for member in get_args(annotation)]
+    numbers = tuple(map(number_of, kinds, value))
+    return None if None in numbers else numbers
+
+
+def constant(x):
+    """A schedule, which is given the number of a step and nothing else, such as a param."""
+
+    def schedule(step):
+        assert jnp.shape(step) == ()
+        assert jnp.issubdtype(jnp.result_type(step), jnp.integer)
+        return x + 0.0 * step
+
+    return schedule
 
 
 @every_method
@@ -65,10 +121,10 @@ def test_every_number_may_be_a_schedule_or_an_array(name):
         extras = extras_for(opt, params)
         return opt.update(gradients(params), state, params, **extras)[0]
 
-    expected = jax.eval_shape(shapes, {})
-    schedules = {n: (lambda step, x=x: x + 0.0 * step) for n, x in numbers.items()}
+    expected = jax.eval_shape(lambda: shapes({}))
+    schedules = jax.tree.map(constant, numbers)
     assert jax.eval_shape(lambda: shapes(schedules)) == expected
-    assert jax.eval_shape(shapes, {n: jnp.float32(x) for n, x in numbers.items()}) == expected
+    assert jax.eval_shape(shapes, jax.tree.map(jnp.float32, numbers)) == expected
 
 
 RATED = [name for name in NAMES if "learning_rate" in numeric(name)]

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Positive
 from ..notation.roots import norm
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
@@ -120,7 +121,7 @@ def layer_means(
     layer_inputs: Any,
     layer_cotangents: Any,
     layers: Layers,
-    clip_value: Any,
+    clip_value: Positive,
     first_order: Sequence[str] = (),
 ) -> tuple[Signal, Signal]:
     """Means over the examples of the clipped rows of A and N D: (fan_in [+ 1]) and (fan_out).
@@ -138,7 +139,7 @@ def layer_means(
       first_order: names of layers that are left out.
     """
 
-    def means(inputs: Any, cotangents: Any, place: Place) -> tuple[Any, Any]:
+    def means(inputs: Any, cotangents: Any, place: Place, clip_value: Any) -> tuple[Any, Any]:
         axes = tuple(range(len(place.stack) + 1, inputs.ndim - 1))
         if place.is_convolution and axes:
             inputs, cotangents = inputs.mean(axes), cotangents.mean(axes)
@@ -148,12 +149,13 @@ def layer_means(
         mean_input, mean_cotangent = (x.mean(axis=-2) for x in clipped)
         return mean_input, mean_cotangent
 
-    pair = _rows_of(means, "layer_means", layers, first_order)(g, layer_inputs, layer_cotangents)
+    means_of = _rows_of(means, "layer_means", layers, first_order)
+    pair = means_of(g, layer_inputs, layer_cotangents, clip_value)
     return pair[0], pair[1]
 
 
 def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = ()) -> Any:
-    def rows(context: Context, tree: Leaves, inputs: Any, cotangents: Any) -> Leaves:
+    def rows(context: Context, tree: Leaves, inputs: Any, cotangents: Any, *numbers: Any) -> Leaves:
         refuse_unknown(inputs, tree, "layer_inputs")
         refuse_unknown(cotangents, tree, "layer_cotangents")
         values: list[Any] = [MISSING] * len(tree)
@@ -164,12 +166,14 @@ def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = (
             seen += 1
             like = tree.values[place.kernel]
             pair = found_for(inputs, place), found_for(cotangents, place)
-            values[place.kernel] = fn(*checked_rows(place, *pair, like.dtype), place)
+            values[place.kernel] = fn(*checked_rows(place, *pair, like.dtype), place, *numbers)
         if not seen and len(places_of(tree, layers, first_order)):
             raise FlowError("layer_inputs has an array for no layer")
         return Leaves(values, tree.treedef)
 
-    def shapes(context: Context, tree: Leaves, *_: Any) -> Leaves:
+    def shapes(
+        context: Context, tree: Leaves, inputs: Any, cotangents: Any, *numbers: Any
+    ) -> Leaves:
         values: list[Any] = [MISSING] * len(tree)
         for place in places_of(tree, layers, first_order):
             like = tree.values[place.kernel]
@@ -178,7 +182,9 @@ def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = (
                 jax.ShapeDtypeStruct((*place.stack, 1, size), like.dtype)
                 for size in (place.fan_in, place.fan_out)
             )
-            values[place.kernel] = jax.eval_shape(lambda a, d, p=place: fn(a, d, p), *pair)
+            values[place.kernel] = jax.eval_shape(
+                lambda a, d, *n, p=place: fn(a, d, p, *n), *pair, *numbers
+            )
         return Leaves(values, tree.treedef)
 
     return lift_tree(rows, label, context=True, out=shapes)

@@ -69,7 +69,8 @@ def argument_of(name: str, annotation: Any) -> Argument:
     domains: list[Domain] = []
     choices: list[Any] = []
     optional = functions = is_handed_in = False
-    for member in _members(annotation):
+    members = list(_members(annotation))
+    for member in members:
         if member is type(None):
             optional = True
         elif get_origin(member) is Annotated:
@@ -87,7 +88,7 @@ def argument_of(name: str, annotation: Any) -> Argument:
             domains.append(Interval(-float("inf"), float("inf"), integer=True))
         elif member is not Any:
             return Argument(name)
-    if is_handed_in and not domains:
+    if is_handed_in and not domains and Any not in members:
         domains.append(Functions())
     return Argument(name, tuple(domains), tuple(choices), optional, functions, _is_rate(annotation))
 

@@ -44,6 +44,10 @@ AtLeastOne = Annotated[Hyperparameter, Interval(1.0, math.inf)]
 """A number from 1 on."""
 Number = Annotated[Hyperparameter, Interval(-math.inf, math.inf)]
 """Any real number."""
+NonNegativeConstant = Annotated[Constant, Interval(0.0, math.inf)]
+"""A number that is not negative and the same at every step, such as what a state starts at."""
+PositiveConstant = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
+"""A number greater than 0 that is the same at every step."""
 Count = Annotated[Integer, Interval(0, math.inf, integer=True)]
 """How many, from 0 on."""
 Period = Annotated[Integer, Interval(1, math.inf, integer=True)]
@@ -80,6 +84,8 @@ ALIASES = {
     "Positive": Positive,
     "AtLeastOne": AtLeastOne,
     "Number": Number,
+    "NonNegativeConstant": NonNegativeConstant,
+    "PositiveConstant": PositiveConstant,
     "Count": Count,
     "Period": Period,
     "Step": Step,

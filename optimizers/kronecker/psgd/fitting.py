@@ -70,8 +70,9 @@ def fit_preconditioner(
     def fitted(v: Signal, h: Signal, fresh: Signal) -> Signal:
         v, h = of(v), of(h)
         past = delay(lift(lambda x: _unfitted(group, x), "unfitted")(h))
-        move = lift_in_turn(functools.partial(_moved, group, rate, init_scale, mode), "fit")
-        return past << move(past, v, h, fold_key(fresh, 1), step_count())
+        move = lift_in_turn(functools.partial(_moved, group, mode), "fit")
+        scale = () if init_scale is None else (init_scale,)
+        return past << move(past, v, h, fold_key(fresh, 1), step_count(), rate, *scale)
 
     def newton(
         g: Signal,
@@ -132,14 +133,14 @@ def _started(group: LieGroup, element: Any) -> Any:
 
 def _moved(
     group: LieGroup,
-    rate: Any,
-    init_scale: Any,
     mode: FitMode,
     past: Fitted,
     v: Any,
     h: Any,
     key: Any,
     t: Any,
+    rate: Any,
+    init_scale: Any = None,
 ) -> Fitted:
     sound, present = _over(jnp.all, jnp.isfinite(h), group), _over(jnp.any, h != 0, group)
     # a pair that will not be used is replaced: its scale is infinite, and makes NaN on the way
