@@ -68,7 +68,7 @@ def adamu_anneal(t1: int, t2: int, phi: float, end_value: float = 0.9) -> optax.
         raise ValueError(f"adamu_anneal: t1={t1!r}, t2={t2!r}; it must be 1 <= t1 < t2")
 
     def schedule(count: Any) -> Any:
-        t = jnp.asarray(count) + 1.0
+        t = jnp.asarray(count, jnp.result_type(float)) + 1.0
         falling = 0.5 + 0.5 * jnp.cos(jnp.pi * phi * (t - t1) / (t2 - t1))
         return jnp.where(t < t1, 1.0, jnp.where(t < t2, falling, end_value))
 

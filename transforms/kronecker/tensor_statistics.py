@@ -279,7 +279,8 @@ def _identity(factor: Any) -> Any:
 
 
 def _correction(b2: Any, t: Any) -> Any:
-    return jnp.where(jnp.asarray(b2) < 1, -jnp.expm1(t * jnp.log(b2)), 1.0)
+    decay = jnp.asarray(b2) * 1.0
+    return jnp.where(decay < 1, -jnp.expm1(jnp.asarray(t, decay.dtype) * jnp.log(decay)), 1.0)
 
 
 def _exponent_of(exponent: Any, order: int) -> Any:

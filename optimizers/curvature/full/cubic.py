@@ -62,7 +62,10 @@ def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
         ratio = _ratio(c, gaps + x)
         n, r = norm(ratio), 2 * (x - base) / m
         low, high = jnp.where(n > r, x, low), jnp.where(n > r, high, x)
-        slope = jnp.sum(_ratio(ratio**2, gaps + x)) / nonzero(n) ** 3 + 2 / m / nonzero(r) ** 2
+        slope = (
+            jnp.sum(_ratio((ratio / nonzero(n)) ** 2, gaps + x)) / nonzero(n)
+            + 2 / m / nonzero(r) ** 2
+        )
         newton = x - (1 / nonzero(n) - 1 / nonzero(r)) / slope
         middle = jnp.where(low > 0, root(low) * root(high), high / 2)
         inside = (newton > low) & (newton < high)
