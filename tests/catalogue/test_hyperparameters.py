@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gradchain.catalogue import METHODS
 from gradchain.transforms.notation.arguments import argument_of
 from gradchain.transforms.notation.arguments import arguments_of as types_of
 from gradchain.transforms.notation.domains import Interval
@@ -108,11 +109,18 @@ def constant(x):
     return schedule
 
 
+def assert_numbers_may_change(name, shapes):
+    """All at once: the program is found, and its shapes are those of the numbers."""
+    numbers = numeric(name)
+    expected = jax.eval_shape(lambda: shapes({}))
+    schedules = jax.tree.map(constant, numbers)
+    assert jax.eval_shape(lambda: shapes(schedules)) == expected
+    assert jax.eval_shape(shapes, jax.tree.map(jnp.float32, numbers)) == expected
+
+
 @every_method
 def test_every_number_may_be_a_schedule_or_an_array(name):
-    """All at once: the program is found, and its shapes are those of the numbers."""
-    method, numbers = method_named(name), numeric(name)
-    arguments = arguments_of(name)
+    method, arguments = method_named(name), arguments_of(name)
     params = small_tree()
 
     def shapes(given):
@@ -121,10 +129,23 @@ def test_every_number_may_be_a_schedule_or_an_array(name):
         extras = extras_for(opt, params)
         return opt.update(gradients(params), state, params, **extras)[0]
 
-    expected = jax.eval_shape(lambda: shapes({}))
-    schedules = jax.tree.map(constant, numbers)
-    assert jax.eval_shape(lambda: shapes(schedules)) == expected
-    assert jax.eval_shape(shapes, jax.tree.map(jnp.float32, numbers)) == expected
+    assert_numbers_may_change(name, shapes)
+
+
+AGGREGATORS = sorted(name for name, entry in METHODS.items() if entry.kind == "aggregator")
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_every_number_of_an_aggregator_may_be_a_schedule_or_an_array(name):
+    method, arguments = method_named(name), arguments_of(name)
+    params = small_tree()
+    several = jax.tree.map(lambda g: jnp.stack([g, 1 - g, 2 * g]), gradients(params))
+
+    def shapes(given):
+        rule = method.factory(**{**arguments, **given})
+        return rule.update(several, rule.init(params), params)[0]
+
+    assert_numbers_may_change(name, shapes)
 
 
 RATED = [name for name in NAMES if "learning_rate" in numeric(name)]

@@ -89,12 +89,13 @@ def project_onto_guess(
       paper has no eps; we follow the authors' code, except that a bias keeps its own projection,
       and "sign" is what its name says.
     """
-    directions: Any = None
+    directions: Directions | None = None
     if guess != "given" or sampler is not None:
         directions = Directions("rademacher" if guess == "rademacher" else "gaussian", sampler, 1)
     project = partial(_projection, mode=mode, scope=scope)
 
     def drawn(like: Signal) -> Signal:
+        assert directions is not None
         return draw_direction(like, stored_key(key), directions)
 
     def gradient(g: Signal) -> Signal:
