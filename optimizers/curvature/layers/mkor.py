@@ -1,17 +1,20 @@
 """MKOR."""
 
+import math
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Constant,
     Decay,
     DType,
     Flow,
     Fraction,
+    Interval,
     Length,
     NonNegative,
     Period,
@@ -24,6 +27,7 @@ from ....transforms import (
     handed_on,
     pair,
     scale_by_learning_rate,
+    scheduled,
     step_count,
     tap,
     trace,
@@ -54,11 +58,15 @@ largest = lift_elementwise(lambda m: jnp.max(jnp.abs(m), axis=(-2, -1), keepdims
 identity = lift_elementwise(identity_like, "identity")
 
 
+Bound = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
+"""A bound of entries."""
+
+
 @transformation()
 def scale_by_mkor(
     update_interval: Period = 10,
     warmup_steps: Length = 0,
-    clip_value: Positive = 100.0,
+    clip_value: Bound = 100.0,
     variant: Variant = "official",
     gamma: Decay = 0.9,
     stabilization_factor: Fraction = 0.9,
@@ -122,7 +130,8 @@ def scale_by_mkor(
             new = _reset_rule(J, u)
         else:
             rule = {"paper": _paper_rule, "sherman_morrison": _exact_rule}[variant]
-            new = rule(_stabilised(J, stabilization_threshold, stabilization_factor), u, gamma)
+            zeta = scheduled(stabilization_factor)
+            new = rule(_stabilised(J, stabilization_threshold, zeta), u, scheduled(gamma))
         tap("statistics_are_finite", all_finite(new))
         return J << finite_or(new, J)
 
@@ -182,7 +191,7 @@ def mkor(
     weight_decay: NonNegative = 0.0,
     update_interval: Period = 10,
     warmup_steps: Length = 0,
-    clip_value: Positive = 100.0,
+    clip_value: Bound = 100.0,
     variant: Variant = "official",
     gamma: Decay = 0.9,
     stabilization_factor: Fraction = 0.9,

@@ -1,15 +1,19 @@
 """MKOR-H."""
 
+import math
 from collections.abc import Hashable, Sequence
+from typing import Annotated
 
 import optax
 
 from ....registry import method
 from ....transforms import (
+    Constant,
     Decay,
     DType,
     Flow,
     Fraction,
+    Interval,
     Length,
     NonNegative,
     Number,
@@ -32,6 +36,9 @@ from ....transforms.accumulate import mean_of_finite
 from ....transforms.kronecker import Layers
 from .mkor import Variant, heavy_ball, scale_by_mkor
 
+Bound = Annotated[Constant, Interval(0.0, math.inf, low_open=True)]
+"""A bound of entries."""
+
 
 @transformation()
 def scale_by_mkor_h(
@@ -40,7 +47,7 @@ def scale_by_mkor_h(
     switch_threshold: Number = 0.01,
     update_interval: Period = 10,
     warmup_steps: Length = 0,
-    clip_value: Positive = 100.0,
+    clip_value: Bound = 100.0,
     variant: Variant = "official",
     gamma: Decay = 0.9,
     stabilization_factor: Fraction = 0.9,
@@ -114,7 +121,7 @@ def mkor_h(
     momentum: Decay = 0.9,
     weight_decay: NonNegative = 0.0,
     update_interval: Period = 10,
-    clip_value: Positive = 100.0,
+    clip_value: Bound = 100.0,
     loss_decay: Decay = 0.99,
     switch_interval: Period = 100,
     switch_threshold: Number = 0.01,
