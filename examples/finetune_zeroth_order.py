@@ -7,6 +7,11 @@ The model is first trained with AdamW on the prose of the language reference beh
 adapted to its examples of code. Every method starts from the same weights and has the same number
 of forward passes. The run leaves `results.json`, `curves.png`, and `mezo.log`: eight bytes per
 step, from which MeZO's final weights are rebuilt, to the bit, without data.
+
+All methods of the family run, and three need more than a loss: zo2 takes the model block by block
+(it is MeZO on the tuple of blocks), forward_gradient in activations takes the loss in these stages,
+and zo_hybrid back-propagates for the last block and the head alone. forward_gradient_local draws
+its guesses: guesses of auxiliary heads, as in its paper, would need a model that has some.
 """
 
 import argparse
@@ -15,6 +20,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -27,7 +33,7 @@ import numpy as np
 import optax
 from flax import nnx
 from gradchain import optimizers
-from gradchain.transforms.zeroth_order import replay
+from gradchain.transforms.zeroth_order import StagedLoss, replay, staged_loss
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -43,10 +49,29 @@ ENTRY = struct.Struct("<if")
 
 @dataclass(frozen=True)
 class Contender:
-    """A method with its rate, and its forward passes per step; a derivative counts as two."""
+    """A method with its rate, and its forward passes per step; a derivative counts as two.
+
+    Attributes:
+      optimizer: the method.
+      passes: forward passes of a step.
+      takes: what it is given: "loss", "stages" (the loss in stages), "gradient" (that of the leaves
+        "fo", too), or "blocks" (zo2).
+    """
 
     optimizer: Any
     passes: int
+    takes: str = "loss"
+
+
+def output_first(params: Any) -> Any:
+    """Labels of zo_hybrid: "fo" for the last block and what is behind it, "zo" for the others."""
+
+    def label(path: Any, _: Any) -> str:
+        names = [entry.key for entry in path]
+        is_behind = names[0] in ("norm", "head") or names[:2] == ["blocks", LAYERS - 1]
+        return "fo" if is_behind else "zo"
+
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -60,7 +85,20 @@ CONTENDERS: dict[str, Contender] = {
     "zo_sparse": Contender(optimizers.zo_sparse(3e-3), 2),
     "zo_block_coordinate": Contender(optimizers.zo_block_coordinate(3e-4), 8),
     "zeroflow": Contender(optimizers.zeroflow(3e-4, history=0.9), 2),
+    "zo_hybrid": Contender(
+        optimizers.zo_hybrid(optimizers.mezo(3e-4), optax.sgd(3e-2), output_first), 4, "gradient"
+    ),
+    "zo2": Contender(optimizers.zo2(3e-4), 2, "blocks"),
     "forward_gradient": Contender(optimizers.forward_gradient(3e-4), 2),
+    "forward_gradient, activations": Contender(
+        optimizers.forward_gradient(1e-3, space="activations"), 4, "stages"
+    ),
+    "forward_gradient_local": Contender(
+        optimizers.forward_gradient_local(
+            optax.sgd(8.0), guess="normal", scope="global", target="value_fn"
+        ),
+        2,
+    ),
 }
 
 
@@ -102,6 +140,72 @@ def pretrained(
     return params
 
 
+def blocks_of(params: Any) -> tuple[Any, ...]:
+    """The params of the model's blocks, in the order of its forward pass."""
+    inner = (params["blocks"][i] for i in range(LAYERS))
+    return params["embed"], *inner, {name: params[name] for name in ("norm", "head")}
+
+
+def params_of(blocks: tuple[Any, ...]) -> Any:
+    """The inverse of `blocks_of`."""
+    embed, *inner, behind = blocks
+    return {"embed": embed, "blocks": dict(enumerate(inner)), **behind}
+
+
+class Model:
+    """The Transformer as functions of params: its loss whole, in stages, and block by block.
+
+    Args:
+      vocabulary: how many characters.
+    """
+
+    def __init__(self, vocabulary: int):
+        model = Transformer(vocabulary, WIDTH, LAYERS, HEADS, nnx.Rngs(0))
+        self.graph, state = nnx.split(model)
+        self.params = nnx.to_pure_dict(state)
+        self.norm, self.head = nnx.split(model.norm)[0], nnx.split(model.head)[0]
+        parts = [nnx.split(part)[0] for part in (model.embed, *model.blocks)]
+        self.inner = [partial(self.hand_on, part) for part in parts]
+        self.blockwise = [*self.inner, lambda block, x: jnp.mean(self.losses(block, x))]
+        """Functions of zo2: `(block, (x, targets)) -> (x, targets)`, and the loss."""
+
+    def loss(self, params: Any, batch: jax.Array) -> jax.Array:
+        return cross_entropy(nnx.merge(self.graph, params)(batch[:, :-1]), batch[:, 1:])
+
+    def staged(self, batch: jax.Array) -> StagedLoss:
+        """The same loss in stages, with one number per sample."""
+
+        def stage(i: int, params: Any, x: jax.Array) -> jax.Array:
+            return self.inner[i](blocks_of(params)[i], (x, batch[:, 1:]))[0]
+
+        def losses(params: Any, x: jax.Array) -> jax.Array:
+            return self.losses(blocks_of(params)[-1], (x, batch[:, 1:]))
+
+        return staged_loss([*(partial(stage, i) for i in range(LAYERS + 1)), losses], batch[:, :-1])
+
+    def gradient_near_output(self, params: Any, batch: jax.Array) -> Any:
+        """The gradient of the leaves "fo"; back-propagation stops there, others have zeros."""
+
+        def loss(params: Any) -> jax.Array:
+            held = jax.tree.map(
+                lambda label, x: x if label == "fo" else jax.lax.stop_gradient(x),
+                output_first(params),
+                params,
+            )
+            return self.loss(held, batch)
+
+        return jax.grad(loss)(params)
+
+    @staticmethod
+    def hand_on(part: Any, block: Any, x: Any) -> Any:
+        return nnx.merge(part, block)(x[0]), x[1]
+
+    def losses(self, block: Any, x: Any) -> jax.Array:
+        logits = nnx.merge(self.head, block["head"])(nnx.merge(self.norm, block["norm"])(x[0]))
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, x[1])
+        return losses.mean(axis=1)
+
+
 @dataclass
 class Run:
     """One method: its curve of (passes, validation loss), and its log."""
@@ -112,9 +216,43 @@ class Run:
     params: Any = None
 
 
+Step = Callable[[Any, Any], Any]
+"""`(state, batch) -> state`"""
+
+
+def whole(contender: Contender, model: Model, start: Any) -> tuple[Any, Step, Any]:
+    """State, step, and the params of a state, for a transformation."""
+    opt = contender.optimizer
+    watched = gradchain.observe(opt, "slopes") if replayable(opt) else opt
+
+    @jax.jit
+    def step(state: Any, batch: jax.Array) -> Any:
+        params, inner = state
+        grads, value_fn = None, partial(model.loss, batch=batch)
+        if contender.takes == "stages":
+            value_fn = model.staged(batch)
+        if contender.takes == "gradient":
+            grads = model.gradient_near_output(params, batch)
+        updates, inner = watched.update(grads, inner, params, value_fn=value_fn)
+        return optax.apply_updates(params, updates), inner
+
+    return (start, watched.init(start)), step, lambda state: state[0]
+
+
+def block_by_block(contender: Contender, model: Model, start: Any) -> tuple[Any, Step, Any]:
+    """State, step, and the params of a state, for zo2."""
+    stepper = contender.optimizer
+
+    def step(state: Any, batch: Any) -> Any:
+        return stepper.step(state, model.blockwise, (batch[:, :-1], batch[:, 1:]))[0]
+
+    state = stepper.init(jax.tree.map(jnp.copy, blocks_of(start)))
+    return state, step, lambda state: params_of(stepper.flush(state))
+
+
 def adapted(
     contender: Contender,
-    loss_of: Callable[..., jax.Array],
+    model: Model,
     start: Any,
     code: np.ndarray,
     held_out: jax.Array,
@@ -122,30 +260,22 @@ def adapted(
     run: Run,
 ) -> Iterator[None]:
     """Adapts until the passes are used up; yields whenever there is something new to show."""
-    opt = contender.optimizer
-    watched = gradchain.observe(opt, "slopes") if replayable(opt) else opt
-
-    @jax.jit
-    def step(params: Any, state: Any, batch: jax.Array) -> Any:
-        updates, state = watched.update(None, state, params, value_fn=lambda p: loss_of(p, batch))
-        return optax.apply_updates(params, updates), state
-
-    validate = jax.jit(loss_of)
+    begin = block_by_block if contender.takes == "blocks" else whole
+    state, step, params_at = begin(contender, model, start)
+    validate = jax.jit(model.loss)
     random = np.random.default_rng(1)
-    params, state = start, watched.init(start)
     steps = budget // contender.passes
     for count in range(steps + 1):
         if count in (0, steps) or count % max(1, steps // 20) == 0:
+            run.params = params_at(state)
             run.passes.append(count * contender.passes)
-            run.losses.append(float(validate(params, held_out)))
-            run.params = params
+            run.losses.append(float(validate(run.params, held_out)))
             yield
         if count == steps:
             return
-        params, state = step(params, state, windows(code, random, BATCH))
-        if replayable(opt):
-            slope = gradchain.observed(state)["slopes"]
-            run.log.append((count + 1, slope))
+        state = step(state, windows(code, random, BATCH))
+        if replayable(contender.optimizer):
+            run.log.append((count + 1, gradchain.observed(state[1])["slopes"]))
 
 
 def replayable(opt: Any) -> bool:
@@ -209,25 +339,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     prose, code, vocabulary = texts()
-    model = Transformer(vocabulary, WIDTH, LAYERS, HEADS, nnx.Rngs(0))
-    graph, state = nnx.split(model)
-
-    def loss_of(params: Any, batch: jax.Array) -> jax.Array:
-        return cross_entropy(nnx.merge(graph, params)(batch[:, :-1]), batch[:, 1:])
-
-    params = nnx.to_pure_dict(state)
+    model = Model(vocabulary)
     split = int(0.9 * len(code))
     held_out = jnp.asarray(windows(code[split:], np.random.default_rng(2), 64))
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    size = sum(leaf.size for leaf in jax.tree.leaves(model.params))
     console.print(f"{size:,} params; AdamW on {len(prose):,} characters of prose")
-    start = pretrained(loss_of, params, prose, options.pretraining)
+    start = pretrained(model.loss, model.params, prose, options.pretraining)
     runs = {name: Run() for name in options.methods or CONTENDERS}
     with Live(table(runs), console=console, auto_refresh=False) as live:
         for name, run in runs.items():
             contender = CONTENDERS[name]
-            for _ in adapted(
-                contender, loss_of, start, code[:split], held_out, options.passes, run
-            ):
+            for _ in adapted(contender, model, start, code[:split], held_out, options.passes, run):
                 live.update(table(runs), refresh=console.is_terminal)
             if not console.is_terminal:
                 console.print(f"{name}: {run.losses[0]:.4f} -> {run.losses[-1]:.4f}")
