@@ -91,7 +91,7 @@ CONTENDERS: dict[str, Contender] = {
     "zo2": Contender(optimizers.zo2(3e-4), 2, "blocks"),
     "forward_gradient": Contender(optimizers.forward_gradient(3e-4), 2),
     "forward_gradient, activations": Contender(
-        optimizers.forward_gradient(1e-3, space="activations"), 4, "stages"
+        optimizers.forward_gradient(1e-4, space="activations"), 4, "stages"
     ),
     "forward_gradient_local": Contender(
         optimizers.forward_gradient_local(
@@ -309,7 +309,11 @@ def plot(runs: dict[str, Run], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    figure.suptitle("From prose to code without a backward pass", x=0.01, ha="left")
+    figure.suptitle(
+        "From prose to code by forward passes (zo_hybrid: a backward pass near the output)",
+        x=0.01,
+        ha="left",
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
