@@ -23,6 +23,8 @@ def _codebook(signed: bool) -> np.ndarray:
 def dynamic_codebook(signed: bool = True) -> np.ndarray:
     """The 256 values that a code stands for, increasing, relative to the largest of a block.
 
+    A function of numbers.
+
     Seven powers of ten, the larger the more finely divided; 0 and 1 are among them, -1 is not.
 
     Args:
@@ -42,6 +44,8 @@ def dynamic_codebook(signed: bool = True) -> np.ndarray:
 
 def quantize_blockwise(x: Any, block_size: int, signed: bool = True) -> tuple[Any, Any]:
     """The nearest codes to an array, and the largest magnitude of each block.
+
+    A function of arrays.
 
     Args:
       x: an array; blocks are consecutive entries in row-major order, the last may be shorter.
@@ -81,6 +85,8 @@ def dequantize_blockwise(
     codes: Any, largest: Any, shape: Sequence[int], block_size: int, signed: bool = True
 ) -> Any:
     """The float32 array that codes and magnitudes stand for; see `quantize_blockwise`.
+
+    A function of arrays.
 
     Args:
       codes: flat, one per entry.

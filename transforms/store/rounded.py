@@ -18,6 +18,8 @@ from .encoded import Coding, Select, encoded_cell, selector
 def stochastically_rounded(x: Any, dtype: Any, key: Any) -> Any:
     """The array in a narrower dtype: one of its two neighbours, x in the mean.
 
+    A function of arrays.
+
     Rounding to nearest would leave an average with a decay of 0.999 where it is.
 
     Args:
