@@ -1,5 +1,6 @@
 """Hyper-parameters as part of the state, to be scheduled or changed while training."""
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,7 @@ import optax
 from ..notation.arguments import Argument, arguments_of
 from ..notation.domains import Interval, Keys, Static
 from ..notation.hyperparameters import is_neutral
+from ..notation.injected import constant_arrays
 
 
 def inject_hyperparams(
@@ -127,7 +129,10 @@ def _injected(factory: Callable[..., Any], parts: _Parts) -> optax.GradientTrans
 
     def made(values: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
         numbers = {name: values[name] for name in (*parts.numbers, *parts.followed)}
-        return optax.with_extra_args_support(factory(**parts.static, **parts.shown, **numbers))
+        constant = contextlib.nullcontext() if parts.followed else constant_arrays()
+        with constant:
+            made = factory(**parts.static, **parts.shown, **numbers)
+        return optax.with_extra_args_support(made)
 
     def shown(count: Any) -> dict[str, Any]:
         return {name: jnp.asarray(f(count), dtype) for name, f in parts.shown.items()}

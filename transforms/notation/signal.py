@@ -13,6 +13,7 @@ import optax
 from .cell import Cell, foreign_cell
 from .errors import FlowError, MissingAttributeError, SignalError
 from .foreign import owner_of
+from .injected import arrays_are_constant
 from .precision import stored_as
 from .scope import Builder, Scope, current_builder
 from .sides import by_side, matrix_product, transposed
@@ -264,8 +265,16 @@ def at_this_step(value: Any, ahead: int = 0) -> Any:
 
     So a schedule that meets a signal, in arithmetic or as an argument of a lifted function, is a
     signal, too.
+
+    Raises:
+      FlowError: for an array of which another step's value is asked: it may follow a schedule.
     """
     if isinstance(value, Signal) or not callable(value):
+        if ahead and isinstance(value, jax.Array) and not arrays_are_constant():
+            raise FlowError(
+                "the method reads its rate at another step, which an array does not tell: give a "
+                "number or a schedule, or inject with gradchain.inject_hyperparams"
+            )
         return value
     return Function(lambda t: value(t - 1 + ahead), (clock(),), "schedule")
 
