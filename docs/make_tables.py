@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 import runpy
+import textwrap
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from gradchain import optimizers, transforms
 from gradchain.catalogue import METHODS, SCHEDULES, Method, Schedule
+from gradchain.transforms.notation.arguments import shown
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -62,8 +64,11 @@ def cell(content: str) -> str:
 
 
 def text(function: Callable[..., Any]) -> str:
-    """A function's name and docstring, as they stand in the code."""
-    return f"`{function.__name__}`\n\n```text\n{inspect.getdoc(function)}\n```"
+    """A function's arguments with their types, and its docstring."""
+    arguments = shown(inspect.signature(function))
+    call = f"{function.__name__}{arguments}"
+    wrapped = textwrap.fill(call, 100, subsequent_indent="  ", break_on_hyphens=False)
+    return f"`{function.__name__}`\n\n```text\n{wrapped}\n\n{inspect.getdoc(function)}\n```"
 
 
 @cache
@@ -205,6 +210,7 @@ def pages() -> dict[Path, str]:
     }
     found[docs / "schedules.md"] = schedules_page()
     found[docs / "primitives.md"] = primitives_page()
+    found[docs / "optax.md"] = runpy.run_path(str(docs / "optax_names.py"))["page"]()
     found[docs / "structure.md"] = runpy.run_path(str(docs / "structure.py"))["page"]()
     found[README] = with_table(README.read_text())
     return found

@@ -134,3 +134,25 @@ def spelled(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return f"number {annotation.__metadata__[0]}"
     return "None" if annotation is type(None) else inspect.formatannotation(annotation)
+
+
+def shown(signature: inspect.Signature) -> str:
+    """A signature as documentation and messages print it: types of ours by their names."""
+    parts, has_star = [], False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not has_star:
+            parts.append("*")
+        has_star |= parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
+        parts.append(_shown(parameter))
+    return f"({', '.join(parts)})"
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    stars = 1 * (parameter.kind is parameter.VAR_POSITIONAL)
+    stars += 2 * (parameter.kind is parameter.VAR_KEYWORD)
+    name, default = "*" * stars + parameter.name, parameter.default
+    is_typed = parameter.annotation is not parameter.empty
+    if default is parameter.empty:
+        return f"{name}: {spelled(parameter.annotation)}" if is_typed else name
+    value = getattr(default, "__name__", "a function") if callable(default) else repr(default)
+    return f"{name}: {spelled(parameter.annotation)} = {value}" if is_typed else f"{name}={value}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from .arguments import arguments_of, spelled
+from .arguments import arguments_of, shown
 from .build import Flow
 from .compose import named
 from .precision import storing
@@ -100,6 +100,7 @@ def transformation(
             made = made.relabelled(label, bound, functools.partial(checked, *args, **kwargs))
             return made if state_name is None else named(state_name, made)
 
+        checked.synonyms, checked.renamed = dict(synonyms or {}), dict(renamed or {})  # type: ignore[attr-defined]
         return checked
 
     return decorate
@@ -152,15 +153,6 @@ def _bind(
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        shown = ", ".join(map(_shown, signature.parameters.values()))
-        raise TypeError(f"{label}: {error}; its arguments are ({shown})") from None
+        raise TypeError(f"{label}: {error}; its arguments are {shown(signature)}") from None
     bound.apply_defaults()
     return dict(bound.arguments)
-
-
-def _shown(parameter: inspect.Parameter) -> str:
-    has_default = parameter.default is not parameter.empty
-    default = f" = {parameter.default!r}" if has_default else ""
-    if parameter.annotation is parameter.empty:
-        return f"{parameter}"
-    return f"{parameter.name}: {spelled(parameter.annotation)}{default}"
