@@ -12,12 +12,13 @@ from ..notation.steps import delay, scheduled, step_count
 def relative_rate(
     learning_rate: NonNegative, base_rate: Positive | None = None, label: str = "relative_rate"
 ) -> Scalar:
-    """The rate of this step as a multiple of its base; 1 for a rate that is a number.
+    """The rate of this step as a multiple of its base.
 
     A function of signals.
 
     An array, or a signal, may be another one at the next step, as an injected hyper-parameter is:
-    its first value is then kept in the state.
+    its first value is kept in the state. So is that of a number, which makes the state the same
+    whether a rate is injected or not.
 
     Args:
       learning_rate: number or schedule.
@@ -29,8 +30,6 @@ def relative_rate(
     """
     if base_rate is not None:
         return scheduled(learning_rate) / scheduled(base_rate)
-    if isinstance(learning_rate, int | float):
-        return 1.0
     if callable(learning_rate):
         schedule = learning_rate
         _refuse_zero(schedule(0), label)
