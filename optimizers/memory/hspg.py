@@ -27,7 +27,7 @@ from ...transforms import (
 from ...transforms.notation import Step, is_neutral
 from ...transforms.notation.context import Context
 from ...transforms.notation.paths import joined, leaf_names
-from ...transforms.notation.values import Leaves
+from ...transforms.notation.values import Leaves, is_missing
 from ...transforms.trees import random_key
 
 Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
@@ -57,7 +57,10 @@ class Structures:
                 if place in taken:
                     raise FlowError(f"{label}: the leaf {name!r} is in two groups")
                 taken.add(place)
-                places[place] = axis
+                if not is_missing(tree.values[place]):
+                    places[place] = axis
+            if not places:
+                continue
             lengths = {jnp.shape(tree.values[i])[axis] for i, axis in places.items()}
             if len(lengths) != 1:
                 raise FlowError(f"{label}: the leaves of {dict(group)} differ in length: {lengths}")
@@ -118,13 +121,12 @@ def _projected_of(
 ) -> Leaves:
     """The steps to the trial point, to zero where a structure leaves its half-space."""
     structures = Structures(groups, x, context.label)
-    steps = [a - b for a, b in zip(trial.values, x.values, strict=True)]
+    steps = list(trial.map(jnp.subtract, x).values)
     for number, places in enumerate(structures.groups):
         squares = structures.dots(places, x, x)
         zero = squares == 0
         leaves = (structures.dots(places, trial, x) < epsilon * squares) & ~zero
-        if key is not None:
-            leaves &= _allowed(leaves, zero, most, jax.random.fold_in(key, number))
+        leaves &= _allowed(leaves, zero, most, jax.random.fold_in(key, number))
         removed = active & (leaves | zero)
         for i in places:
             gone = structures.spread(places, removed, i, x.values[i]) > 0
@@ -212,7 +214,6 @@ def hspg(
       Chen et al. 2021 (arXiv 2107.07467); microsoft/only_train_once, first release, for the 1e-6,
       the separate buffers and the limit.
     """
-    limited = not is_neutral(max_group_sparsity, 1.0)
 
     def step(g: Signal, params: Signal) -> Signal:
         t = step_count()
@@ -229,7 +230,7 @@ def hspg(
             t >= projection_start,
             scheduled(epsilon),
             scheduled(max_group_sparsity),
-            random_key(key) if limited else None,
+            random_key(key),
             groups=groups,
         )
 
