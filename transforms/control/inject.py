@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from ..notation.arguments import Argument, arguments_of
-from ..notation.domains import Interval, Keys, Static
+from ..notation.domains import Interval, Keys, Neutral, Static
 from ..notation.hyperparameters import is_neutral
 from ..notation.injected import constant_arrays
 
@@ -120,7 +120,8 @@ def _is_static(argument: Argument, annotation: Any, value: Any) -> bool:
         if isinstance(domain, Static | Keys) or (isinstance(domain, Interval) and domain.integer):
             return True
     is_plain = isinstance(value, int | float) and annotation in (type(value), type(value) | None)
-    return is_plain or (is_neutral(value) and not argument.is_rate)
+    neutral = next((d.value for d in argument.domains if isinstance(d, Neutral)), 0.0)
+    return is_plain or (is_neutral(value, neutral) and not argument.is_rate)
 
 
 def _injected(factory: Callable[..., Any], parts: _Parts) -> optax.GradientTransformationExtraArgs:

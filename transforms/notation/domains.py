@@ -67,6 +67,17 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Neutral:
+    """Which number leaves its part out, with the part's state; it is 0 where nothing is said."""
+
+    value: float
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        return None
+
+
+@dataclass(frozen=True)
 class Static:
     """A number that sets shapes or the length of loops, so that it is never an array."""
 

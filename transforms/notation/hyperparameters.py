@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from .domains import DTypes, Functions, Interval, Keys, Masks, Static
+from .domains import DTypes, Functions, Interval, Keys, Masks, Neutral, Static
 from .signal import Signal
 
 Scalar: TypeAlias = float | jax.Array | Signal
@@ -58,6 +58,8 @@ Size = Annotated[int, Static(), Interval(1, math.inf, integer=True)]
 """What sets shapes or the length of loops, from 1 on: a Python int, never an array."""
 Length = Annotated[int, Static(), Interval(0, math.inf, integer=True)]
 """A `Size` that may be 0."""
+Probability = Annotated[Hyperparameter, Interval(0.0, 1.0), Neutral(1.0)]
+"""A probability, in [0, 1]; of 1 nothing is drawn."""
 Share = Annotated[float, Static(), Interval(0.0, 1.0)]
 """A fraction that sets shapes: a Python number in [0, 1]."""
 Limit = Annotated[float, Static(), Interval(0.0, math.inf)]
@@ -91,6 +93,7 @@ ALIASES = {
     "Step": Step,
     "Size": Size,
     "Length": Length,
+    "Probability": Probability,
     "Share": Share,
     "Limit": Limit,
     "Axis": Axis,
