@@ -24,6 +24,9 @@ QUICK = {
     "--xla_cpu_parallel_codegen_split_count": "1",
 }
 
+AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+"""Options of one `jax.jit` that compiles as it would outside the suite."""
+
 MEMORY = 1.5e9
 """Bytes that a process may hold before it forgets its compiled programs."""
 
