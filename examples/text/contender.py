@@ -15,6 +15,7 @@ from flax import nnx
 from gradchain.catalogue import Method, get_method, get_schedule
 from gradchain.layers import LayerGradients, nnx_layer_gradients
 from gradchain.training import nnx_logits_fn, nnx_value_fn
+from gradchain.transforms.notation.arguments import arguments_of
 
 from .model import Transformer, cross_entropy
 
@@ -76,6 +77,8 @@ def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -
     if len(rest) > 2 or not all([name, *rest]):
         raise ValueError(f"{spec!r} is not of the form name[:rate[:schedule]], as in adamw:3e-4")
     method = get_method(name)
+    if method.kind != "transformation":
+        raise ValueError(f"{name} is no transformation of one gradient: its kind is {method.kind}")
     peak = method.learning_rate
     if rest:
         try:
@@ -108,6 +111,9 @@ def _has_own_schedule(method: Method) -> bool:
 
 def _schedule_for(method: Method, default: str) -> str:
     """None for a rate that adapts itself from its first value on, which is 0 in a warm-up."""
+    rate = arguments_of(method.factory).get("learning_rate")
+    if rate is not None and not rate.takes_schedules:
+        return CONSTANT
     adaptive = inspect.signature(method.factory).parameters.get("adaptive")
     return CONSTANT if adaptive is not None and adaptive.default is True else default
 

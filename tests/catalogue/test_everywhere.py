@@ -84,8 +84,8 @@ def test_without_jit_no_nan_is_made_and_nothing_compiled_anew(name):
     zeros = jax.tree.map(jnp.zeros_like, params)
     extras = extras_for(opt, params)
     state = opt.init(params)
-    # where a coin falls, both its sides are met first
-    warm_up = 9 if "key" in inspect.signature(METHODS[name].factory).parameters else 3
+    # where a coin falls, both its sides are met first, and the second refresh of a period of ten
+    warm_up = 12 if "key" in inspect.signature(METHODS[name].factory).parameters else 3
     with jax.debug_nans(True):
         for _ in range(warm_up):
             _, state = opt.update(zeros, state, params, **extras)

@@ -273,9 +273,14 @@ def test_every_method_starts_by_name_under_a_warm_up_from_zero(train_text):
     from text.contender import contenders
 
     params = {"w": jax.ShapeDtypeStruct((4, 4), np.float32)}
-    for contender in contenders(list(METHODS), "wsd", 600):
+    kinds = {name: method.kind for name, method in METHODS.items()}
+    for contender in contenders([n for n in kinds if kinds[n] == "transformation"], "wsd", 600):
         assert contender.schedule or contender.learning_rate is None
         jax.eval_shape(contender.optimizer.init, params)
+    for name in kinds:
+        if kinds[name] != "transformation":
+            with pytest.raises(ValueError, match=kinds[name]):
+                contenders([name], "wsd", 600)
 
 
 def test_refuses_a_used_folder_and_changed_settings(straight, train_text, capsys):
