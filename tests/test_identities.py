@@ -269,7 +269,9 @@ IDENTITIES = {
         lambda: o.sgd(0.1, 0.8),
     ),
     "Adam with a frozen hypergradient is Adam": Identity(
-        "adam_hd adam", lambda: o.adam_hd(0.1, hypergrad_learning_rate=0.0), lambda: o.adam(0.1)
+        "adam_hd adam",
+        lambda: o.adam_hd(0.1, hypergrad_learning_rate=0.0, eps=TINY),  # eps stands elsewhere
+        lambda: o.adam(0.1, eps=TINY),
     ),
     "an optimistic gradient without its correction is SGD": Identity(
         "optimistic_gradient sgd",
@@ -291,8 +293,8 @@ IDENTITIES = {
     ),
     "subset norms of single entries are Adam": Identity(
         "subset_norm adam",
-        lambda: o.subset_norm(0.1, subset_size=1, subset_1d=True),
-        lambda: o.adam(0.1, eps=1e-6),
+        lambda: o.subset_norm(0.1, subset_size=1, subset_1d=True, eps=TINY),  # eps stands elsewhere
+        lambda: o.adam(0.1, eps=TINY),
     ),
     "UPGD without noise and protection is SGD": Identity(
         "upgd sgd",
