@@ -186,7 +186,7 @@ def _exact_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
 )
 @transformation()
 def mkor(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: optax.ScalarOrSchedule | None,
     momentum: Decay = 0.9,
     weight_decay: NonNegative = 0.0,
     update_interval: Period = 10,

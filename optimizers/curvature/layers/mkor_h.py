@@ -117,7 +117,7 @@ def scale_by_mkor_h(
 )
 @transformation()
 def mkor_h(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: optax.ScalarOrSchedule | None,
     momentum: Decay = 0.9,
     weight_decay: NonNegative = 0.0,
     update_interval: Period = 10,

@@ -144,7 +144,7 @@ def test_a_factor_that_is_not_finite_is_left_as_it_was(name, bad):
 
 def test_a_singular_factor_falls_back_and_says_so():
     opt = observe(optimizers.shampoo(0.1, eps=0.0), "failed_roots")
-    params, g = {"w": jnp.ones((3, 3))}, {"w": jnp.zeros((3, 3)).at[0, 0].set(2.0)}
+    params, g = {"w": jnp.ones((3, 3))}, {"w": jnp.zeros((3, 3))}
     updates, state = opt.update(g, opt.init(params), params)
     assert np.all(np.isfinite(updates["w"]))
     assert observed(state)["failed_roots"] == 2
