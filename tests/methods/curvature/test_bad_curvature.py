@@ -115,4 +115,5 @@ def test_products_that_overflow_fall_back_and_say_so(name, more, tap):
     """In float32 the square of 1e30 is infinite."""
     updates, taps = one_step(name, more, GOOD, HUGE)
     assert is_finite(updates)
-    assert bool(taps[next(k for k in taps if k.endswith(tap))]) is (tap == "fallbacks")
+    # the cubic step's norms are scaled, so its direction is right; MKOR's products overflow
+    assert bool(taps[next(k for k in taps if k.endswith(tap))])
