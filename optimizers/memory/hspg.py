@@ -27,6 +27,7 @@ from ...transforms import (
 from ...transforms.notation import Step, is_neutral
 from ...transforms.notation.context import Context
 from ...transforms.notation.paths import joined, leaf_names
+from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, is_missing
 from ...transforms.trees import random_key
 
@@ -136,11 +137,14 @@ def _projected_of(
 
 def _allowed(leaves: Any, zero: Any, most: Any, key: Any) -> Any:
     """Which structures may go: all, or some drawn at random where too many would."""
-    count, gone, new = leaves.size, jnp.sum(zero), jnp.sum(leaves)
-    room = jnp.floor(gone + new - count * most)
-    drawn = jax.random.uniform(key, leaves.shape) + 2.0 * ~leaves
-    first = jnp.argsort(jnp.argsort(drawn)) < room
-    return jnp.where(gone >= count * most, False, (gone + new <= count * most) | first)
+    if is_neutral(most, 1.0):
+        return True
+    leaves, zero = replicated(leaves), replicated(zero)
+    drawn = jnp.where(leaves, jax.random.uniform(key, leaves.shape), 2.0)
+    gone, new = jnp.sum(zero, dtype=drawn.dtype), jnp.sum(leaves, dtype=drawn.dtype)
+    bound = leaves.size * jnp.asarray(most, drawn.dtype)
+    first = jnp.argsort(jnp.argsort(drawn)).astype(drawn.dtype) < jnp.floor(gone + new - bound)
+    return jnp.where(gone >= bound, False, (gone + new <= bound) | first)
 
 
 _projected = lift_tree(_projected_of, "projected", context=True, out=1)

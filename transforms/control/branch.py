@@ -56,7 +56,8 @@ def _branches(children: tuple[Any, ...]) -> Cell:
             out, new = second.update(context, state.second, value)
             return out, state._replace(second=new)
 
-        return choose(condition, taken, other)
+        check = any(cell.may_refuse(context) for cell in cells)
+        return choose(condition, taken, other, check_both=check)
 
     def out(context: Context, value: Any, condition: Any) -> Any:
         return first.out(context, value) if first.out else value

@@ -87,7 +87,13 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
         shape = cell.out(context, value) if cell.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
-        return choose(condition, lambda: cell.update(context, state, value), lambda: (rest, state))
+        check = cell.may_refuse(context)
+        return choose(
+            condition,
+            lambda: cell.update(context, state, value),
+            lambda: (rest, state),
+            check_both=check,
+        )
 
     def out(context: Context, value: Any, condition: Any) -> Any:
         return cell.out(context, value) if cell.out else value
@@ -117,7 +123,7 @@ def _holding(inner: optax.GradientTransformation) -> Cell:
             shapes.append(out.map(_abstract))
             return memory.join(out, new, state)
 
-        state = choose(condition, due, lambda: state)
+        state = choose(condition, due, lambda: state, check_both=cell.may_refuse(context))
         if not shapes:  # without jit, the branch that is not taken is not traced either
             shapes.append(out(context, value, condition))
         held = memory.output(state, shapes[0].treedef)

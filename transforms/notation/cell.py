@@ -48,6 +48,10 @@ class Cell:
     inside: Callable[[Any], tuple[Any, ...]] | None = None
     rebuild: Callable[[tuple[Any, ...]], "Cell"] | None = None
 
+    def may_refuse(self, context: Context) -> bool:
+        """Whether what this step is given may be wrong for the cell: inputs, closures."""
+        return any(name != "params" or context.given is None for name in self.needs)
+
     def named_children(self) -> dict[str, Any]:
         """The children by name: an only one needs none."""
         if len(self.children) == 1:

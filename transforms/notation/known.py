@@ -19,10 +19,28 @@ def is_known(value: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
-def choose(condition: Any, taken: Callable[..., Any], other: Callable[..., Any], *args: Any) -> Any:
-    """`jax.lax.cond`."""
+def choose(
+    condition: Any,
+    taken: Callable[..., Any],
+    other: Callable[..., Any],
+    *args: Any,
+    check_both: bool = False,
+) -> Any:
+    """`jax.lax.cond`.
+
+    Args:
+      condition: a boolean.
+      taken: what runs if it holds.
+      other: what runs otherwise.
+      *args: handed to either.
+      check_both: traces the branch that is known to rest, without computing it, so that it refuses
+        what it would refuse under jit.
+    """
     if is_known(condition):
-        return (taken if condition else other)(*args)
+        runs, rests = (taken, other) if condition else (other, taken)
+        if check_both:
+            jax.eval_shape(rests, *args)
+        return runs(*args)
     if inside_shard_map():
         taken, other = _of_one_type(condition, (taken, other), args)
     return jax.lax.cond(condition, taken, other, *args)

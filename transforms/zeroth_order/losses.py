@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.extend.core import jaxpr_as_fun
 
 from ..closures.checks import scalar_closure
 from ..notation.context import Context
@@ -59,17 +60,20 @@ def moved(point: Leaves, direction: Leaves, step: Any) -> Leaves:
 
 
 def loss_function(context: Context, value_fn: Any, point: Leaves) -> LossAt:
-    """The closure as a function of leaves; its values are float32 at least.
+    """The closure as a function of leaves, traced once; its values are float32 at least.
 
     Raises:
       FlowError: if it was not given, or returns no real scalar at the point.
     """
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
-    closure = scalar_closure(value_fn, point.tree(), context.label)
+    tree = point.tree()
+    traced = jax.make_jaxpr(scalar_closure(value_fn, tree, context.label))(tree)
+    # Noise that is made in Python, outside jit too, must be the same in all evaluations.
+    closure = jaxpr_as_fun(traced)
 
     def loss(at: Leaves) -> Any:
-        value = closure(at.tree())
+        (value,) = closure(*jax.tree.leaves(at.tree()))
         return value.astype(jnp.promote_types(value.dtype, context.scalar_dtype))
 
     return loss

@@ -143,7 +143,8 @@ def _quotients_of(
     point = base_point(context, at)
     loss = loss_function(context, value_fn, point)
     if check_deterministic:
-        refuse_noise(loss(point), loss(point), f"{context.label}: value_fn")
+        tree = point.tree()
+        refuse_noise(value_fn(tree), value_fn(tree), f"{context.label}: value_fn")
 
     def evaluate(row: tuple[Any, Any]) -> Any:
         sample, sign = row
