@@ -13,6 +13,7 @@ from ....transforms import (
     Decay,
     DType,
     Flow,
+    FlowError,
     Fraction,
     Interval,
     Length,
@@ -208,7 +209,7 @@ def mkor(
         u = X + weight_decay theta,    buf <- momentum buf + u,    theta <- theta - lr buf
 
     Args:
-      learning_rate: lr, a number or a schedule.
+      learning_rate: lr, a number or a schedule; None where the backend has its own.
       momentum: heavy ball, undamped.
       weight_decay: coupled.
       update_interval: see `scale_by_mkor`.
@@ -241,9 +242,11 @@ def mkor(
 
 
 def heavy_ball(
-    learning_rate: optax.ScalarOrSchedule, momentum: Decay, weight_decay: NonNegative
+    learning_rate: optax.ScalarOrSchedule | None, momentum: Decay, weight_decay: NonNegative
 ) -> Flow:
     """SGD with coupled weight decay and undamped momentum."""
+    if learning_rate is None:
+        raise FlowError("learning_rate may be None only beside a backend, which has its own")
     return chain(
         decay_weights(weight_decay), trace(momentum), scale_by_learning_rate(learning_rate)
     )

@@ -142,7 +142,7 @@ def mkor_h(
     The first-order method and its state go on through the switch.
 
     Args:
-      learning_rate: lr, a number or a schedule.
+      learning_rate: lr, a number or a schedule; None where the backend has its own.
       momentum: heavy ball, undamped.
       weight_decay: coupled.
       update_interval: see `scale_by_mkor`.

@@ -590,3 +590,9 @@ def test_mup_scales_reach_rates_and_damping():
     np.testing.assert_allclose(one["two"]["kernel"], other["two"]["kernel"], rtol=1e-12)
     with pytest.raises(ValueError, match="outptu"):
         optimizers.with_mup_scales(optax.sgd, {"one": "outptu"}, "sgd", 1, 2)(0.1)
+
+
+@pytest.mark.parametrize("build", [optimizers.mkor, optimizers.mkor_h])
+def test_without_a_backend_there_must_be_a_rate(build):
+    with pytest.raises(ValueError, match="learning_rate may be None only beside a backend"):
+        build(None)
