@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from .context import Context, Fitter
 from .errors import FlowError
+from .remembered import remember, remembered
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .values import Leaves, at_least_float32, is_missing
 
@@ -113,15 +114,27 @@ class Shapes:
         gaps = [next(filter(is_missing, row), None) for row in rows]
         distinct = {k: row for k, row, gap in zip(kinds, rows, gaps, strict=True) if gap is None}
 
-        def of_each(*values: Any) -> list[Any]:
-            given = [values[i : i + len(args)] for i in range(0, len(values), len(args))]
-            return [node.fn(*Fitter(args)(row)) for row in given]
-
-        # Once for all that differ: what takes time is to start, not to evaluate.
-        found = self._evaluated(of_each, [value for row in distinct.values() for value in row])
-        shapes = dict(zip(distinct, found, strict=True))
+        shapes = self._of_rows(node.fn, args, distinct)
         pairs = zip(kinds, gaps, strict=True)
         return Leaves((shapes[k] if gap is None else gap for k, gap in pairs), trees[0].treedef)
+
+    def _of_rows(self, fn: Any, args: list[Any], distinct: dict[Any, Any]) -> dict[Any, Any]:
+        """What a leafwise function makes of each row of leaves and scalars."""
+        shapes = {k: remembered(fn, row) for k, row in distinct.items()}
+        new = [k for k, shape in shapes.items() if shape is None]
+        if not new:
+            return shapes
+
+        def of_each(*values: Any) -> list[Any]:
+            given = [values[i : i + len(args)] for i in range(0, len(values), len(args))]
+            return [fn(*Fitter(args)(row)) for row in given]
+
+        # Once for all that differ: what takes time is to start, not to evaluate.
+        found = self._evaluated(of_each, [value for k in new for value in distinct[k]])
+        for k, shape in zip(new, found, strict=True):
+            shapes[k] = shape
+            remember(fn, distinct[k], shape)
+        return shapes
 
     @staticmethod
     def _evaluated(fn: Any, args: Any) -> Any:

@@ -4,6 +4,7 @@ import ast
 import builtins
 import linecache
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
@@ -18,8 +19,13 @@ MACHINERY = {PACKAGE, "jax", "jaxlib", "optax", "numpy", "functools", "contextli
 
 def is_users(frame: FrameType) -> bool:
     """Whether the code of a frame is the user's."""
-    package = str(frame.f_globals.get("__name__", "")).split(".")[0]
-    return package not in MACHINERY or frame.f_code.co_filename.startswith("<doctest")
+    is_machinery = _is_machinery(str(frame.f_globals.get("__name__", "")))
+    return not is_machinery or frame.f_code.co_filename.startswith("<doctest")
+
+
+@cache
+def _is_machinery(module: str) -> bool:
+    return module.split(".")[0] in MACHINERY
 
 
 def users_line(frame: FrameType) -> str:
