@@ -3,9 +3,11 @@
     python benchmarks/zeroth_order.py
     python benchmarks/zeroth_order.py --passes 2000
 
-The first table reads the compiler's own memory analysis of a jitted, donated step at growing width:
-peak bytes beyond the params, in units of the params, for inference (one loss), MeZO and AdamW. The
-second gives every method the same number of forward passes.
+The first table reads the compiler's own memory analysis of a jitted, donated step at growing width
+and depth: peak bytes beyond the params, in units of the params, for inference (one loss), MeZO and
+AdamW. A perturbed leaf lives as long as its layer is evaluated, and its random bits take a few
+times its size: of a deep model that is little, of two layers twice the model. The second table
+gives every method the same number of forward passes.
 
 On a CPU, XLA orders a program for its threads by default, whatever memory that takes; here it is
 told to order it for memory, as it does for accelerators.
@@ -27,9 +29,9 @@ from gradchain import optimizers
 LAYERS, LENGTH, BATCH, VOCABULARY = 2, 32, 4, 96
 
 
-def transformer(width: int) -> dict[str, Any]:
+def transformer(width: int, layers: int = LAYERS) -> dict[str, Any]:
     """Params of a decoder without biases."""
-    key = iter(jax.random.split(jax.random.key(0), 4 * LAYERS + 2))
+    key = iter(jax.random.split(jax.random.key(0), 4 * layers + 2))
 
     def matrix(rows: int, columns: int) -> jax.Array:
         return jax.random.normal(next(key), (rows, columns)) * rows**-0.5
@@ -41,7 +43,7 @@ def transformer(width: int) -> dict[str, Any]:
             "up": matrix(width, 4 * width),
             "down": matrix(4 * width, width),
         }
-        for _ in range(LAYERS)
+        for _ in range(layers)
     ]
     return {"blocks": blocks, "embed": matrix(VOCABULARY, width), "head": matrix(width, VOCABULARY)}
 
@@ -92,14 +94,16 @@ def peak(step: Callable[..., Any], params: Any, *others: Any, donated: bool = Tr
     return held + found.temp_size_in_bytes - size_of(params)
 
 
-def memory(widths: list[int]) -> None:
+def memory(widths: list[int], depths: list[int]) -> None:
     """Prints the first table."""
     codes = jax.ShapeDtypeStruct((BATCH, LENGTH + 1), jnp.int32)
     print(
-        f"{'width':>6} {'params MB':>10} {'inference':>10} {'mezo':>10} {'adamw':>10}  (of params)"
+        f"{'width':>6} {'layers':>6} {'params MB':>10} {'inference':>10} {'mezo':>10} {'adamw':>10}"
+        "  (of params)"
     )
-    for width in widths:
-        params = jax.eval_shape(lambda width=width: transformer(width))
+    sizes = [(width, LAYERS) for width in widths] + [(max(widths), depth) for depth in depths]
+    for width, depth in sizes:
+        params = jax.eval_shape(lambda width=width, depth=depth: transformer(width, depth))
         unit = size_of(params)
         row = [peak(loss_of, params, codes, donated=False)]
         for opt, make in (
@@ -108,7 +112,8 @@ def memory(widths: list[int]) -> None:
         ):
             state = jax.eval_shape(opt.init, params)
             row.append(peak(make(opt), params, state, codes))
-        print(f"{width:>10} {unit / 1e6:>10.1f} " + " ".join(f"{b / unit:>10.2f}" for b in row))
+        shares = " ".join(f"{bytes_ / unit:>10.2f}" for bytes_ in row)
+        print(f"{width:>6} {depth:>6} {unit / 1e6:>10.1f} {shares}")
 
 
 # Method, its rate, and its forward passes per step.
@@ -153,9 +158,10 @@ def learning(passes: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--depths", type=int, nargs="*", default=[8, 16], help="at the last width")
     parser.add_argument("--passes", type=int, default=600, help="0 leaves the second table out")
     options = parser.parse_args()
-    memory(options.widths)
+    memory(options.widths, options.depths)
     if options.passes:
         learning(options.passes)
 

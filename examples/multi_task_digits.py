@@ -28,7 +28,10 @@ from sklearn.model_selection import train_test_split
 TASKS = ("digit", "parity", "drawing")
 RULES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "plain sum": lambda: optimizers.weighted_sum((1.0, 1.0, 1.0)),
+    "random_weighting": optimizers.random_weighting,
+    "graddrop": optimizers.graddrop,
     "upgrad": optimizers.upgrad,
+    "dualproj": optimizers.dualproj,
     "mgda": optimizers.mgda,
     "pcgrad": optimizers.pcgrad,
     "cagrad": optimizers.cagrad,
@@ -129,6 +132,7 @@ def plot(curves: dict[str, Any], path: Path) -> None:
 
     figure, panels = plt.subplots(1, len(TASKS), figsize=(14, 4.5), layout="constrained")
     for axes, task in zip(panels, TASKS, strict=True):
+        axes.set_prop_cycle(color=plt.colormaps["tab20"].colors)
         for name, curve in curves.items():
             values = np.asarray(curve[task])
             window = max(1, len(values) // 30)
@@ -136,7 +140,8 @@ def plot(curves: dict[str, Any], path: Path) -> None:
             style = {"color": "k", "linewidth": 2} if name == "plain sum" else {"linewidth": 1}
             axes.semilogy(np.arange(len(smooth)) + window, smooth, label=name, **style)
         axes.set(title=task, xlabel="step", ylabel="loss (1: guessing)")
-    panels[0].legend(frameon=False, fontsize=8)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
