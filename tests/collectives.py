@@ -69,10 +69,11 @@ def on_mesh(name: str) -> OnMesh:
         for _ in range(3):
             params, state = step(params, state)
         after = jax.tree.map(jax.typeof, (params, state))
-    return OnMesh(params, _counted(step.as_text()), bytes_held, copied, before, after)
+    return OnMesh(params, counted(step.as_text()), bytes_held, copied, before, after)
 
 
-def _counted(program: str) -> dict[str, int]:
+def counted(program: str) -> dict[str, int]:
+    """How often a compiled program communicates, by kind."""
     found = re.findall(rf" ({'|'.join(KINDS)})(?:-start)?\(", program)
     return dict(sorted(collections.Counter(found).items()))
 

@@ -34,14 +34,14 @@ def narrowed(x: Any, dtype: Any, key: Any) -> Any:
     what `dtype` holds exactly stays as it is. The derivative is that of the identity.
 
     Args:
-      x: array of floats, at least float32.
+      x: array of floats, at least float32, and wider than `dtype`.
       dtype: the storage dtype.
       key: of the draw.
     """
     # The barrier: a compiler that leaves out the rounding to and fro would see no difference.
     value = jax.lax.stop_gradient(x)
     nearest = jax.lax.optimization_barrier(value.astype(dtype))
-    word = {8: jnp.uint8, 16: jnp.uint16}[jnp.finfo(dtype).bits]
+    word = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}[jnp.finfo(dtype).bits]
     bits = jax.lax.bitcast_convert_type(nearest, word)
     wide = nearest.astype(x.dtype)
     # As integers, the magnitudes are in order: one more is the next one away from zero.

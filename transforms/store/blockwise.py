@@ -1,11 +1,17 @@
 """Block-wise 8-bit codes of the dynamic kind."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
+
+from ..notation.known import is_known
+from ..notation.sharding import explicit_axes, replicated, resharded
 
 EXPONENTS = 7
 
@@ -42,7 +48,9 @@ def dynamic_codebook(signed: bool = True) -> np.ndarray:
     return _codebook(signed).copy()
 
 
-def quantize_blockwise(x: Any, block_size: int, signed: bool = True) -> tuple[Any, Any]:
+def quantize_blockwise(
+    x: Any, block_size: int, signed: bool = True, along_last_axis: bool = False
+) -> tuple[Any, Any]:
     """The nearest codes to an array, and the largest magnitude of each block.
 
     A function of arrays.
@@ -51,12 +59,17 @@ def quantize_blockwise(x: Any, block_size: int, signed: bool = True) -> tuple[An
       x: an array; blocks are consecutive entries in row-major order, the last may be shorter.
       block_size: entries of a block, from 1 on.
       signed: which codebook.
+      along_last_axis: blocks end with the rows of the last axis, and the codes are shaped like the
+        array. An array that is spread over devices along other axes is then encoded where it lies,
+        and so is one that is spread along its last axis in shards of whole blocks; flat blocks are
+        encoded on every device in full.
 
     Returns:
-      Codes (uint8, one per entry, flat) and magnitudes (float32, one per block).
+      Codes (uint8, one per entry, flat unless along the last axis) and magnitudes (float32, one per
+      block: along the last axis of shape `(*x.shape[:-1], blocks of a row)`).
 
     Raises:
-      ValueError: for a block size below 1.
+      ValueError: for a block size below 1, or negative entries where the codebook has none.
 
     Example:
       >>> import jax.numpy as jnp
@@ -70,30 +83,89 @@ def quantize_blockwise(x: Any, block_size: int, signed: bool = True) -> tuple[An
     """
     if block_size < 1:
         raise ValueError(f"quantize_blockwise: block_size={block_size!r} must be at least 1")
-    flat = jnp.ravel(x).astype(jnp.float32)
-    count = -(-flat.size // block_size)
-    rows = jnp.pad(flat, (0, count * block_size - flat.size)).reshape(count, block_size)
-    largest = jnp.max(jnp.abs(rows), axis=1, initial=0.0)
-    relative = rows / jnp.where(largest > 0, largest, 1)[:, None]
-    book = _codebook(signed)
-    middles = jnp.asarray((book[1:] + book[:-1]) / 2, jnp.float32)
-    codes = jnp.searchsorted(middles, relative.ravel()[: flat.size])
-    return codes.astype(jnp.uint8), largest
+    if not signed and is_known(x) and bool(np.any(np.asarray(x) < 0)):
+        raise ValueError("quantize_blockwise: signed=False for an array with negative entries")
+    lines = _lines(x, along_last_axis)
+    blocks = _parted(lines.astype(jnp.float32), block_size)
+    largest = jnp.max(jnp.abs(blocks), axis=-1, initial=0.0)
+    relative = blocks / jnp.where(largest > 0, largest, 1)[..., None]
+    codes = _joined(_nearest(relative, signed), lines)
+    return (resharded(codes.reshape(x.shape), x) if along_last_axis else codes), largest
 
 
 def dequantize_blockwise(
-    codes: Any, largest: Any, shape: Sequence[int], block_size: int, signed: bool = True
+    codes: Any,
+    largest: Any,
+    shape: Sequence[int],
+    block_size: int,
+    signed: bool = True,
+    along_last_axis: bool = False,
 ) -> Any:
     """The float32 array that codes and magnitudes stand for; see `quantize_blockwise`.
 
     A function of arrays.
 
     Args:
-      codes: flat, one per entry.
+      codes: one per entry.
       largest: one per block.
       shape: of the array.
-      block_size: as it was quantised.
-      signed: which codebook.
+      block_size, signed, along_last_axis: as it was quantised.
     """
-    values = jnp.asarray(_codebook(signed), jnp.float32)[codes]
-    return (values * largest[jnp.arange(codes.size) // block_size]).reshape(shape)
+    book = jnp.asarray(_codebook(signed), jnp.float32)
+    lines = _lines(codes, along_last_axis)
+    blocks = _parted(_entries(book, lines), block_size) * largest[..., None]
+    found = _joined(blocks, lines).reshape(shape)
+    return resharded(found, codes) if along_last_axis else found
+
+
+def _lines(x: Any, along_last_axis: bool) -> Any:
+    """The array with blocks along its last axis."""
+    return jnp.atleast_1d(x) if along_last_axis else jnp.ravel(replicated(jnp.asarray(x)))
+
+
+def _parted(lines: Any, block_size: int) -> Any:
+    """The last axis as two: blocks, and the entries of each."""
+    length = lines.shape[-1]
+    block = max(min(block_size, length), 1)
+    count = -(-length // block)
+    if length == count * block:
+        return _unspread(lines, count).reshape(*lines.shape[:-1], count, block)
+    widths = [(0, 0)] * (lines.ndim - 1) + [(0, count * block - length)]
+    padded = jnp.pad(_unspread(lines, count), widths)
+    return padded.reshape(*lines.shape[:-1], count, block)
+
+
+def _unspread(lines: Any, count: int) -> Any:
+    """The array whole along its last axis, where the shards of an explicit mesh divide blocks."""
+    if not explicit_axes(lines) or jax.typeof(lines).sharding.spec[-1] is None:
+        return lines
+    sharding = jax.typeof(lines).sharding
+    names = sharding.spec[-1] if isinstance(sharding.spec[-1], tuple) else (sharding.spec[-1],)
+    shards = math.prod(sharding.mesh.shape[name] for name in names)
+    if count % shards == 0 and lines.shape[-1] % count == 0:
+        return lines
+    return jax.sharding.reshard(lines, PartitionSpec(*sharding.spec[:-1], None))
+
+
+def _joined(blocks: Any, lines: Any) -> Any:
+    """Blocks as the lines that they were parted from."""
+    *others, count, block = blocks.shape
+    return blocks.reshape(*others, count * block)[..., : lines.shape[-1]]
+
+
+def _nearest(relative: Any, signed: bool) -> Any:
+    """The codes of the entries of the codebook that are nearest, by bisection."""
+    book = _codebook(signed)
+    middles = jnp.asarray((book[1:] + book[:-1]) / 2, jnp.float32)
+    codes = jnp.zeros_like(relative, jnp.uint8)
+    for power in reversed(range(8)):
+        higher = codes + jnp.uint8(2**power)
+        above = relative > _entries(middles, higher - jnp.uint8(1))
+        codes = jnp.where(above, higher, codes)
+    return codes
+
+
+def _entries(table: Any, indices: Any) -> Any:
+    """Entries of a small table, spread over devices as the indices are."""
+    sharding = jax.typeof(indices).sharding if explicit_axes(indices) else None
+    return table.at[indices].get(out_sharding=sharding, mode="promise_in_bounds")

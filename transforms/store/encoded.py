@@ -10,8 +10,10 @@ import optax
 
 from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
-from ..notation.paths import plain_path
+from ..notation.errors import FlowError
+from ..notation.paths import joined, plain_path
 from ..notation.values import Leaves
+from .signs import never_negative
 
 Select = Callable[[tuple[Any, ...], Any], bool]
 """`(path, leaf) -> bool`: which leaves of the state; of a leaf, shape and dtype alone are used."""
@@ -24,10 +26,12 @@ class Coding:
     Attributes:
       encode: `(path, leaf, key) -> what is kept`.
       decode: `(path, kept, abstract leaf) -> leaf`.
+      is_unsigned: `path -> bool`: whether it cannot hold negative entries.
     """
 
     encode: Callable[[Any, Any, Any], Any]
     decode: Callable[[Any, Any, Any], Any]
+    is_unsigned: Callable[[Any], bool] = lambda path: False
 
 
 def encoded_cell(
@@ -65,12 +69,34 @@ def encoded_cell(
         ]
         return jax.tree.unflatten(structure, leaves)
 
+    def check_signs(context: Context, state: Any, value: Leaves) -> None:
+        chosen = select(value)
+
+        def is_unsigned(path: Any, leaf: Any) -> bool:
+            return chosen(plain_path(path), leaf) and coding.is_unsigned(plain_path(path))
+
+        unsigned = jax.tree_util.tree_map_with_path(is_unsigned, state)
+        if not any(jax.tree.leaves(unsigned)):
+            return
+        found = never_negative(lambda now: cell.update(context, now, value)[1], state, unsigned)
+        for path, fits in jax.tree_util.tree_leaves_with_path(
+            jax.tree.map(lambda wanted, is_so: is_so or not wanted, unsigned, found)
+        ):
+            if not fits:
+                raise FlowError(
+                    f"{context.label}: signed=False for the state "
+                    f"{joined(plain_path(path))}: its operations do not exclude negative entries, "
+                    "which the unsigned codebook cannot hold; let `signed` be True there, as a "
+                    "function of the path does, `lambda path: 'nu' not in path`"
+                )
+
     def init(context: Context, value: Leaves, *key: Any) -> Any:
         # Zeros and other round numbers are exact in every form; no key is drawn from in init.
         return encoded(cell.init(context, value), value, None)
 
     def update(context: Context, kept: Any, value: Leaves, *key: Any) -> tuple[Any, Any]:
         state = decoded(kept, context, value)
+        check_signs(context, state, value)
         out, state = cell.update(context, state, value)
         return out, encoded(state, value, key[0] if key else None)
 
@@ -85,6 +111,7 @@ def encoded_cell(
         cell.needs,
         cell.arguments,
         children=(inner,),
+        inside=lambda state: (state,),
         stateless=cell.stateless,
         rebuild=lambda children: encoded_cell(children[0], select, coding),
     )

@@ -29,6 +29,7 @@ def quantize_state(
     min_size: Size = 4096,
     signed: bool | Callable[[tuple[Any, ...]], bool] = True,
     select: Select | None = None,
+    along_last_axis: bool = False,
 ) -> Flow:
     """Keeps the state of a transformation in block-wise 8 bits between the steps.
 
@@ -45,15 +46,20 @@ def quantize_state(
       block_size: consecutive entries, in row-major order, that share a magnitude.
       min_size: smaller leaves stay as they are.
       signed: whether a leaf takes the signed codebook, or a function of its path in the state; the
-        unsigned one, for second moments, is finer.
+        unsigned one, for second moments, is finer. It is refused where the operations of `inner` do
+        not exclude negative entries, so `inner` is to contain the square whose average is stored.
       select: `(path, leaf) -> bool`: which floating leaves are kept in 8 bits; default those with
         the shape of a param and `min_size` entries.
+      along_last_axis: blocks end with the rows of the last axis, and codes are shaped like the
+        leaf. On a mesh nothing is then communicated, for leaves that are spread along other axes,
+        or along the last one in shards of whole blocks; flat blocks are encoded everywhere in full.
 
     Returns:
       The wrapped transformation; its state is a byte per entry, and 4 bytes per block.
 
     Raises:
-      ValueError: for a hyper-parameter out of range.
+      ValueError: for a hyper-parameter out of range, or the unsigned codebook for a leaf that can
+        become negative, as far as the operations of `inner` show it.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -72,14 +78,15 @@ def quantize_state(
         return signed(path) if callable(signed) else signed
 
     def encode(path: tuple[Any, ...], leaf: Any, _: Any) -> Quantized:
-        return Quantized(*quantize_blockwise(leaf, block_size, is_signed(path)))
+        form = block_size, is_signed(path), along_last_axis
+        return Quantized(*quantize_blockwise(leaf, *form))
 
     def decode(path: tuple[Any, ...], kept: Any, leaf: Any) -> Any:
         codes, largest = jax.tree.leaves(kept)
-        found = dequantize_blockwise(codes, largest, leaf.shape, block_size, is_signed(path))
-        return found.astype(leaf.dtype)
+        form = block_size, is_signed(path), along_last_axis
+        return dequantize_blockwise(codes, largest, leaf.shape, *form).astype(leaf.dtype)
 
-    coding = Coding(encode, decode)
+    coding = Coding(encode, decode, lambda path: not is_signed(path))
 
     def step(g: Signal) -> Signal:
         return stateful(encoded_cell(inner, selector(select, min_size), coding), g)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.hyperparameters import DType, Key
+from ..notation.rounding import narrowed
 from ..notation.signal import Signal
 from ..notation.steps import stateful
 from ..trees.random import random_key
@@ -27,15 +27,7 @@ def stochastically_rounded(x: Any, dtype: Any, key: Any) -> Any:
       dtype: bfloat16, float16, ...
       key: of the draws.
     """
-    near = x.astype(dtype)
-    residual = x - near.astype(x.dtype)
-    towards = jnp.where(residual > 0, jnp.inf, -jnp.inf).astype(dtype)
-    other = jnp.nextafter(near, towards)
-    gap = other.astype(x.dtype) - near.astype(x.dtype)
-    share = jnp.where(
-        (residual != 0) & jnp.isfinite(gap), residual / jnp.where(gap == 0, 1, gap), 0
-    )
-    return jnp.where(jax.random.uniform(key, x.shape, x.dtype) < share, other, near)
+    return narrowed(x, dtype, key)
 
 
 @transformation()
