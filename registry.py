@@ -83,6 +83,7 @@ TAGS = {
     "sign": "the direction is a sign",
     "sums": "sums over all steps instead of averages",
     "tracked-mean": "a correction by gradients at another point",
+    "workers": "workers each with a gradient of their own",
     "width-transfer": "rates carry over from narrow models to wide ones",
 }
 """Tag -> what it says of a method. A folder is where a method lives, a tag is another way in."""

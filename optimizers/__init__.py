@@ -7,6 +7,7 @@ from . import (
     clipping,
     continual,
     curvature,
+    distributed,
     games,
     kronecker,
     manifolds,
@@ -24,6 +25,7 @@ from .averaging import *  # noqa: F403
 from .clipping import *  # noqa: F403
 from .continual import *  # noqa: F403
 from .curvature import *  # noqa: F403
+from .distributed import *  # noqa: F403
 from .games import *  # noqa: F403
 from .kronecker import *  # noqa: F403
 from .manifolds import *  # noqa: F403
@@ -42,6 +44,7 @@ __all__ += averaging.__all__
 __all__ += clipping.__all__
 __all__ += continual.__all__
 __all__ += curvature.__all__
+__all__ += distributed.__all__
 __all__ += games.__all__
 __all__ += kronecker.__all__
 __all__ += manifolds.__all__

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import manifold_records
 import numpy as np
 import optax
+import worker_records
 import zeroth_order_records
 from gradchain.catalogue import METHODS
 from optax.contrib import MuonDimensionNumbers
@@ -507,6 +508,9 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     "manifold_ops": manifold_records.replayed,
     "schedule": _schedule,
     "scales": _scales,
+    "workers": lambda record, factory: worker_records.replayed(
+        record, public(record.api) if factory is None else factory
+    ),
 }
 
 
@@ -524,6 +528,8 @@ def expected(record: Record) -> dict[str, Tree]:
         return aggregator_records.expected(record)
     if record.kind == "manifold_ops":
         return manifold_records.expected(record)
+    if record.kind == "workers":
+        return worker_records.expected(record)
     if record.kind == "transform":
         return {"updates": record.series["updates"]}
     groups = {}

@@ -7,6 +7,7 @@ lives in the namespaces: `transforms.kronecker`, `transforms.curvature`, `transf
 from . import (
     accumulate,
     closures,
+    compression,
     control,
     curvature,
     directions,
@@ -21,6 +22,7 @@ from . import (
     store,
     subspaces,
     trees,
+    workers,
     zeroth_order,
 )
 from .accumulate import (
@@ -205,6 +207,7 @@ __all__ = [
     "checked",
     "clip",
     "closures",
+    "compression",
     "control",
     "cosine_similarity",
     "curvature",
@@ -306,6 +309,7 @@ __all__ = [
     "when",
     "where",
     "window",
+    "workers",
     "zeros_like",
     "zeroth_order",
 ]

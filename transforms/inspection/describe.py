@@ -15,7 +15,9 @@ from ..notation.foreign import brief, owner_of
 from ..notation.layout import COUNT, OBSERVED, contents
 from ..notation.program import Program
 from ..notation.scope import Scope
+from ..notation.shapes import Shapes
 from ..notation.signal import CellNode, Slot
+from ..notation.values import Leaves, working
 
 COLUMNS = ("node", "transformation", "hyper-parameters", "state", "bytes/param")
 LONGEST_CELL = 56
@@ -61,11 +63,13 @@ class Description:
       rows: the whole transformation first, then what is inside, from the outside inwards.
       parameters: how many numbers the params have.
       state_bytes: size of the whole state.
+      sent_bytes: what a worker sends to the others in a step.
     """
 
     rows: tuple[Row, ...]
     parameters: int
     state_bytes: int
+    sent_bytes: float = 0.0
 
     @property
     def bytes_per_parameter(self) -> float:
@@ -88,10 +92,13 @@ class Description:
     @property
     def summary(self) -> str:
         """One line with the totals."""
-        return (
+        stored = (
             f"{self.parameters:,} parameters, {readable_bytes(self.state_bytes)} of state, "
             f"{self.bytes_per_parameter:.2f} bytes per parameter"
         )
+        if not self.sent_bytes:
+            return stored
+        return f"{stored}; {readable_bytes(self.sent_bytes)} sent per step and worker"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th style='text-align:left'>{name}</th>" for name in COLUMNS)
@@ -104,7 +111,8 @@ def describe(transformation: optax.GradientTransformation, params: Any) -> Descr
 
     A function of a transformation.
 
-    Nothing is allocated: abstract params do, as those of `jax.eval_shape`.
+    Nothing is allocated: abstract params do, as those of `jax.eval_shape`. Of workers along an axis
+    it says how many bytes each sends in a step, as the mean over many steps.
 
     Args:
       transformation: any Optax transformation; of foreign ones the inside is not known.
@@ -128,7 +136,35 @@ def describe(transformation: optax.GradientTransformation, params: Any) -> Descr
         replace(row, bytes_per_parameter=row.state_bytes / max(parameters, 1))
         for row in _rows(transformation, state, "", 0)
     )
-    return Description(tuple(rows), parameters, state_size(state))
+    sent = sent_bytes(transformation, abstract)
+    return Description(tuple(rows), parameters, state_size(state), sent)
+
+
+def sent_bytes(transformation: Any, params: Any) -> float:
+    """Bytes that a worker sends to the others in a step, for abstract params."""
+    program = owner_of(transformation)
+    if program is None:
+        return sum(sent_bytes(part, params) for part in foreign_cell(transformation).children)
+    leaves = Leaves.of(params)
+    shapes = Shapes(program.starting(leaves.map(working), leaves))
+    return sum(_sent_by(node, shapes) for node in program.graph.live)
+
+
+def _sent_by(node: Any, shapes: Shapes) -> float:
+    if isinstance(node, CellNode):
+        sent = node.cell.sent
+        if sent is None:
+            return _sent_inside(node.cell, shapes.guess(node.args[0]) if node.args else None)
+    else:
+        sent = getattr(node, "sent", None)
+    return 0.0 if sent is None else sent(shapes.context, *map(shapes.guess, node.args))
+
+
+def _sent_inside(cell: Cell, incoming: Any) -> float:
+    """By the transformations inside a node; whichever of them run, they are counted."""
+    if not isinstance(incoming, Leaves):
+        return 0.0
+    return sum(sent_bytes(child, incoming.tree()) for child in cell.children)
 
 
 def state_size(state: Any) -> int:
@@ -228,14 +264,14 @@ def shown_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in arguments.items() if v is not False and not isinstance(v, hidden)}
 
 
-def readable_bytes(size: int) -> str:
+def readable_bytes(size: float) -> str:
     """Such as "8.0 kB"."""
     amount, unit = float(size), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if amount < 1000:
             break
         amount, unit = amount / 1000, larger
-    return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+    return f"{round(size, 1):g} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def _shortened(cell: str) -> str:

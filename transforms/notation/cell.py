@@ -35,6 +35,7 @@ class Cell:
       inside: `state -> states of the children`; None where they cannot be told apart.
       rebuild: `children -> Cell`: the same node around other versions of its children, such as
         observed ones; None where that is not possible.
+      sent: `(context, *abstract values) -> bytes`: what a worker sends to the others in a step.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Cell:
     stateless: bool = False
     inside: Callable[[Any], tuple[Any, ...]] | None = None
     rebuild: Callable[[tuple[Any, ...]], "Cell"] | None = None
+    sent: Callable[..., float] | None = None
 
     def may_refuse(self, context: Context) -> bool:
         """Whether what this step is given may be wrong for the cell: inputs, closures."""

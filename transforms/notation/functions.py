@@ -81,6 +81,7 @@ def lift_tree(
     context: bool = False,
     needs: tuple[str, ...] = (),
     doc: str | None = None,
+    sent: Callable[..., float] | None = None,
 ) -> Callable[..., Signal]:
     """Makes a function of whole trees one of signals.
 
@@ -97,13 +98,14 @@ def lift_tree(
       context: pass the running `Context` as the first argument.
       needs: inputs that the transformation reports as needed although they have the default None.
       doc: see `lift`.
+      sent: `(context, *abstract arguments) -> bytes`: what a worker sends to the others in a step.
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
 
     @functools.wraps(fn)
     def lifted(*signals: Any, **constants: Any) -> Signal:
         bound = functools.partial(fn, **constants) if constants else fn
-        return Function(bound, signals, label, "whole", out, context, needs)
+        return Function(bound, signals, label, "whole", out, context, needs, sent)
 
     lifted.receive = lifted  # type: ignore[attr-defined]
     lifted.__doc__ = _documented(fn, label, doc, "A function of signals, of whole trees at once.")

@@ -135,13 +135,13 @@ class Program(Owner):
         self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
     ) -> Any:
         """The state for a signal like `examples`: the params, or zeros of other shapes."""
-        shapes = Shapes(self._starting(examples, given, outer))
+        shapes = Shapes(self.starting(examples, given, outer))
         observed = all_varying(self._nothing_observed(shapes), all_axes_of(examples.values))
         return self._packed(first_states(self.graph, shapes), observed, jnp.zeros((), jnp.int32))
 
     def _check_shapes(self, given: Leaves) -> None:
         """Refuses in `init` what `update` would: other shapes than those of params and delays."""
-        shapes = Shapes(self._starting(given.map(working), given))
+        shapes = Shapes(self.starting(given.map(working), given))
         check_delays(self.graph, shapes)
         value = shapes.guess(self.graph.output)
         if value is not UNKNOWN:
@@ -149,11 +149,12 @@ class Program(Owner):
 
     def output_shape(self, examples: Leaves) -> Any:
         """Abstract value of what comes out for a signal like `examples`."""
-        return Shapes(self._starting(examples)).require(self.graph.output, self.label)
+        return Shapes(self.starting(examples)).require(self.graph.output, self.label)
 
-    def _starting(
+    def starting(
         self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
     ) -> Context:
+        """What is known before the first step, of a signal like `examples`."""
         label, dtype = self._label_in(outer), scalar_dtype(examples.present())
         return Context(label, examples.treedef, examples, {}, None, dtype, given, outer)
 

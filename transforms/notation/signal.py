@@ -227,6 +227,7 @@ class Function(Signal):
         "scalar", the index of the argument that it resembles, or a function of abstract values.
       context: pass the running `Context` as first argument.
       needs: inputs that must be given although the step may do without them.
+      sent: `(context, *abstract values) -> bytes`: what a worker sends to the others in a step.
     """
 
     def __init__(
@@ -238,6 +239,7 @@ class Function(Signal):
         out: Any = None,
         context: bool = False,
         needs: tuple[str, ...] = (),
+        sent: Callable[..., float] | None = None,
     ) -> None:
         super().__init__(tuple(map(at_this_step, args)), label)
         self.fn = fn
@@ -245,10 +247,12 @@ class Function(Signal):
         self.out = out
         self.context = context
         self.needs = needs
+        self.sent = sent
 
     def rewired(self, args: tuple[Any, ...]) -> "Function":
         """The same function of other arguments."""
-        return Function(self.fn, args, self.label, self.mode, self.out, self.context, self.needs)
+        known = self.mode, self.out, self.context, self.needs, self.sent
+        return Function(self.fn, args, self.label, *known)
 
 
 def clock(outermost: bool = False) -> Clock:

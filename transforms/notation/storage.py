@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .annotations import boxed, unboxed
 from .context import Context
 from .evaluation import EvaluationWeights
-from .members import alike, all_axes_of, all_varying, axes_of, varying
+from .members import alike, all_axes_of, all_varying, inside_shard_map
 from .plain import plain, restored, restored_leaf
 from .rounding import is_narrow, narrowed
 from .shapes import Shapes, scalar_start
@@ -32,23 +32,29 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     return _marked(node, stored(leaves, context), context)
 
 
-def of_members(node: Signal, state: Any, context: Context) -> Any:
-    """The first state of a node, varying from device to device as the params do that it is of."""
+def of_members(node: Signal, state: Any, context: Context, shapes: Shapes) -> Any:
+    """The first state of a node, varying from device to device as what it is of does.
+
+    That is as the params do, and as the signals that it is like where these are a worker's own.
+    """
+    if not inside_shard_map() or (isinstance(node, Delay) and callable(node.like)):
+        return state  # a key is everybody's
+    like = [shapes.guess(arg) for arg in node.args]
     axes = all_axes_of(() if context.params is None else context.params.values)
-    if not axes or (isinstance(node, Delay) and callable(node.like)):  # a key is everybody's
+    axes |= all_axes_of([x.values if isinstance(x, Leaves) else x for x in like])
+    if not axes:
         return state
     if isinstance(state, EvaluationWeights):
-        return state._replace(weights=of_members(node, state.weights, context))
-    if not isinstance(node, Delay) or not isinstance(node.like, Signal):
+        return state._replace(weights=of_members(node, state.weights, context, shapes))
+    if not isinstance(node, Delay) or not isinstance(like[0], Leaves):
         return all_varying(state, axes)
     try:
         leaves = unboxed(context.treedef, state)
+        parts = [x for x in (like[0], context.params) if x is not None]
+        own = leaves.map(lambda _, *others: all_axes_of(others), *parts)
     except (ValueError, TypeError, KeyError):
         return all_varying(state, axes)
-    assert context.params is not None
-    moved = leaves.map(
-        lambda leaf, param: jax.tree.map(lambda x: varying(x, axes_of(param)), leaf), context.params
-    )
+    moved = leaves.map(all_varying, own)
     return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(moved.values))
 
 

@@ -19,7 +19,7 @@ def first_states(graph: Graph, shapes: Shapes) -> dict[int, Any]:
     context, found = shapes.context, {}
     for node in graph.slots:
         with located(context.label, node):
-            found[node.index] = of_members(node, _first(node, context, shapes), context)
+            found[node.index] = of_members(node, _first(node, context, shapes), context, shapes)
     return found
 
 

@@ -1,0 +1,228 @@
+"""What a compressor is: a worker sends a message in place of a tree, all read what it says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.build import Flow, flow
+from ..notation.checks import transformation
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.known import choose
+from ..notation.sharding import replicated, resharded
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+from ..trees.random import random_key
+from ..trees.vector import from_vector, one_leaf, to_vector
+from ..workers import axis
+from ..workers.signals import exchanged
+
+
+class Compressor(Protocol):
+    """What replaces the exchange of whole trees; see `exchange`."""
+
+    name: str
+
+    def exchange(
+        self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
+    ) -> tuple[Signal, Signal]:
+        """What the worker's message says, and the mean of what all say."""
+        ...
+
+
+def exchange(
+    signal: Signal,
+    compressor: Compressor | Callable[[Any], Any],
+    axis_name: str | None = None,
+    *,
+    weights: Any = None,
+    whole: Signal | None = None,
+) -> tuple[Signal, Signal]:
+    """Sends a signal to all workers, compressed: (what this worker's message says, their mean).
+
+    A function of signals.
+
+    Args:
+      signal: a tree signal, each worker's own.
+      compressor: one of this family, or any function from a tree to a tree of these shapes, which
+        is then sent in full.
+      axis_name: the axis along which the workers lie; None: there is one.
+      weights: a positive number for each worker, the shares of the mean; None: equal ones.
+      whole: a boolean scalar signal: where it holds, everything is sent as it is.
+    """
+    made = compressor if hasattr(compressor, "exchange") else of_function(compressor)
+    found: tuple[Signal, Signal] = made.exchange(signal, axis_name, weights, whole)
+    return found
+
+
+@transformation()
+def compress(compressor: Any, axis_name: str | None = None) -> Flow:
+    """What all workers' messages say in the mean; what a message leaves out is lost.
+
+    A transformation to send signals through.
+
+    Args:
+      compressor: see `exchange`.
+      axis_name: the axis along which the workers lie; None: there is one.
+    """
+    return flow(lambda g: exchange(g, compressor, axis_name)[1])
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A compressor whose messages are gathered from all workers.
+
+    Attributes:
+      name: what it is called.
+      encode: `(tree, key) -> message`, any tree of arrays.
+      decode: `(messages, like, weights) -> tree`: the weighted mean of what messages say that are
+        stacked on a leading axis; the weights sum to 1.
+      key: seed or key, where the message is drawn; each worker has draws of its own.
+      arguments: hyper-parameters, for tables.
+    """
+
+    name: str
+    encode: Callable[[Leaves, Any], Any]
+    decode: Callable[[Any, Leaves, Any], Leaves]
+    key: Any = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def exchange(
+        self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
+    ) -> tuple[Signal, Signal]:
+        """See `exchange`."""
+        fresh = None if self.key is None else random_key(self.key)
+
+        def run(context: Context, tree: Leaves, key: Any, whole: Any) -> Leaves:
+            shares = shares_of(context.label, weights, axis_name, context.scalar_dtype)
+            if whole is None:
+                return self._sent(tree, key, shares, axis_name)
+            return choose(
+                whole,
+                lambda: sent_whole(tree, shares, axis_name),
+                lambda: self._sent(tree, key, shares, axis_name),
+            )
+
+        def sent(context: Context, tree: Leaves, key: Any, whole: Any) -> float:
+            return self.message_bytes(tree)
+
+        both = exchanged(run, self.name, axis_name, sent, workers_of(weights))(signal, fresh, whole)
+        return both[0], both[1]
+
+    def _sent(self, tree: Leaves, key: Any, shares: Any, axis_name: str | None) -> Leaves:
+        if self.key is not None:
+            key = jax.random.fold_in(key, axis.worker_index(axis_name))
+        message = self.encode(tree.map(replicated), key)
+        mine = self.decode(
+            jax.tree.map(lambda x: x[None], message), tree, jnp.ones(1, shares.dtype)
+        )
+        if axis_name is None:
+            return paired(mine, mine, tree)
+        return paired(mine, self.decode(axis.gather(message, axis_name), tree, shares), tree)
+
+    def message_bytes(self, tree: Leaves) -> int:
+        """Bytes of the message that stands for an abstract tree."""
+        arrays = tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype))
+        return axis.size_of(jax.eval_shape(self.encode, arrays, jax.random.key(0)))
+
+
+def paired(mine: Leaves, mean: Leaves, like: Leaves) -> Leaves:
+    """Both trees in one, spread over devices as another is."""
+    return like.map(
+        lambda x, *both: tuple(resharded(y.astype(x.dtype), x) for y in both), mine, mean
+    )
+
+
+def sent_whole(tree: Leaves, shares: Any, axis_name: str | None) -> Leaves:
+    """What `exchange` gives where nothing is compressed."""
+    share = shares[axis.worker_index(axis_name)]
+    scaled = tree.map(lambda x: x * share.astype(jnp.finfo(x.dtype).dtype))
+    return paired(tree, axis.total(scaled, axis_name), tree)
+
+
+def shares_of(label: str, weights: Any, axis_name: str | None, dtype: Any) -> Any:
+    """One number for each worker, of sum 1."""
+    count = axis.count_workers(axis_name)
+    if weights is None:
+        return jnp.full(count, 1 / count, dtype)
+    given = jnp.asarray(weights, dtype)
+    if given.shape != (count,):
+        raise FlowError(
+            f"{label}: weights must be one number for each worker, of shape ({count},); "
+            f"they have shape {given.shape}"
+        )
+    return given / jnp.sum(given)
+
+
+def workers_of(weights: Any) -> int:
+    """How many workers there are, as the weights say."""
+    return 1 if weights is None else len(weights)
+
+
+def on_vectors(
+    name: str,
+    encode: Callable[[Any, Any], Any],
+    decode: Callable[[Any, int, Any, Any], Any],
+    per_leaf: bool,
+    key: Any = None,
+    **arguments: Any,
+) -> Coded:
+    """A compressor of vectors as one of trees.
+
+    Args:
+      name: what it is called.
+      encode: `(vector, key) -> message`.
+      decode: `(messages, length, dtype, weights) -> vector`.
+      per_leaf: a message for each leaf; else one for all leaves, joined in tree order.
+      key: seed or key, where the message is drawn.
+      **arguments: hyper-parameters, for tables.
+    """
+
+    def parts_of(tree: Leaves) -> list[Leaves]:
+        parts = [one_leaf(leaf) for leaf in tree.present()] if per_leaf else [tree]
+        return [part for part in parts if sum(leaf.size for leaf in part.present())]
+
+    def encoded(tree: Leaves, key: Any) -> Any:
+        parts = parts_of(tree)
+        keys = [None if key is None else jax.random.fold_in(key, i) for i in range(len(parts))]
+        return [encode(to_vector(part), k) for part, k in zip(parts, keys, strict=True)]
+
+    def decoded(messages: Any, like: Leaves, weights: Any) -> Leaves:
+        vectors = [
+            _decoded_part(message, part, weights)
+            for message, part in zip(messages, parts_of(like), strict=True)
+        ]
+        if not per_leaf:
+            return vectors[0] if vectors else like
+        found = iter(vectors)
+        return like.map(lambda leaf: next(found).values[0] if leaf.size else leaf)
+
+    def _decoded_part(message: Any, part: Leaves, weights: Any) -> Leaves:
+        vector = jax.eval_shape(to_vector, part.map(_abstract))
+        return from_vector(decode(message, vector.size, vector.dtype, weights), part)
+
+    return Coded(name, encoded, decoded, key, {**arguments, "per_leaf": per_leaf})
+
+
+def _abstract(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def of_function(fn: Any) -> Coded:
+    """A compressor from a function of trees, whose results are sent in full."""
+    if not callable(fn):
+        raise FlowError(f"compressor={fn!r} must be a compressor, or a function from tree to tree")
+
+    def decode(messages: Any, like: Leaves, weights: Any) -> Leaves:
+        stacked = Leaves.up_to(like.treedef, messages)
+
+        def averaged(x: Any, leaf: Any) -> Any:
+            shares = weights.astype(jnp.finfo(leaf.dtype).dtype)
+            return jnp.tensordot(shares, x.astype(leaf.dtype), axes=1, precision="highest")
+
+        return stacked.map(averaged, like)
+
+    return Coded(getattr(fn, "__name__", "compressor"), lambda tree, _: fn(tree.tree()), decode)

@@ -1,0 +1,98 @@
+"""The largest coefficients of chunks of a tensor in a cosine basis."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..notation.checks import checked
+from ..notation.hyperparameters import Size
+from ..notation.values import Leaves
+from .compressor import Coded
+
+
+@checked()
+def chunked_dct(topk: Size = 32, chunk_size: Size = 64) -> Coded:
+    """Sends the largest coefficients of every chunk in its orthonormal DCT-II, and their places.
+
+    A compressor, for `compress` and `compress_with_error_feedback`. A vector is cut into chunks, a
+    matrix into blocks, whose sides are the largest divisors of its own that are not above
+    `chunk_size`; other tensors are the matrices of their first axis. In the mean over the workers
+    a coefficient counts for those alone that sent it.
+
+    Args:
+      topk: how many of each chunk; all of them where there are fewer.
+      chunk_size: longest side of a chunk.
+    """
+
+    def encode(tree: Leaves, _: Any) -> Any:
+        return [_largest(_transformed(x, chunk_size), topk) for x in tree.present() if x.size]
+
+    def decode(messages: Any, like: Leaves, weights: Any) -> Leaves:
+        found = iter(messages)
+        return like.map(lambda x: _restored(next(found), x, chunk_size, weights) if x.size else x)
+
+    return Coded("chunked_dct", encode, decode, arguments={"topk": topk, "chunk_size": chunk_size})
+
+
+def chunk_of(length: int, chunk_size: int) -> int:
+    """The largest divisor of a length that is not above the size."""
+    return next(h for h in range(min(length, chunk_size), 0, -1) if length % h == 0)
+
+
+def cosines(length: int, dtype: Any) -> Any:
+    """The orthonormal DCT-II as a matrix, from entries (rows) to coefficients (columns)."""
+    i, k = np.arange(length)[:, None], np.arange(length)[None, :]
+    basis = np.cos(math.pi * (2 * i + 1) * k / (2 * length)) * math.sqrt(2 / length)
+    basis[:, 0] = math.sqrt(1 / length)
+    return jnp.asarray(basis, dtype)
+
+
+def _layout(shape: tuple[int, ...], chunk_size: int) -> tuple[tuple[int, int], ...]:
+    """(number of chunks, their length) along each side of the vector or matrix."""
+    sides = (1,) if not shape else shape if len(shape) < 3 else (shape[0], math.prod(shape[1:]))
+    chunks = [chunk_of(side, chunk_size) for side in sides]
+    return tuple((side // h, h) for side, h in zip(sides, chunks, strict=True))
+
+
+def _transformed(x: Any, chunk_size: int) -> Any:
+    """The coefficients, one row for each chunk."""
+    layout = _layout(x.shape, chunk_size)
+    chunks = x.reshape([n for pair in layout for n in pair])
+    bases = [cosines(h, x.dtype) for _, h in layout]
+    rule = "ai,ik->ak" if len(layout) == 1 else "aibj,ik,jl->abkl"
+    rows = jnp.einsum(rule, chunks, *bases, precision="highest")
+    return rows.reshape(-1, math.prod(h for _, h in layout))
+
+
+def _largest(rows: Any, topk: int) -> Any:
+    length = rows.shape[1]
+    places = jax.lax.top_k(jnp.abs(rows), min(topk, length))[1]
+    kind = next(t for t in (jnp.uint8, jnp.uint16, jnp.uint32) if length - 1 <= jnp.iinfo(t).max)
+    return {
+        "places": places.astype(kind),
+        "values": jnp.take_along_axis(rows, places, axis=1),
+    }
+
+
+def _restored(messages: Any, like: Any, chunk_size: int, weights: Any) -> Any:
+    layout = _layout(like.shape, chunk_size)
+    count, length = (math.prod(side) for side in zip(*layout, strict=True))
+    shares = weights.astype(jnp.finfo(like.dtype).dtype)[:, None, None]
+    places = messages["places"].astype(jnp.int32)
+    rows = jnp.arange(count)[None, :, None]
+    summed = jnp.zeros((count, length), like.dtype)
+    summed = summed.at[rows, places].add(shares * messages["values"].astype(like.dtype))
+    senders = jnp.zeros((count, length), shares.dtype)
+    senders = senders.at[rows, places].add(jnp.broadcast_to(shares, places.shape))
+    means = jnp.where(senders > 0, summed / jnp.where(senders > 0, senders, 1), 0)
+    bases = [cosines(h, like.dtype) for _, h in layout]
+    sides = [n for n, _ in layout]
+    if len(layout) == 1:
+        entries = jnp.einsum("ak,ik->ai", means, *bases, precision="highest")
+    else:
+        blocks = means.reshape(*sides, *(h for _, h in layout))
+        entries = jnp.einsum("abkl,ik,jl->aibj", blocks, *bases, precision="highest")
+    return entries.reshape(like.shape)

@@ -1,0 +1,285 @@
+"""Matrices by their leading singular directions, found by one step of a power iteration a time."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.checks import checked
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import lift, where
+from ..notation.hyperparameters import Key, Limit, Size
+from ..notation.known import choose
+from ..notation.roots import norm
+from ..notation.sharding import replicated, resharded
+from ..notation.signal import Signal
+from ..notation.steps import delay
+from ..notation.values import Leaves, is_missing
+from ..trees.random import check_key, typed_key
+from ..workers import axis
+from ..workers.signals import exchanged
+from .compressor import sent_whole, shares_of, workers_of
+
+Variant = Literal["alternating", "paper"]
+
+
+@checked()
+def power_iteration(
+    rank: Size = 1,
+    num_iters_per_step: Size = 1,
+    min_compression_rate: Limit = 2.0,
+    variant: Variant = "alternating",
+    key: Key = 0,
+    init_factors: Mapping[str, Any] | None = None,
+) -> "PowerIteration":
+    """Sends low-rank factors of matrices, which add up over the workers: an all-reduce.
+
+    A compressor, for `compress` and `compress_with_error_feedback`. A leaf of shape (n, ...) is a
+    matrix M with n rows, P and Q are its factors with `rank` columns, the same on all workers and
+    kept from step to step. "alternating", in turn from one iteration to the next:
+
+        P <- orth(P),  q_i = M_i^T P,  M_i <- M_i - P q_i^T,  Q <- sum_i q_i,  A <- A + P Q^T / W
+        Q <- orth(Q),  p_i = M_i Q,    M_i <- M_i - p_i Q^T,  P <- sum_i p_i,  A <- A + P Q^T / W
+
+    A is what is received, the rest M_i is what the worker did not send. "paper", both each time:
+
+        P <- orth(sum_i M_i Q),  Q <- mean_i M_i^T P,  A = P Q^T
+
+    where A counts as sent by everybody. Leaves that are not worth it are sent in full.
+
+    Args:
+      rank: columns of the factors; at most the shorter side of a matrix.
+      num_iters_per_step: iterations of "alternating".
+      min_compression_rate: "alternating" leaves in full what would shrink by no more than this;
+        "paper" compresses every leaf of two axes or more.
+      variant: "alternating" or "paper".
+      key: seed or key of the first factors, entries of which are standard normal.
+      init_factors: {"p": tree, "q": tree} in their place; either may be missing, and None stands at
+        leaves that are not compressed.
+    """
+    if variant not in ("alternating", "paper"):
+        raise FlowError(
+            f"power_iteration: variant={variant!r} must be one of 'alternating', 'paper'"
+        )
+    check_key(key)
+    return PowerIteration(
+        rank, num_iters_per_step, min_compression_rate, variant, key, dict(init_factors or {})
+    )
+
+
+@dataclass(frozen=True)
+class PowerIteration:
+    """The compressor of `power_iteration`; see there."""
+
+    rank: int
+    iterations: int
+    min_rate: Any
+    variant: Variant
+    key: Any
+    given: Mapping[str, Any]
+    name: str = "power_iteration"
+
+    def exchange(
+        self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
+    ) -> tuple[Signal, Signal]:
+        """See `transforms.compression.exchange`."""
+        p = self._factor(signal, "p") if self.variant == "alternating" else None
+        q = self._factor(signal, "q")
+        done = delay(0, name="iterations")
+
+        def run(context: Context, tree: Leaves, q: Leaves, p: Any, done: Any, whole: Any) -> Leaves:
+            shares = shares_of(context.label, weights, axis_name, context.scalar_dtype)
+            p = q if p is None else p
+
+            def all_of_it() -> Any:
+                sent = sent_whole(tree, shares, axis_name)
+                return _quadruples(tree, sent.values, p, q)
+
+            def compressed() -> Any:
+                return self._sent(tree, p, q, done, shares, axis_name)
+
+            return compressed() if whole is None else choose(whole, all_of_it, compressed)
+
+        def sent(context: Context, tree: Leaves, *_: Any) -> float:
+            return float(sum(self._bytes(leaf) for leaf in tree.present()))
+
+        made = exchanged(run, self.name, axis_name, sent, workers_of(weights))(
+            signal, q, p, done, whole
+        )
+        q << made[3]
+        if p is not None:
+            p << made[2]
+        further = done + self.iterations
+        done << (further if whole is None else where(whole, done, further))
+        return made[0], made[1]
+
+    def _factor(self, signal: Signal, side: str) -> Any:
+        def shape(x: Any) -> Any:
+            return jnp.zeros(self._sides(x)[side == "q"], x.dtype)
+
+        like = lift(shape, f"factor_{side}")(signal)
+        return delay(like, self._starting(side), name=side)
+
+    def _starting(self, side: str) -> Any:
+        """Normal entries, the same on every worker, or those that were given."""
+
+        def start(like: Leaves) -> Leaves:
+            given = self.given.get(side)
+            if given is not None:
+                at = like.treedef.unflatten(range(len(like)))
+                found = jax.tree.map(
+                    lambda i, x: None if x is None else jnp.asarray(x, like.values[i].dtype),
+                    at, given, is_leaf=lambda x: x is None,
+                )  # fmt: skip
+                places = like.treedef.flatten_up_to(found)
+                return like.map(lambda x, y: x if y is None else y, Leaves(places, like.treedef))
+            fresh = jax.random.fold_in(typed_key(self.key), side == "q")
+            keys = iter(jax.random.split(fresh, max(len(like), 1)))
+            drawn = like.map(lambda x: jax.random.normal(next(keys), x.shape, x.dtype))
+            return drawn.map(resharded, like)
+
+        start.of_tree = True  # type: ignore[attr-defined]
+        return start
+
+    def _sides(self, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of P and Q; empty ones where the leaf is sent in full."""
+        if not self._is_compressed(x):
+            return (0,), (0,)
+        n, m = x.shape[0], math.prod(x.shape[1:])
+        rank = min(self.rank, n, m)
+        return (n, rank), (m, rank)
+
+    def _is_compressed(self, x: Any) -> bool:
+        if x.ndim < 2 or x.size == 0:
+            return False
+        if self.variant == "paper":
+            return True
+        factors = 0.5 * self.iterations * min(self.rank, *x.shape) * sum(x.shape)
+        return bool(x.size / factors > self.min_rate)
+
+    def _bytes(self, x: Any) -> float:
+        if not self._is_compressed(x):
+            return x.size * x.dtype.itemsize
+        p, q = (math.prod(side) * x.dtype.itemsize for side in self._sides(x))
+        return p + q if self.variant == "paper" else self.iterations * (p + q) / 2
+
+    def _sent(
+        self, tree: Leaves, p: Leaves, q: Leaves, done: Any, shares: Any, axis_name: str | None
+    ) -> Leaves:
+        at = [i for i, x in enumerate(tree.values) if not is_missing(x) and self._is_compressed(x)]
+        share = shares[axis.worker_index(axis_name)]
+        matrices = [_as_matrix(replicated(tree.values[i])) for i in at]
+        factors = [(p.values[i], q.values[i]) for i in at]
+        step = self._alternating if self.variant == "alternating" else self._both
+        sent, means, factors = step(matrices, factors, done, share, axis_name)
+        rest = [i for i in range(len(tree)) if i not in at]
+        others = sent_whole(Leaves([tree.values[i] for i in rest], _list(len(rest))),
+                            shares, axis_name)  # fmt: skip
+        both: list[Any] = [None] * len(tree)
+        for i, pair in zip(rest, others.values, strict=True):
+            both[i] = pair
+        ps, qs = list(p.values), list(q.values)
+        for i, mine, mean, (new_p, new_q) in zip(at, sent, means, factors, strict=True):
+            x = tree.values[i]
+            both[i] = tuple(resharded(y.reshape(x.shape).astype(x.dtype), x) for y in (mine, mean))
+            ps[i], qs[i] = new_p.astype(p.values[i].dtype), new_q.astype(q.values[i].dtype)
+        return _quadruples(tree, both, Leaves(ps, p.treedef), Leaves(qs, q.treedef))
+
+    def _alternating(
+        self, matrices: list[Any], factors: list[Any], done: Any, share: Any, axis_name: Any
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        means = [jnp.zeros(x.shape, x.dtype) for x in matrices]  # the same on all workers
+        left = matrices
+        for iteration in range(self.iterations):
+            left, means, factors = choose(
+                (done + iteration) % 2 == 0,
+                lambda now: _half(now, share, axis_name, right=True),
+                lambda now: _half(now, share, axis_name, right=False),
+                (left, means, factors),
+            )
+        return [x - rest for x, rest in zip(matrices, left, strict=True)], means, factors
+
+    def _both(
+        self, matrices: list[Any], factors: list[Any], done: Any, share: Any, axis_name: Any
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        firsts = [
+            share.astype(_real(x)) * _product(x, q)
+            for x, (_, q) in zip(matrices, factors, strict=True)
+        ]
+        ps = [_gram_schmidt(p) for p in axis.total(firsts, axis_name)]
+        seconds = [
+            share.astype(_real(x)) * _product(_adjoint(x), p)
+            for x, p in zip(matrices, ps, strict=True)
+        ]
+        qs = axis.total(seconds, axis_name)
+        means = [_product(p, _adjoint(q)) for p, q in zip(ps, qs, strict=True)]
+        return means, means, list(zip(qs, qs, strict=True))  # P is not kept
+
+
+def _half(
+    now: tuple[list[Any], list[Any], list[Any]], share: Any, axis_name: Any, right: bool
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """One iteration: the projection on one factor makes the other."""
+    left, means, factors = now
+    bases = [_orthonormal(pair[not right]) for pair in factors]
+    turned = [_adjoint(x) if right else x for x in left]
+    parts = [_product(x, basis) for x, basis in zip(turned, bases, strict=True)]
+    shared = [share.astype(_real(x)) * x for x in parts]
+    sums = axis.total(shared, axis_name)
+    count = axis.count_workers(axis_name)
+
+    def outer(basis: Any, part: Any) -> Any:
+        return _product(basis, _adjoint(part)) if right else _product(part, _adjoint(basis))
+
+    left = [x - outer(b, y) for x, b, y in zip(left, bases, parts, strict=True)]
+    means = [x + outer(b, y) for x, b, y in zip(means, bases, sums, strict=True)]
+    # the sum over the workers, as published; only the directions matter
+    sums = [count * x for x in sums]
+    pairs = zip(bases, sums, strict=True)
+    return left, means, [(b, s) if right else (s, b) for b, s in pairs]
+
+
+def _list(length: int) -> Any:
+    return jax.tree.structure([0] * length)
+
+
+def _quadruples(tree: Leaves, both: Any, p: Leaves, q: Leaves) -> Leaves:
+    """(sent, mean, P, Q) at each leaf."""
+    rows = zip(tree.values, both, p.values, q.values, strict=True)
+    return Leaves((x if is_missing(x) else (*pair, f, h) for x, pair, f, h in rows), tree.treedef)
+
+
+def _as_matrix(x: Any) -> Any:
+    return x.reshape(x.shape[0], -1)
+
+
+def _real(x: Any) -> Any:
+    return jnp.finfo(x.dtype).dtype
+
+
+def _adjoint(x: Any) -> Any:
+    return jnp.conj(x).T
+
+
+def _product(x: Any, y: Any) -> Any:
+    return jnp.matmul(x, y.astype(x.dtype), precision="highest")
+
+
+def _orthonormal(x: Any) -> Any:
+    if x.shape[1] == 1:
+        return x / jnp.maximum(norm(x), 1e-16)
+    return jnp.linalg.qr(x)[0]
+
+
+def _gram_schmidt(x: Any, eps: float = 1e-8) -> Any:
+    """Columns made orthogonal one after another, each of length 1 / (1 + eps / length)."""
+    columns: list[Any] = []
+    for column in x.T:
+        for other in columns:
+            column = column - jnp.sum(jnp.conj(other) * column) * other
+        columns.append(column / (norm(column) + eps))
+    return jnp.stack(columns, axis=1)

@@ -1,0 +1,63 @@
+"""The entries of largest magnitude, or some at random."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.checks import checked
+from ..notation.hyperparameters import Key, Size
+from .compressor import Coded, on_vectors
+
+
+@checked()
+def top_k(k: Size = 1, per_leaf: bool = False) -> Coded:
+    """Sends the k entries of largest magnitude, and their places.
+
+    A compressor, for `compress` and `compress_with_error_feedback`.
+
+    Args:
+      k: how many; all of them where there are fewer.
+      per_leaf: k of every leaf; else k of the whole tree. On a mesh that is no gathering of leaves
+        that are spread over devices.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.transforms.compression import compress, top_k
+      >>> opt = compress(top_k(2))
+      >>> g = jnp.array([1.0, -3.0, 2.0])
+      >>> opt.update(g, opt.init(g))[0].tolist()
+      [0.0, -3.0, 2.0]
+    """
+
+    def encode(vector: Any, _: Any) -> Any:
+        places = jax.lax.top_k(jnp.abs(vector), min(k, vector.size))[1]
+        return {"places": places, "values": vector[places]}
+
+    return on_vectors("top_k", encode, scattered, per_leaf, k=k)
+
+
+@checked()
+def rand_k(k: Size = 1, per_leaf: bool = False, key: Key = 0) -> Coded:
+    """Sends k entries drawn without replacement, times length / k: unbiased.
+
+    A compressor, for `compress` and `compress_with_error_feedback`.
+
+    Args:
+      k: how many; all of them where there are fewer.
+      per_leaf: k of every leaf; else k of the whole tree.
+      key: seed or key of the draws, of which each worker makes its own.
+    """
+
+    def encode(vector: Any, key: Any) -> Any:
+        count = min(k, vector.size)
+        places = jax.random.permutation(key, vector.size)[:count].astype(jnp.int32)
+        return {"places": places, "values": vector[places] * (vector.size / count)}
+
+    return on_vectors("rand_k", encode, scattered, per_leaf, key, k=k)
+
+
+def scattered(messages: Any, length: int, dtype: Any, weights: Any) -> Any:
+    """The vector whose entries stand in messages with their places."""
+    values = messages["values"] * weights.astype(dtype)[:, None]
+    return jnp.zeros(length, dtype).at[messages["places"].ravel()].add(values.ravel())

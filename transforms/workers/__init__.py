@@ -1,0 +1,5 @@
+"""Workers that lie along an axis: what is a worker's own, and what they exchange."""
+
+from .signals import exchanged, mean_over, of_worker
+
+__all__ = ["exchanged", "mean_over", "of_worker"]

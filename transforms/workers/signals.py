@@ -1,0 +1,83 @@
+"""What workers hold and what they exchange, as signals."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..notation.context import Context
+from ..notation.functions import lift_tree
+from ..notation.signal import Signal
+from ..notation.values import Leaves
+from . import axis
+
+
+def exchanged(
+    fn: Callable[..., Any],
+    name: str,
+    axis_name: str | None,
+    sent: Callable[..., float],
+    workers: int = 1,
+) -> Callable[..., Signal]:
+    """Makes a function of trees that speaks along an axis, one of signals.
+
+    Part of the notation.
+
+    Args:
+      fn: `(context, *values) -> value`; the arrays of the first one belong to the worker.
+      name: what the node is called.
+      axis_name: the axis; in `update` it must be there.
+      sent: `(context, *abstract values) -> bytes` that a worker sends.
+      workers: how many there are, where that matters before the axis is known.
+    """
+
+    def run(context: Context, first: Leaves, *others: Any) -> Any:
+        axis.require_axis(context.label, axis_name)
+        return fn(context, axis.own(first, axis_name), *others)
+
+    def nothing(context: Context, *values: Any) -> float:
+        return 0.0
+
+    return lift_tree(
+        run,
+        name,
+        context=True,
+        out=axis.along(axis_name, run, workers),
+        sent=nothing if axis_name is None else sent,
+    )
+
+
+def of_worker(signal: Signal, axis_name: str | None) -> Signal:
+    """A signal that differs from worker to worker; what is stored of it does so from `init` on.
+
+    A function of signals.
+
+    Args:
+      signal: a tree signal, such as the gradient.
+      axis_name: the axis along which the workers lie; None: there is one.
+    """
+    if axis_name is None:
+        return signal
+
+    def owned(tree: Leaves) -> Leaves:
+        return axis.own(tree, axis_name)
+
+    return lift_tree(owned, "of_worker")(signal)
+
+
+def mean_over(signal: Signal, axis_name: str | None, *, share: Any = 1.0) -> Signal:
+    """The mean over the workers, the same on all of them.
+
+    A function of signals.
+
+    Args:
+      signal: a tree signal.
+      axis_name: the axis along which the workers lie; None: there is one.
+      share: of the steps in which it is sent, where the node runs at some of them only.
+    """
+
+    def averaged(context: Context, tree: Leaves) -> Leaves:
+        return axis.mean(tree, axis_name)
+
+    def sent(context: Context, tree: Any) -> float:
+        return float(axis.size_of(tree) * share)
+
+    return exchanged(averaged, "mean_over", axis_name, sent)(signal)
