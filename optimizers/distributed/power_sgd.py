@@ -45,7 +45,8 @@ def scale_by_power_sgd(
 
     .. math::
         P \leftarrow \operatorname{orth}(P), \quad q_i = M_i^T P, \quad
-        M_i \leftarrow M_i - P q_i^T, \quad Q \leftarrow \sum_i q_i, \quad A \leftarrow A + P Q^T / W
+        M_i \leftarrow M_i - P q_i^T, \quad Q \leftarrow \sum_i q_i, \quad
+        A \leftarrow A + P Q^T / W
 
     and the same with the factors exchanged; u = A, and E_i is what is left of M_i.
 
