@@ -27,6 +27,7 @@ import gradchain
 import jax
 import jax.numpy as jnp
 import manifold_records
+import memory_records
 import numpy as np
 import optax
 import worker_records
@@ -217,7 +218,7 @@ def _default_build(record: Record, factory: Factory) -> optax.GradientTransforma
         return factory(inner, **arguments)
     if record.api in ARGUMENTS:
         arguments = ARGUMENTS[record.api](record, arguments)
-    draws = sampler(record)
+    draws = None if "sampler" in arguments else sampler(record)
     if draws is not None and _accepts(factory, "sampler"):
         arguments.setdefault("sampler", draws)
     # Where the draws are injected, or do not matter (a Rademacher probe of a diagonal Hessian is
@@ -293,6 +294,7 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
     "lazy_cubic_newton": lambda record, arguments: {
         name: value for name, value in arguments.items() if name != "regularization"
     },
+    "grass": lambda record, arguments: {**arguments, "sampler": memory_records.slices(record)},
     "mkor": lambda record, arguments: {
         **arguments,
         "first_order_layers": tuple(arguments.get("first_order_layers", ())),

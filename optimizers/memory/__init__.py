@@ -4,16 +4,19 @@ from .adafactor import adafactor, scale_by_adafactor
 from .frugal import frugal, scale_by_frugal
 from .galore import galore, scale_by_galore
 from .global_sparse_momentum import global_sparse_momentum, keep_salient, magnitude_mask
+from .grass import grass, scale_by_grass
 from .hspg import hspg
 from .micro_adam import micro_adam, scale_by_micro_adam
 from .sm3 import scale_by_sm3, sm3
 from .subset_norm import scale_by_subset_norm, subset_norm
+from .subspace_momentum import scale_by_subspace_momentum, subspace_momentum
 
 __all__ = [
     "adafactor",
     "frugal",
     "galore",
     "global_sparse_momentum",
+    "grass",
     "hspg",
     "keep_salient",
     "magnitude_mask",
@@ -21,9 +24,12 @@ __all__ = [
     "scale_by_adafactor",
     "scale_by_frugal",
     "scale_by_galore",
+    "scale_by_grass",
     "scale_by_micro_adam",
     "scale_by_sm3",
     "scale_by_subset_norm",
+    "scale_by_subspace_momentum",
     "sm3",
     "subset_norm",
+    "subspace_momentum",
 ]

@@ -18,6 +18,7 @@ from ...transforms import (
     Share,
     chain,
     decay_weights,
+    every,
     flow,
     handed_on,
     leaf_where,
@@ -116,12 +117,11 @@ def scale_by_frugal(
     chosen = leaf_where(lambda leaf: leaf.ndim == 2 and leaf.size > 0)
     return low_rank(
         inner,
-        basis,
-        update_interval,
-        projected_scale,
-        chosen if project is None else project,
-        residual,
-        "reset" if reset_state or projection == "blocks" else "keep",
+        every(update_interval, basis),
+        residual=residual,
+        moments="reset" if reset_state or projection == "blocks" else "keep",
+        scale=projected_scale,
+        select=chosen if project is None else project,
     )
 
 

@@ -14,6 +14,7 @@ from ...transforms import (
     Size,
     chain,
     decay_weights,
+    every,
     handed_on,
     leaf_where,
     low_rank,
@@ -68,8 +69,8 @@ def scale_by_galore(
     """
     wide = leaf_where(lambda leaf: leaf.ndim == 2 and min(leaf.shape) > rank)
     adam = handed_on(scale_by_adam, eps_before_correction=True)
-    basis = svd_basis(rank, projection)
-    return low_rank(adam, basis, update_interval, scale, wide if project is None else project)
+    basis = every(update_interval, svd_basis(rank, projection))
+    return low_rank(adam, basis, scale=scale, select=wide if project is None else project)
 
 
 @method(

@@ -1,9 +1,5 @@
 """Subset-norm: one second moment for many entries."""
 
-import math
-from typing import Any, Literal
-
-import jax.numpy as jnp
 import optax
 
 from ...registry import method
@@ -23,20 +19,13 @@ from ...transforms import (
     ema,
     flow,
     leaf_where,
-    lift,
-    merge,
-    running_sum,
     scale_by_learning_rate,
     scheduled,
-    split,
     sqrt,
-    square,
     transformation,
 )
+from ...transforms.accumulate import SubsetSize, subset_moment
 from ...transforms.notation import is_neutral
-from ...transforms.notation.sharding import replicated
-
-SubsetSize = int | Literal["heuristics"]
 
 
 @transformation()
@@ -82,64 +71,23 @@ def scale_by_subset_norm(
       Fast, Memory-Reduced Training with Convergence Guarantees (arXiv 2411.07120). As in
       timmytonga/sn-sm, eps is outside the root.
     """
-    by_rule = subset_size == "heuristics"
-    if not by_rule and (not isinstance(subset_size, int) or subset_size == 0):
-        raise FlowError(f"subset_norm: subset_size={subset_size!r} must be an integer, not 0")
-    if by_rule and subset_1d:
+    if subset_size == "heuristics" and subset_1d:
         raise FlowError("subset_norm: subset_1d needs a number for subset_size")
-    sums = is_neutral(b2, 1.0)
-    if sums and bias_correction:
+    if is_neutral(b2, 1.0) and bias_correction:
         raise FlowError("subset_norm: b2=1 sums up, which bias_correction cannot correct")
     chosen = project
     if project is None:
         chosen = leaf_where(lambda leaf: subset_1d or leaf.ndim == 2)
 
-    def shared_moment(part: Signal, size: SubsetSize, name: str) -> Signal:
-        s = _sums(square(part), size=size)
-        v = s >> running_sum(name=name) if sums else s >> ema(b2, name=name)
-        return _spread(v, part, size=size)
-
     def step(g: Signal) -> Signal:
         m = g if is_neutral(b1) else g >> ema(b1, name="mu")
-        part, others = split(g, chosen)
-        v = merge(shared_moment(part, subset_size, "nu_subsets"), shared_moment(others, 1, "nu"))
+        v = subset_moment(g, b2, subset_size, chosen)
         if not bias_correction:
             return m / (sqrt(v) + scheduled(eps))
         corrected = m if is_neutral(b1) else m >> debias(b1)
         return corrected / debiased_root(v, b2, eps, eps_before_correction=True)
 
     return flow(step)
-
-
-def _chunk(size: int, entries: int) -> int:
-    """The length of the chunks of a leaf."""
-    wanted = size if size > 0 else max(1, math.floor(math.sqrt(entries) / -size))
-    return max(k for k in range(1, min(wanted, entries) + 1) if entries % k == 0)
-
-
-def _axis(shape: tuple[int, ...]) -> int:
-    """The axis that is summed: rows are kept if there are as many or more of them."""
-    return 1 if shape[0] >= shape[1] else 0
-
-
-def _sum(x: Any, size: SubsetSize) -> Any:
-    if size == 1 or x.size == 0:
-        return x
-    if size == "heuristics":
-        return jnp.sum(x, axis=_axis(x.shape), keepdims=True)
-    return jnp.sum(replicated(x).reshape(-1, _chunk(size, x.size)), axis=1)
-
-
-def _spread_of(v: Any, x: Any, size: SubsetSize) -> Any:
-    if size == 1 or x.size == 0:
-        return v
-    if size == "heuristics":
-        return jnp.broadcast_to(v, x.shape)
-    return jnp.repeat(v, _chunk(size, x.size), total_repeat_length=x.size).reshape(x.shape)
-
-
-_sums = lift(_sum, "subset_sums")
-_spread = lift(_spread_of, "spread")
 
 
 @method(

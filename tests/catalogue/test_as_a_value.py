@@ -24,7 +24,11 @@ from subjects import NAMES, extras_for, gradients, same, signature_of, small_tre
 every_method = pytest.mark.parametrize("name", NAMES)
 RANDOM = [n for n in NAMES if "key" in inspect.signature(METHODS[n].factory).parameters]
 RANDOM.remove("forward_gradient_local")  # where its guess is given, as in the tests, it draws none
-RANDOM_WHEN = {"sania": {"preconditioner": "hessian"}}
+RANDOM_WHEN = {
+    "grass": {"selection": "uniform_nr"},
+    "sania": {"preconditioner": "hessian"},
+    "subspace_momentum": {"projection": "srht"},
+}
 """Arguments without which a method draws nothing."""
 
 BUILD_ALL = """

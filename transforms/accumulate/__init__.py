@@ -15,12 +15,14 @@ from .pnm import positive_negative_momentum
 from .rectification import Rectification, radam_rectification
 from .slow_weights import back_to_slow_weights
 from .staleness import delay_gradients
+from .subsets import SubsetSize, subset_moment
 from .sums import running_sum
 from .window import ring_slot, window, write_slot
 
 __all__ = [
     "MomentumForm",
     "Rectification",
+    "SubsetSize",
     "back_to_slow_weights",
     "complex_buffer",
     "complex_trace",
@@ -48,6 +50,7 @@ __all__ = [
     "running_max",
     "running_sum",
     "scale_by_factored_rms",
+    "subset_moment",
     "trace",
     "window",
     "write_slot",

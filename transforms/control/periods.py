@@ -1,6 +1,7 @@
 """Running a transformation only at some steps, and starting it anew at others."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from ..notation.layout import Group, make_state
 from ..notation.plain import restored
 from ..notation.receiver import Receiver, through
 from ..notation.signal import CellNode, Delay, Signal
+from ..notation.splicing import Reader
 from ..notation.steps import delay, step_count
 from ..notation.storage import example, filled, started, stored, zeros
 from ..notation.values import Leaves, NoState, is_missing
@@ -28,7 +30,12 @@ from ..notation.values import Leaves, NoState, is_missing
 
 @transformation()
 def every(
-    k: Period, inner: optax.GradientTransformation, *, phase: Count = 1, start: Step = 1
+    k: Period,
+    inner: optax.GradientTransformation,
+    *,
+    phase: Count = 1,
+    start: Step = 1,
+    also_first: bool = False,
 ) -> Flow:
     """Runs a transformation each k-th step and holds its last output in between.
 
@@ -43,13 +50,14 @@ def every(
       inner: any transformation.
       phase: 1 runs at t = 1, k + 1, ...; 0 at t = k, 2k, ...
       start: first step at which it may run.
+      also_first: it runs at the first step, too: with phase=0 at t = 1, k, 2k, ...
     """
     if isinstance(k, int) and k == 1 and start == 1:
         return flow(lambda g: g >> inner)
 
     def step(g: Signal) -> Signal:
         due = lift(_is_due, "due")(step_count(), k, phase, start)
-        return g >> when(due, inner)
+        return g >> when((step_count() == 1) | due if also_first else due, inner)
 
     return flow(step)
 
@@ -111,11 +119,54 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
     )
 
 
-def _holding(inner: optax.GradientTransformation) -> Cell:
+@dataclass(frozen=True)
+class Holding(Cell):
+    """A cell that holds its output until its second argument says that it is another one.
+
+    Attributes:
+      paired: the same cell that gives pairs: the output of the step before, zeros at first, and
+        that of this step.
+    """
+
+    paired: Callable[[], Cell] | None = None
+
+
+def changes(signal: Signal) -> Signal:
+    """Whether a signal may be another one than at the step before, as a boolean scalar signal.
+
+    A function of signals.
+
+    What `every` and `when` give is the same as before where they rest; of anything else it is not
+    known, and it counts as another one at every step.
+    """
+    if isinstance(signal, CellNode) and isinstance(signal.cell, Holding):
+        condition: Signal = signal.args[1]
+        return condition
+    return step_count() > 0
+
+
+def with_previous(signal: Signal) -> tuple[Signal, Signal]:
+    """A tree signal of the step before, zeros at first, and that of this step.
+
+    A function of signals.
+
+    What `every` and `when` give is in their state, so that nothing is stored twice.
+    """
+    if not (isinstance(signal, CellNode) and isinstance(signal.cell, Holding)):
+        past = delay(signal, name="previous")
+        past << signal
+        return past, signal
+    assert signal.cell.paired is not None
+    both = signal.with_cell(signal.cell.paired())
+    return both[0], both[1]
+
+
+def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holding:
     cell = cell_of(inner)
     memory = _memory_of(inner, cell)
 
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+        before = state
         shapes: list[Leaves] = []
 
         def due() -> Any:
@@ -125,17 +176,21 @@ def _holding(inner: optax.GradientTransformation) -> Cell:
 
         state = choose(condition, due, lambda: state, check_both=cell.may_refuse(context))
         if not shapes:  # without jit, the branch that is not taken is not traced either
-            shapes.append(out(context, value, condition))
-        held = memory.output(state, shapes[0].treedef)
-        return restored(held, shapes[0]), state
+            shapes.append(cell.out(context, value) if cell.out else value)
+        held = restored(memory.output(state, shapes[0].treedef), shapes[0])
+        if not paired:
+            return held, state
+        last = restored(memory.output(before, shapes[0].treedef), shapes[0])
+        return last.map(_in_pairs, held), state
 
     def init(context: Context, value: Any, condition: Any) -> Any:
         return memory.init(context, value)
 
     def out(context: Context, value: Any, condition: Any) -> Any:
-        return cell.out(context, value) if cell.out else value
+        shape = cell.out(context, value) if cell.out else value
+        return shape.map(_in_pairs, shape) if paired else shape
 
-    return Cell(
+    return Holding(
         cell.name,
         init,
         run,
@@ -143,8 +198,13 @@ def _holding(inner: optax.GradientTransformation) -> Cell:
         cell.needs,
         children=(inner,),
         inside=lambda state: (memory.inner(state),),
-        rebuild=lambda children: _holding(*children),
+        rebuild=lambda children: _holding(children[0], paired),
+        paired=lambda: _holding(inner, paired=True),
     )
+
+
+def _in_pairs(old: Any, new: Any) -> tuple[Any, Any]:
+    return old, new
 
 
 def _abstract(leaf: Any) -> Any:
@@ -263,22 +323,31 @@ def reset_when(
       name: name of its state.
     """
 
-    def restarted(past: Delay | CellNode, copy: Any) -> Signal:
+    def send(g: Signal, name: str | None) -> Signal:
+        program = (as_flow(inner) if name is None else named(name, inner)).own_program
+        count = steps_since(condition) if restart_count else None
+        return program.receive(g, restarting(condition, restart_count), count)
+
+    return Receiver("reset_when", send, name)
+
+
+def restarting(condition: Signal, restart_count: bool) -> Reader:
+    """What the nodes of a flow read that starts anew; see `reset_when` and `splice`."""
+
+    def read(past: Delay | CellNode, copy: Any) -> Signal:
         if isinstance(past, CellNode):
             cell = _restarting(past.cell, restart_count)
             return CellNode(cell, (*copy.args, condition), copy.hint, copy.explicit)
         return lift(_reset, "reset")(condition, _start_of(past, copy), copy)
 
-    def send(g: Signal, name: str | None) -> Signal:
-        program = (as_flow(inner) if name is None else named(name, inner)).own_program
-        if not restart_count:
-            return program.receive(g, restarted)
-        since = delay(0, name="steps_since_reset")
-        count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
-        since << count
-        return program.receive(g, restarted, count)
+    return read
 
-    return Receiver("reset_when", send, name)
+
+def steps_since(condition: Signal) -> Signal:
+    """The number of this step since the condition held: 1 where it does."""
+    since = delay(0, name="steps_since_reset")
+    count = lift(lambda due, n: jnp.where(due, 1, n + 1), "count")(condition, since)
+    return since << count
 
 
 def _restarting(cell: Cell, with_integers: bool) -> Cell:

@@ -45,6 +45,8 @@ SECOND_MOMENTS = frozenset(
 )
 """Names of states that average or sum squares or curvature."""
 
+KNOWN = FIRST_MOMENTS | SECOND_MOMENTS
+
 
 class _Storage(NamedTuple):
     """What the factory that is running was told: dtypes of first and second moments, or None."""
@@ -89,13 +91,24 @@ def stored_as(dtype: Any, hint: str, explicit: bool, scope: Scope | None) -> Any
     storage = _storage.get()
     if dtype is not None or storage is None:
         return dtype
-    names = [hint] if explicit else []
-    while scope is not None:
-        names.append(scope.hint)
-        scope = scope.parent
-    for name in names:
+    for name in _names(hint, explicit, scope):
         if name in FIRST_MOMENTS:
             return storage.mu_dtype
         if name in SECOND_MOMENTS:
             return storage.nu_dtype
     return None
+
+
+def is_second_moment(hint: str, explicit: bool, scope: Scope | None) -> bool:
+    """Whether a delay averages or sums squares, by its name; see `stored_as`."""
+    names = (name for name in _names(hint, explicit, scope) if name in KNOWN)
+    return next(names, "") in SECOND_MOMENTS
+
+
+def _names(hint: str, explicit: bool, scope: Scope | None) -> Iterator[str]:
+    """What a delay, and the scopes around it, are called, from the inside out."""
+    if explicit:
+        yield hint
+    while scope is not None:
+        yield scope.hint
+        scope = scope.parent

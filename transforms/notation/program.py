@@ -111,12 +111,13 @@ class Program(Owner):
         reader: Reader | None = None,
         clock: Signal | None = None,
         narrow: Callable[[Signal], Signal] | None = None,
+        inputs: Mapping[str, Signal] | None = None,
     ) -> Signal:
         """`signal >> flow`: its nodes, copied into the flow that is being built; see `splice`."""
         around = current_builder(self.label).scope
         explicit = self.state_name is not None
         top = Scope(around, self.name, explicit, self.label, self.arguments)
-        return splice(signal, self.graph, top, reader, clock, narrow)
+        return splice(signal, self.graph, top, reader, clock, narrow, inputs)
 
     def init(self, params: Any) -> Any:
         """The state before the first step; abstract params give an abstract state."""

@@ -1,6 +1,6 @@
 """Copying the nodes of one flow into another that is being built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .graph import Graph
@@ -19,6 +19,7 @@ def splice(
     reader: Reader | None = None,
     clock: Signal | None = None,
     narrow: Callable[[Signal], Signal] | None = None,
+    inputs: Mapping[str, Signal] | None = None,
 ) -> Signal:
     """The output of a copy of the graph that is fed with the signal.
 
@@ -29,6 +30,7 @@ def splice(
       reader: what they read in place of each delay, and of each node with a hand-written state,
         given the original and its copy.
       clock: what they read in place of the step count; that of the outermost flow stays.
+      inputs: what they read in place of inputs of these names.
       narrow: for a part of the leaves: makes of an input shaped like the params what they read.
     """
     builder = current_builder(top.label)
@@ -41,8 +43,11 @@ def splice(
 
     for node in graph.nodes:
         if isinstance(node, Input):
-            fed = node.name == "updates"
-            read: Signal = signal if fed else input_signal(builder, node.name, node.optional)
+            given = {"updates": signal, **(inputs or {})}
+            fed = node.name in given
+            read: Signal = (
+                given[node.name] if fed else input_signal(builder, node.name, node.optional)
+            )
             if narrow is not None and node.name in PARAMS_LIKE and not fed:
                 read = narrow(read)
             copies[node.index] = read

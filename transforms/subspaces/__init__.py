@@ -1,33 +1,29 @@
 """Subspaces of gradients, and running a transformation inside one."""
 
-from .low_rank import (
-    Basis,
-    BlockOrder,
-    Coordinates,
-    Side,
-    Switch,
-    active_leaves,
-    low_rank,
-    project,
-    random_basis,
-    random_coordinates,
-    residual,
-    svd_basis,
-    unproject,
-)
+from .bases import Basis, Coordinates, Switch, project, residual, unproject
+from .chosen import Selection, random_coordinates, selected_slices
+from .low_rank import Moments, in_subspace, low_rank
+from .spanned import OneSide, Side, random_basis, sketched_basis, svd_basis
+from .switched import BlockOrder, active_leaves
 
 __all__ = [
     "Basis",
     "BlockOrder",
     "Coordinates",
+    "Moments",
+    "OneSide",
+    "Selection",
     "Side",
     "Switch",
     "active_leaves",
+    "in_subspace",
     "low_rank",
     "project",
     "random_basis",
     "random_coordinates",
     "residual",
+    "selected_slices",
+    "sketched_basis",
     "svd_basis",
     "unproject",
 ]

@@ -153,13 +153,13 @@ def draw_leaves(
     Args:
       like: a tree signal.
       key: seed, key data or typed key, kept in the state; or a `random_key` signal.
-      draw: `(key, leaf) -> array`, of which only shape and dtype of the leaf are to be used.
+      draw: `(key, leaf) -> array`.
       sampler: `(key, count, params) -> tree` in place of `draw`.
       name: what the node is called.
     """
 
     def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
-        shapes = tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), fresh))
+        shapes = tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
         if sampler is not None:
             params = None if context.params is None else context.params.tree()
             given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
@@ -168,7 +168,7 @@ def draw_leaves(
         return tree.map(lambda leaf: draw(next(keys), leaf))
 
     def out(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
-        return tree.map(lambda leaf: jax.eval_shape(lambda k: draw(k, leaf), fresh))
+        return tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
 
     lifted = lift_tree(drawn, name, context=True, out=out)
     fresh = key if isinstance(key, Signal) else random_key(key)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from gradchain.optimizers import adafactor, frugal, galore, scale_by_adam
-from gradchain.transforms import flow, low_rank, svd_basis
+from gradchain.transforms import every, flow, low_rank, svd_basis
 from gradchain.transforms.subspaces import random_basis, random_coordinates
 from trajectories import assert_close, average, gradients, run, transcribed, tree
 
@@ -214,7 +214,7 @@ def test_full_rank_leaves_exactly_nothing_over():
 @pytest.mark.parametrize("shape", [(5, 4), (4, 5)])
 def test_random_bases_are_orthonormal_and_change(shape):
     inner = flow(lambda g: g)
-    opt = low_rank(inner, random_basis(2), update_interval=2)
+    opt = low_rank(inner, every(2, random_basis(2)))
     g = tree(1, w=shape)
     out = run(opt, {"w": np.zeros(shape)}, [g] * 4)
     steps = np.diff(np.stack([np.zeros(shape), *(x["w"] for x in out)]), axis=0)
@@ -230,7 +230,7 @@ def test_random_bases_are_orthonormal_and_change(shape):
 def test_unprojected_leaves_are_not_scaled_and_a_predicate_selects():
     inner = flow(lambda g: g)
     only_w = lambda leaf: leaf.ndim == 2 and leaf.shape[0] == 5  # noqa: E731
-    opt = low_rank(inner, svd_basis(4), scale=0.5, project=only_w)
+    opt = low_rank(inner, svd_basis(4), scale=0.5, select=only_w)
     g = tree(1, **SHAPES)
     zeros = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     (moved,) = run(opt, zeros, [g])
@@ -247,11 +247,11 @@ def test_a_reset_reaches_foreign_transformations():
     grads = [tree(seed, **SHAPES) for seed in range(5)]
 
     def through(inner):
-        return run(low_rank(inner, svd_basis(2), 2, at_refresh="reset"), zeros, grads)
+        return run(low_rank(inner, every(2, svd_basis(2)), moments="reset"), zeros, grads)
 
     ours, foreign = through(scale_by_adam()), through(optax.scale_by_adam())
     assert_close(foreign, ours)
-    kept = run(low_rank(optax.scale_by_adam(), svd_basis(2), 2), zeros, grads)
+    kept = run(low_rank(optax.scale_by_adam(), every(2, svd_basis(2))), zeros, grads)
     assert not np.allclose(kept[-1]["w"], ours[-1]["w"])
 
 

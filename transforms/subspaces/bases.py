@@ -1,0 +1,154 @@
+"""What a leaf's subspace is: bases, coordinates, or all or nothing of it.
+
+Whatever it is, `project` gives the coordinates of a leaf in it, `unproject` the leaf of such
+coordinates, and `residual` what the subspace leaves out.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.functions import lift
+from ..notation.sharding import replicated
+from ..notation.signal import Signal
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["left", "right"], meta_fields=[])
+@dataclass(frozen=True)
+class Basis:
+    """Orthonormal bases of the column space (left) and row space (right) of a matrix leaf.
+
+    Attributes:
+      left: (m, r) with orthonormal columns, or None if the columns are not projected.
+      right: (r, n) with orthonormal rows, or None if the rows are not projected.
+    """
+
+    left: Any
+    right: Any
+
+    def project(self, matrix: Any) -> Any:
+        """left^H M right^H, sides that exist only."""
+        matrix = replicated(matrix)
+        if self.left is not None:
+            matrix = self.left.conj().T @ matrix
+        return matrix if self.right is None else matrix @ self.right.conj().T
+
+    def unproject(self, low: Any) -> Any:
+        """left L right, sides that exist only."""
+        if self.left is not None:
+            low = self.left @ low
+        return low if self.right is None else low @ self.right
+
+    def residual(self, matrix: Any) -> Any:
+        """What the basis leaves out; exactly nothing if it spans the whole space."""
+        if all(side is None or side.shape[0] == side.shape[1] for side in (self.left, self.right)):
+            return jnp.zeros_like(matrix)
+        return replicated(matrix) - self.unproject(self.project(matrix))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["indices", "weights"],
+    meta_fields=["axis", "shape"],
+)
+@dataclass(frozen=True)
+class Coordinates:
+    """Some rows, columns or entries of a leaf.
+
+    Attributes:
+      indices: which.
+      weights: factors of each of them, by which an index may be there more than once; None: each
+        is there once, with the factor 1.
+      axis: 0 for rows, 1 for columns, None for entries of the flattened leaf.
+      shape: of the leaf.
+    """
+
+    indices: Any
+    weights: Any
+    axis: int | None
+    shape: tuple[int, ...]
+
+    def project(self, matrix: Any) -> Any:
+        """The chosen entries, times their weights."""
+        matrix = replicated(matrix)
+        taken = jnp.take(matrix, self.indices, axis=self.axis, unique_indices=self.weights is None)
+        return self._weighted(taken)
+
+    def unproject(self, low: Any) -> Any:
+        """The chosen entries, times their weights, at their places, zeros elsewhere."""
+        if self.weights is None:
+            return self._with(jnp.zeros(self.shape, low.dtype), low)
+        empty = jnp.zeros(self.shape, low.dtype)
+        return empty.at[self._places].add(self._weighted(low))
+
+    def residual(self, matrix: Any) -> Any:
+        """The other entries, with zeros at the places of the chosen ones."""
+        if self.weights is None:
+            return self._with(replicated(matrix), 0)
+        return replicated(matrix) - self.unproject(self.project(matrix))
+
+    @property
+    def _places(self) -> Any:
+        return (slice(None),) * (self.axis or 0) + (self.indices,)
+
+    def _weighted(self, low: Any) -> Any:
+        if self.weights is None:
+            return low
+        across = [1] * low.ndim
+        across[self.axis or 0] = -1
+        return self.weights.reshape(across).astype(low.dtype) * low
+
+    def _with(self, matrix: Any, values: Any) -> Any:
+        if self.axis is None:
+            flat = matrix.reshape(-1).at[self.indices].set(values, unique_indices=True)
+            return flat.reshape(self.shape)
+        return matrix.at[self._places].set(values, unique_indices=True)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["active"], meta_fields=[])
+@dataclass(frozen=True)
+class Switch:
+    """All of a leaf, or nothing.
+
+    Attributes:
+      active: a boolean.
+    """
+
+    active: Any
+
+    def project(self, leaf: Any) -> Any:
+        """The leaf if it is active, zeros otherwise."""
+        return jnp.where(self.active, leaf, 0)
+
+    unproject = project
+
+    def residual(self, leaf: Any) -> Any:
+        """The leaf if it is not active, zeros otherwise."""
+        return jnp.where(self.active, 0, leaf)
+
+
+def project(basis: Signal, g: Signal) -> Signal:
+    """The coordinates of each leaf in its subspace.
+
+    A function of signals.
+    """
+    return lift(lambda b, x: b.project(x), "project")(basis, g)
+
+
+def unproject(basis: Signal, low: Signal) -> Signal:
+    """The leaves with these coordinates.
+
+    A function of signals.
+    """
+    return lift(lambda b, x: b.unproject(x), "unproject")(basis, low)
+
+
+def residual(basis: Signal, g: Signal) -> Signal:
+    """What each subspace leaves out of its leaf.
+
+    A function of signals.
+    """
+    return lift(lambda b, x: b.residual(x), "residual")(basis, g)

@@ -1,0 +1,193 @@
+"""Subspaces spanned by singular vectors, or by random ones."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.build import Flow, flow
+from ..notation.checks import transformation
+from ..notation.errors import FlowError
+from ..notation.functions import lift
+from ..notation.hyperparameters import Key, Sampler
+from ..notation.sharding import replicated
+from ..notation.signal import Signal
+from ..trees.random import draw_leaves
+from .bases import Basis
+
+OneSide = Literal["std", "reverse_std", "left", "right"]
+Side = OneSide | Literal["full"]
+Rank = int | Callable[[int], int]
+"""A number of vectors, or a function from the length of the projected side to that number."""
+
+
+@transformation()
+def svd_basis(rank: Rank, projection: Side = "std") -> Flow:
+    """The leading singular vectors of each matrix that comes in.
+
+    A transformation to send signals through.
+
+    Signs are fixed: the entry of largest magnitude in each vector is positive.
+
+    Args:
+      rank: how many vectors, at most the smaller dimension; a number, or a function of the length
+        of the projected side.
+      projection: "std" projects the longer side away (rows kept where m >= n), "reverse_std" the
+        other, "left" and "right" force a side, "full" uses both.
+
+    References:
+      Zhao et al. 2024, GaLore (arXiv 2403.03507).
+    """
+    return flow(lambda g: lift(lambda x: _leading(x, rank, projection), "svd_basis")(g))
+
+
+def _leading(matrix: Any, rank: Rank, projection: str) -> Basis:
+    left, right = _ranks(matrix.shape, rank, projection)
+    u, _, vt = jnp.linalg.svd(replicated(matrix), full_matrices=False)
+    return Basis(
+        None if left is None else _signed(u[:, :left].T).T,
+        None if right is None else _signed(vt[:right]),
+    )
+
+
+def _ranks(shape: Any, rank: Rank, projection: str) -> tuple[int | None, int | None]:
+    """The numbers of left and right vectors, None for a side that is not projected."""
+    m, n = shape
+    right = {"std": m >= n, "reverse_std": m < n, "left": False, "right": True, "full": True}
+    left = projection == "full" or not right[projection]
+    sides = ((left, m), (right[projection], n))
+    if not callable(rank):
+        if rank > min(m, n):
+            raise FlowError(f"rank={rank} exceeds the smaller side of a leaf of shape {shape}")
+        return tuple(rank if used else None for used, _ in sides)  # type: ignore
+    if projection == "full":
+        sides = ((True, min(m, n)),) * 2
+    return tuple(min(rank(size), m, n) if used else None for used, size in sides)  # type: ignore
+
+
+def _signed(rows: Any) -> Any:
+    """Every row with the sign (complex: phase) that makes its largest entry positive."""
+    largest = jnp.take_along_axis(rows, jnp.argmax(jnp.abs(rows), axis=1, keepdims=True), axis=1)
+    return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
+
+
+@transformation()
+def sketched_basis(
+    rank: Rank, projection: OneSide = "std", key: Key = 0, sampler: Sampler | None = None
+) -> Flow:
+    """Approximate leading singular vectors of each matrix that comes in, from a random sketch.
+
+    A transformation to send signals through.
+
+        Q = orthonormal columns of g Omega,   P = the right singular vectors of Q^T g
+
+    on the right; on the left the same of g^T. Signs are those of `svd_basis`.
+
+    Args:
+      rank, projection: see `svd_basis`; not "full".
+      key: seed or key of Omega, standard normal.
+      sampler: `(key, count, params) -> tree` of (n, rank) matrices Omega, (m, rank) on the left, in
+        place of random ones.
+
+    References:
+      Halko, Martinsson & Tropp 2011, Finding Structure with Randomness (arXiv 0909.4061).
+    """
+
+    def draw(fresh: Any, matrix: Any) -> Any:
+        size, count, _ = _one_side(matrix.shape, rank, projection)
+        return jax.random.normal(fresh, (size, count), matrix.dtype)
+
+    def basis(matrix: Any, omega: Any) -> Basis:
+        _, _, is_right = _one_side(matrix.shape, rank, projection)
+        return one_sided(sketched(matrix if is_right else matrix.T, omega), is_right)
+
+    def step(g: Signal) -> Signal:
+        return lift(basis, "sketched_basis")(g, draw_leaves(g, key, draw, sampler, "omega"))
+
+    return flow(step)
+
+
+def sketched(matrix: Any, omega: Any) -> Any:
+    """Rows that nearly span the leading right singular vectors of a matrix.
+
+    A function of arrays.
+
+    Args:
+      matrix: (m, n).
+      omega: (n, rank), what it is multiplied by; the rows span what these columns point at.
+    """
+    matrix = replicated(matrix)
+    q, _ = jnp.linalg.qr(matrix @ omega)
+    _, _, rows = jnp.linalg.svd(q.conj().T @ matrix, full_matrices=False)
+    return _signed(rows)
+
+
+def one_sided(rows: Any, is_right: bool) -> Basis:
+    """The basis of these rows on the right, or of their transposed on the left."""
+    return Basis(None, rows) if is_right else Basis(rows.T, None)
+
+
+def _one_side(shape: Any, rank: Rank, projection: str) -> tuple[int, int, bool]:
+    """The length of the projected side, how many vectors, and whether it is the right one."""
+    left, right = _ranks(shape, rank, projection)
+    return (shape[0], left or 0, False) if right is None else (shape[1], right, True)
+
+
+Kind = Literal["orthonormal", "gaussian", "hadamard"]
+
+
+@transformation()
+def random_basis(
+    rank: Rank,
+    projection: OneSide = "std",
+    kind: Kind = "orthonormal",
+    key: Key = 0,
+    sampler: Sampler | None = None,
+) -> Flow:
+    """Random vectors for each matrix that comes in, whatever its entries.
+
+    A transformation to send signals through.
+
+    Args:
+      rank, projection: see `svd_basis`; not "full".
+      kind: "orthonormal"; "gaussian", of variance 1 / rank; "hadamard", some rows of a Hadamard
+        matrix of the next power of two, with random signs: orthonormal if the side has that length.
+      key: seed or key.
+      sampler: `(key, count, params) -> tree` of bases in place of random ones: (m, r) where columns
+        are projected, (r, n) where rows are.
+    """
+    vectors = {"orthonormal": _orthonormal, "gaussian": _gaussian, "hadamard": _hadamard}[kind]
+
+    def draw(fresh: Any, matrix: Any) -> Any:
+        size, count, is_right = _one_side(matrix.shape, rank, projection)
+        columns = vectors(fresh, size, count, matrix.dtype)
+        return columns.T if is_right else columns
+
+    def basis(matrix: Any, given: Any) -> Basis:
+        _, _, is_right = _one_side(matrix.shape, rank, projection)
+        return Basis(None, given) if is_right else Basis(given, None)
+
+    def step(g: Signal) -> Signal:
+        return lift(basis, "random_basis")(g, draw_leaves(g, key, draw, sampler, kind))
+
+    return flow(step)
+
+
+def _orthonormal(key: Any, size: int, count: int, dtype: Any) -> Any:
+    q, r = jnp.linalg.qr(jax.random.normal(key, (size, count), dtype))
+    return q * jnp.sign(jnp.diagonal(r))
+
+
+def _gaussian(key: Any, size: int, count: int, dtype: Any) -> Any:
+    return jax.random.normal(key, (size, count), dtype) / max(count, 1) ** 0.5
+
+
+def _hadamard(key: Any, size: int, count: int, dtype: Any) -> Any:
+    length = 1 << max(size - 1, 0).bit_length()
+    of_signs, of_rows = jax.random.split(key)
+    chosen = jax.random.permutation(of_rows, length)[:count].astype(jnp.uint32)
+    bits = jnp.arange(size, dtype=jnp.uint32)[:, None] & chosen[None]
+    entries = 1 - 2 * (jax.lax.population_count(bits) & 1).astype(jnp.int32)
+    signs = jax.random.rademacher(of_signs, (size, 1), jnp.int32)
+    return (signs * entries).astype(dtype) / length**0.5
