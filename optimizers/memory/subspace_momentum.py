@@ -38,6 +38,7 @@ from ...transforms import (
 )
 from ...transforms.accumulate import SubsetSize, debiased_root, one_minus_power, subset_moment
 from ...transforms.subspaces import (
+    Moments,
     in_subspace,
     random_basis,
     residual,
@@ -129,7 +130,7 @@ def scale_by_subspace_momentum(
 
     def step(g: Signal) -> Signal:
         part, others = split(g, wide if project is None else project)
-        moments = "reset" if reset_momentum == "before" else "keep"
+        moments: Moments = "reset" if reset_momentum == "before" else "keep"
         subspace, _, m = in_subspace(part, forgetting, basis, moments)
         inside = unproject(subspace, m)
         n = merge(inside + residual(subspace, part), others >> named("rest", momentum))
