@@ -6,6 +6,7 @@ from .galore import galore, scale_by_galore
 from .global_sparse_momentum import global_sparse_momentum, keep_salient, magnitude_mask
 from .grass import grass, scale_by_grass
 from .hspg import hspg
+from .magnitude_pruning import magnitude_pruning
 from .micro_adam import micro_adam, scale_by_micro_adam
 from .sm3 import scale_by_sm3, sm3
 from .subset_norm import scale_by_subset_norm, subset_norm
@@ -20,6 +21,7 @@ __all__ = [
     "hspg",
     "keep_salient",
     "magnitude_mask",
+    "magnitude_pruning",
     "micro_adam",
     "scale_by_adafactor",
     "scale_by_frugal",

@@ -2,6 +2,7 @@
 
 from ...transforms.directions import scale_by_lion
 from .adaptive_braking import adaptive_braking, scale_by_braking
+from .composite_sgd import composite_sgd
 from .gravity import gravity, scale_by_gravity
 from .heavy_ball_step_decay import heavy_ball_step_decay
 from .lars import lars
@@ -16,6 +17,7 @@ from .stochastic_heavy_ball import stochastic_heavy_ball
 
 __all__ = [
     "adaptive_braking",
+    "composite_sgd",
     "gravity",
     "heavy_ball_step_decay",
     "lars",

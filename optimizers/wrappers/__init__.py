@@ -10,6 +10,7 @@ from .perpgrad import perpgrad
 from .random_scaling import random_scaling
 from .sgdm_random_scaling import scale_by_shrinking_momentum, sgdm_random_scaling
 from .sign_of_gradient import sign_of_gradient
+from .stablemax import stablemax_cross_entropy
 from .xgrad import weight_prediction, xgrad
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "scale_by_shrinking_momentum",
     "sgdm_random_scaling",
     "sign_of_gradient",
+    "stablemax_cross_entropy",
     "weight_prediction",
     "xgrad",
 ]

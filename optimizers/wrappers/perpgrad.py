@@ -46,7 +46,8 @@ def perpgrad(rescale: bool = True, eps: NonNegative = 1e-30) -> Flow:
 
     References:
       Prieto et al. 2025, Grokking at the Edge of Numerical Stability (arXiv 2501.04697). The paper
-      only projects; the official code also restores the norm, which is the default.
+      only projects; the official code also restores the norm, which is the default. Its other half,
+      a softmax that does not saturate, is `stablemax_cross_entropy`.
     """
 
     def step(g: Signal, params: Signal) -> Signal:

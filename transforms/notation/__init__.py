@@ -53,6 +53,7 @@ from .functions import (
 from .hyperparameters import (
     AtLeastOne,
     Axis,
+    ByDimension,
     Constant,
     Count,
     Decay,
@@ -86,6 +87,7 @@ from .steps import delay, scheduled, stateful, step_count, tap
 __all__ = [
     "AtLeastOne",
     "Axis",
+    "ByDimension",
     "Cell",
     "Constant",
     "Count",

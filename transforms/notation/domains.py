@@ -1,6 +1,7 @@
 """What the values of a hyper-parameter must fulfil: the metadata of the types."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -160,6 +161,25 @@ class Masks:
             "optax.inject_hyperparams takes a function for a schedule: inject with "
             "gradchain.inject_hyperparams, or name the mask in static_args"
         )
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Integers for leaves of each number of dimensions; keys are text where a file gives them."""
+
+    def problem(self, value: Any) -> str | None:
+        """See `Domain`."""
+        hint = "map numbers of dimensions to integers or lists of them, as {2: [0], 4: [0, 1]}"
+        if not isinstance(value, Mapping):
+            return f"must {hint}"
+        for key, given in value.items():
+            if not (str(key).isdecimal() and isinstance(key, int | np.integer | str)):
+                return f"has the key {key!r}; it must {hint}"
+            listed = isinstance(given, Sequence) and not isinstance(given, str)
+            integers = given if listed else (given,)
+            if any(isinstance(x, bool) or not isinstance(x, int | np.integer) for x in integers):
+                return f"has {given!r} for {key!r}; it must {hint}"
+        return None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Whoever needs another interval writes it down: `Annotated[Hyperparameter, Interv
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from .domains import DTypes, Functions, Interval, Keys, Masks, Neutral, Static
+from .domains import Dimensions, DTypes, Functions, Interval, Keys, Masks, Neutral, Static
 from .signal import Signal
 
 Scalar: TypeAlias = float | jax.Array | Signal
@@ -67,6 +67,8 @@ Limit = Annotated[float, Static(), Interval(0.0, math.inf)]
 Axis = Annotated[int, Static(), Interval(-math.inf, math.inf, integer=True)]
 """An axis, counted from either end: a Python int."""
 
+ByDimension = Annotated[Mapping[Any, Any], Dimensions()]
+"""Integers, or lists of them, by the number of dimensions of a leaf: an int, or its digits."""
 Key = Annotated[int | jax.Array | np.integer[Any], Keys()]
 """A seed, or a key of the caller's."""
 DType = Annotated[DTypeLike, DTypes()]
@@ -97,6 +99,7 @@ ALIASES = {
     "Share": Share,
     "Limit": Limit,
     "Axis": Axis,
+    "ByDimension": ByDimension,
     "Key": Key,
     "DType": DType,
     "Mask": Mask,

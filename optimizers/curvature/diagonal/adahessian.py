@@ -1,7 +1,5 @@
 """AdaHessian."""
 
-from collections.abc import Mapping, Sequence
-
 import optax
 
 from ....registry import method
@@ -32,6 +30,7 @@ from ....transforms import (
     square,
     transformation,
 )
+from ....transforms.notation import ByDimension
 from .block_average import block_average
 
 
@@ -43,8 +42,8 @@ def scale_by_adahessian(
     hessian_power: NonNegative = 1.0,
     update_interval: Period = 1,
     num_samples: Size = 1,
-    average_axes: Mapping[int, Sequence[int]] | None = None,
-    block_sizes: Mapping[int, int] | None = None,
+    average_axes: ByDimension | None = None,
+    block_sizes: ByDimension | None = None,
     key: Key = 0,
     sampler: Sampler | None = None,
     *,
@@ -108,8 +107,8 @@ def adahessian(
     hessian_power: NonNegative = 1.0,
     update_interval: Period = 1,
     num_samples: Size = 1,
-    average_axes: Mapping[int, Sequence[int]] | None = None,
-    block_sizes: Mapping[int, int] | None = None,
+    average_axes: ByDimension | None = None,
+    block_sizes: ByDimension | None = None,
     key: Key = 0,
     mask: Mask | None = None,
     sampler: Sampler | None = None,

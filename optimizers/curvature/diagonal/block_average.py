@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ....transforms import Flow, Signal, flow, lift, transformation
+from ....transforms.notation import ByDimension
 
 SPATIAL_AXES: Mapping[int, tuple[int, ...]] = {4: (0, 1)}
 """The spatial axes of Flax's convolution kernels (height, width, in, out)."""
@@ -13,28 +14,33 @@ SPATIAL_AXES: Mapping[int, tuple[int, ...]] = {4: (0, 1)}
 
 @transformation()
 def block_average(
-    average_axes: Mapping[int, Sequence[int]] | None = None,
-    block_sizes: Mapping[int, int] | None = None,
+    average_axes: ByDimension | None = None,
+    block_sizes: ByDimension | None = None,
 ) -> Flow:
     """Replaces every entry by the mean of its block.
 
     Args:
       average_axes: number of dimensions of a leaf -> axes over which it is averaged; default the
         spatial axes of Flax's convolution kernels, `{4: (0, 1)}`. Leaves of other dimensions
-        stay as they are.
+        stay as they are. Keys may be text, as a configuration file has them.
       block_sizes: number of dimensions -> B: the leaf, flattened row-major, is averaged over
         consecutive blocks of B entries. It wins over `average_axes`.
 
     Raises:
       ValueError: when it runs, if B does not divide the size of a leaf.
     """
-    axes = SPATIAL_AXES if average_axes is None else average_axes
-    averaged = lift(lambda x: _averaged(x, axes, block_sizes or {}), "block_average")
+    axes = SPATIAL_AXES if average_axes is None else _by_number(average_axes)
+    blocks = _by_number(block_sizes or {})
+    averaged = lift(lambda x: _averaged(x, axes, blocks), "block_average")
 
     def step(g: Signal) -> Signal:
         return averaged(g)
 
     return flow(step)
+
+
+def _by_number(given: Mapping[Any, Any]) -> dict[int, Any]:
+    return {int(dimensions): value for dimensions, value in given.items()}
 
 
 def _averaged(x: Any, axes: Mapping[int, Sequence[int]], blocks: Mapping[int, int]) -> Any:

@@ -95,7 +95,7 @@ def test_adahessian_off_its_defaults(interval):
         decay,
         power,
         interval,
-        average_axes={2: (0,)},
+        average_axes={"2": [0]},  # as a configuration file has them
         block_sizes={1: 2},
     )
     assert_follows(run(opt, 7), numpy_run(step, 7))
@@ -109,6 +109,15 @@ def test_blocks():
     wrong = block_average(block_sizes={1: 4})
     with pytest.raises(ValueError, match="block_sizes: 4 does not divide"):
         wrong.update(jnp.ones(6), wrong.init(jnp.ones(6)))
+
+
+@pytest.mark.parametrize(
+    "given", [{"block_sizes": {"kernel": 2}}, {"average_axes": {2: "0"}}, {"block_sizes": 2}]
+)
+def test_blocks_are_refused_by_name(given):
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"adahessian: {name}=.*numbers of dimensions"):
+        adahessian(0.1, **given)
 
 
 def test_one_probe_is_drawn_for_all_leaves():
