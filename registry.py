@@ -62,6 +62,7 @@ TAGS = {
     "decoupled-decay": "weight decay beside the gradient, not in it",
     "early-phase": "made for the first steps, a warm-up of its own",
     "evaluation-weights": "the weights to evaluate are not those that are trained",
+    "flat-minima": "seeks points whose neighbourhood has a low loss, too",
     "games": "for games, in which every player descends on a loss of its own",
     "heavy-tails": "made for spikes and heavy-tailed noise",
     "kronecker": "a Kronecker-factored preconditioner",

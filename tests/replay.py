@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import aggregator_records
+import flat_records
 import game_records
 import gradchain
 import jax
@@ -253,6 +254,7 @@ def _two_rates(record: Record, factory: Factory) -> Any:
 
 
 BUILD: dict[str, Callable[[Record, Factory], Any]] = {
+    **flat_records.BUILD,
     "perpgrad": _in_front,
     "clip_by_global_norm": _in_front,
     "momentum_weight_interpolation": _averaged_base,
@@ -507,6 +509,7 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     "egn": _training,
     "vector_field": _training,
     "aggregated": aggregator_records.replayed,
+    "loss_term": flat_records.loss_term,
     "manifold_ops": manifold_records.replayed,
     "schedule": _schedule,
     "scales": _scales,
@@ -528,6 +531,8 @@ def expected(record: Record) -> dict[str, Tree]:
         return table
     if record.kind == "aggregated":
         return aggregator_records.expected(record)
+    if record.kind == "loss_term":
+        return {name: record.constants[name] for name in flat_records.LOSS_TERM}
     if record.kind == "manifold_ops":
         return manifold_records.expected(record)
     if record.kind == "workers":

@@ -19,6 +19,7 @@ from gradchain import transforms as t
 from subjects import finite, gradients, loss_of, same, signature_of, small_tree
 
 STACKS = 32
+FIRST = 189  # of numbers by which every wrapper stands around each kind of transformation
 STEPS = 6
 
 INNER: dict[str, Callable[[], Any]] = {
@@ -63,12 +64,20 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     ),
     "reset_every": lambda inner: t.reset_every(3, inner),
     "every": lambda inner: t.every(2, inner),
-    "optax.masked": lambda inner: optax.masked(
+    "sam": lambda inner: o.sam(inner),
+    "gradient_regularization": lambda inner: o.gradient_regularization(inner),
+    "flooding": lambda inner: gradchain.chain(o.flooding(0.5), inner),
+    "optax.masked": lambda inner: masked_by(inner)(
         inner, lambda params: jax.tree.map(lambda x: x.ndim > 0, params)
     ),
     "optax.MultiSteps": lambda inner: optax.MultiSteps(inner, 2).gradient_transformation(),
     "named": lambda inner: gradchain.chain(gradchain.named("inside", inner)),
 }
+
+
+def masked_by(inner: Any) -> Callable[..., Any]:
+    """Optax's mask, or ours around what evaluates closures: they take all params."""
+    return gradchain.masked if "value_fn" in gradchain.needs(inner) else optax.masked
 
 
 def _present(makers: dict[str, Callable[..., Any]]) -> list[str]:
@@ -80,7 +89,7 @@ def _present(makers: dict[str, Callable[..., Any]]) -> list[str]:
 
 def stack_of(seed: int) -> tuple[str, list[str]]:
     """An inner transformation and the wrappers around it, innermost first."""
-    draw = random.Random(seed)
+    draw = random.Random(FIRST + seed)
     names = _present(WRAPPERS)
     # Every wrapper and every inner transformation has its turn, then chance adds to them.
     wrappers = [names[seed % len(names)], *draw.sample(names, draw.randint(1, 3))]
@@ -116,7 +125,7 @@ def test_stack(seed):
     @jax.jit
     def step(params, state):
         value = loss_of(params)
-        updates, state = opt.update(gradients(params), state, params, value=value)
+        updates, state = opt.update(gradients(params), state, params, value=value, value_fn=loss_of)
         return optax.apply_updates(params, updates), state
 
     before = signature_of(state)

@@ -5,11 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation.build import Flow, flow
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.needs import missing_input
-from ..notation.signal import Signal
+from ..notation.signal import Input, Signal
 from ..notation.values import Leaves, is_missing, working
 from .checks import scalar_closure
 
@@ -39,11 +40,28 @@ def gradient_at(
       ValueError: in update, without any of the functions, or where one of them returns what is no
         loss, or no gradient.
     """
-    return _gradient_at(point, value_fn, grad_fn, ready)
+    name = value_fn.name if isinstance(value_fn, Input) else "value_fn"
+    return _gradient_at(point, value_fn, grad_fn, ready, name=name)
+
+
+def gradient_here() -> Flow:
+    """The gradient at the params, whatever comes in.
+
+    A transformation to send signals through.
+
+    It stands at the head of what is run several times in a step; see `iterated`.
+    """
+
+    def step(
+        g: Signal, params: Signal, value_fn: Signal | None = None, grad_fn: Signal | None = None
+    ) -> Signal:
+        return gradient_at(params, value_fn, grad_fn)
+
+    return flow(step)
 
 
 def _gradient_of(
-    context: Context, point: Leaves, value_fn: Any, grad_fn: Any, ready: Any
+    context: Context, point: Leaves, value_fn: Any, grad_fn: Any, ready: Any, name: str
 ) -> Leaves:
     if ready is not None:
         return ready
@@ -54,12 +72,12 @@ def _gradient_of(
     if grad_fn is not None:
         found = _field(context, grad_fn, at)
     elif value_fn is not None:
-        checked = scalar_closure(value_fn, at.tree(), context.label)
+        checked = scalar_closure(value_fn, at.tree(), context.label, name)
         found = at.map(
             lambda _, g: jnp.conj(g), Leaves.up_to(at.treedef, jax.grad(checked)(at.tree()))
         )
     else:
-        raise FlowError(f"{missing_input(context.label, 'value_fn')}, or grad_fn=...")
+        raise FlowError(f"{missing_input(context.label, name)}, or grad_fn=...")
     return point.map(lambda _, g: working(g), found)
 
 

@@ -2,6 +2,7 @@
 
 from .branch import either, on_leaves
 from .inject import inject_hyperparams
+from .iterated import iterated
 from .masked import masked, partition
 from .objectives import combine, stacked_gradients
 from .periods import every, reset_every, reset_when, when
@@ -13,6 +14,7 @@ __all__ = [
     "either",
     "every",
     "inject_hyperparams",
+    "iterated",
     "masked",
     "on_leaves",
     "partition",

@@ -22,7 +22,9 @@ from ..trees.random import Distribution, drawn_like, random_key
 from .safeguards import tapped_curvature
 
 
-def hessian_vector_product(value_fn: Signal, params: Signal, vector: Signal) -> Signal:
+def hessian_vector_product(
+    value_fn: Signal | None, params: Signal, vector: Signal, grad_fn: Signal | None = None
+) -> Signal:
     """H(params) vector, by forward-over-reverse differentiation of `value_fn`.
 
     A function of signals.
@@ -31,17 +33,27 @@ def hessian_vector_product(value_fn: Signal, params: Signal, vector: Signal) -> 
       value_fn: the input of that name: params -> scalar loss.
       params: the input `params`.
       vector: a tree signal like the params.
+      grad_fn: the input of that name, params -> gradient, of which the Jacobian is taken instead,
+        where it is given.
+
+    Raises:
+      ValueError: in update, without either function, or where `value_fn` returns what is no loss.
     """
-    return _hvp(value_fn, params, vector)
+    return _hvp(value_fn, params, vector, grad_fn)
 
 
-def _hvp_of(context: Context, value_fn: Any, params: Leaves, vector: Leaves) -> Leaves:
+def _hvp_of(
+    context: Context, value_fn: Any, params: Leaves, vector: Leaves, grad_fn: Any = None
+) -> Leaves:
     at = context.whole
     assert at is not None
-    value_fn = scalar_closure(value_fn, at.tree(), context.label)
+    if grad_fn is None:
+        if value_fn is None:
+            raise FlowError(missing_input(context.label, "value_fn"))
+        grad_fn = jax.grad(scalar_closure(value_fn, at.tree(), context.label))
     pairs = zip(vector.values, at.values, strict=True)
     tangent = Leaves((_tangent(v, param) for v, param in pairs), at.treedef)
-    product = jax.jvp(jax.grad(value_fn), (at.tree(),), (tangent.tree(),))[1]
+    product = jax.jvp(grad_fn, (at.tree(),), (tangent.tree(),))[1]
     return vector.map(lambda _, leaf: working(leaf), Leaves.up_to(at.treedef, product))
 
 
@@ -50,7 +62,13 @@ def _tangent(vector: Any, param: Any) -> Any:
     return jnp.zeros_like(param) if is_missing(vector) else vector.astype(param.dtype)
 
 
-_hvp = lift_tree(_hvp_of, "hessian_vector_product", context=True, out=lambda c, f, p, v: v)
+_hvp = lift_tree(
+    _hvp_of,
+    "hessian_vector_product",
+    context=True,
+    out=lambda c, f, p, v, _: v,
+    needs=("value_fn",),
+)
 
 
 @transformation()

@@ -1,0 +1,121 @@
+"""Several steps of a transformation within one."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ..notation.cell import Cell, cell_of
+from ..notation.context import Context
+from ..notation.known import repeat
+from ..notation.receiver import Receiver, through
+from ..notation.values import Leaves, working
+
+Inputs = Callable[..., Callable[[Any], Mapping[str, Any]]]
+"""`(context, *values of the signals) -> (number of the inner step, from 0 on) -> inputs`."""
+
+
+def iterated(
+    times: int | Callable[[Context], int],
+    inner: optax.GradientTransformation,
+    *signals: Any,
+    fresh: bool = True,
+    inputs: Inputs | None = None,
+    needs: tuple[str, ...] = (),
+    unrolled: Callable[[Context], bool] = lambda context: False,
+    name: str | None = None,
+) -> Receiver:
+    """Runs a transformation several times in a row, and gives the way that its params went.
+
+    A transformation to send signals through.
+
+        y_0 = x,   y_k = y_{k-1} + inner(g; params y_{k-1}),   out = y_K - x
+
+    It is sent the same signal each time; what it makes of its params is its own affair (see
+    `gradient_here`).
+
+    Args:
+      times: K, or a function of the running context that gives it.
+      inner: any transformation.
+      *signals: what `inputs` is given beside the context.
+      fresh: its state starts anew in every step of the loop, at the params x; otherwise it is kept.
+      inputs: called once, gives the function that makes the inputs of each inner step which are
+        other than those of `update`. Where it makes a `value_fn`, the `value` of the inner
+        transformation is made by that.
+      needs: inputs of `update` that `inputs` reads.
+      unrolled: whether the number of the inner step has to be a Python number.
+      name: name of its state.
+    """
+    how = _How(times, fresh, inputs, needs, unrolled)
+    return through("iterated", _cell(inner, how), *signals, name=name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _How:
+    times: int | Callable[[Context], int]
+    fresh: bool
+    inputs: Inputs | None
+    needs: tuple[str, ...]
+    unrolled: Callable[[Context], bool]
+
+
+def _cell(inner: optax.GradientTransformation, how: _How) -> Cell:
+    cell = cell_of(inner)
+    made = () if how.inputs is None else ("value_fn", "grad_fn", "value")
+
+    def init(context: Context, value: Any, *_: Any) -> Any:
+        return () if how.fresh else cell.init(context, value)
+
+    def run(context: Context, state: Any, value: Leaves, *others: Any) -> tuple[Leaves, Any]:
+        x = context.given
+        assert x is not None
+        inputs = how.inputs(context, *others) if how.inputs else lambda _: {}
+
+        def body(i: Any, carry: Any) -> Any:
+            moved, state = carry
+            given = x.map(lambda p, step: (working(p) + step).astype(p.dtype), moved)
+            extra = {**context.extra, **inputs(i)}
+            if "value" in cell.needs and made:
+                extra["value"] = extra["value_fn"](given.tree())
+            there = dataclasses.replace(
+                context, params=given.map(working), given=given, extra=extra
+            )
+            step, state = cell.update(there, state, value)
+            return moved.map(lambda a, b: (a + b).astype(a.dtype), step), state
+
+        start = value.map(lambda _, p: jnp.zeros_like(working(p)), x)
+        first = cell.init(context, _example(context, value)) if how.fresh else state
+        moved, last = _repeated(how, context, body, (start, first))
+        return moved, state if how.fresh else last
+
+    return Cell(
+        cell.name,
+        init,
+        run,
+        needs=_united(("params",), [n for n in cell.needs if n not in made], how.needs),
+        children=(inner,),
+        stateless=how.fresh or cell.stateless,
+        inside=None if how.fresh else (lambda state: (state,)),
+        rebuild=lambda children: _cell(children[0], how),
+    )
+
+
+def _repeated(how: _How, context: Context, body: Any, carry: Any) -> Any:
+    times = how.times(context) if callable(how.times) else how.times
+    if how.unrolled(context):
+        for i in range(times):
+            carry = body(i, carry)
+        return carry
+    # the first step outside the loop shares what it computes at x with whoever did before
+    return repeat(times, body, body(0, carry), first=1)
+
+
+def _example(context: Context, value: Leaves) -> Leaves:
+    params = context.params_like(value)
+    return value.map(jnp.zeros_like) if params is None else params.map(working)
+
+
+def _united(*names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for group in names for name in group))
