@@ -69,9 +69,14 @@ def _kind(value: Any) -> Any:
     if value is None or isinstance(value, NUMBERS):
         return type(value), value
     entries, structure = jax.tree.flatten(value)
-    if all(isinstance(entry, jax.ShapeDtypeStruct) for entry in entries):
-        return structure, tuple(entries)
-    return None
+    kinds = tuple(map(_kind_of_array, entries))
+    return None if None in kinds else (structure, kinds)
+
+
+def _kind_of_array(value: Any) -> Any:
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return value
+    return (type(value), jax.typeof(value)) if isinstance(value, jax.Array) else None
 
 
 def _settings() -> tuple[Any, ...]:

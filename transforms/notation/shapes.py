@@ -105,7 +105,7 @@ class Shapes:
             return UNKNOWN
         trees = [arg for arg in args if isinstance(arg, Leaves)]
         if not trees:
-            return self._evaluated(node.fn, args)
+            return self._of_scalars(node.fn, args)
         columns = [
             arg.values if isinstance(arg, Leaves) else (arg,) * len(trees[0]) for arg in args
         ]
@@ -117,6 +117,13 @@ class Shapes:
         shapes = self._of_rows(node.fn, args, distinct)
         pairs = zip(kinds, gaps, strict=True)
         return Leaves((shapes[k] if gap is None else gap for k, gap in pairs), trees[0].treedef)
+
+    def _of_scalars(self, fn: Any, args: list[Any]) -> Any:
+        shape = remembered(fn, args)
+        if shape is None:
+            shape = self._evaluated(fn, args)
+            remember(fn, args, shape)
+        return shape
 
     def _of_rows(self, fn: Any, args: list[Any], distinct: dict[Any, Any]) -> dict[Any, Any]:
         """What a leafwise function makes of each row of leaves and scalars."""
