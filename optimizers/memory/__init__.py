@@ -8,6 +8,7 @@ from .grass import grass, scale_by_grass
 from .hspg import hspg
 from .magnitude_pruning import magnitude_pruning
 from .micro_adam import micro_adam, scale_by_micro_adam
+from .online_subspace_descent import online_subspace_descent, scale_by_online_subspace_descent
 from .sm3 import scale_by_sm3, sm3
 from .subset_norm import scale_by_subset_norm, subset_norm
 from .subspace_momentum import scale_by_subspace_momentum, subspace_momentum
@@ -23,11 +24,13 @@ __all__ = [
     "magnitude_mask",
     "magnitude_pruning",
     "micro_adam",
+    "online_subspace_descent",
     "scale_by_adafactor",
     "scale_by_frugal",
     "scale_by_galore",
     "scale_by_grass",
     "scale_by_micro_adam",
+    "scale_by_online_subspace_descent",
     "scale_by_sm3",
     "scale_by_subset_norm",
     "scale_by_subspace_momentum",

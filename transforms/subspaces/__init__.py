@@ -2,6 +2,7 @@
 
 from .bases import Basis, Coordinates, Switch, project, residual, unproject
 from .chosen import Selection, random_coordinates, selected_slices
+from .descending import descending_basis
 from .low_rank import Moments, in_subspace, low_rank
 from .spanned import OneSide, Side, random_basis, sketched_basis, svd_basis
 from .switched import BlockOrder, active_leaves
@@ -16,6 +17,7 @@ __all__ = [
     "Side",
     "Switch",
     "active_leaves",
+    "descending_basis",
     "in_subspace",
     "low_rank",
     "project",

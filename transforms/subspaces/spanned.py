@@ -59,7 +59,7 @@ def _ranks(shape: Any, rank: Rank, projection: str) -> tuple[int | None, int | N
     sides = ((left, m), (right[projection], n))
     if not callable(rank):
         if rank > min(m, n):
-            raise FlowError(f"rank={rank} exceeds the smaller side of a leaf of shape {shape}")
+            raise _too_high(rank, shape)
         return tuple(rank if used else None for used, _ in sides)  # type: ignore
     if projection == "full":
         sides = ((True, min(m, n)),) * 2
@@ -121,6 +121,28 @@ def sketched(matrix: Any, omega: Any) -> Any:
     q, _ = jnp.linalg.qr(matrix @ omega)
     _, _, rows = jnp.linalg.svd(q.conj().T @ matrix, full_matrices=False)
     return _signed(rows)
+
+
+def leading_rows(matrix: Any, rank: int) -> Any:
+    """The leading right singular vectors of a matrix, as rows.
+
+    A function of arrays.
+
+    Raises:
+      FlowError: for a rank above the smaller side.
+    """
+    if rank > min(matrix.shape):
+        raise _too_high(rank, matrix.shape)
+    return _signed(jnp.linalg.svd(replicated(matrix), full_matrices=False)[2][:rank])
+
+
+def oriented(matrix: Any) -> Any:
+    """The matrix, or its transposed if it has more columns than rows."""
+    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+
+
+def _too_high(rank: int, shape: Any) -> FlowError:
+    return FlowError(f"rank={rank} exceeds the smaller side of a leaf of shape {tuple(shape)}")
 
 
 def one_sided(rows: Any, is_right: bool) -> Basis:
