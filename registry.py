@@ -82,6 +82,7 @@ TAGS = {
     "resets": "restarts its averages on the way",
     "several-losses": "makes one update of the gradients of several losses",
     "sign": "the direction is a sign",
+    "sparse": "params become zero, entry by entry or in structures, and stay so",
     "sums": "sums over all steps instead of averages",
     "tracked-mean": "a correction by gradients at another point",
     "workers": "workers each with a gradient of their own",

@@ -274,6 +274,10 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
         game_records.with_sets,
     ),
     **dict.fromkeys(manifold_records.METHODS, manifold_records.with_manifolds),
+    "sparse_momentum": lambda record, arguments: {
+        **arguments,
+        "init_mask": {"bias": None, **record.constants["draws/mask"]},
+    },
     # JSON has no tuples, and a list would be taken for a tree of sizes.
     "mup_adam": lambda record, arguments: {
         **arguments,
@@ -332,6 +336,11 @@ OBSERVE: dict[str, Observer] = {
 # our training loop takes its gradients.
 OBSERVE_BY_API: dict[str, dict[str, Observer]] = {
     "xgrad": {"params": eval_params},
+    "sparse_momentum": {
+        "mask": lambda state, params: {
+            name: state.mask[name].astype(float) for name in params if name != "bias"
+        }
+    },
 }
 
 
@@ -568,6 +577,8 @@ def deviations(record: Record, got: Mapping[str, Tree]) -> Iterator[tuple[str, i
             yield group, 0, float("nan"), 0.0
             continue
         start_tree = record.series["params"] if group in observers(record) else None
+        if jax.tree.structure(start_tree) != jax.tree.structure(wanted_tree):  # it has no start
+            start_tree = None
         wanted_leaves, _ = jax.tree_util.tree_flatten_with_path(wanted_tree)
         starts = jax.tree.leaves(start_tree) if start_tree is not None else None
         got_leaves = jax.tree.leaves(got[group])

@@ -10,6 +10,7 @@ from .magnitude_pruning import magnitude_pruning
 from .micro_adam import micro_adam, scale_by_micro_adam
 from .online_subspace_descent import online_subspace_descent, scale_by_online_subspace_descent
 from .sm3 import scale_by_sm3, sm3
+from .sparse_momentum import sparse_momentum, sparse_training
 from .subset_norm import scale_by_subset_norm, subset_norm
 from .subspace_momentum import scale_by_subspace_momentum, subspace_momentum
 
@@ -35,6 +36,8 @@ __all__ = [
     "scale_by_subset_norm",
     "scale_by_subspace_momentum",
     "sm3",
+    "sparse_momentum",
+    "sparse_training",
     "subset_norm",
     "subspace_momentum",
 ]
