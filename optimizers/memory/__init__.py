@@ -5,6 +5,8 @@ from .frugal import frugal, scale_by_frugal
 from .galore import galore, scale_by_galore
 from .global_sparse_momentum import global_sparse_momentum, keep_salient, magnitude_mask
 from .grass import grass, scale_by_grass
+from .hesso import hesso, structured_pruning
+from .hesso_cric import hesso_cric
 from .hspg import hspg
 from .magnitude_pruning import magnitude_pruning
 from .micro_adam import micro_adam, scale_by_micro_adam
@@ -20,6 +22,8 @@ __all__ = [
     "galore",
     "global_sparse_momentum",
     "grass",
+    "hesso",
+    "hesso_cric",
     "hspg",
     "keep_salient",
     "magnitude_mask",
@@ -38,6 +42,7 @@ __all__ = [
     "sm3",
     "sparse_momentum",
     "sparse_training",
+    "structured_pruning",
     "subset_norm",
     "subspace_momentum",
 ]

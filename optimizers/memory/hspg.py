@@ -1,6 +1,5 @@
 """HSPG: half-space projected gradients."""
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +10,6 @@ from ...registry import method
 from ...transforms import (
     Decay,
     Flow,
-    FlowError,
     Fraction,
     Key,
     NonNegative,
@@ -26,60 +24,10 @@ from ...transforms import (
 )
 from ...transforms.notation import Step, is_neutral
 from ...transforms.notation.context import Context
-from ...transforms.notation.paths import joined, leaf_names
 from ...transforms.notation.sharding import replicated
-from ...transforms.notation.values import Leaves, is_missing
+from ...transforms.notation.values import Leaves
 from ...transforms.trees import random_key
-
-Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
-"""One mapping of leaf names to axes per set of structures, or a function of the params that gives
-them: index i along the axis of every leaf belongs to structure i."""
-
-
-class Structures:
-    """Which entries belong together.
-
-    Attributes:
-      groups: per set of structures, the axis of each leaf by its place in the tree.
-    """
-
-    def __init__(self, groups: Groups, tree: Leaves, label: str) -> None:
-        names = {joined(path): i for i, path in enumerate(leaf_names(tree.treedef))}
-        dotted = {name.replace("/", "."): i for name, i in names.items()}
-        self.groups: list[dict[int, int]] = []
-        taken: set[int] = set()
-        for group in groups(tree.tree()) if callable(groups) else groups:
-            places = {}
-            for name, axis in group.items():
-                place = names.get(name, dotted.get(name))
-                if place is None:
-                    known = ", ".join(sorted(names))
-                    raise FlowError(f"{label}: groups names a leaf {name!r}; there are {known}")
-                if place in taken:
-                    raise FlowError(f"{label}: the leaf {name!r} is in two groups")
-                taken.add(place)
-                if not is_missing(tree.values[place]):
-                    places[place] = axis
-            if not places:
-                continue
-            lengths = {jnp.shape(tree.values[i])[axis] for i, axis in places.items()}
-            if len(lengths) != 1:
-                raise FlowError(f"{label}: the leaves of {dict(group)} differ in length: {lengths}")
-            self.groups.append(places)
-
-    def dots(self, places: Mapping[int, int], a: Leaves, b: Leaves) -> Any:
-        """One inner product per structure of a set, over all its leaves."""
-        parts = []
-        for i, axis in places.items():
-            product = jnp.real(jnp.conj(a.values[i]) * b.values[i])
-            others = tuple(k for k in range(product.ndim) if k != axis % product.ndim)
-            parts.append(jnp.sum(product, axis=others))
-        return sum(parts[1:], parts[0])
-
-    def spread(self, places: Mapping[int, int], numbers: Any, i: int, leaf: Any) -> Any:
-        """One number per structure, along the axis of a leaf."""
-        others = [k for k in range(leaf.ndim) if k != places[i] % leaf.ndim]
-        return jnp.expand_dims(numbers, others).astype(leaf.real.dtype)
+from .structures import Groups, Structures, in_structures, rows_of_matrices
 
 
 def _penalised_of(context: Context, g: Leaves, x: Leaves, penalty: Any, groups: Groups) -> Leaves:
@@ -95,19 +43,6 @@ def _penalised_of(context: Context, g: Leaves, x: Leaves, penalty: Any, groups: 
 
 
 _penalised = lift_tree(_penalised_of, "penalised", context=True, out=1)
-
-
-def _chosen_of(
-    context: Context, first: Leaves, second: Leaves, x: Leaves, groups: Groups
-) -> Leaves:
-    """The first signal at the leaves of structures, the second at the others."""
-    structures = Structures(groups, x, context.label)
-    inside = {i for places in structures.groups for i in places}
-    pairs = enumerate(zip(first.values, second.values, strict=True))
-    return Leaves((a if i in inside else b for i, (a, b) in pairs), first.treedef)
-
-
-_in_structures = lift_tree(_chosen_of, "in_structures", context=True, out=1)
 
 
 def _projected_of(
@@ -150,18 +85,12 @@ def _allowed(leaves: Any, zero: Any, most: Any, key: Any) -> Any:
 _projected = lift_tree(_projected_of, "projected", context=True, out=1)
 
 
-def _rows_of_matrices(params: Any) -> list[dict[str, int]]:
-    tree = Leaves.of(params)
-    names = (joined(path) for path in leaf_names(tree.treedef))
-    return [{n: 0} for n, leaf in zip(names, tree.values, strict=True) if jnp.ndim(leaf) == 2]
-
-
 @method(
     "Chen et al. 2021, Only Train Once: A One-Shot Neural Network Training And Pruning Framework",
     arxiv="2107.07467",
-    tags=("momentum",),
+    tags=("momentum", "sparse"),
     learning_rate=0.1,
-    required={"groups": _rows_of_matrices},
+    required={"groups": rows_of_matrices},
 )
 @transformation()
 def hspg(
@@ -226,7 +155,7 @@ def hspg(
             past = delay(g, name="momentum")
             kept = where(t == projection_start, 0.0, scheduled(momentum))
             z = past << kept * past + psi
-            psi = where(t >= projection_start, z, _in_structures(z, psi, params, groups=groups))
+            psi = where(t >= projection_start, z, in_structures(z, psi, params, groups=groups))
         trial = params - scheduled(learning_rate) * psi
         return _projected(
             trial,

@@ -45,7 +45,8 @@ from ...transforms.notation.context import Context
 from ...transforms.notation.known import choose, repeat_while
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.steps import stateful
-from ...transforms.notation.values import Leaves
+from ...transforms.notation.values import Leaves, promoting
+from ...transforms.trees import ranks
 from ...transforms.trees.random import check_key, typed_key
 
 Redistribution = Literal["momentum", "magnitude", "nonzeros", "none"]
@@ -82,8 +83,8 @@ def sparse_training(
 
         share of a leaf    c = mean |S| over its active entries, all shares together 1
         prune              the ceil(p_t n) smallest |x| of the n active entries of each leaf
-        grow               of all that was pruned, and of what an earlier step left over, the share c
-                           in each leaf, at the inactive entries of largest |S|
+        grow               as many entries as were pruned in all, and as an earlier step left over:
+                           the share c in each leaf, at the inactive entries of largest |S|
 
     A leaf that is nearly dense and would grow is pruned less, what exceeds the room of a leaf goes
     to the others, and what rounding leaves of the budget is handed to the next change. The rate of
@@ -185,7 +186,8 @@ def _sparse_steps(
     rate = _prune_rate(t, prune_decay_steps, scheduled(prune_rate), scheduled(prune_rate_end))
     if prune_rate_decay == "linear":
         rate = _linear_rate(t, prune_decay_steps, scheduled(prune_rate))
-    mask = delay(x != x, start=_first_mask(density, key, init_mask), name="mask")
+    start = _first_mask(density, key, init_mask)
+    mask = delay(x != x, start=start, name="mask", dtype=jnp.int8)
     left_over, history = delay(0.0, name="left_over"), delay(0.0, name="history")
     stepped = where(mask, x + move, 0.0)
     new = mask << _regrown(
@@ -203,9 +205,11 @@ def _falling(t: Any, steps: Any, start: Any, end: Any) -> Any:
     return end + (start - end) * (1 + jnp.cos(jnp.pi * part)) / 2
 
 
-_prune_rate = lift_tree(_falling, "prune_rate", out="scalar")
+_prune_rate = lift_tree(promoting(_falling), "prune_rate", out="scalar")
 _linear_rate = lift_tree(
-    lambda t, steps, start: start * (1 - jnp.minimum(t / steps, 1.0)), "prune_rate", out="scalar"
+    promoting(lambda t, steps, start: start * (1 - jnp.minimum(t / steps, 1.0))),
+    "prune_rate",
+    out="scalar",
 )
 
 
@@ -233,7 +237,7 @@ def _missing_of(context: Context, mask: Leaves, density: float) -> Any:
     return jnp.asarray(budget, dtype) - sum(counts, jnp.zeros((), dtype))
 
 
-_missing_entries = lift_tree(_missing_of, "missing_entries", context=True, out="scalar")
+_missing_entries = lift_tree(promoting(_missing_of), "missing_entries", context=True, out="scalar")
 
 
 def _regrown_of(
@@ -276,7 +280,7 @@ def _regrown_of(
     return choose(due, changed, lambda: mask)
 
 
-_regrown = lift_tree(_regrown_of, "regrown", context=True, out=0)
+_regrown = lift_tree(promoting(_regrown_of), "regrown", context=True, out=0)
 
 
 def _one_change(
@@ -308,14 +312,14 @@ def _one_change(
     rates = jnp.where(crowded, jnp.minimum(room / size, rate), rate)
     removing = jnp.ceil(rates * active)
     pruned = [
-        jnp.where(removing[i] == 0, w != 0, _ranks(w) >= room[i] + removing[i])
+        jnp.where(removing[i] == 0, w != 0, ranks(w) >= room[i] + removing[i])
         for i, w in enumerate(weights)
     ]
     kept = jnp.stack([jnp.sum(m, dtype=dtype) for m in pruned])
     quota = jnp.ceil(share * (jnp.sum(active - kept) + left_over))
     quota = jnp.floor(_within(quota, 0.99 * (room + removing)))
     return [
-        m | (~m & (_ranks(jnp.where(m, 1, -s)) < quota[i]))
+        m | (~m & (ranks(jnp.where(m, 1, -s)) < quota[i]))
         for i, (m, s) in enumerate(zip(pruned, saliency, strict=True))
     ]
 
@@ -323,12 +327,6 @@ def _one_change(
 def _means(masks: list[Any], values: list[Any], dtype: Any) -> Any:
     pairs = zip(masks, values, strict=True)
     return jnp.stack([jnp.sum(jnp.where(m, v, 0)).astype(dtype) for m, v in pairs])
-
-
-def _ranks(x: Any) -> Any:
-    """The place of every entry in ascending order; of equal ones the first comes first."""
-    places = jnp.arange(x.size)
-    return jnp.zeros_like(places).at[jnp.argsort(x, stable=True)].set(places)
 
 
 def _within(quota: Any, cap: Any) -> Any:
@@ -418,7 +416,7 @@ def sparse_momentum(
       >>> for _ in range(2):
       ...     u, state = opt.update(g, state, x)
       ...     x = x + u
-      >>> (x != 0).tolist(), state.mask.tolist()
+      >>> (x != 0).tolist(), (state.mask > 0).tolist()
       ([[True, False], [False, False]], [[True, False], [False, True]])
 
     References:

@@ -1,0 +1,358 @@
+"""HESSO: structures that fade out of a model while it trains."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ...registry import method
+from ...transforms import (
+    Decay,
+    Flow,
+    FlowError,
+    Fraction,
+    Mask,
+    NonNegative,
+    Share,
+    Signal,
+    Size,
+    decay_weights,
+    delay,
+    flow,
+    lift_tree,
+    named,
+    scheduled,
+    step_count,
+    trace,
+    transformation,
+    where,
+)
+from ...transforms.notation import Count, is_neutral
+from ...transforms.notation.context import Context
+from ...transforms.notation.sharding import replicated
+from ...transforms.notation.values import Leaves, promoting
+from ...transforms.trees import ranks
+from ...transforms.trees.vector import one_leaf
+from .structures import Groups, Structures, rows_of_matrices
+
+Criteria = Mapping[str, float]
+"""Weight of each criterion by which structures are judged."""
+
+CRITERIA: Criteria = {
+    "magnitude": 0.2,
+    "avg_magnitude": 0.2,
+    "cosine_similarity": 0.2,
+    "taylor_first_order": 0.2,
+    "taylor_second_order": 0.2,
+}
+
+MOST = 0.999
+"""No more than this share of all structures is pruned."""
+
+
+def checked_criteria(criteria: Criteria | None, allowed: Criteria, name: str) -> Criteria:
+    """The weights, or the default ones; raises FlowError for a criterion that is not known."""
+    chosen = allowed if criteria is None else criteria
+    unknown = [key for key in chosen if key not in allowed]
+    if unknown:
+        raise FlowError(f"{name}: criteria has {unknown}; there are {', '.join(allowed)}")
+    return chosen
+
+
+def heavy_ball(momentum: Any, dampening: Any) -> Flow:
+    """The momentum of the direction; none for a momentum of 0."""
+    if is_neutral(momentum):
+        return flow(lambda g: g)
+    return named("momentum", trace(momentum, dampening=dampening))
+
+
+def _scores_of(
+    context: Context, x: Leaves, d: Leaves, groups: Groups, criteria: Criteria
+) -> Leaves:
+    """How much each structure matters: low is redundant; one number per structure."""
+    structures = Structures(groups, x, context.label)
+    columns: dict[str, list[Any]] = {key: [] for key in CRITERIA}
+    counts = structures.entries(x)
+    for places, k in zip(structures.groups, counts, strict=True):
+        products = (structures.dots(places, a, b) for a, b in ((x, x), (d, d), (x, d)))
+        xx, dd, xd = (replicated(p).astype(context.scalar_dtype) for p in products)
+        size, slope = jnp.sqrt(xx), jnp.sqrt(dd)
+        columns["magnitude"].append(size)
+        columns["avg_magnitude"].append(size / (k + 1e-6))
+        columns["cosine_similarity"].append(xd / (size + 1e-8) / (slope + 1e-8) + 1)
+        columns["taylor_first_order"].append(jnp.abs(xd))
+        columns["taylor_second_order"].append(0.5 * xd**2)
+    total: Any = jnp.zeros(sum(structures.sizes), context.scalar_dtype)
+    for key, parts in columns.items():
+        if parts and key in criteria:
+            column = jnp.concatenate(parts)
+            length = jnp.sqrt(jnp.sum(column**2) + 1e-8) + 1e-8
+            total = total + criteria[key] * column / length
+    return one_leaf(total)
+
+
+scores_of_structures = lift_tree(
+    promoting(_scores_of),
+    "scores",
+    context=True,
+    doc="How much each structure matters, one number per structure in one leaf.",
+)
+
+
+def _scaled_of(context: Context, u: Leaves, x: Leaves, factor: Leaves, groups: Groups) -> Leaves:
+    """The steps to factor (x + u), with the factor of the structure; u at other leaves."""
+    structures = Structures(groups, x, context.label)
+    steps = list(u.values)
+    for places, part in zip(structures.groups, structures.slices, strict=True):
+        for i in places:
+            leaf, move = x.values[i], u.values[i]
+            f = structures.spread(places, factor.values[0][part], i, leaf)
+            moved = jnp.where(f == 0, -leaf, f * (leaf + move) - leaf)
+            steps[i] = jnp.where(f == 1, move, moved)
+    return Leaves(steps, u.treedef)
+
+
+scaled_steps = lift_tree(
+    _scaled_of,
+    "scaled_steps",
+    context=True,
+    out=1,
+    doc="The steps to where every structure is times its factor after the update.",
+)
+
+
+def target_of(structures: Structures, target_sparsity: float) -> int:
+    """How many structures are pruned in all."""
+    return int(sum(structures.sizes) * min(target_sparsity, MOST))
+
+
+def kept_apart(structures: Structures, chosen: Any, gone: Any, divisible: int = 1) -> Any:
+    """What is chosen without what a set cannot spare, from the end: one always stays.
+
+    Args:
+      structures: the sets.
+      chosen: booleans, one per structure.
+      gone: those that are pruned already.
+      divisible: of this the number of structures that stay is a multiple, where there are more.
+    """
+    parts = []
+    for size, part in zip(structures.sizes, structures.slices, strict=True):
+        take, away = chosen[part], jnp.sum(gone[part])
+        left = jnp.maximum(size - away - jnp.sum(take), 1)
+        stay = jnp.minimum(-(-left // divisible) * divisible, size)
+        room = jnp.where(divisible > 1 and size <= divisible, 0, size - away - stay)
+        parts.append(take & (jnp.cumsum(take) <= room))
+    return jnp.concatenate(parts) if parts else chosen
+
+
+def _picked_of(
+    context: Context,
+    x: Leaves,
+    scores: Leaves,
+    gone: Leaves,
+    period: Any,
+    groups: Groups,
+    target_sparsity: float,
+    periods: int,
+    divisible: int,
+) -> Leaves:
+    """The structures that become redundant in this period."""
+    structures = Structures(groups, x, context.label)
+    number = target_of(structures, target_sparsity)
+    each = number // periods
+    count = jnp.where(period == periods - 1, number - each * (periods - 1), each)
+    pruned = gone.values[0]
+    lowest = (ranks(scores.values[0]) < jnp.sum(pruned) + count) & ~pruned
+    first = lowest & (jnp.cumsum(lowest) <= count)
+    return one_leaf(kept_apart(structures, first, pruned, divisible))
+
+
+_picked = lift_tree(promoting(_picked_of), "picked", context=True, out=2)
+
+
+def prune_structures(
+    u: Signal,
+    d: Signal,
+    params: Signal,
+    *,
+    groups: Groups,
+    target_sparsity: float,
+    start: Any,
+    steps: int,
+    periods: int,
+    divisible: int,
+    criteria: Criteria,
+) -> Signal:
+    """The steps of params that move by u, in direction d, while structures fade out."""
+    length = steps // periods
+    if length < 2:
+        raise FlowError(
+            f"hesso: pruning_steps={steps} must be at least 2 for each of pruning_periods={periods}"
+        )
+    since = step_count() - start
+    k, period = since % length, (since - 1) // length
+    begins = ((since - 1) % length == 0) & (since >= 1) & (period < periods)
+    scores = scores_of_structures(params, d, groups=groups, criteria=criteria)
+    redundant = delay(scores != scores, name="redundant", dtype=jnp.int8)
+    pruned = delay(scores != scores, name="pruned", dtype=jnp.int8)
+    gone = where(begins, pruned | redundant, pruned)
+    picked = _picked(
+        params,
+        scores,
+        gone,
+        period,
+        groups=groups,
+        target_sparsity=target_sparsity,
+        periods=periods,
+        divisible=divisible,
+    )
+    fading = where(begins, picked, redundant)
+    fade = (length - k - 1.0) / (length - k)
+    factor = where(gone, 0.0, where(fading, fade, 1.0))
+    ends = (since >= 0) & (k == length - 1)
+    pruned << where(ends, gone | fading, gone)
+    redundant << (fading & ~ends)
+    return scaled_steps(u, params, factor, groups=groups)
+
+
+@transformation()
+def structured_pruning(
+    inner: optax.GradientTransformation,
+    groups: Groups,
+    target_sparsity: Share = 0.5,
+    *,
+    pruning_steps: Size,
+    start_pruning_step: Count = 0,
+    pruning_periods: Size = 1,
+    group_divisible: Size = 1,
+    criteria: Criteria | None = None,
+) -> Flow:
+    """Structures fade out of the params of an optimizer; the rule is that of `hesso`.
+
+    Args:
+      inner: a whole optimizer, learning rate included; its direction is that of its update.
+      groups, target_sparsity, pruning_steps, start_pruning_step, pruning_periods, group_divisible,
+        criteria: see `hesso`.
+
+    Raises:
+      ValueError: as `hesso`.
+    """
+    weights = checked_criteria(criteria, CRITERIA, "structured_pruning")
+
+    def step(g: Signal, params: Signal) -> Signal:
+        u = g >> inner
+        return prune_structures(
+            u,
+            -u,
+            params,
+            groups=groups,
+            target_sparsity=target_sparsity,
+            start=start_pruning_step,
+            steps=pruning_steps,
+            periods=pruning_periods,
+            divisible=group_divisible,
+            criteria=weights,
+        )
+
+    return flow(step)
+
+
+@method(
+    "Chen et al. 2024, HESSO: Towards Automatic Efficient and User Friendly Any Neural Network "
+    "Training and Pruning",
+    arxiv="2409.09085",
+    tags=("momentum", "sparse"),
+    learning_rate=0.1,
+    required={"groups": rows_of_matrices, "pruning_steps": 4},
+)
+@transformation()
+def hesso(
+    learning_rate: optax.ScalarOrSchedule,
+    groups: Groups,
+    target_sparsity: Share = 0.5,
+    *,
+    pruning_steps: Size,
+    start_pruning_step: Count = 0,
+    pruning_periods: Size = 1,
+    group_divisible: Size = 1,
+    criteria: Criteria | None = None,
+    momentum: Decay = 0.0,
+    dampening: Fraction = 0.0,
+    weight_decay: NonNegative = 0.0,
+    mask: Mask | None = None,
+) -> Flow:
+    """Gradient descent in which the least important structures fade to zero, for ever.
+
+        d = g + weight_decay x,   momentum d + (1 - dampening) (g + weight_decay x) with momentum
+        x <- x - lr d;   of redundant structures times (D - k - 1) / (D - k), of pruned ones 0
+
+    At the start of each of `pruning_periods` periods of D steps a share of the structures becomes
+    redundant, those that matter least by a sum of criteria, each relative to its norm over all
+    structures: with x and d of a structure of n entries
+
+        magnitude             |x|
+        avg_magnitude         |x| / n
+        cosine_similarity     <x, d> / (|x| |d|) + 1
+        taylor_first_order    |<x, d>|
+        taylor_second_order   <x, d>^2 / 2
+
+    At k = D - 1 they are zero, and stay so. One structure of each set always remains.
+
+    Args:
+      learning_rate: lr; number or schedule.
+      groups: sets of structures, each a mapping of leaf names to axes: index i along the axis of
+        every leaf belongs to structure i, as an output channel and its bias; or a function of the
+        params that gives them. Leaves in no set stay dense.
+      target_sparsity: share of all structures that is pruned in the end, of 0.999 at most.
+      pruning_steps: steps of all periods, at least 2 for each.
+      start_pruning_step: steps before the first structure is chosen.
+      pruning_periods: in how many parts the structures are chosen.
+      group_divisible: of this the number of structures that stay in a set is a multiple; smaller
+        sets are not pruned.
+      criteria: weight of each criterion; default 0.2 for all.
+      momentum: of the direction; 0 keeps none.
+      dampening: share of a gradient, but the first, that is left out of the momentum.
+      weight_decay: added to the gradient.
+      mask: leaves that decay: a tree of booleans, or a function of the params; default all.
+
+    Returns:
+      The optimizer; `update` needs `params`. Its state is the momentum, and two flags per
+      structure, `redundant` and `pruned`.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, an unknown leaf or criterion, axes of unequal
+        length, or periods shorter than 2 steps.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import hesso
+      >>> opt = hesso(0.1, [{"w": 0}], pruning_steps=2)
+      >>> x = {"w": jnp.array([[0.1, 0.1], [3.0, 4.0]])}
+      >>> g = {"w": jnp.ones((2, 2))}
+      >>> u, _ = opt.update(g, opt.init(x), x)
+      >>> (x["w"] + u["w"]).round(2).tolist()
+      [[0.0, 0.0], [2.8999998569488525, 3.8999998569488525]]
+
+    References:
+      Chen et al. 2024 (arXiv 2409.09085). As in microsoft/only_train_once, of the structures with
+      the lowest scores those with the lowest index are taken.
+    """
+    weights = checked_criteria(criteria, CRITERIA, "hesso")
+
+    def step(g: Signal, params: Signal) -> Signal:
+        d = g >> decay_weights(weight_decay, mask=mask) >> heavy_ball(momentum, dampening)
+        return prune_structures(
+            -scheduled(learning_rate) * d,
+            d,
+            params,
+            groups=groups,
+            target_sparsity=target_sparsity,
+            start=start_pruning_step,
+            steps=pruning_steps,
+            periods=pruning_periods,
+            divisible=group_divisible,
+            criteria=weights,
+        )
+
+    return flow(step)

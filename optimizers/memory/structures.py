@@ -1,0 +1,100 @@
+"""Structures: entries of several leaves that are pruned together, as a channel and its bias."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from ...transforms import FlowError, lift_tree
+from ...transforms.notation.context import Context
+from ...transforms.notation.paths import joined, leaf_names
+from ...transforms.notation.values import Leaves, is_missing
+
+Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
+"""One mapping of leaf names to axes per set of structures, or a function of the params that gives
+them: index i along the axis of every leaf belongs to structure i."""
+
+
+class Structures:
+    """Which entries belong together.
+
+    Attributes:
+      groups: per set of structures, the axis of each leaf by its place in the tree.
+      sizes: how many structures each set has.
+    """
+
+    def __init__(self, groups: Groups, tree: Leaves, label: str) -> None:
+        names = {joined(path): i for i, path in enumerate(leaf_names(tree.treedef))}
+        dotted = {name.replace("/", "."): i for name, i in names.items()}
+        self.groups: list[dict[int, int]] = []
+        taken: set[int] = set()
+        for group in groups(tree.tree()) if callable(groups) else groups:
+            places = {}
+            for name, axis in group.items():
+                place = names.get(name, dotted.get(name))
+                if place is None:
+                    known = ", ".join(sorted(names))
+                    raise FlowError(f"{label}: groups names a leaf {name!r}; there are {known}")
+                if place in taken:
+                    raise FlowError(f"{label}: the leaf {name!r} is in two groups")
+                taken.add(place)
+                if not is_missing(tree.values[place]):
+                    places[place] = axis
+            if not places:
+                continue
+            lengths = {jnp.shape(tree.values[i])[axis] for i, axis in places.items()}
+            if len(lengths) != 1:
+                raise FlowError(f"{label}: the leaves of {dict(group)} differ in length: {lengths}")
+            self.groups.append(places)
+        self.sizes = [self._length(tree, places) for places in self.groups]
+
+    @staticmethod
+    def _length(tree: Leaves, places: Mapping[int, int]) -> int:
+        i, axis = next(iter(places.items()))
+        length: int = jnp.shape(tree.values[i])[axis]
+        return length
+
+    @property
+    def slices(self) -> list[slice]:
+        """Where each set lies in a vector of one number per structure."""
+        ends = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes))]
+        return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
+
+    def entries(self, tree: Leaves) -> list[int]:
+        """How many entries a structure of each set has."""
+        sizes = [sum(tree.values[i].size for i in places) for places in self.groups]
+        return [n // max(length, 1) for n, length in zip(sizes, self.sizes, strict=True)]
+
+    def dots(self, places: Mapping[int, int], a: Leaves, b: Leaves) -> Any:
+        """One inner product per structure of a set, over all its leaves."""
+        parts = []
+        for i, axis in places.items():
+            product = jnp.real(jnp.conj(a.values[i]) * b.values[i])
+            others = tuple(k for k in range(product.ndim) if k != axis % product.ndim)
+            parts.append(jnp.sum(product, axis=others))
+        return sum(parts[1:], parts[0])
+
+    def spread(self, places: Mapping[int, int], numbers: Any, i: int, leaf: Any) -> Any:
+        """One number per structure, along the axis of a leaf."""
+        others = [k for k in range(leaf.ndim) if k != places[i] % leaf.ndim]
+        return jnp.expand_dims(numbers, others).astype(leaf.real.dtype)
+
+
+def rows_of_matrices(params: Any) -> list[dict[str, int]]:
+    """Every row of every matrix as a structure."""
+    tree = Leaves.of(params)
+    names = (joined(path) for path in leaf_names(tree.treedef))
+    return [{n: 0} for n, leaf in zip(names, tree.values, strict=True) if jnp.ndim(leaf) == 2]
+
+
+def _chosen_of(
+    context: Context, first: Leaves, second: Leaves, x: Leaves, groups: Groups
+) -> Leaves:
+    """The first signal at the leaves of structures, the second at the others."""
+    structures = Structures(groups, x, context.label)
+    inside = {i for places in structures.groups for i in places}
+    pairs = enumerate(zip(first.values, second.values, strict=True))
+    return Leaves((a if i in inside else b for i, (a, b) in pairs), first.treedef)
+
+
+in_structures = lift_tree(_chosen_of, "in_structures", context=True, out=1)
