@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .values import Leaves, fit_scalar, is_missing, is_strong_scalar
+from .values import Leaves, fit_scalar, is_missing, is_strong_scalar, promoting
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Fitter:
         if not dtypes:
             return row
         if dtypes not in self.converted:
-            dtype = jnp.result_type(*dtypes)
+            dtype = promoting(jnp.result_type)(*dtypes)
             self.converted[dtypes] = [fit_scalar(row[i], dtype) for i in self.loose]
         fitted = list(row)
         for i, scalar in zip(self.loose, self.converted[dtypes], strict=True):
