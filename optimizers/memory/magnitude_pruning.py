@@ -1,7 +1,7 @@
 """Gradual pruning by magnitude."""
 
 import itertools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import optax
@@ -9,7 +9,8 @@ import optax
 from ...registry import method
 from ...transforms import (
     Flow,
-    Fraction,
+    Hyperparameter,
+    Interval,
     Mask,
     Signal,
     delay,
@@ -30,18 +31,21 @@ from ...transforms.notation.values import Leaves
 kernels = leaf_where(lambda leaf: leaf.ndim >= 2)
 """Selects matrices and what has more dimensions."""
 
+Sparsity = Annotated[Hyperparameter, Interval(0.0, 1.0, high_open=True)]
+"""The share of entries that are zero, in [0, 1)."""
+
 
 @method(
     "Jin et al. 2025, The Journey Matters: Average Parameter Count over Pre-training Unifies "
     "Sparse and Dense Scaling Laws",
     arxiv="2501.12486",
-    tags=("partitioned",),
+    tags=("partitioned", "sparse"),
     required={"sparsity_schedule": 0.5},
 )
 @transformation()
 def magnitude_pruning(
     inner: optax.GradientTransformation,
-    sparsity_schedule: Fraction,
+    sparsity_schedule: Sparsity,
     scope: Literal["layer", "global"] = "layer",
     select: Mask | None = None,
 ) -> Flow:

@@ -6,7 +6,6 @@ from .c_lion import c_lion, scale_by_c_lion
 from .cautious import cautious
 from .cautious_weight_decay import cautious_weight_decay
 from .grams import grams, scale_by_grams
-from .magnitude_pruning import magnitude_pruning
 from .perpgrad import perpgrad
 from .random_scaling import random_scaling
 from .sgdm_random_scaling import scale_by_shrinking_momentum, sgdm_random_scaling
@@ -21,7 +20,6 @@ __all__ = [
     "cautious",
     "cautious_weight_decay",
     "grams",
-    "magnitude_pruning",
     "perpgrad",
     "random_scaling",
     "scale_by_c_adamw",

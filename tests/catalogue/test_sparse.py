@@ -39,6 +39,8 @@ def pruned_entries(state, params):
     if masks is not None:
         return {name: np.asarray(masks[name]) == 0 for name in ("w", "u")}
     rows = optax.tree_utils.tree_get(state, "pruned")
+    if isinstance(rows, dict):
+        return {name: np.asarray(rows[name]) != 0 for name in ("w", "u")}
     if rows is None:
         rows = optax.tree_utils.tree_get(state, "redundant")
         rows = rows * (np.asarray(state.count) > state.ended_at + 4)[:, None]

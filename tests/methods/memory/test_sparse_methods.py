@@ -1,6 +1,4 @@
-"""Sparse momentum, HESSO, HESSO-CRIC and pruning by magnitude: what is peculiar to them."""
-
-import itertools
+"""Sparse momentum, HESSO, HESSO-CRIC: what is peculiar to them."""
 
 import gradchain
 import jax
@@ -9,7 +7,6 @@ import numpy as np
 import optax
 import pytest
 from gradchain.optimizers import (
-    adam,
     hesso,
     hesso_cric,
     magnitude_pruning,
@@ -17,7 +14,6 @@ from gradchain.optimizers import (
     sparse_training,
     structured_pruning,
 )
-from gradchain.schedules import sparsity_schedule
 
 RNG = np.random.default_rng(3)
 PARAMS = {
@@ -119,22 +115,6 @@ def test_cric_reaches_its_sparsity_exactly():
     assert 13 <= int(state.ended_at) <= 15
     # the trials leave no trace: what is remembered is what training continues from
     assert all(np.array_equal(found[1][k], PARAMS[k]) for k in PARAMS)
-
-
-@pytest.mark.parametrize("inner", [adam, optax.adam], ids=["ours", "optax"])
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_pruning_follows_a_schedule(scope, inner):
-    schedule = sparsity_schedule(0.8, 20, update_interval=3)
-    found, _ = run(magnitude_pruning(inner(0.01), schedule, scope), 20)
-    for k, params in enumerate(found):
-        zeros = {key: int(np.sum(np.asarray(params[key]) == 0)) for key in "wu"}
-        wanted = {key: round(float(schedule(k)) * PARAMS[key].size) for key in "wu"}
-        if scope == "layer":
-            assert zeros == wanted
-        else:
-            assert sum(zeros.values()) == round(float(schedule(k)) * 68)
-    pruned = [np.asarray(p["w"]) == 0 for p in found]
-    assert all(np.all(after[before]) for before, after in itertools.pairwise(pruned))
 
 
 def test_bad_input_is_refused_by_name():
