@@ -14,7 +14,9 @@ from ..notation.errors import FlowError
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import Key, Limit, Size
 from ..notation.known import choose
+from ..notation.parts import split
 from ..notation.roots import norm
+from ..notation.selection import leaf_where
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from ..notation.steps import delay
@@ -121,7 +123,8 @@ class PowerIteration:
         def shape(x: Any) -> Any:
             return jnp.zeros(self._sides(x)[side == "q"], x.dtype)
 
-        like = lift(shape, f"factor_{side}")(signal)
+        compressed, _ = split(signal, leaf_where(self._is_compressed))
+        like = lift(shape, f"factor_{side}")(compressed)
         return delay(like, self._starting(side), name=side)
 
     def _starting(self, side: str) -> Any:
@@ -146,9 +149,7 @@ class PowerIteration:
         return start
 
     def _sides(self, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of P and Q; empty ones where the leaf is sent in full."""
-        if not self._is_compressed(x):
-            return (0,), (0,)
+        """Shapes of P and Q."""
         n, m = x.shape[0], math.prod(x.shape[1:])
         rank = min(self.rank, n, m)
         return (n, rank), (m, rank)
@@ -249,6 +250,11 @@ def _list(length: int) -> Any:
 
 def _quadruples(tree: Leaves, both: Any, p: Leaves, q: Leaves) -> Leaves:
     """(sent, mean, P, Q) at each leaf."""
+    # a leaf that is sent in full has no factors to keep: whatever is written for them is dropped
+    p, q = (
+        Leaves((jnp.zeros(0) if is_missing(x) else x for x in side.values), side.treedef)
+        for side in (p, q)
+    )
     rows = zip(tree.values, both, p.values, q.values, strict=True)
     return Leaves((x if is_missing(x) else (*pair, f, h) for x, pair, f, h in rows), tree.treedef)
 

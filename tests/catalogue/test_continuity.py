@@ -1,0 +1,72 @@
+"""Runs that are cut in the middle of a method's periods go on in another process, to the bit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import compilation
+import continuity
+import gradchain
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+import pytest
+from gradchain.optimizers import adamw, clip_by_global_norm, lion
+from subjects import NAMES, same
+
+SCRIPT = Path(continuity.__file__)
+WITH_PERIODS = [name for name in NAMES if continuity.short_periods(name)]
+
+
+def goes_on(names, folder):
+    expected = continuity.cut(folder, names)
+    subprocess.run([sys.executable, str(SCRIPT), str(folder), *names], check=True)
+    found = continuity.restore(folder / "end", names)
+    assert [name for name in names if not same(found[name], expected[name])] == []
+
+
+def test_methods_with_periods_go_on_in_another_process(tmp_path):
+    goes_on(WITH_PERIODS, tmp_path)
+
+
+@pytest.mark.by_hand
+def test_every_method_goes_on_in_another_process(tmp_path):
+    compilation.forget_if_large()
+    goes_on(NAMES, tmp_path)
+
+
+PARAMS = {"w": jnp.ones((3, 2))}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A checkpoint of AdamW after a step."""
+    folder = tmp_path_factory.mktemp("adamw") / "state"
+    opt = adamw(1e-3)
+    _, state = opt.update(PARAMS, opt.init(PARAMS), PARAMS)
+    continuity.save(folder, state)
+    return folder, state
+
+
+def restored(folder, opt, params=PARAMS):
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder, jax.eval_shape(opt.init, params))
+
+
+def test_a_chain_that_gained_a_clip_goes_on_by_name(saved):
+    folder, state = saved
+    for clip in (clip_by_global_norm(1.0), gradchain.chain(clip_by_global_norm(1.0))):
+        assert same(restored(folder, gradchain.chain(clip, adamw(1e-3))), state)
+
+
+@pytest.mark.parametrize(
+    ("opt", "params", "says"),
+    [
+        (lion(1e-3), PARAMS, r"scale_by_lion.*scale_by_adam"),
+        (adamw(1e-3), {"w": jnp.ones((4, 2))}, r"\(4, 2\).*\(3, 2\)"),
+        (adamw(1e-3), {"v": jnp.ones((3, 2))}, r"'v'.*'w'"),
+    ],
+)
+def test_a_checkpoint_of_another_method_or_shape_is_refused_by_name(saved, opt, params, says):
+    with pytest.raises(ValueError, match=says):
+        restored(saved[0], opt, params)
