@@ -30,6 +30,7 @@ Kind = Literal[
     "loss",
     "measurement",
     "stepper",
+    "rule",
 ]
 """What a method is, and with that which catalogue-wide suite it enters:
 
@@ -41,6 +42,7 @@ Kind = Literal[
 - loss: a loss, or a term of one.
 - measurement: a number about a model or a run.
 - stepper: steps params by itself; no gradient is handed to it.
+- rule: a function from the stacked gradients of workers, some of them faulty, to one.
 """
 
 ScheduleKind = Literal["schedule", "combinator", "law", "measurement", "controller"]
@@ -80,6 +82,7 @@ TAGS = {
     "own-schedule": "brings the schedule of its rate along",
     "partitioned": "parts of the model are treated differently",
     "resets": "restarts its averages on the way",
+    "robust": "some of the workers may send anything",
     "several-losses": "makes one update of the gradients of several losses",
     "sign": "the direction is a sign",
     "sparse": "params become zero, entry by entry or in structures, and stay so",

@@ -15,6 +15,7 @@ from . import (
     memory,
     momentum,
     multi_objective,
+    robust,
     step_size,
     variance_reduction,
     wrappers,
@@ -34,6 +35,7 @@ from .manifolds import *  # noqa: F403
 from .memory import *  # noqa: F403
 from .momentum import *  # noqa: F403
 from .multi_objective import *  # noqa: F403
+from .robust import *  # noqa: F403
 from .step_size import *  # noqa: F403
 from .variance_reduction import *  # noqa: F403
 from .wrappers import *  # noqa: F403
@@ -54,6 +56,7 @@ __all__ += manifolds.__all__
 __all__ += memory.__all__
 __all__ += momentum.__all__
 __all__ += multi_objective.__all__
+__all__ += robust.__all__
 __all__ += step_size.__all__
 __all__ += variance_reduction.__all__
 __all__ += wrappers.__all__

@@ -38,7 +38,10 @@ def replayed(record: Any, factory: Any) -> dict[str, Any]:
     factory = getattr(gradchain.optimizers, record.api) if factory is None else factory
     arguments = dict(record.kwargs)
     rate = arguments.pop("learning_rate", 0.0)
-    aggregate = optax.with_extra_args_support(factory(**arguments))
+    made = factory(**arguments)
+    aggregate = optax.with_extra_args_support(
+        made if hasattr(made, "update") else gradchain.optimizers.aggregate(made)
+    )
     stacked = jax.tree.map(jnp.asarray, record.series["stacked"])
     like = jax.tree.map(lambda x: jnp.zeros(np.shape(x)[2:]), record.series["stacked"])
     start = jax.tree.map(lambda x: jnp.asarray(x[0]), record.series.get("params")) or like

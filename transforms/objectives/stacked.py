@@ -18,6 +18,13 @@ from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing
 from .preferences import vector_for
 
+HOW_TO_STACK = {
+    "objectives": "Stack them with gradchain.objective_gradients, or jax.jacrev of the vector of "
+    "losses",
+    "workers": "Stack one gradient of each worker, or gather them with robust_aggregate",
+    "examples": "Take the gradient of every example with jax.vmap of jax.grad",
+}
+
 
 def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
     """Makes a function of a stacked leaf, that gives one like the param, one of signals.
@@ -92,7 +99,7 @@ def draw_for_entries(g: Signal, key: Signal, draw: Callable[..., Any], given: An
     return lift_tree(drawn, "draw", context=True, out=like_params)(g, key, given)
 
 
-def count_objectives(context: Context, tree: Leaves) -> int:
+def count_objectives(context: Context, tree: Leaves, what: str = "objectives") -> int:
     """The number of objectives; FlowError for leaves that are not stacked over as many."""
     same_tree = context.params is not None and context.params.treedef == tree.treedef
     params = context.params.values if same_tree and context.params else (None,) * len(tree)
@@ -102,22 +109,21 @@ def count_objectives(context: Context, tree: Leaves) -> int:
             continue
         wanted = leaf.shape[1:] if param is None or is_missing(param) else param.shape
         if leaf.ndim == 0 or leaf.shape[1:] != wanted or leaf.shape[0] == 0:
-            raise FlowError(_not_stacked(context, f"leaf {tree.path(index)}", leaf, wanted))
+            raise FlowError(_not_stacked(context, f"leaf {tree.path(index)}", leaf, wanted, what))
         counts.add(leaf.shape[0])
     if len(counts) > 1:
         raise FlowError(
-            f"{context.label}: gradients must be stacked over the same objectives on every leaf; "
+            f"{context.label}: gradients must be stacked over the same {what} on every leaf; "
             f"the leading axes have lengths {sorted(counts)}"
         )
     return counts.pop() if counts else 1
 
 
-def _not_stacked(context: Context, where: str, leaf: Any, wanted: Any) -> str:
+def _not_stacked(context: Context, where: str, leaf: Any, wanted: Any, what: str) -> str:
     axes = "".join(f", {size}" for size in wanted)
     return (
-        f"{context.label}: gradients must have a leading axis of objectives; {where} has shape "
-        f"{leaf.shape} instead of (objectives{axes}). Stack them with "
-        "gradchain.objective_gradients, or jax.jacrev of the vector of losses"
+        f"{context.label}: gradients must have a leading axis of {what}; {where} has shape "
+        f"{leaf.shape} instead of ({what}{axes}). {HOW_TO_STACK[what]}"
     )
 
 

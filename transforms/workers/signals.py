@@ -81,3 +81,22 @@ def mean_over(signal: Signal, axis_name: str | None, *, share: Any = 1.0) -> Sig
         return float(axis.size_of(tree) * share)
 
     return exchanged(averaged, "mean_over", axis_name, sent)(signal)
+
+
+def gathered_over(signal: Signal, axis_name: str | None) -> Signal:
+    """What all workers have, stacked on a new leading axis; the same on all of them.
+
+    A function of signals.
+
+    Args:
+      signal: a tree signal.
+      axis_name: the axis along which the workers lie; None: there is one.
+    """
+
+    def gathered(context: Context, tree: Leaves) -> Leaves:
+        return axis.gather(tree, axis_name)
+
+    def sent(context: Context, tree: Any) -> float:
+        return float(axis.size_of(tree))
+
+    return exchanged(gathered, "gathered_over", axis_name, sent)(signal)
