@@ -26,7 +26,8 @@ def geometric_median(nu: PositiveConstant = 0.1, num_iters: Size = 3) -> Callabl
     From z = 0,
 
     .. math::
-        b_i = \frac 1 {\max(\|z - x_i\|, \nu)}, \qquad z \leftarrow \frac{\sum_i b_i x_i}{\sum_i b_i}
+        b_i = \frac 1 {\max(\|z - x_i\|, \nu)}, \qquad
+        z \leftarrow \frac{\sum_i b_i x_i}{\sum_i b_i}
 
     with the norm over all leaves.
 
