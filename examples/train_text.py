@@ -2,6 +2,7 @@
 
     python examples/train_text.py
     python examples/train_text.py --optimizers adamw:3e-3 lion:1e-3 --schedule cosine_decay
+    python examples/train_text.py --optimizers adamw adamw-8bit
     python examples/train_text.py --list
     python examples/train_text.py --resume --out runs/text
 
@@ -68,8 +69,9 @@ def parser() -> Parser:
     out.add_argument(
         "--optimizers",
         nargs="+",
-        metavar="NAME[:RATE[:SCHEDULE]]",
-        help=f"the first is the baseline (default {' '.join(defaults.optimizers)})",
+        metavar="NAME[-8bit][:RATE[:SCHEDULE]]",
+        help=f"the first is the baseline (default {' '.join(defaults.optimizers)}); -8bit or "
+        "-bfloat16 keeps the state of any of them in that form",
     )
     out.add_argument(
         "--schedule",

@@ -1,5 +1,6 @@
 """One optimizer of the run: which, at what rate, and how it takes a step."""
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -15,9 +16,18 @@ from flax import nnx
 from gradchain.catalogue import Method, get_method, get_schedule
 from gradchain.layers import LayerGradients, nnx_layer_gradients
 from gradchain.training import nnx_logits_fn, nnx_value_fn
+from gradchain.transforms import quantize_state, store_state
 from gradchain.transforms.notation.arguments import arguments_of
 
 from .model import Transformer, cross_entropy
+
+# Behind a name: in which form the state is kept between the steps.
+STORED: dict[str, Callable[[optax.GradientTransformation], Any]] = {
+    "8bit": lambda inner: quantize_state(
+        inner, block_size=256, signed=lambda path: "nu" not in path
+    ),
+    "bfloat16": store_state,
+}
 
 # In place of a schedule's name: for methods that are made to go without, as schedule-free ones.
 CONSTANT = "constant"
@@ -55,7 +65,7 @@ class Training(NamedTuple):
 
 
 def contenders(specs: list[str], schedule: str, total_steps: int) -> list[Contender]:
-    """The optimizers of `name[:rate[:schedule]]` specifications.
+    """The optimizers of `name[-stored][:rate[:schedule]]` specifications.
 
     Raises:
       ValueError: a malformed specification, an unknown name, the same specification twice.
@@ -74,6 +84,19 @@ def contenders(specs: list[str], schedule: str, total_steps: int) -> list[Conten
 
 def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -> Contender:
     name, *rest = spec.split(":")
+    name, _, form = name.partition("-")
+    if not form:
+        return _plain_contender(spec, name, rest, label, default_schedule, total_steps)
+    if form not in STORED:
+        raise ValueError(f"{form!r} in {spec!r} is not a form of storage: {', '.join(STORED)}")
+    plain = _plain_contender(spec, name, rest, label, default_schedule, total_steps)
+    return dataclasses.replace(plain, optimizer=STORED[form](plain.optimizer))
+
+
+def _plain_contender(
+    spec: str, name: str, rest: list[str], label: str, default_schedule: str, total_steps: int
+) -> Contender:
+    """The optimizer as it stores its state by itself."""
     if len(rest) > 2 or not all([name, *rest]):
         raise ValueError(f"{spec!r} is not of the form name[:rate[:schedule]], as in adamw:3e-4")
     method = get_method(name)
