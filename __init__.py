@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import catalogue, layers, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
+from .compiling import compiler_options
 from .objectives import objective_gradients
 from .transforms import (
     chain,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "catalogue",
     "chain",
+    "compiler_options",
     "describe",
     "draw",
     "eval_params",

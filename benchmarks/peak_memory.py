@@ -5,19 +5,14 @@
 
 The least that a step can do with is what must be there at once: params, gradients and state; params
 and state are donated, so that new values take the place of old ones. What the compiled step holds
-beyond that is temporary. Everything in bytes per parameter; nothing is allocated or run.
-
-On a CPU, XLA orders a program for its threads by default, whatever memory that takes; here it is
-told to order it for memory, as it does for accelerators.
+beyond that is temporary: as JAX compiles by default, and under `gradchain.compiler_options()`.
+Everything in bytes per parameter; nothing is allocated or run.
 """
 
 import argparse
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
 
 import gradchain
 import jax
@@ -29,10 +24,10 @@ EXAMPLES = 8
 
 
 def shapes() -> dict[str, Any]:
-    """Matrices of three sizes and vectors."""
-    sizes = {"up": (256, 1024), "down": (1024, 256), "mix": (256, 256), "head": (256, 512)}
+    """Matrices of four shapes, and vectors."""
+    matrices = {"up": (256, 1024), "down": (1024, 256), "mix": (256, 256), "head": (256, 512)}
     vectors = {"up_bias": (1024,), "scale": (256,)}
-    return {k: jax.ShapeDtypeStruct(s, jnp.float32) for k, s in {**sizes, **vectors}.items()}
+    return {k: jax.ShapeDtypeStruct(s, jnp.float32) for k, s in {**matrices, **vectors}.items()}
 
 
 def loss_of(params: Any) -> Any:
@@ -63,6 +58,7 @@ INPUTS: dict[str, Callable[[Any], Any]] = {
     "outputs_fn": lambda params: outputs_of,
     "outputs_loss_fn": lambda params: lambda outputs: jnp.mean(outputs**2),
     "hessian_diag": lambda params: jax.tree.map(jnp.ones_like, params),
+    "guess": lambda params: params,
     "previous_grads": lambda params: params,
     "layer_inputs": per_layer(0),
     "layer_cotangents": per_layer(1),
@@ -76,21 +72,21 @@ class Peak(NamedTuple):
     Attributes:
       state: of the optimizer's state.
       least: params, gradients and state.
-      peak: what the step holds at most.
+      temporary: what the step holds beyond these at most.
     """
 
     state: int
     least: int
-    peak: int
+    temporary: int
 
 
 def size_of(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def measured(opt: Any) -> Peak:
+def measured(opt: Any, options: Mapping[str, Any], params: Any = None) -> Peak:
     """The compiler's analysis of one step, with params and state donated."""
-    params = shapes()
+    params = shapes() if params is None else params
     state = jax.eval_shape(opt.init, params)
     names = [name for name in gradchain.needs(opt) if name != "params"]
 
@@ -99,29 +95,30 @@ def measured(opt: Any) -> Peak:
         updates, state = opt.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
-    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile()
-    found = compiled.memory_analysis()
+    jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=dict(options))
+    found = jitted.lower(params, state, params).compile().memory_analysis()
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-    held_state = size_of(state)
-    return Peak(held_state, 2 * size_of(params) + held_state, held + found.temp_size_in_bytes)
+    least = 2 * size_of(params) + size_of(state)
+    return Peak(size_of(state), least, held + found.temp_size_in_bytes - least)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("methods", nargs="*", help="names of the catalogue; default all")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     every = sorted(name for name, entry in METHODS.items() if entry.kind == "transformation")
-    made = {name: lambda name=name: METHODS[name].build() for name in options.methods or every}
-    made = {"(optax.adamw)": lambda: optax.adamw(1e-3), **made}
+    made: dict[str, Callable[[], Any]] = {"optax.adamw": lambda: optax.adamw(1e-3)}
+    made |= {name: METHODS[name].build for name in options.methods or every}
     count = sum(math.prod(leaf.shape) for leaf in shapes().values())
-    print("| method | state | least | peak | temporary |\n|---|---|---|---|---|")
+    print("| method | state | least | temporary by default | temporary as advised |")
+    print("|---|---|---|---|---|")
     for name, build in made.items():
         try:
-            found = measured(build())
+            default, advised = (measured(build(), o) for o in ({}, gradchain.compiler_options()))
         except Exception as error:  # as the other rows stand whatever one method needs
-            print(f"| `{name}` | | | | {str(error).partition(chr(10))[0][:80]} |", flush=True)
+            print(f"| `{name}` | {str(error).partition(chr(10))[0][:100]} | | | |", flush=True)
             continue
-        row = (found.state, found.least, found.peak, found.peak - found.least)
+        row = (default.state, default.least, default.temporary, advised.temporary)
         cells = " | ".join(f"{value / count:.2f}" for value in row)
         print(f"| `{name}` | {cells} |", flush=True)
 

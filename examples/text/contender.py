@@ -152,8 +152,9 @@ def _other_arguments(
     arguments: dict[str, Any] = {}
     if "loss" in accepted:
         arguments["loss"] = "ce"
-    if "base_learning_rate" in accepted:
-        arguments["base_learning_rate"] = peak
+    for reference in ("base_learning_rate", "reference_lr"):
+        if reference in accepted:
+            arguments[reference] = peak
     if "learning_rate_1d" in accepted:
         default = accepted["learning_rate_1d"].default
         arguments["learning_rate_1d"] = _rate(schedule, default, total_steps)

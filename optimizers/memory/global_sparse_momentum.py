@@ -1,7 +1,7 @@
 """GSM: global sparse momentum SGD."""
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ from ...transforms import (
     Decay,
     DType,
     Flow,
-    Fraction,
     Mask,
     NonNegative,
     Signal,
@@ -28,15 +27,20 @@ from ...transforms import (
     trace,
     transformation,
 )
+from ...transforms.notation.domains import Interval
+from ...transforms.notation.hyperparameters import Hyperparameter
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 
 competing = leaf_where(lambda leaf: leaf.ndim in (2, 4))
 """Selects matrices and the kernels of convolutions."""
 
+Density = Annotated[Hyperparameter, Interval(0.0, 1.0, low_open=True)]
+"""The share of entries that stay, in (0, 1]."""
+
 
 @transformation()
-def keep_salient(density: Fraction, sparse: Mask | None = None) -> Flow:
+def keep_salient(density: Density, sparse: Mask | None = None) -> Flow:
     """Gradients of the most salient entries of all competing leaves together, 0 for the others.
 
         T = |x g|,   threshold = the floor(density N)-th largest T of all N competing entries
@@ -118,7 +122,7 @@ def magnitude_mask(
 @transformation()
 def global_sparse_momentum(
     learning_rate: optax.ScalarOrSchedule,
-    density: Fraction,
+    density: Density,
     momentum: Decay = 0.98,
     nesterov: bool = False,
     weight_decay: NonNegative = 5e-4,
@@ -140,7 +144,7 @@ def global_sparse_momentum(
 
     Args:
       learning_rate: lr; number or schedule.
-      density: one over the compression ratio, in [0, 1].
+      density: one over the compression ratio, in (0, 1].
       momentum: undamped; large, so that passive entries decay within the run.
       nesterov: look ahead along the buffer.
       weight_decay: on every entry, in the buffer, not in the saliency.

@@ -14,7 +14,6 @@ from ...transforms import (
     Fraction,
     Mask,
     NonNegative,
-    Share,
     Signal,
     Size,
     decay_weights,
@@ -34,7 +33,7 @@ from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees import ranks
 from ...transforms.trees.vector import one_leaf
-from .structures import Groups, Structures, rows_of_matrices
+from .structures import Groups, Structures, TargetSparsity, rows_of_matrices
 
 Criteria = Mapping[str, float]
 """Weight of each criterion by which structures are judged."""
@@ -220,7 +219,7 @@ def prune_structures(
 def structured_pruning(
     inner: optax.GradientTransformation,
     groups: Groups,
-    target_sparsity: Share = 0.5,
+    target_sparsity: TargetSparsity = 0.5,
     *,
     pruning_steps: Size,
     start_pruning_step: Count = 0,
@@ -270,7 +269,7 @@ def structured_pruning(
 def hesso(
     learning_rate: optax.ScalarOrSchedule,
     groups: Groups,
-    target_sparsity: Share = 0.5,
+    target_sparsity: TargetSparsity = 0.5,
     *,
     pruning_steps: Size,
     start_pruning_step: Count = 0,
@@ -304,7 +303,8 @@ def hesso(
       groups: sets of structures, each a mapping of leaf names to axes: index i along the axis of
         every leaf belongs to structure i, as an output channel and its bias; or a function of the
         params that gives them. Leaves in no set stay dense.
-      target_sparsity: share of all structures that is pruned in the end, of 0.999 at most.
+      target_sparsity: share of all structures that is pruned in the end, in [0, 1), of
+        0.999 at most.
       pruning_steps: steps of all periods, at least 2 for each.
       start_pruning_step: steps before the first structure is chosen.
       pruning_periods: in how many parts the structures are chosen.

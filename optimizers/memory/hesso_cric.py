@@ -13,7 +13,6 @@ from ...transforms import (
     Fraction,
     Mask,
     NonNegative,
-    Share,
     Signal,
     Size,
     decay_weights,
@@ -41,7 +40,7 @@ from .hesso import (
     scores_of_structures,
     target_of,
 )
-from .structures import Groups, Structures, in_structures, rows_of_matrices
+from .structures import Groups, Structures, TargetSparsity, in_structures, rows_of_matrices
 
 TRIALS = (0.25, 0.5, 0.75)
 """Sparsities at which each set is tried out, two steps each."""
@@ -118,7 +117,7 @@ _number = lift_tree(_count_of, "number", out="scalar")
 def hesso_cric(
     learning_rate: optax.ScalarOrSchedule,
     groups: Groups,
-    target_sparsity: Share = 0.5,
+    target_sparsity: TargetSparsity = 0.5,
     *,
     sampling_steps: Size,
     hybrid_steps: Size,

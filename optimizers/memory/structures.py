@@ -1,18 +1,22 @@
 """Structures: entries of several leaves that are pruned together, as a channel and its bias."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
+from ...transforms.notation.domains import Interval, Static
 from ...transforms.notation.paths import joined, leaf_names
 from ...transforms.notation.values import Leaves, is_missing
 
 Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
 """One mapping of leaf names to axes per set of structures, or a function of the params that gives
 them: index i along the axis of every leaf belongs to structure i."""
+
+TargetSparsity = Annotated[float, Static(), Interval(0.0, 1.0, high_open=True)]
+"""The share of structures that is pruned in the end: a Python number in [0, 1)."""
 
 
 class Structures:

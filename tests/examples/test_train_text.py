@@ -219,6 +219,7 @@ REFUSED = {
     "optimizer": (["--optimizers", "adm:1e-3"], "did you mean adam"),
     "schedule": (["--schedule", "wds"], "did you mean wsd"),
     "own schedule": (["--optimizers", "adam:1e-3:wds"], "did you mean wsd"),
+    "form": (["--optimizers", "adam-4bit"], "not a form of storage: 8bit, bfloat16"),
     "rate": (["--optimizers", "adam:fast"], "'fast'"),
     "empty rate": (["--optimizers", "adam:"], "name[:rate[:schedule]]"),
     "negative rate": (["--optimizers", "adam:-1"], "not a learning rate"),

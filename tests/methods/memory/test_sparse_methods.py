@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from gradchain.optimizers import (
+    global_sparse_momentum,
     hesso,
     hesso_cric,
     magnitude_pruning,
@@ -122,12 +123,16 @@ def test_bad_input_is_refused_by_name():
     for density in (0, -0.1, 1.5):
         with pytest.raises(ValueError, match="density"):
             sparse_momentum(0.1, density, **form)
+        with pytest.raises(ValueError, match="density"):
+            global_sparse_momentum(0.1, density)
     for sparsity in (1.0, -0.1):
         with pytest.raises(ValueError, match="sparsity"):
             magnitude_pruning(optax.sgd(0.1), sparsity)
-    for target in (-0.1, 1.1):
+    for target in (-0.1, 1.0):
         with pytest.raises(ValueError, match="target_sparsity"):
             hesso(0.1, GROUPS, target, pruning_steps=4)
+        with pytest.raises(ValueError, match="target_sparsity"):
+            hesso_cric(0.1, GROUPS, target, sampling_steps=2, hybrid_steps=2)
     with pytest.raises(ValueError, match="pruning_steps=4"):
         hesso(0.1, GROUPS, pruning_steps=4, pruning_periods=3)
     with pytest.raises(ValueError, match="criteria"):
