@@ -57,6 +57,7 @@ ScheduleKind = Literal["schedule", "combinator", "law", "measurement", "controll
 
 TAGS = {
     "adam": "Adam with a part exchanged",
+    "bilevel": "an upper loss at the minimum of a lower one",
     "bounded": "steps or gradients are clipped to bounds",
     "cautious": "entries that disagree with the gradient are held back",
     "closure": "evaluates the loss again, at points of its own",

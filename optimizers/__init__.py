@@ -17,13 +17,16 @@ from . import (
     multi_objective,
     robust,
     step_size,
+    surrogates,
     variance_reduction,
     wrappers,
     zeroth_order,
 )
+from . import bilevel as bilevel_family
 from .adam import *  # noqa: F403
 from .adaptive import *  # noqa: F403
 from .averaging import *  # noqa: F403
+from .bilevel import *  # noqa: F403
 from .clipping import *  # noqa: F403
 from .continual import *  # noqa: F403
 from .curvature import *  # noqa: F403
@@ -37,6 +40,7 @@ from .momentum import *  # noqa: F403
 from .multi_objective import *  # noqa: F403
 from .robust import *  # noqa: F403
 from .step_size import *  # noqa: F403
+from .surrogates import *  # noqa: F403
 from .variance_reduction import *  # noqa: F403
 from .wrappers import *  # noqa: F403
 from .zeroth_order import *  # noqa: F403
@@ -45,6 +49,7 @@ __all__: list[str] = []
 __all__ += adam_family.__all__
 __all__ += adaptive.__all__
 __all__ += averaging.__all__
+__all__ += bilevel_family.__all__
 __all__ += clipping.__all__
 __all__ += continual.__all__
 __all__ += curvature.__all__
@@ -58,6 +63,7 @@ __all__ += momentum.__all__
 __all__ += multi_objective.__all__
 __all__ += robust.__all__
 __all__ += step_size.__all__
+__all__ += surrogates.__all__
 __all__ += variance_reduction.__all__
 __all__ += wrappers.__all__
 __all__ += zeroth_order.__all__

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from gradchain.optimizers import trajectory_loss
+from gradchain.optimizers import ginzburg_landau_prox, trajectory_loss
 
 
 def base_of(arguments: dict[str, Any]) -> optax.GradientTransformation:
@@ -32,10 +32,54 @@ def in_front_of_base(record: Any, factory: Callable[..., Any]) -> Any:
     return optax.chain(factory(**arguments), base)
 
 
+def separable(constants: Any, group: str) -> Callable[[Any], Any]:
+    """The recorded loss of a group: sums of a x^2/2 + b x^4/4 + c x."""
+    a, b, c = (constants[f"{group}/{name}"] for name in "abc")
+
+    def loss(params: Any) -> Any:
+        terms = jax.tree.map(
+            lambda x, a, b, c: jnp.sum(a * x**2 / 2 + b * x**4 / 4 + c * x), params, a, b, c
+        )
+        return sum(jax.tree.leaves(terms))
+
+    return loss
+
+
+def linear_model(record: Any, _: Any) -> dict[str, Any]:
+    """Outputs x w, and a loss of theirs."""
+    x, y = (jnp.asarray(record.constants[f"problem/{name}"]) for name in "xy")
+    losses = {
+        "squared": lambda f: jnp.mean((f - y) ** 2),
+        "logistic": lambda f: jnp.mean(jax.nn.softplus(-y * f)),
+    }
+    loss = losses[record.kwargs["loss"]]
+    outputs = lambda params: x @ params["w"]  # noqa: E731
+    return {
+        "outputs_fn": outputs,
+        "outputs_loss_fn": loss,
+        "value_fn": lambda params: loss(outputs(params)),
+    }
+
+
+def without_loss(record: Any, factory: Callable[..., Any]) -> Any:
+    """A method whose record names the loss among its arguments."""
+    return factory(**{name: value for name, value in record.kwargs.items() if name != "loss"})
+
+
+def with_prox(record: Any, factory: Callable[..., Any]) -> Any:
+    """The Ginzburg-Landau energy's implicit step."""
+    arguments = dict(record.kwargs)
+    eps, stabilizer = arguments.pop("eps_interface"), arguments.pop("stabilizer")
+    laplacian = jnp.asarray(record.constants["problem/laplacian"])
+    return factory(prox=ginzburg_landau_prox(laplacian, eps, stabilizer), **arguments)
+
+
 BUILD = {
     "flooding": in_front_of_base,
     "gradient_regularization": around_base,
+    "convex_concave_fista": with_prox,
     "sam": around_base,
+    "sso": without_loss,
 }
 
 LOSS_TERM = ("value", "grad_logits")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import aggregator_records
+import bilevel_records
 import flat_records
 import game_records
 import gradchain
@@ -331,6 +332,7 @@ Observer = Callable[[Tree, Tree], Tree]
 OBSERVE: dict[str, Observer] = {
     "eval_params": eval_params,
     "average": eval_params,
+    "iterate": eval_params,
 }
 # The recorded parameters of weight prediction are the true weights, not the predicted ones at which
 # our training loop takes its gradients.
@@ -399,6 +401,7 @@ OBJECTIVES: dict[str, Callable[[Record, Mapping[str, Tree]], dict[str, Any]]] = 
     "regression": _regression,
     "egn": _gauss_newton,
     "vector_field": game_records.field,
+    "linear_model": flat_records.linear_model,
 }
 
 # Recorded groups that are passed to `update`, and under which name.
@@ -420,6 +423,8 @@ def extra_arguments(record: Record, step: Mapping[str, Tree], params: Tree) -> d
         if "value_fn" in extra:
             extra["value"] = extra["value_fn"](params)
     extra |= {name: step[group] for group, name in PASSED.items() if group in step}
+    if "proxy/a" in record.constants:
+        extra["proxy_fn"] = flat_records.separable(record.constants, "proxy")
     if record.api in EXTRAS:
         extra |= EXTRAS[record.api](step)
     return extra
@@ -515,9 +520,11 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
         ("gradients", "stacked", "layers", "transform", "separable", "logistic", "regression"),
         _training,
     ),
-    "egn": _training,
+    **dict.fromkeys(("egn", "ginzburg_landau", "linear_model"), _training),
     "vector_field": _training,
     "aggregated": aggregator_records.replayed,
+    "bilevel": bilevel_records.replayed,
+    "hypergradient": bilevel_records.hypergradient,
     "loss_term": flat_records.loss_term,
     "manifold_ops": manifold_records.replayed,
     "schedule": _schedule,
@@ -540,6 +547,10 @@ def expected(record: Record) -> dict[str, Tree]:
         return table
     if record.kind == "aggregated":
         return aggregator_records.expected(record)
+    if record.kind == "bilevel":
+        return bilevel_records.expected(record)
+    if record.kind == "hypergradient":
+        return {n: record.constants[f"out/{n}"] for n in ("hypergradient", "inverse_hvp")}
     if record.kind == "loss_term":
         return {name: record.constants[name] for name in flat_records.LOSS_TERM}
     if record.kind == "manifold_ops":

@@ -21,7 +21,7 @@ REAL_ONLY = frozenset(
     {
         "adahessian", "adopt", "cocob", "egn", "k_fac", "lazy_cubic_newton", "lazy_newton",
         "micro_adam", "mkor", "mkor_h", "mup_second_order", "oasis", "psgd_kron", "psgd_lra",
-        "psgd_xmat", "scaled_gd", "singd", "sm3", "soap", "sophia_g", "sophia_h",
+        "psgd_xmat", "scaled_gd", "singd", "sm3", "soap", "sophia_g", "sophia_h", "sso",
         "stochastic_newton_filter", "upgd",
     }
 )  # fmt: skip

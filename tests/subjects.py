@@ -77,6 +77,7 @@ def matrix_inputs(params: Any, cotangents: bool) -> Any:
 EXTRAS: dict[str, Callable[[Any], Any]] = {
     "value": loss_of,
     "value_fn": lambda params: loss_of,
+    "proxy_fn": lambda params: lambda p: 0.9 * loss_of(p),
     "logits_fn": lambda params: logits_of,
     "outputs_fn": lambda params: outputs_of,
     "outputs_loss_fn": lambda params: outputs_loss_of,

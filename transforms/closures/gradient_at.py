@@ -41,7 +41,10 @@ def gradient_at(
         loss, or no gradient.
     """
     name = value_fn.name if isinstance(value_fn, Input) else "value_fn"
-    return _gradient_at(point, value_fn, grad_fn, ready, name=name)
+    taken = lift_tree(
+        _gradient_of, "gradient_at", context=True, out=lambda c, at, *_: at, needs=(name,)
+    )
+    return taken(point, value_fn, grad_fn, ready, name=name)
 
 
 def gradient_here() -> Flow:
@@ -99,8 +102,3 @@ def _field(context: Context, grad_fn: Any, at: Leaves) -> Leaves:
                 f"{at.path(index)} of shape {jnp.shape(p)}"
             )
     return found
-
-
-_gradient_at = lift_tree(
-    _gradient_of, "gradient_at", context=True, out=lambda c, point, *_: point, needs=("value_fn",)
-)

@@ -9,9 +9,11 @@ import optax
 
 from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
+from ..notation.errors import FlowError
 from ..notation.known import repeat
+from ..notation.needs import missing_input
 from ..notation.receiver import Receiver, through
-from ..notation.values import Leaves, working
+from ..notation.values import Leaves, is_missing, working
 
 Inputs = Callable[..., Callable[[Any], Mapping[str, Any]]]
 """`(context, *values of the signals) -> (number of the inner step, from 0 on) -> inputs`."""
@@ -70,14 +72,15 @@ def _cell(inner: optax.GradientTransformation, how: _How) -> Cell:
 
     def run(context: Context, state: Any, value: Leaves, *others: Any) -> tuple[Leaves, Any]:
         x = context.given
-        assert x is not None
+        if x is None:
+            raise FlowError(missing_input(context.label, "params"))
         inputs = how.inputs(context, *others) if how.inputs else lambda _: {}
 
         def body(i: Any, carry: Any) -> Any:
             moved, state = carry
-            given = x.map(lambda p, step: (working(p) + step).astype(p.dtype), moved)
+            given = _at(x, moved)
             extra = {**context.extra, **inputs(i)}
-            if "value" in cell.needs and made:
+            if made and ("value" in cell.needs or context.extra.get("value") is not None):
                 extra["value"] = extra["value_fn"](given.tree())
             there = dataclasses.replace(
                 context, params=given.map(working), given=given, extra=extra
@@ -99,6 +102,14 @@ def _cell(inner: optax.GradientTransformation, how: _How) -> Cell:
         stateless=how.fresh or cell.stateless,
         inside=None if how.fresh else (lambda state: (state,)),
         rebuild=lambda children: _cell(children[0], how),
+    )
+
+
+def _at(x: Leaves, moved: Leaves) -> Leaves:
+    """All params, those that move where they are by now."""
+    pairs = zip(x.values, moved.values, strict=True)
+    return Leaves(
+        (p if is_missing(by) else (working(p) + by).astype(p.dtype) for p, by in pairs), x.treedef
     )
 
 

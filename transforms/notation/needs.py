@@ -12,6 +12,7 @@ HOW_TO_PASS = {
     "value_fn": "a function params -> loss on this batch",
     "grad_fn": "a function params -> gradient, or vector field of a game, on this batch",
     "logits_fn": "a function params -> logits of this batch",
+    "proxy_fn": "a function params -> loss of the cheaper proxy",
     "previous_grads": "the gradient of this batch at the previous params",
     "guess": "a tree like the gradients, along which they are projected",
     "hessian_diag": "the diagonal of the Hessian at params",

@@ -24,6 +24,7 @@ def backtracking(
     sufficient_decrease: Any = 1e-4,
     max_steps: int = 20,
     max_step: Any = None,
+    min_step: float = 0.0,
     slack: bool = False,
 ) -> Signal:
     """The first step s of start, start * decrease_factor, ... that decreases the loss enough.
@@ -45,6 +46,7 @@ def backtracking(
       sufficient_decrease: the fraction of the linear decrease that is asked for.
       max_steps: how often the step is decreased at most.
       max_step: an upper bound on every step after the first.
+      min_step: a step that is decreased below it is the last one, whatever the loss there.
       slack: forgive one rounding of the loss: add the machine epsilon to the right-hand side.
 
     References:
@@ -59,6 +61,7 @@ def backtracking(
         sufficient_decrease,
         max_step,
         max_steps=max_steps,
+        min_step=min_step,
         slack=slack,
     )
 
@@ -73,6 +76,7 @@ def _searched(
     fraction: Any,
     max_step: Any,
     max_steps: int,
+    min_step: float,
     slack: bool,
 ) -> Any:
     along = loss_along(context, value_fn, direction)
@@ -90,6 +94,7 @@ def _searched(
             smaller = jnp.minimum(smaller, max_step)
         step = jnp.where(done, step, jnp.asarray(smaller, step.dtype))
         done = choose(done, lambda: jnp.asarray(True), lambda: is_enough(step))
+        done = done | (step < min_step) if min_step else done
         return step, done
 
     first = jnp.asarray(start, context.scalar_dtype)
