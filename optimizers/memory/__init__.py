@@ -1,6 +1,7 @@
 """Methods that keep less than a state of two copies of the params."""
 
 from .adafactor import adafactor, scale_by_adafactor
+from .coap import coap, scale_by_coap
 from .frugal import frugal, scale_by_frugal
 from .galore import galore, scale_by_galore
 from .global_sparse_momentum import global_sparse_momentum, keep_salient, magnitude_mask
@@ -18,6 +19,7 @@ from .subspace_momentum import scale_by_subspace_momentum, subspace_momentum
 
 __all__ = [
     "adafactor",
+    "coap",
     "frugal",
     "galore",
     "global_sparse_momentum",
@@ -31,6 +33,7 @@ __all__ = [
     "micro_adam",
     "online_subspace_descent",
     "scale_by_adafactor",
+    "scale_by_coap",
     "scale_by_frugal",
     "scale_by_galore",
     "scale_by_grass",

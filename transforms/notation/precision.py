@@ -99,10 +99,9 @@ def stored_as(dtype: Any, hint: str, explicit: bool, scope: Scope | None) -> Any
     return None
 
 
-def is_second_moment(hint: str, explicit: bool, scope: Scope | None) -> bool:
-    """Whether a delay averages or sums squares, by its name; see `stored_as`."""
-    names = (name for name in _names(hint, explicit, scope) if name in KNOWN)
-    return next(names, "") in SECOND_MOMENTS
+def moment_name(hint: str, explicit: bool, scope: Scope | None) -> str:
+    """Which moment a delay is by its name, empty if none; see `stored_as`."""
+    return next((name for name in _names(hint, explicit, scope) if name in KNOWN), "")
 
 
 def _names(hint: str, explicit: bool, scope: Scope | None) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """Subspaces of gradients, and running a transformation inside one."""
 
-from .bases import Basis, Coordinates, Switch, project, residual, unproject
+from .bases import Basis, Coordinates, Switch, Tucker, project, residual, unproject
 from .chosen import Selection, random_coordinates, selected_slices
+from .correlated import correlation_aware_basis
 from .descending import descending_basis
 from .low_rank import Moments, in_subspace, low_rank
 from .spanned import OneSide, Side, random_basis, sketched_basis, svd_basis
 from .switched import BlockOrder, active_leaves
+from .tucker import partial_tucker
 
 __all__ = [
     "Basis",
@@ -16,10 +18,13 @@ __all__ = [
     "Selection",
     "Side",
     "Switch",
+    "Tucker",
     "active_leaves",
+    "correlation_aware_basis",
     "descending_basis",
     "in_subspace",
     "low_rank",
+    "partial_tucker",
     "project",
     "random_basis",
     "random_coordinates",

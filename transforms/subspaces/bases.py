@@ -130,6 +130,44 @@ class Switch:
         return jnp.where(self.active, 0, leaf)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["factors"], meta_fields=["axes"])
+@dataclass(frozen=True)
+class Tucker:
+    """Bases of the spaces along some axes of a leaf of any rank.
+
+    Attributes:
+      factors: (length of the axis, r), of each axis.
+      axes: which.
+    """
+
+    factors: tuple[Any, ...]
+    axes: tuple[int, ...]
+
+    def project(self, leaf: Any) -> Any:
+        """The core: each of the axes multiplied by its factor's adjoint."""
+        leaf = replicated(leaf)
+        for factor, axis in zip(self.factors, self.axes, strict=True):
+            leaf = along(leaf, factor.conj().T, axis)
+        return leaf
+
+    def unproject(self, low: Any) -> Any:
+        """Each of the axes multiplied by its factor."""
+        for factor, axis in zip(self.factors, self.axes, strict=True):
+            low = along(low, factor, axis)
+        return low
+
+    def residual(self, leaf: Any) -> Any:
+        """What the bases leave out; exactly nothing if they span the whole spaces."""
+        if all(factor.shape[0] == factor.shape[1] for factor in self.factors):
+            return jnp.zeros_like(leaf)
+        return replicated(leaf) - self.unproject(self.project(leaf))
+
+
+def along(leaf: Any, matrix: Any, axis: int) -> Any:
+    """The leaf with an axis multiplied by a matrix, from the left."""
+    return jnp.moveaxis(jnp.tensordot(matrix, leaf, axes=(1, axis)), 0, axis)
+
+
 def project(basis: Signal, g: Signal) -> Signal:
     """The coordinates of each leaf in its subspace.
 

@@ -112,7 +112,9 @@ def _coordinates_of(g: Signal, finder: Program) -> Signal:
     def shapes(context: Context, tree: Leaves) -> Leaves:
         abstract = tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype))
         found = finder.output_shape(abstract)
-        low: Leaves = found.map(lambda b, x: jax.eval_shape(b.project, x), abstract)
+        low: Leaves = found.map(
+            lambda b, x: jax.eval_shape(lambda b, x: b.project(x), b, x), abstract
+        )
         return low
 
     def coordinates(context: Context, tree: Leaves) -> Leaves:

@@ -46,8 +46,8 @@ def _leading(matrix: Any, rank: Rank, projection: str) -> Basis:
     left, right = _ranks(matrix.shape, rank, projection)
     u, _, vt = jnp.linalg.svd(replicated(matrix), full_matrices=False)
     return Basis(
-        None if left is None else _signed(u[:, :left].T).T,
-        None if right is None else _signed(vt[:right]),
+        None if left is None else signed_rows(u[:, :left].T).T,
+        None if right is None else signed_rows(vt[:right]),
     )
 
 
@@ -66,7 +66,7 @@ def _ranks(shape: Any, rank: Rank, projection: str) -> tuple[int | None, int | N
     return tuple(min(rank(size), m, n) if used else None for used, size in sides)  # type: ignore
 
 
-def _signed(rows: Any) -> Any:
+def signed_rows(rows: Any) -> Any:
     """Every row with the sign (complex: phase) that makes its largest entry positive."""
     largest = jnp.take_along_axis(rows, jnp.argmax(jnp.abs(rows), axis=1, keepdims=True), axis=1)
     return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
@@ -120,7 +120,7 @@ def sketched(matrix: Any, omega: Any) -> Any:
     matrix = replicated(matrix)
     q, _ = jnp.linalg.qr(matrix @ omega)
     _, _, rows = jnp.linalg.svd(q.conj().T @ matrix, full_matrices=False)
-    return _signed(rows)
+    return signed_rows(rows)
 
 
 def leading_rows(matrix: Any, rank: int) -> Any:
@@ -133,7 +133,7 @@ def leading_rows(matrix: Any, rank: int) -> Any:
     """
     if rank > min(matrix.shape):
         raise _too_high(rank, matrix.shape)
-    return _signed(jnp.linalg.svd(replicated(matrix), full_matrices=False)[2][:rank])
+    return signed_rows(jnp.linalg.svd(replicated(matrix), full_matrices=False)[2][:rank])
 
 
 def oriented(matrix: Any) -> Any:

@@ -10,18 +10,22 @@ from ..notation.cell import Cell
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.known import choose
-from ..notation.precision import is_second_moment
+from ..notation.precision import SECOND_MOMENTS, moment_name
 from ..notation.roots import root, squared
 from ..notation.signal import CellNode, Delay, Signal
 from ..notation.splicing import Reader
 from ..notation.values import Leaves, is_missing
+
+SHARED = frozenset({"v_row", "v_col"})
+"""Second moments of whole rows and columns: no coordinates, whatever their shape."""
 
 
 def transporting(fresh: Signal, old: Signal, new: Signal, low: Signal) -> Reader:
     """What the nodes of a flow read whose state is carried over where `fresh` holds; see `splice`.
 
     States in the shapes of the coordinates are: second moments, by their name, through their roots,
-    since these are what turns with the coordinates; all others as they are.
+    since these are what turns with the coordinates; all others as they are. What rows or columns
+    share stays.
 
     Args:
       fresh: a boolean scalar signal.
@@ -33,9 +37,10 @@ def transporting(fresh: Signal, old: Signal, new: Signal, low: Signal) -> Reader
         if isinstance(past, CellNode):
             args = (*copy.args, fresh, old, new, low)
             return CellNode(_carrying(past.cell), args, copy.hint, copy.explicit)
-        if not isinstance(past.like, Signal):
+        name = moment_name(past.hint, past.explicit, past.scope)
+        if not isinstance(past.like, Signal) or name in SHARED:
             return copy
-        squares = is_second_moment(past.hint, past.explicit, past.scope)
+        squares = name in SECOND_MOMENTS
         carried = lift_tree(_carried, "transport", out=4)
         return carried(fresh, old, new, low, copy, squares=squares)
 
@@ -70,7 +75,9 @@ def _carrying(cell: Cell) -> Cell:
         *inputs, fresh, old, new, low = values
 
         def carry(field: Any, name: str) -> Any:
-            squares = is_second_moment(name, True, None)
+            if name in SHARED:
+                return field
+            squares = name in SECOND_MOMENTS
             leaves = Leaves.up_to(old.treedef, field)
             return _carried(fresh, old, new, low, leaves, squares).tree()
 

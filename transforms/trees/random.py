@@ -159,13 +159,7 @@ def draw_leaves(
     """
 
     def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
-        shapes = tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
-        if sampler is not None:
-            params = None if context.params is None else context.params.tree()
-            given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
-            return shapes.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
-        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-        return tree.map(lambda leaf: draw(next(keys), leaf))
+        return drawn_leaves(context, tree, fresh, draw, sampler)
 
     def out(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
         return tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
@@ -173,6 +167,23 @@ def draw_leaves(
     lifted = lift_tree(drawn, name, context=True, out=out)
     fresh = key if isinstance(key, Signal) else random_key(key)
     return lifted(like, fresh, step_count())
+
+
+def drawn_leaves(
+    context: Context,
+    tree: Leaves,
+    fresh: Any,
+    draw: Callable[[Any, Any], Any],
+    sampler: Sampler | None,
+) -> Leaves:
+    """What `draw` gives for each leaf, or the sampler for all; see `draw_leaves`."""
+    if sampler is not None:
+        shapes = tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
+        params = None if context.params is None else context.params.tree()
+        given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+        return shapes.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
+    keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+    return tree.map(lambda leaf: draw(next(keys), leaf))
 
 
 def drawn_like(

@@ -1,0 +1,207 @@
+"""Subspaces that follow the gradient and the momentum: those of COAP."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..control.periods import Holding
+from ..notation.annotations import unboxed
+from ..notation.build import Flow, flow
+from ..notation.checks import transformation
+from ..notation.context import Context
+from ..notation.hyperparameters import Axis, Key, NonNegative, Period, Positive, Sampler
+from ..notation.known import choose
+from ..notation.layout import make_state
+from ..notation.plain import restored
+from ..notation.roots import magnitude, norm, root
+from ..notation.sharding import replicated
+from ..notation.signal import Signal
+from ..notation.steps import scheduled, stateful, step_count
+from ..notation.storage import stored, zeros
+from ..notation.values import Leaves
+from ..trees.random import drawn_leaves, random_key
+from .bases import Basis, Tucker
+from .spanned import one_sided, sketched
+from .tucker import partial_tucker
+
+Ranks = Callable[[Any], tuple[tuple[int, ...], tuple[int, ...]]]
+"""From a leaf to the axes that are projected, and how many vectors along each."""
+
+
+@transformation()
+def correlation_aware_basis(
+    ranks: Ranks,
+    update_interval: Period = 32,
+    reproject_factor: Period = 5,
+    learning_rate: NonNegative = 0.1,
+    clip: Positive = 1.0,
+    fan_in_axis: Axis = -1,
+    key: Key = 0,
+    sampler: Sampler | None = None,
+) -> Flow:
+    """Bases that now and then take a gradient step towards gradient and momentum, or start anew.
+
+    A transformation to send signals through.
+
+        J(P) = mean (up(down(g)) - g)^2 (1 - mean over rows of cos(up(m), g))
+        D = grad J(P),   P <- P - learning_rate D min(1, clip / (|D| + 1e-6))
+
+    at t = k + 1, 2k + 1, ..., with the momentum m, the state `mu` of the transformation that runs
+    in the subspace, of before the step. At each `reproject_factor`-th of these P is found anew: of
+    matrices by one step of subspace iteration from the old P, of others by
+    `transforms.subspaces.partial_tucker`. At t = 1 matrices start from a random sketch. P is never
+    made orthonormal otherwise.
+
+    Args:
+      ranks: from a leaf to the axes that are projected, and how many vectors along each; of a
+        matrix the shorter side.
+      update_interval: k.
+      reproject_factor: see above.
+      learning_rate: number or schedule.
+      clip: largest Frobenius norm of D, of each basis.
+      fan_in_axis: along which the rows lie, whose cosines count, in leaves that are no matrices;
+        in matrices it is the last.
+      key: seed or key of the first sketch.
+      sampler: `(key, count, params) -> tree` of (shorter side, rank) matrices for the sketch.
+
+    References:
+      Xiao et al. 2024, COAP: Memory-Efficient Training with Correlation-Aware Gradient Projection
+      (arXiv 2412.00071), and bytedance/coap, which has the step's rate and its clipping.
+    """
+
+    def step(g: Signal, mu: Signal) -> Signal:
+        i = step_count() - 1
+        due, anew = i % update_interval == 0, i % (update_interval * reproject_factor) == 0
+        cell = _following(ranks, clip, fan_in_axis, sampler)
+        return stateful(cell, g, due, anew, i, mu, scheduled(learning_rate), random_key(key))
+
+    return flow(step)
+
+
+def _following(
+    ranks: Ranks, clip: Any, fan_in_axis: int, sampler: Any, paired: bool = False
+) -> Holding:
+    """The cell that holds the subspaces."""
+
+    def shapes(tree: Leaves) -> Leaves:
+        return tree.map(lambda x: jax.eval_shape(lambda: _empty(x, *ranks(x))))
+
+    def first(context: Context, g: Leaves, key: Any) -> Leaves:
+        def draw(fresh: Any, x: Any) -> Any:
+            return jax.random.normal(fresh, _empty_sketch(x, ranks(x)[1]), x.dtype)
+
+        return g.map(
+            lambda x, omega: _found(x, *ranks(x), omega),
+            drawn_leaves(context, g, key, draw, sampler),
+        )
+
+    def refined(g: Leaves, past: Leaves, mu: Leaves, rate: Any) -> Leaves:
+        return g.map(lambda x, p, m: _refined(p, x, m, rate, clip, fan_in_axis), past, mu)
+
+    def run(context: Context, state: Any, g: Leaves, due: Any, *rest: Any) -> tuple[Any, Any]:
+        anew, i, mu, rate, key = rest
+        held = unboxed(g.treedef, state.output)
+        past = restored(held, shapes(g))
+
+        def again() -> Leaves:
+            return g.map(lambda x, p: _found(x, *ranks(x), _directions(p)), past)
+
+        def moved() -> Leaves:
+            return choose(anew, again, lambda: refined(g, past, mu, rate))
+
+        def other() -> Leaves:
+            found = choose(i == 0, lambda: first(context, g, key), moved)
+            return found.map(_cast, past)
+
+        new = choose(due, other, lambda: past)
+        given = past.map(lambda old, now: (old, now), new) if paired else new
+        kept = stored(new, context)
+        return given, state._replace(output=_in_structure(kept, state.output))
+
+    def init(context: Context, g: Leaves, *_: Any) -> Any:
+        return make_state("HeldState", {"output": stored(zeros(shapes(g)), context)})
+
+    def out(context: Context, g: Leaves, *_: Any) -> Leaves:
+        found = shapes(g)
+        return found.map(lambda x: (x, x)) if paired else found
+
+    return Holding(
+        "correlation_aware_basis",
+        init,
+        run,
+        out,
+        paired=lambda: _following(ranks, clip, fan_in_axis, sampler, paired=True),
+    )
+
+
+def _in_structure(new: Any, old: Any) -> Any:
+    return jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))
+
+
+def _cast(new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), new, old)
+
+
+def _empty_sketch(leaf: Any, counts: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the sketch's matrix; nothing is drawn for what is no matrix."""
+    return (min(leaf.shape), counts[0]) if leaf.ndim == 2 else (0,)
+
+
+def _empty(leaf: Any, axes: tuple[int, ...], counts: tuple[int, ...]) -> Basis | Tucker:
+    if leaf.ndim == 2:
+        return one_sided(jnp.zeros((counts[0], leaf.shape[axes[0]]), leaf.dtype), axes[0] == 1)
+    sizes = zip(axes, counts, strict=True)
+    return Tucker(tuple(jnp.zeros((leaf.shape[a], r), leaf.dtype) for a, r in sizes), axes)
+
+
+def _found(leaf: Any, axes: tuple[int, ...], counts: tuple[int, ...], omega: Any) -> Any:
+    """A subspace by one sketch with omega, of a matrix, or else by a Tucker decomposition."""
+    if leaf.ndim != 2:
+        return partial_tucker(leaf, axes, counts)
+    is_right = axes[0] == 1
+    return one_sided(sketched(leaf if is_right else leaf.T, omega), is_right)
+
+
+def _directions(subspace: Any) -> Any:
+    """The columns at which a basis points; nothing of a Tucker decomposition."""
+    if isinstance(subspace, Tucker):
+        return None
+    return subspace.right.conj().T if subspace.left is None else subspace.left.conj()
+
+
+def _refined(subspace: Any, g: Any, m: Any, rate: Any, clip: Any, fan_in_axis: int) -> Any:
+    """The subspace after one gradient step on J, which is computed on g over its magnitude s.
+
+    So J is 1 / s^2 of itself, and no square leaves the format.
+    """
+    g = replicated(g)
+    axis = 1 if g.ndim == 2 else fan_in_axis
+    size = jnp.max(magnitude(g))
+    unit = g / size
+
+    def loss(p: Any) -> Any:
+        left_out = p.unproject(p.project(unit)) - unit
+        missed = jnp.mean(jnp.real(left_out * left_out.conj()))
+        return missed * (1 - jnp.mean(_cosines(p.unproject(m), unit, axis, size)))
+
+    def stepped(p: Any, slope: Any) -> Any:
+        length = norm(slope)
+        bound = clip / (length + 1e-6 / size / size)
+        factor = jnp.where(length > 0, jnp.minimum(size * size, bound), 0)
+        return p - (rate * factor * slope.conj()).astype(p.dtype)
+
+    return jax.tree.map(stepped, subspace, jax.grad(loss)(subspace))
+
+
+def _cosines(a: Any, b: Any, axis: int, size: Any) -> Any:
+    """Of the vectors along an axis; norms are at least 1e-8, that of b times its size."""
+
+    def unit(x: Any, scale: Any) -> Any:
+        length = root(jnp.sum(jnp.real(x * x.conj()), axis=axis, keepdims=True))
+        return x / jnp.maximum(length, jnp.maximum(1e-8 / scale, 1e-30))
+
+    largest = jnp.max(magnitude(a))
+    product = unit(a / largest, largest) * unit(b, size).conj()
+    return jnp.sum(jnp.real(product), axis=axis)
