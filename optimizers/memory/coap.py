@@ -7,7 +7,6 @@ import optax
 
 from ...registry import method
 from ...transforms import (
-    AtLeastOne,
     Axis,
     Decay,
     DType,
@@ -19,6 +18,7 @@ from ...transforms import (
     Number,
     Period,
     Positive,
+    Ratio,
     Sampler,
     Signal,
     Size,
@@ -54,7 +54,7 @@ MOMENTS = {"mu", "nu"}
 def coap_subspaces(
     inner: optax.GradientTransformation,
     rank: Size | None = None,
-    rank_ratio: AtLeastOne | None = None,
+    rank_ratio: Ratio | None = None,
     update_interval: Period = 32,
     reproject_factor: Period = 5,
     restore_state: bool = False,
@@ -162,14 +162,14 @@ def coap_subspaces(
 @transformation()
 def scale_by_coap(
     rank: Size | None = None,
-    rank_ratio: AtLeastOne | None = None,
+    rank_ratio: Ratio | None = None,
     update_interval: Period = 32,
     reproject_factor: Period = 5,
     restore_state: bool = False,
     scale: Number = 1.0,
     b1: Decay = 0.9,
     b2: Decay = 0.999,
-    eps: NonNegative = 1e-6,
+    eps: NonNegative | None = None,
     projection_lr: NonNegative = 0.1,
     projection_clip: Positive = 1.0,
     eight_bit: bool = False,
@@ -197,7 +197,7 @@ def scale_by_coap(
         see `coap_subspaces`.
       b1: decay of the momentum, in [0, 1).
       b2: decay of the second moment, in [0, 1).
-      eps: added to the root, before bias correction.
+      eps: added to the root, before bias correction; default 1e-6.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Raises:
@@ -208,7 +208,8 @@ def scale_by_coap(
       (arXiv 2412.00071). We follow bytedance/coap: its rate and clipping of P's movement are not
       in the paper, and eps is added before bias correction.
     """
-    adam = handed_on(scale_by_adam, eps_before_correction=True)
+    eps = 1e-6 if eps is None else eps
+    adam = handed_on(scale_by_adam, eps=eps, eps_before_correction=True)
     return handed_on(coap_subspaces, inner=adam)
 
 
@@ -216,13 +217,14 @@ def scale_by_coap(
     "Xiao et al. 2024, COAP: Memory-Efficient Training with Correlation-Aware Gradient Projection",
     arxiv="2412.00071",
     tags=("low-memory", "low-rank", "matrix"),
-    small_model={"rank": 2, "update_interval": 10},
+    small_model={"update_interval": 10},
+    required={"rank": 2},
 )
 @transformation()
 def coap(
     learning_rate: optax.ScalarOrSchedule,
     rank: Size | None = None,
-    rank_ratio: AtLeastOne | None = None,
+    rank_ratio: Ratio | None = None,
     update_interval: Period = 32,
     reproject_factor: Period = 5,
     restore_state: bool = False,
@@ -288,14 +290,16 @@ def coap(
       >>> opt = coap(0.5, rank=1)
       >>> params = jnp.diag(jnp.array([4.0, 2.0]))
       >>> print(opt.update(params, opt.init(params))[0].round(1) + 0.0)
+      [[-0.5  0.2]
+       [ 0.5 -0.2]]
     """
-    eps = {"adam": 1e-6, "adafactor": 1e-30}[base] if eps is None else eps
     if base == "adam":
         return chain(
-            handed_on(scale_by_coap, eps=eps),
+            handed_on(scale_by_coap),
             scale_by_learning_rate(learning_rate),
             decay_weights(weight_decay, "stepped", learning_rate=learning_rate, mask=mask),
         )
+    eps = 1e-30 if eps is None else eps
     direction = handed_on(scale_by_adafactor, eps=eps, min_dim_size_to_factor=1)
     rescales = multiply_by_parameter_scale
 

@@ -7,11 +7,20 @@ import optax
 
 from ...registry import method
 from ...schedules import stage_decay
-from ...transforms import Decay, DType, Flow, FlowError, Interval, Size, Static, transformation
+from ...transforms import (
+    Decay,
+    DType,
+    Flow,
+    FlowError,
+    Interval,
+    Ratio,
+    Size,
+    Static,
+    transformation,
+)
 from .stochastic_heavy_ball import stochastic_heavy_ball
 
 StageFactor = Annotated[float, Static(), Interval(0.0, math.inf, low_open=True)]
-Condition = Annotated[float, Static(), Interval(1.0, math.inf)]
 
 
 @method(
@@ -30,7 +39,7 @@ def heavy_ball_step_decay(
     total_steps: Size,
     num_stages: Size | None = None,
     factor: StageFactor = 2.0,
-    condition_number: Condition | None = None,
+    condition_number: Ratio | None = None,
     mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Heavy ball whose rate is divided by a factor after each of several equal stages.

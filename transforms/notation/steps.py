@@ -99,14 +99,14 @@ def delay(
     return Delay(like, start, dtype, name or "delay", name is not None, evaluation)
 
 
-def stateful(cell: Cell, *args: Signal, name: str | None = None) -> Signal:
+def stateful(cell: Cell, *args: Signal | Scalar, name: str | None = None) -> Signal:
     """A node with a hand-written state; for primitives that no composition expresses.
 
     Part of the notation.
 
     Args:
       cell: its `init` and `update`.
-      *args: the signals that it reads.
+      *args: the signals and numbers that it reads.
       name: name of its state; default the cell's.
     """
     return CellNode(cell, args, name or cell.name, name is not None)

@@ -60,7 +60,7 @@ def correlation_aware_basis(
       update_interval: k.
       reproject_factor: see above.
       learning_rate: number or schedule.
-      clip: largest Frobenius norm of D, of each basis.
+      clip: largest Frobenius norm of D, of each basis; number or schedule.
       fan_in_axis: along which the rows lie, whose cosines count, in leaves that are no matrices;
         in matrices it is the last.
       key: seed or key of the first sketch.
@@ -74,15 +74,14 @@ def correlation_aware_basis(
     def step(g: Signal, mu: Signal) -> Signal:
         i = step_count() - 1
         due, anew = i % update_interval == 0, i % (update_interval * reproject_factor) == 0
-        cell = _following(ranks, clip, fan_in_axis, sampler)
-        return stateful(cell, g, due, anew, i, mu, scheduled(learning_rate), random_key(key))
+        cell = _following(ranks, fan_in_axis, sampler)
+        rate, bound = scheduled(learning_rate), scheduled(clip)
+        return stateful(cell, g, due, anew, i, mu, rate, bound, random_key(key))
 
     return flow(step)
 
 
-def _following(
-    ranks: Ranks, clip: Any, fan_in_axis: int, sampler: Any, paired: bool = False
-) -> Holding:
+def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = False) -> Holding:
     """The cell that holds the subspaces."""
 
     def shapes(tree: Leaves) -> Leaves:
@@ -97,11 +96,12 @@ def _following(
             drawn_leaves(context, g, key, draw, sampler),
         )
 
-    def refined(g: Leaves, past: Leaves, mu: Leaves, rate: Any) -> Leaves:
+    def refined(g: Leaves, past: Leaves, mu: Leaves, rate: Any, clip: Any) -> Leaves:
         return g.map(lambda x, p, m: _refined(p, x, m, rate, clip, fan_in_axis), past, mu)
 
     def run(context: Context, state: Any, g: Leaves, due: Any, *rest: Any) -> tuple[Any, Any]:
-        anew, i, mu, rate, key = rest
+        anew, i, mu, rate, clip, key = rest
+        g = g.map(replicated)  # once, and not in each branch
         held = unboxed(g.treedef, state.output)
         past = restored(held, shapes(g))
 
@@ -109,7 +109,7 @@ def _following(
             return g.map(lambda x, p: _found(x, *ranks(x), _directions(p)), past)
 
         def moved() -> Leaves:
-            return choose(anew, again, lambda: refined(g, past, mu, rate))
+            return choose(anew, again, lambda: refined(g, past, mu, rate, clip))
 
         def other() -> Leaves:
             found = choose(i == 0, lambda: first(context, g, key), moved)
@@ -132,7 +132,7 @@ def _following(
         init,
         run,
         out,
-        paired=lambda: _following(ranks, clip, fan_in_axis, sampler, paired=True),
+        paired=lambda: _following(ranks, fan_in_axis, sampler, paired=True),
     )
 
 
@@ -176,7 +176,6 @@ def _refined(subspace: Any, g: Any, m: Any, rate: Any, clip: Any, fan_in_axis: i
 
     So J is 1 / s^2 of itself, and no square leaves the format.
     """
-    g = replicated(g)
     axis = 1 if g.ndim == 2 else fan_in_axis
     size = jnp.max(magnitude(g))
     unit = g / size
