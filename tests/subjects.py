@@ -90,6 +90,7 @@ EXTRAS: dict[str, Callable[[Any], Any]] = {
 """Extra input -> how it is made from the params."""
 
 
+@jax.jit  # traced once for all programs that take it
 def gradients(params: Any) -> Any:
     """The gradient of the loss, in the dtype of the params."""
     grads = jax.grad(loss_of)(params)
