@@ -7,13 +7,18 @@ Arithmetic stays float64 where it was; the recorded runs hold at their tolerance
 run a test on the code that users run, name one of the options yourself:
 
     XLA_FLAGS=--xla_backend_optimization_level=3 python -m pytest tests/test_references.py
+
+What one process of a run has compiled the others read from a folder that goes with the run.
 """
 
+import atexit
 import ctypes
 import gc
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 DEVICES = "--xla_force_host_platform_device_count=8"
@@ -27,8 +32,8 @@ QUICK = {
 AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 """Options of one `jax.jit` that compiles as it would outside the suite."""
 
-MEMORY = 1.5e9
-"""Bytes that a process may hold before it forgets its compiled programs."""
+SHARE_OF_MEMORY = 0.18
+"""Of the machine, that a process may hold before it forgets its compiled programs."""
 
 
 def set_environment() -> None:
@@ -43,6 +48,17 @@ def set_environment() -> None:
     flags = f"{given} {DEVICES} {quick}"
     # XLA ends the process at an option that it does not know, and options come and go
     os.environ["XLA_FLAGS"] = flags if chosen or _understood(flags) else f"{given} {DEVICES}"
+    _share_what_is_compiled()
+
+
+def _share_what_is_compiled() -> None:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def _understood(flags: str) -> bool:
@@ -54,12 +70,31 @@ def _understood(flags: str) -> bool:
 
 def forget_if_large() -> None:
     """Drops what JAX has traced and compiled once the process has grown large."""
-    if _resident_bytes() > MEMORY:
+    if _resident_bytes() > SHARE_OF_MEMORY * _memory():
         import jax
 
         jax.clear_caches()
         gc.collect()
         _give_back()
+
+
+def collect_garbage_seldom() -> None:
+    """A sixth of the suite's time went into walks over its tests and JAX's traces, which live on."""
+    gc.set_threshold(100_000, 20, 20)
+
+
+def pass_over_what_stands() -> None:
+    """To be called once the tests are collected: they live as long as the process."""
+    gc.collect()
+    gc.freeze()
+
+
+def _memory() -> float:
+    """Bytes of the machine, or of the container that the process lives in."""
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.exists() else "max"
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if os.name == "posix" else 0
+    return float(machine) if allowed == "max" else min(float(machine), float(allowed))
 
 
 def _give_back() -> None:

@@ -7,6 +7,7 @@ import compilation
 import pytest
 
 compilation.set_environment()
+compilation.collect_garbage_seldom()
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +28,10 @@ class PlainRoot:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PlainRoot())
+
+
+def pytest_collection_finish() -> None:
+    compilation.pass_over_what_stands()
 
 
 @pytest.hookimpl(wrapper=True)

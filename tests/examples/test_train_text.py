@@ -29,23 +29,6 @@ def train_text(monkeypatch):
     return train_text
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once(tmp_path_factory):
-    """A resumed run compiles the programs of the run before it: most of the time of these tests."""
-    cache = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in cache}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in cache.items():
-            jax.config.update(name, value)
-            patch.setenv(name.upper(), str(value))
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
 def command(*arguments):
     return [sys.executable, str(EXAMPLES / "train_text.py"), *map(str, arguments)]
 
