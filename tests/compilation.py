@@ -79,7 +79,7 @@ def forget_if_large() -> None:
 
 
 def collect_garbage_seldom() -> None:
-    """A sixth of the suite's time went into walks over its tests and JAX's traces, which live on."""
+    """A sixth of the suite's time went into walks over tests and JAX's traces, which live on."""
     gc.set_threshold(100_000, 20, 20)
 
 
