@@ -60,6 +60,7 @@ TAGS = {
     "bilevel": "an upper loss at the minimum of a lower one",
     "bounded": "steps or gradients are clipped to bounds",
     "cautious": "entries that disagree with the gradient are held back",
+    "comparison": "measures and compares other methods",
     "closure": "evaluates the loss again, at points of its own",
     "curvature": "uses second derivatives of the loss",
     "decoupled-decay": "weight decay beside the gradient, not in it",

@@ -8,6 +8,7 @@ from . import (
     continual,
     curvature,
     distributed,
+    evaluation,
     flat_minima,
     games,
     kronecker,
@@ -31,6 +32,7 @@ from .clipping import *  # noqa: F403
 from .continual import *  # noqa: F403
 from .curvature import *  # noqa: F403
 from .distributed import *  # noqa: F403
+from .evaluation import *  # noqa: F403
 from .flat_minima import *  # noqa: F403
 from .games import *  # noqa: F403
 from .kronecker import *  # noqa: F403
@@ -54,6 +56,7 @@ __all__ += clipping.__all__
 __all__ += continual.__all__
 __all__ += curvature.__all__
 __all__ += distributed.__all__
+__all__ += evaluation.__all__
 __all__ += flat_minima.__all__
 __all__ += games.__all__
 __all__ += kronecker.__all__

@@ -29,6 +29,7 @@ import gradchain
 import jax
 import jax.numpy as jnp
 import manifold_records
+import measured_records
 import memory_records
 import numpy as np
 import optax
@@ -526,6 +527,7 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     "bilevel": bilevel_records.replayed,
     "hypergradient": bilevel_records.hypergradient,
     "loss_term": flat_records.loss_term,
+    **measured_records.KINDS,
     "manifold_ops": manifold_records.replayed,
     "schedule": _schedule,
     "scales": _scales,
@@ -555,6 +557,8 @@ def expected(record: Record) -> dict[str, Tree]:
         return {name: record.constants[name] for name in flat_records.LOSS_TERM}
     if record.kind == "manifold_ops":
         return manifold_records.expected(record)
+    if record.kind in measured_records.KINDS:
+        return measured_records.expected(record)
     if record.kind == "workers":
         return worker_records.expected(record)
     if record.kind == "transform":

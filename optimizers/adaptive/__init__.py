@@ -2,6 +2,7 @@
 
 from .adabelief import adabelief, scale_by_adabelief
 from .adagrad import adagrad, scale_by_rss
+from .adagrad_norm import adagrad_norm, scale_by_sum_of_norms
 from .fadam import fadam, scale_by_fadam
 from .innaprop import innaprop, scale_by_innaprop
 from .laprop import laprop, scale_by_laprop
@@ -12,6 +13,7 @@ from .rmsprop import rmsprop, scale_by_rms
 __all__ = [
     "adabelief",
     "adagrad",
+    "adagrad_norm",
     "fadam",
     "innaprop",
     "laprop",
@@ -26,4 +28,5 @@ __all__ = [
     "scale_by_novograd",
     "scale_by_rms",
     "scale_by_rss",
+    "scale_by_sum_of_norms",
 ]

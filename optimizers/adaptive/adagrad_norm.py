@@ -82,8 +82,8 @@ def adagrad_norm(
       >>> from gradchain.optimizers import adagrad_norm
       >>> opt = adagrad_norm(1.0, initial_accumulator_value=11.0, eps=0.0)
       >>> g = jnp.array([3.0, -4.0])
-      >>> print(opt.update(g, opt.init(g))[0].round(3))
-      [-0.5    0.667]
+      >>> [round(float(u), 3) for u in opt.update(g, opt.init(g))[0]]
+      [-0.5, 0.667]
     """
     return chain(
         scale_by_sum_of_norms(initial_accumulator_value=initial_accumulator_value, eps=eps),

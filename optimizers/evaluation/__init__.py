@@ -1,4 +1,4 @@
-"""Comparing methods: scores by the time to a target, and tuning budgets that are the same for all."""
+"""Comparing methods: scores by the time to a target."""
 
 from .algoperf_scoring import (
     Profile,

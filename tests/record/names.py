@@ -240,6 +240,22 @@ class SgdHypergradient:
         return {key: np.array(value) for key, value in self.x.items()}
 
 
+class AdaGradNorm:
+    """A transcription of the paper: one sum of squared norms for all params."""
+
+    def __init__(self, start, rate, initial, eps):
+        self.x = {key: np.array(value) for key, value in start.items()}
+        self.sum, self.rate, self.eps = initial, rate, eps
+
+    def step(self, gradients, value, count):
+        self.sum += sum(np.sum(g**2) for g in gradients.values())
+        size = self.rate[count] / (np.sqrt(self.sum) + self.eps)
+        self.x = {key: x - size * gradients[key] for key, x in self.x.items()}
+
+    def params(self):
+        return {key: np.array(value) for key, value in self.x.items()}
+
+
 CASES: list[Case] = []
 
 
@@ -387,6 +403,12 @@ case(
 by_optax("adagrad__schedule", optax.adagrad, learning_rate=DROP, eps=1e-2)
 by_optax(
     "adagrad__starts", optax.adagrad, learning_rate=0.05, initial_accumulator_value=0.5, eps=1e-3
+)
+case(
+    "adagrad_norm__starts",
+    "",
+    lambda start: AdaGradNorm(start, WARMUP, 2.0, 0.5),
+    {"learning_rate": WARMUP, "initial_accumulator_value": 2.0, "eps": 0.5},
 )
 by_optax("rmsprop__schedule", optax.rmsprop, learning_rate=DROP, decay=0.8, eps=1e-2)
 by_optax(
