@@ -516,6 +516,11 @@ def _scales(record: Record, factory: Factory | None) -> dict[str, Tree]:
     return scales
 
 
+def _workers(record: Record, factory: Factory | None) -> dict[str, Tree]:
+    factory = public(record.api) if factory is None else factory
+    return worker_records.KINDS[record.kind](record, factory)
+
+
 KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     **dict.fromkeys(
         ("gradients", "stacked", "layers", "transform", "separable", "logistic", "regression"),
@@ -531,9 +536,7 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     "manifold_ops": manifold_records.replayed,
     "schedule": _schedule,
     "scales": _scales,
-    "workers": lambda record, factory: worker_records.replayed(
-        record, public(record.api) if factory is None else factory
-    ),
+    **dict.fromkeys(worker_records.KINDS, _workers),
 }
 
 
@@ -559,7 +562,7 @@ def expected(record: Record) -> dict[str, Tree]:
         return manifold_records.expected(record)
     if record.kind in measured_records.KINDS:
         return measured_records.expected(record)
-    if record.kind == "workers":
+    if record.kind in worker_records.KINDS:
         return worker_records.expected(record)
     if record.kind == "transform":
         return {"updates": record.series["updates"]}

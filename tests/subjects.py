@@ -83,6 +83,7 @@ EXTRAS: dict[str, Callable[[Any], Any]] = {
     "outputs_loss_fn": lambda params: outputs_loss_of,
     "guess": lambda params: jax.tree.map(lambda g, p: g + 0.5 * p, gradients(params), params),
     "previous_grads": lambda params: gradients(params),
+    "operator_fn": lambda params: lambda point: jax.tree.map(jnp.conj, jax.grad(loss_of)(point)),
     "hessian_diag": lambda params: jax.tree.map(jnp.ones_like, params),
     "layer_inputs": lambda params: matrix_inputs(params, cotangents=False),
     "layer_cotangents": lambda params: matrix_inputs(params, cotangents=True),

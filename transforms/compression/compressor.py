@@ -14,6 +14,7 @@ from ..notation.errors import FlowError
 from ..notation.known import choose
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
+from ..notation.steps import step_count
 from ..notation.values import Leaves
 from ..trees.random import random_key
 from ..trees.vector import from_vector, one_leaf, to_vector
@@ -50,7 +51,8 @@ def exchange(
       compressor: one of this family, or any function from a tree to a tree of these shapes, which
         is then sent in full.
       axis_name: the axis along which the workers lie; None: there is one.
-      weights: a positive number for each worker, the shares of the mean; None: equal ones.
+      weights: a positive number for each worker, the shares of the mean; None: equal ones. Or a
+        matrix, of which each worker takes its row as it is: then the means differ.
       whole: a boolean scalar signal: where it holds, everything is sent as it is.
     """
     made = compressor if hasattr(compressor, "exchange") else of_function(compressor)
@@ -136,11 +138,20 @@ def paired(mine: Leaves, mean: Leaves, like: Leaves) -> Leaves:
     )
 
 
-def sent_whole(tree: Leaves, shares: Any, axis_name: str | None) -> Leaves:
+def sent_whole(tree: Leaves, shares: Any, axis_name: str | None, mixed: bool = False) -> Leaves:
     """What `exchange` gives where nothing is compressed."""
+    if mixed:
+        means = axis.gather(tree, axis_name).map(lambda x: summed(shares, x))
+        return paired(tree, means, tree)
     share = shares[axis.worker_index(axis_name)]
     scaled = tree.map(lambda x: x * share.astype(jnp.finfo(x.dtype).dtype))
     return paired(tree, axis.total(scaled, axis_name), tree)
+
+
+def summed(shares: Any, stacked: Any) -> Any:
+    """The weighted sum over the leading axis."""
+    fitted = shares.astype(jnp.finfo(stacked.dtype).dtype)
+    return jnp.tensordot(fitted, stacked, axes=1, precision="highest")
 
 
 def shares_of(label: str, weights: Any, axis_name: str | None, dtype: Any) -> Any:
@@ -149,6 +160,8 @@ def shares_of(label: str, weights: Any, axis_name: str | None, dtype: Any) -> An
     if weights is None:
         return jnp.full(count, 1 / count, dtype)
     given = jnp.asarray(weights, dtype)
+    if given.shape == (count, count):
+        return given[axis.worker_index(axis_name)]
     if given.shape != (count,):
         raise FlowError(
             f"{label}: weights must be one number for each worker, of shape ({count},); "
@@ -219,10 +232,53 @@ def of_function(fn: Any) -> Coded:
     def decode(messages: Any, like: Leaves, weights: Any) -> Leaves:
         stacked = Leaves.up_to(like.treedef, messages)
 
-        def averaged(x: Any, leaf: Any) -> Any:
-            shares = weights.astype(jnp.finfo(leaf.dtype).dtype)
-            return jnp.tensordot(shares, x.astype(leaf.dtype), axes=1, precision="highest")
-
-        return stacked.map(averaged, like)
+        return stacked.map(lambda x, leaf: summed(weights, x.astype(leaf.dtype)), like)
 
     return Coded(getattr(fn, "__name__", "compressor"), lambda tree, _: fn(tree.tree()), decode)
+
+
+def of_vectors(fn: Callable[..., Any], key: Any, per_worker: bool = False) -> Compressor:
+    """A compressor from a function of the leaves, raveled and joined, whose results are sent whole.
+
+    A compressor, for `exchange`.
+
+    Args:
+      fn: `(key, count, vector) -> vector`.
+      key: seed or key of the key that it is given at each step; a signal is that key already.
+      per_worker: it is `(key, count, worker, vector) -> vector`.
+    """
+    return _OfVectors(fn, key, per_worker)
+
+
+@dataclass(frozen=True)
+class _OfVectors:
+    """See `of_vectors`."""
+
+    fn: Callable[..., Any]
+    key: Any
+    per_worker: bool
+    name: str = "compressor"
+
+    def exchange(
+        self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
+    ) -> tuple[Signal, Signal]:
+        """See `exchange`."""
+
+        def run(context: Context, tree: Leaves, key: Any, t: Any, whole: Any) -> Leaves:
+            shares = shares_of(context.label, weights, axis_name, context.scalar_dtype)
+            worker = (axis.worker_index(axis_name),) if self.per_worker else ()
+            vector = to_vector(tree.map(replicated))
+            found = jnp.asarray(self.fn(key, t - 1, *worker, vector), vector.dtype)
+            sent = sent_whole(from_vector(found, tree), shares, axis_name)
+            return (
+                sent
+                if whole is None
+                else choose(whole, lambda: sent_whole(tree, shares, axis_name), lambda: sent)
+            )
+
+        def sent(context: Context, tree: Leaves, *_: Any) -> float:
+            return float(axis.size_of(tree))
+
+        made = exchanged(run, self.name, axis_name, sent, workers_of(weights))
+        both = made(signal, random_key(self.key), step_count(), whole)
+        return both[0], both[1]

@@ -1,12 +1,13 @@
 """The entries of largest magnitude, or some at random."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ..notation.checks import checked
-from ..notation.hyperparameters import Key, Size
+from ..notation.hyperparameters import Key, Share, Size
 from .compressor import Coded, on_vectors
 
 
@@ -35,6 +36,25 @@ def top_k(k: Size = 1, per_leaf: bool = False) -> Coded:
         return {"places": places, "values": vector[places]}
 
     return on_vectors("top_k", encode, scattered, per_leaf, k=k)
+
+
+@checked()
+def top_fraction(fraction: Share = 0.01, per_leaf: bool = True) -> Coded:
+    """`top_k` with k = max(1, floor(fraction * length)).
+
+    A compressor, for `compress` and `compress_with_error_feedback`.
+
+    Args:
+      fraction: of the entries that are sent.
+      per_leaf: of every leaf; else of the whole tree.
+    """
+
+    def encode(vector: Any, _: Any) -> Any:
+        k = max(1, math.floor(fraction * vector.size))
+        places = jax.lax.top_k(jnp.abs(vector), k)[1]
+        return {"places": places, "values": vector[places]}
+
+    return on_vectors("top_fraction", encode, scattered, per_leaf, fraction=fraction)
 
 
 @checked()

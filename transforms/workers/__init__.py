@@ -1,5 +1,19 @@
 """Workers that lie along an axis: what is a worker's own, and what they exchange."""
 
-from .signals import exchanged, gathered_over, mean_over, of_worker
+from .coins import coin
+from .operators import ascending, operator_at
+from .rounds import Round, local_round
+from .signals import exchanged, gathered_over, mean_over, mean_when, of_worker
 
-__all__ = ["exchanged", "gathered_over", "mean_over", "of_worker"]
+__all__ = [
+    "Round",
+    "ascending",
+    "coin",
+    "exchanged",
+    "gathered_over",
+    "local_round",
+    "mean_over",
+    "mean_when",
+    "of_worker",
+    "operator_at",
+]

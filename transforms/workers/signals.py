@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from ..notation.context import Context
 from ..notation.functions import lift_tree
+from ..notation.known import choose
+from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 from . import axis
@@ -100,3 +104,32 @@ def gathered_over(signal: Signal, axis_name: str | None) -> Signal:
         return float(axis.size_of(tree))
 
     return exchanged(gathered, "gathered_over", axis_name, sent)(signal)
+
+
+def mean_when(
+    condition: Signal, signal: Signal, axis_name: str | None, *, share: Any = 1.0
+) -> Signal:
+    """The mean over the workers where a condition holds; elsewhere nothing is sent, or to be read.
+
+    A function of signals.
+
+    Args:
+      condition: a boolean scalar signal, the same on all workers.
+      signal: a tree signal.
+      axis_name: the axis along which the workers lie; None: there is one.
+      share: of the steps in which the condition holds, for the count of bytes.
+    """
+
+    def averaged(context: Context, tree: Leaves, due: Any) -> Leaves:
+        if axis_name is None:
+            return tree
+        return choose(due, lambda: axis.mean(tree, axis_name), lambda: tree.map(_nothing))
+
+    def sent(context: Context, tree: Any, due: Any) -> float:
+        return float(axis.size_of(tree) * (share if isinstance(share, int | float) else 1.0))
+
+    return exchanged(averaged, "mean_when", axis_name, sent)(signal, condition)
+
+
+def _nothing(leaf: Any) -> Any:
+    return resharded(jnp.zeros(leaf.shape, leaf.dtype), leaf)

@@ -1,0 +1,63 @@
+"""Operators of variational inequalities: gradients, negated where there is ascent."""
+
+from typing import Any
+
+from ..notation.context import Context
+from ..notation.errors import FlowError
+from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Mask
+from ..notation.needs import missing_input
+from ..notation.parts import merge, split
+from ..notation.signal import Signal
+from ..notation.values import Leaves, working
+
+
+def ascending(g: Signal, mask: Mask | None) -> Signal:
+    """The gradient with the opposite sign at the leaves on which there is ascent.
+
+    A function of signals.
+
+    Args:
+      g: a tree signal.
+      mask: those leaves: a tree of booleans, or a function of the params; None: none.
+    """
+    if mask is None:
+        return g
+    up, down = split(g, mask)
+    return merge(-up, down)
+
+
+def operator_at(point: Signal, operator_fn: Signal) -> Signal:
+    """The worker's operator at a point, by the input `operator_fn` (params -> tree like them).
+
+    A function of signals.
+
+    Args:
+      point: a tree signal like the params.
+      operator_fn: the input of that name.
+    """
+    return _operator_at(point, operator_fn)
+
+
+def evaluated(context: Context, fn: Any, at: Leaves) -> Leaves:
+    """What the operator returns at a point, in the dtypes of the params; checked."""
+    if not callable(fn):
+        raise FlowError(missing_input(context.label, "operator_fn"))
+    given = context.whole
+    assert given is not None
+    try:
+        found = Leaves.up_to(at.treedef, fn(at.map(lambda x, p: x.astype(p.dtype), given).tree()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise FlowError(
+            f"{context.label}: operator_fn must return a tree like the params: {error}"
+        ) from error
+    return at.map(lambda x, y: working(y).astype(x.dtype).reshape(x.shape), found)
+
+
+_operator_at = lift_tree(
+    lambda context, point, fn: evaluated(context, fn, point),
+    "operator_at",
+    context=True,
+    out=lambda context, point, fn: point,
+    needs=("operator_fn",),
+)
