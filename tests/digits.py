@@ -58,6 +58,7 @@ def extras(opt: Any, params: Any, x: Any, y: Any) -> dict[str, Any]:
         "value": lambda: value_fn(params),
         "value_fn": lambda: value_fn,
         "proxy_fn": lambda: lambda p: loss(layers(p, x[::4])[0], y[::4]),
+        "operator_fn": lambda: jax.grad(value_fn),
         "logits_fn": lambda: lambda p: layers(p, x)[0],
         "outputs_fn": lambda: lambda p: layers(p, x)[0],
         "outputs_loss_fn": lambda: lambda out: loss(out, y),

@@ -53,8 +53,8 @@ def scale_by_delayed_nesterov(
       authors' code has the baselines alone; utnslab/halos follows the paper's algorithm, and its
       defaults are ours.
     """
-    known = isinstance(activation, int | float) and isinstance(buffer_size, int)
-    if known and activation * buffer_size > 1 + 1e-12:
+    most = 1 / buffer_size if isinstance(buffer_size, int) else 1.0
+    if isinstance(activation, int | float) and activation > most + 1e-12:
         raise FlowError(
             f"scale_by_delayed_nesterov: activation={activation} must lie in [0, 1/buffer_size], "
             f"with buffer_size={buffer_size}"

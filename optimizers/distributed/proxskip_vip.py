@@ -20,11 +20,11 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.closures.gradient_at import field_at
 from ...transforms.notation.context import Context
 from ...transforms.notation.known import repeat
 from ...transforms.notation.values import Leaves
 from ...transforms.workers import ascending, coin, mean_over, mean_when, operator_at
-from ...transforms.workers.operators import evaluated
 
 
 @method(
@@ -155,7 +155,7 @@ def fedgda_gt(
 
     def walked(context: Context, x: Leaves, fn: Any, here: Leaves, mean: Leaves, rate: Any) -> Any:
         def local(_: Any, y: Leaves) -> Leaves:
-            there = evaluated(context, fn, y)
+            there = field_at(context, y, fn, "operator_fn")
             return y.map(
                 lambda y, f, own, all_: (y - rate * (f - own + all_)).astype(y.dtype),
                 there, here, mean,

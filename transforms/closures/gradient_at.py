@@ -68,13 +68,10 @@ def _gradient_of(
 ) -> Leaves:
     if ready is not None:
         return ready
-    given = context.whole
-    assert given is not None
-    pairs = zip(point.values, given.values, strict=True)
-    at = Leaves((p if is_missing(x) else x.astype(p.dtype) for x, p in pairs), given.treedef)
     if grad_fn is not None:
-        found = _field(context, grad_fn, at)
-    elif value_fn is not None:
+        return field_at(context, point, grad_fn, "grad_fn")
+    at = whole_point(context, point)
+    if value_fn is not None:
         checked = scalar_closure(value_fn, at.tree(), context.label, name)
         found = at.map(
             lambda _, g: jnp.conj(g), Leaves.up_to(at.treedef, jax.grad(checked)(at.tree()))
@@ -84,21 +81,43 @@ def _gradient_of(
     return point.map(lambda _, g: working(g), found)
 
 
-def _field(context: Context, grad_fn: Any, at: Leaves) -> Leaves:
-    if not callable(grad_fn):
-        raise FlowError(f"{context.label}: grad_fn must be a function of the params, {grad_fn!r}")
-    returned = grad_fn(at.tree())
+def whole_point(context: Context, point: Leaves) -> Leaves:
+    """A point as a closure sees it: in the dtypes of the params, theirs where it has no leaf.
+
+    A function of arrays.
+    """
+    given = context.whole
+    assert given is not None
+    pairs = zip(point.values, given.values, strict=True)
+    return Leaves((p if is_missing(x) else x.astype(p.dtype) for x, p in pairs), given.treedef)
+
+
+def field_at(context: Context, point: Leaves, fn: Any, name: str) -> Leaves:
+    """What a function from params to a tree like them gives at a point; checked.
+
+    A function of arrays.
+
+    Args:
+      context: of the running node.
+      point: where.
+      fn: the function.
+      name: that of the input that it is.
+    """
+    if not callable(fn):
+        raise FlowError(f"{context.label}: {name} must be a function of the params, {fn!r}")
+    at = whole_point(context, point)
+    returned = fn(at.tree())
     try:
         found = Leaves.up_to(at.treedef, returned)
     except (ValueError, TypeError, KeyError) as error:
         raise FlowError(
-            f"{context.label}: grad_fn must return a tree like the params: {error}"
+            f"{context.label}: {name} must return a tree like the params: {error}"
         ) from error
     for index, (g, p) in enumerate(zip(found.values, at.values, strict=True)):
         shape = getattr(g, "shape", type(g).__name__)
         if not is_missing(p) and shape != jnp.shape(p):
             raise FlowError(
-                f"{context.label}: grad_fn returns shape {shape} for the param "
+                f"{context.label}: {name} returns shape {shape} for the param "
                 f"{at.path(index)} of shape {jnp.shape(p)}"
             )
-    return found
+    return point.map(lambda _, g: working(g), found)

@@ -15,7 +15,7 @@ from ..notation.roots import balanced, squared
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing, working
 
-OF_PARAMS = ("value_fn", "grad_fn", "logits_fn", "outputs_fn", "proxy_fn")
+OF_PARAMS = ("value_fn", "grad_fn", "logits_fn", "outputs_fn", "proxy_fn", "operator_fn")
 """The inputs that are functions of the params alone."""
 
 Made = Callable[..., Mapping[str, Any]]

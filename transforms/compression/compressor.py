@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -25,7 +26,10 @@ from ..workers.signals import exchanged
 class Compressor(Protocol):
     """What replaces the exchange of whole trees; see `exchange`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
 
     def exchange(
         self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
@@ -99,12 +103,13 @@ class Coded:
         fresh = None if self.key is None else random_key(self.key)
 
         def run(context: Context, tree: Leaves, key: Any, whole: Any) -> Leaves:
-            shares = shares_of(context.label, weights, axis_name, context.scalar_dtype)
+            dtype = context.scalar_dtype
+            shares = shares_of(context.label, weights, axis_name, dtype, rows=True)
             if whole is None:
                 return self._sent(tree, key, shares, axis_name)
             return choose(
                 whole,
-                lambda: sent_whole(tree, shares, axis_name),
+                lambda: sent_whole(tree, shares, axis_name, np.ndim(weights) == 2),
                 lambda: self._sent(tree, key, shares, axis_name),
             )
 
@@ -154,18 +159,20 @@ def summed(shares: Any, stacked: Any) -> Any:
     return jnp.tensordot(fitted, stacked, axes=1, precision="highest")
 
 
-def shares_of(label: str, weights: Any, axis_name: str | None, dtype: Any) -> Any:
-    """One number for each worker, of sum 1."""
+def shares_of(
+    label: str, weights: Any, axis_name: str | None, dtype: Any, rows: bool = False
+) -> Any:
+    """One number for each worker, of sum 1; or, of a matrix, this worker's row."""
     count = axis.count_workers(axis_name)
     if weights is None:
         return jnp.full(count, 1 / count, dtype)
     given = jnp.asarray(weights, dtype)
-    if given.shape == (count, count):
+    if rows and given.shape == (count, count):
         return given[axis.worker_index(axis_name)]
     if given.shape != (count,):
         raise FlowError(
-            f"{label}: weights must be one number for each worker, of shape ({count},); "
-            f"they have shape {given.shape}"
+            f"{label}: weights must be one number for each worker, of shape ({count},)"
+            f"{', or a row of them' if rows else ''}; they have shape {given.shape}"
         )
     return given / jnp.sum(given)
 

@@ -11,6 +11,7 @@ HOW_TO_PASS = {
     "value": "the loss at params",
     "value_fn": "a function params -> loss on this batch",
     "grad_fn": "a function params -> gradient, or vector field of a game, on this batch",
+    "operator_fn": "a function params -> operator of a variational inequality, this worker's own",
     "logits_fn": "a function params -> logits of this batch",
     "proxy_fn": "a function params -> loss of the cheaper proxy",
     "previous_grads": "the gradient of this batch at the previous params",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..closures.gradient_at import field_at
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -9,7 +10,7 @@ from ..notation.hyperparameters import Mask
 from ..notation.needs import missing_input
 from ..notation.parts import merge, split
 from ..notation.signal import Signal
-from ..notation.values import Leaves, working
+from ..notation.values import Leaves
 
 
 def ascending(g: Signal, mask: Mask | None) -> Signal:
@@ -39,23 +40,15 @@ def operator_at(point: Signal, operator_fn: Signal) -> Signal:
     return _operator_at(point, operator_fn)
 
 
-def evaluated(context: Context, fn: Any, at: Leaves) -> Leaves:
-    """What the operator returns at a point, in the dtypes of the params; checked."""
-    if not callable(fn):
+def _evaluated(context: Context, point: Leaves, fn: Any) -> Leaves:
+    if fn is None:
         raise FlowError(missing_input(context.label, "operator_fn"))
-    given = context.whole
-    assert given is not None
-    try:
-        found = Leaves.up_to(at.treedef, fn(at.map(lambda x, p: x.astype(p.dtype), given).tree()))
-    except (ValueError, TypeError, KeyError) as error:
-        raise FlowError(
-            f"{context.label}: operator_fn must return a tree like the params: {error}"
-        ) from error
-    return at.map(lambda x, y: working(y).astype(x.dtype).reshape(x.shape), found)
+    found = field_at(context, point, fn, "operator_fn")
+    return point.map(lambda x, y: y.astype(x.dtype), found)
 
 
 _operator_at = lift_tree(
-    lambda context, point, fn: evaluated(context, fn, point),
+    _evaluated,
     "operator_at",
     context=True,
     out=lambda context, point, fn: point,

@@ -159,6 +159,6 @@ def test_an_axis_that_is_not_there_is_named(name):
     entry = METHODS[name]
     opt = entry.build(axis_name="nowhere")
     state = opt.init(START)
-    extras = {n: lambda *_: 0.0 for n in gradchain.needs(opt) if n != "params"}
+    extras = {n: lambda x, *_: x for n in gradchain.needs(opt) if n != "params"}
     with pytest.raises(ValueError, match=f"{name}.*axis_name='nowhere' is no axis here"):
         opt.update(START, state, START, **extras)
