@@ -32,7 +32,7 @@ QUICK = {
 AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 """Options of one `jax.jit` that compiles as it would outside the suite."""
 
-SHARE_OF_MEMORY = 0.18
+SHARE_OF_MEMORY = 0.1
 """Of the machine, that a process may hold before it forgets its compiled programs."""
 
 
