@@ -140,7 +140,9 @@ def begin_folder(folder: Path, settings: Settings) -> None:
     """Makes the folder, or says in one line why it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        settings_file(folder).write_text(json.dumps(asdict(settings), indent=1) + "\n")
+        staged = staged_settings(folder)
+        staged.write_text(json.dumps(asdict(settings), indent=1) + "\n")
+        staged.replace(settings_file(folder))  # whole or not at all, whenever the process is killed
     except OSError as error:
         raise ValueError(f"--out {folder} cannot be written to: {error.strerror}") from error
 
@@ -149,9 +151,16 @@ def settings_file(folder: Path) -> Path:
     return folder / "settings.json"
 
 
+def staged_settings(folder: Path) -> Path:
+    return folder / ".settings.json"
+
+
 def new_settings(folder: Path, given: dict[str, Any]) -> Settings:
     """The settings of a new run, whose folder must not hold another."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    staged = staged_settings(folder)
+    if folder.exists() and (
+        not folder.is_dir() or any(path != staged for path in folder.iterdir())
+    ):
         raise ValueError(
             f"{folder} is not empty; continue it with --resume or choose another --out"
         )

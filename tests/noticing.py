@@ -98,7 +98,7 @@ def unnoticed(api: str, records: list[replay.Record]) -> list[str]:
 
 def recorded() -> list[str]:
     """The methods with recorded runs, by the names of the files."""
-    return sorted({path.name.partition("__")[0] for path in replay.REFERENCES.glob("*.npz")})
+    return sorted({name.partition("__")[0] for name in replay.collect()})
 
 
 def by_api(method: str) -> dict[str, list[replay.Record]]:

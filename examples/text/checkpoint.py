@@ -12,7 +12,8 @@ class Checkpoints:
     """The newest two checkpoints of a run; a context manager that waits for pending writes."""
 
     def __init__(self, folder: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=2)
+        # What a process that was killed in the middle of a save has left is of no use.
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
         self.manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def __enter__(self) -> "Checkpoints":
