@@ -44,8 +44,8 @@ def changed(value: Any) -> Any:
         return [1.01 * v for v in value] if isinstance(value[0], float) else [v + 1 for v in value]
     if isinstance(value, int):
         return value + 1
-    # below 1, decays and fractions leave their range by a per cent more
-    return 1.01 * value if not 0.9 < value < 1 else 0.99 * value
+    # decays, fractions and probabilities leave their range by a per cent more
+    return 1.01 * value if not 0.9 < value <= 1 else 0.99 * value
 
 
 def noticed(record: replay.Record, names: list[str]) -> Iterator[tuple[str, bool]]:

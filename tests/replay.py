@@ -307,10 +307,9 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
         **arguments,
         "first_order_layers": tuple(arguments.get("first_order_layers", ())),
     },
-    # The recorded coin falls on U and V in turn.
     "psgd_lra": lambda record, arguments: {
         **arguments,
-        "update_factor": "alternate",
+        "coin_fn": lambda key, count: jnp.asarray(record.series["draws/update_u"])[count] > 0,
         "init_factors": (
             jnp.asarray(record.constants["draws/U0"]),
             jnp.asarray(record.constants["draws/V0"]),

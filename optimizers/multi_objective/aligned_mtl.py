@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, transformation
+from ...transforms.notation import linalg
 from ...transforms.objectives import aggregate_by_gramian, check_vector, vector_for
 
 
@@ -62,7 +63,7 @@ def aligned_mtl(
 
     def weights(G: Any, _: Any) -> Any:
         u = vector_for("aligned_mtl", "pref_vector", pref_vector, G, 1 / len(G))
-        values, vectors = jnp.linalg.eigh(G)
+        values, vectors = linalg.eigh(G)
         kept = values > jnp.max(values) * len(G) * jnp.finfo(G.dtype).eps
         lengths = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
         root = jnp.sqrt(_scale(values, kept, scale_mode))

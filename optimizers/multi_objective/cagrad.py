@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, NonNegative, transformation
+from ...transforms.notation import linalg
 from ...transforms.notation.known import repeat_while
 from ...transforms.objectives import aggregate_by_gramian, nonnegative_qp
 from .gram_matrix import normalised
@@ -141,7 +142,7 @@ def _gain_on(free: Any, G: Any, a: Any, radius: Any) -> Any:
     jitter = m * jnp.finfo(G.dtype).eps * jnp.max(jnp.diagonal(G))
     system = jnp.where(free[:, None] & free[None, :], G, 0) + jnp.diag(jnp.where(free, jitter, 1))
     rights = jnp.stack([jnp.where(free, 1, 0).astype(G.dtype), jnp.where(free, a, 0)], axis=1)
-    ones, levels = jnp.linalg.solve(system, rights).T
+    ones, levels = linalg.solve(system, rights).T
     p, q, r = _dot(ones, rights[:, 0]), _dot(ones, rights[:, 1]), _dot(levels, rights[:, 1])
     return (q + jnp.sqrt(q**2 - p * (r - radius**2))) / p
 

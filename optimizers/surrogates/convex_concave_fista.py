@@ -22,6 +22,7 @@ from ...transforms import (
     step_count,
     transformation,
 )
+from ...transforms.notation import linalg
 from ...transforms.notation.values import Leaves
 
 Prox = Callable[[Any, Any], Any]
@@ -147,7 +148,7 @@ def ginzburg_landau_prox(
         system = jnp.eye(len(matrix), dtype=v.dtype) + h * (
             eps * matrix + stabilizer / eps * jnp.eye(len(matrix), dtype=v.dtype)
         )
-        return jnp.linalg.solve(system, v.reshape(len(matrix), -1)).reshape(v.shape)
+        return linalg.solve(system, v.reshape(len(matrix), -1)).reshape(v.shape)
 
     def prox(tree: Any, step: Any) -> Any:
         return jax.tree.map(lambda v: of_leaf(v, jnp.asarray(step, v.dtype)), tree)

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
+from ..notation import linalg
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift
@@ -54,7 +55,7 @@ def _guess(g: Any, values: Any, t: Any, reg: Any) -> Any:
     rows = jnp.concatenate(
         [differences.T / size, ridge * jnp.eye(history, dtype=differences.dtype)]
     )
-    factor = jnp.linalg.qr(rows, mode="r")
+    factor = linalg.qr(rows)[1]
     half = solve_triangular(factor, jnp.ones(history, rows.dtype), trans="C")
     z = solve_triangular(factor, half).real
     weights = z / jnp.sum(z)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -278,7 +279,7 @@ def _product(x: Any, y: Any) -> Any:
 def _orthonormal(x: Any) -> Any:
     if x.shape[1] == 1:
         return x / jnp.maximum(norm(x), 1e-16)
-    return jnp.linalg.qr(x)[0]
+    return linalg.qr(x)[0]
 
 
 def _gram_schmidt(x: Any, eps: float = 1e-8) -> Any:

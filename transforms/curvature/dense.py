@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ..closures.checks import scalar_closure
 from ..control.periods import when
+from ..notation import linalg
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -84,7 +85,7 @@ def decomposed(matrix: Any) -> Spectrum:
     finite = jnp.all(jnp.isfinite(matrix))
     if not matrix.size:
         return Spectrum(jnp.zeros(0, matrix.dtype), matrix)
-    values, vectors = jnp.linalg.eigh(jnp.where(finite, matrix, 0))
+    values, vectors = linalg.eigh(jnp.where(finite, matrix, 0))
     at = jnp.argmax(jnp.abs(vectors), axis=0, keepdims=True)
     largest = jnp.take_along_axis(vectors, at, axis=0)
     vectors = vectors * jnp.where(largest < 0, -1, 1).astype(vectors.dtype)

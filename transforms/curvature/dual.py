@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
+
 matmul = partial(jnp.matmul, precision="highest")
 """Products of which systems are made: never in the reduced precision of an accelerator."""
 
@@ -28,5 +30,5 @@ def dual_solve(gram: Any, shift: Any, rhs: Any, *, symmetric: bool = True) -> An
     """
     matrix = gram + shift * jnp.eye(gram.shape[0], dtype=gram.dtype)
     if not symmetric:
-        return jnp.linalg.solve(matrix, rhs)
+        return linalg.solve(matrix, rhs)
     return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), rhs)

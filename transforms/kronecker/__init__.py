@@ -16,7 +16,7 @@ from .factors import (
     sandwich,
     second_moment,
 )
-from .grouped import lift_in_turn, per_matrix, solve_grouped
+from .grouped import per_matrix, solve_grouped
 from .identities import identity_like
 from .layer_places import Layer, Layers
 from .layers import (
@@ -93,7 +93,6 @@ __all__ = [
     "layer_means",
     "layer_norms",
     "layer_rows",
-    "lift_in_turn",
     "mean_loss_moment",
     "merge_dims",
     "mode_products",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..curvature.safeguards import all_finite
+from ..notation import linalg
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
@@ -92,7 +93,7 @@ damped = lift_elementwise(
 
 
 def _eigenbasis(matrices: Any) -> tuple[Any, Any]:
-    values, vectors = jnp.linalg.eigh(matrices)
+    values, vectors = linalg.eigh(matrices)
     return values, vectors
 
 
@@ -151,14 +152,14 @@ def _track(matrices: Leaves, past: Leaves, anew: Any) -> Leaves:
 
 
 def _solved(matrices: Any, _: Any) -> Any:
-    return jnp.linalg.eigh(matrices)[1]
+    return linalg.eigh(matrices)[1]
 
 
 def _iterated(matrices: Any, basis: Any) -> Any:
     moved = jnp.matmul(matrices, basis, precision="highest")
     quotients = jnp.sum((basis.conj() * moved).real, axis=-2, keepdims=True)
     order = jnp.argsort(-quotients, axis=-1)
-    vectors, upper = jnp.linalg.qr(jnp.take_along_axis(moved, order, axis=-1))
+    vectors, upper = linalg.qr(jnp.take_along_axis(moved, order, axis=-1))
     # With a positive diagonal, every column goes on in the direction that it had.
     vectors = vectors * jnp.where(jnp.diagonal(upper, axis1=-2, axis2=-1) < 0, -1, 1)[..., None, :]
     return jnp.take_along_axis(vectors, jnp.argsort(order, axis=-1), axis=-1)

@@ -1,10 +1,9 @@
-"""Factorisations of many matrices in one batched call per kind, one call after the other."""
+"""Factorisations of many matrices in one batched call per kind."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated
@@ -17,7 +16,7 @@ from .stacking import parts_of
 def solve_grouped(
     solve: Callable[..., Any], kinds: Sequence[Hashable], *columns: Sequence[Any]
 ) -> list[Any]:
-    """`solve` of all entries of one kind at once, one kind after the other.
+    """`solve` of all entries of one kind at once.
 
     A function of arrays.
 
@@ -33,10 +32,8 @@ def solve_grouped(
     for i, kind in enumerate(kinds):
         groups.setdefault(kind, []).append(i)
     found: dict[int, Any] = {}
-    done = None
     for kind, where in groups.items():
-        first, *others = (_joined([column[i] for i in where]) for column in columns)
-        done = solve(kind, _after(done, first), *others)
+        done = solve(kind, *(_joined([column[i] for i in where]) for column in columns))
         counts = [columns[0][i].shape[0] for i in where]
         leaves, structure = jax.tree.flatten(done)
         parts = zip(*(parts_of(leaf, counts) for leaf in leaves), strict=True)
@@ -76,52 +73,8 @@ def per_matrix(
     return lift_tree(solved, name, doc=doc)
 
 
-def lift_in_turn(
-    fn: Callable[..., Any], name: str, doc: str | None = None
-) -> Callable[..., Signal]:
-    """As `lift`, for a function with factorisations: every leaf waits for the one before.
-
-    Part of the notation.
-
-    Args:
-      fn: function of the leaves of its signals; scalars go to every leaf.
-      name: what the node is called.
-      doc: see `lift`.
-    """
-
-    def in_turn(tree: Leaves, *others: Any) -> Leaves:
-        done: list[Any] = []
-
-        def waited(leaf: Any, *rest: Any) -> Any:
-            leaf = jax.tree.map(lambda x: _after(done[-1], x), leaf) if done else leaf
-            done.append(fn(leaf, *rest))
-            return done[-1]
-
-        return tree.map(waited, *(_everywhere(other, tree) for other in others))
-
-    return lift_tree(in_turn, name, doc=doc)
-
-
-def _everywhere(value: Any, tree: Leaves) -> Leaves:
-    return value if isinstance(value, Leaves) else Leaves([value] * len(tree), tree.treedef)
-
-
 def _restacked(result: Any, stack: tuple[int, ...]) -> Any:
     return jax.tree.map(lambda x: x.reshape(*stack, *x.shape[1:]), result)
-
-
-def _after(done: Any, batch: Any) -> Any:
-    """The batch, as a value that no compiler can know before `done` is there.
-
-    jaxlib 0.10 spreads a batched factorisation over XLA's pool of threads (one for each core, or
-    `NPROC` of them) and waits for it in a thread of that pool. As XLA runs what is independent at
-    a time, the program stands still as soon as there are as many of these waits as threads.
-    """
-    if done is None:
-        return batch
-    numbers = jax.tree.leaves(done)[0].real
-    never = jnp.any((numbers > 1) & (numbers < -1))
-    return jnp.where(never, jnp.zeros_like(batch), batch)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.known import repeat, repeat_while
 from ..notation.roots import norm, root
 from .cache_chunks import by_cache_chunks
@@ -62,7 +63,7 @@ def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any]:
     """The rectified eigenvalues with eps, and the eigenvectors."""
     # LAPACK wants columns: the transpose of a symmetric matrix is laid out so, without a copy.
     columns = _adjoint(jax.lax.optimization_barrier(a))
-    values, vectors = jnp.linalg.eigh(columns, symmetrize_input=False)
+    values, vectors = linalg.eigh(columns, symmetrize_input=False)
     shift = jnp.minimum(values[:, :1], 0)
     values = jnp.maximum(values, 0) if rectify == "clamp" else values - shift
     rounding = jnp.finfo(values.dtype).eps * values[:, -1:]
@@ -224,7 +225,7 @@ def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, 
     order = jnp.argsort(-jnp.diagonal(a, axis1=-2, axis2=-1).real, axis=-1)
     basis = jax.nn.one_hot(order, a.shape[-1], axis=-2, dtype=a.dtype)
     for _ in range(iterations):
-        basis = jnp.linalg.qr(multiply(_ridged(a, eps), basis))[0]
+        basis = linalg.qr(multiply(_ridged(a, eps), basis))[0]
     turned = multiply(multiply(_adjoint(basis), a), basis)
     values = jnp.maximum(jnp.diagonal(turned, axis1=-2, axis2=-1).real, 0)
     powers = (values + jnp.asarray(eps, values.dtype)) ** jnp.asarray(exponent, values.dtype)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.errors import FlowError
 from ..notation.functions import lift
 from ..notation.hyperparameters import DType, NonNegative
@@ -110,7 +111,7 @@ def _scaled(x: Any, preconditioning: str, eps: Any) -> Any:
     if preconditioning == "frobenius":
         return _over(x, norm(x, axis=(-2, -1), keepdims=True) + eps)
     if preconditioning == "spectral":
-        return _over(x, jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True) + eps)
+        return _over(x, jnp.max(linalg.singular_values(x), axis=-1)[..., None, None] + eps)
     gram = x @ _transposed(x)
     if preconditioning == "schatten":
         return _over(x, jnp.sqrt(jnp.maximum(norm(gram, axis=(-2, -1), keepdims=True), eps)))

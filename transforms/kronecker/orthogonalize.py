@@ -4,6 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..notation import linalg
+
 
 def polar_factor(matrix: Any) -> Any:
     """U V^T of the singular value decomposition U S V^T: all singular values become 1.
@@ -17,6 +19,6 @@ def polar_factor(matrix: Any) -> Any:
     """
     if matrix.size == 0:
         return matrix
-    u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    u, s, vt = linalg.svd(matrix)
     smallest = jnp.max(s, axis=-1, keepdims=True) * max(matrix.shape[-2:]) * jnp.finfo(s.dtype).eps
     return jnp.matmul(u * (s > smallest)[..., None, :], vt, precision="highest")

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.arguments import argument_of
 from ..notation.sharding import replicated, resharded
 from .manifold import Manifold
@@ -68,7 +68,7 @@ class Stiefel(Manifold):
 
     def project(self, x: Any) -> Any:
         """See `Manifold`: the orthogonal polar factor."""
-        left, _, right = jnp.linalg.svd(replicated(x), full_matrices=False)
+        left, _, right = linalg.svd(replicated(x))
         return resharded(_mm(left, right), x)
 
     def project_tangent(self, x: Any, v: Any) -> Any:
@@ -92,7 +92,7 @@ def _mm(a: Any, b: Any) -> Any:
 
 def _orthonormal(x: Any) -> Any:
     """Q of a QR decomposition whose R has a positive diagonal, whatever LAPACK prefers."""
-    q, r = jnp.linalg.qr(replicated(x))
+    q, r = linalg.qr(replicated(x))
     signs = jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(q.dtype)
     return resharded(q * signs[..., None, :], x)
 
@@ -110,7 +110,7 @@ def _cayley(x: Any, u: Any, v: Any) -> Any:
     P = jnp.concatenate([u, x], axis=-1)
     Q = jnp.concatenate([x, -u], axis=-1)
     system = jnp.eye(P.shape[-1], dtype=P.dtype) - _mm(_t(Q), P) / 2
-    inside = jnp.linalg.solve(replicated(system), replicated(_mm(_t(Q), v)))
+    inside = linalg.solve(replicated(system), replicated(_mm(_t(Q), v)))
     return v + _mm(P, inside)
 
 
@@ -121,6 +121,6 @@ def _geodesic(x: Any, u: Any) -> Any:
     identity = jnp.broadcast_to(jnp.eye(p, dtype=A.dtype), A.shape)
     upper = jnp.concatenate([A, -S], axis=-1)
     lower = jnp.concatenate([identity, A], axis=-1)
-    flow = jax.scipy.linalg.expm(replicated(jnp.concatenate([upper, lower], axis=-2)))
-    turned = _mm(flow[..., :p], jax.scipy.linalg.expm(replicated(-A)))
+    flow = linalg.expm(replicated(jnp.concatenate([upper, lower], axis=-2)))
+    turned = _mm(flow[..., :p], linalg.expm(replicated(-A)))
     return _mm(x, turned[..., :p, :]) + _mm(u, turned[..., p:, :])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..notation import linalg
 from ..notation.errors import FlowError
 from ..notation.known import repeat_while
 
@@ -95,7 +96,7 @@ def symmetric_pseudo_inverse(G: Any, cutoff: Any) -> Any:
       G: of shape (m, m).
       cutoff: eigenvalues that are smaller than this share of the largest count as 0.
     """
-    values, vectors = jnp.linalg.eigh(G)
+    values, vectors = linalg.eigh(G)
     kept = jnp.abs(values) > cutoff * jnp.max(jnp.abs(values))
     inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
     return _dot(vectors * inverse[None, :], vectors.T)
@@ -110,7 +111,7 @@ def _on(free: Any, C: Any, c: Any) -> Any:
     m = C.shape[0]
     system = jnp.where(free[:, None] & free[None, :], C, jnp.eye(m, dtype=C.dtype))
     # By LU: of dependent gradients the matrix is only semi-definite, where Cholesky breaks down.
-    return jnp.linalg.solve(system, jnp.where(free, -c, 0))
+    return linalg.solve(system, jnp.where(free, -c, 0))
 
 
 def _enumerated(C: Any, c: Any) -> Any:

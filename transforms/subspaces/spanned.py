@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.errors import FlowError
@@ -44,7 +45,7 @@ def svd_basis(rank: Rank, projection: Side = "std") -> Flow:
 
 def _leading(matrix: Any, rank: Rank, projection: str) -> Basis:
     left, right = _ranks(matrix.shape, rank, projection)
-    u, _, vt = jnp.linalg.svd(replicated(matrix), full_matrices=False)
+    u, _, vt = linalg.svd(replicated(matrix))
     return Basis(
         None if left is None else signed_rows(u[:, :left].T).T,
         None if right is None else signed_rows(vt[:right]),
@@ -118,8 +119,8 @@ def sketched(matrix: Any, omega: Any) -> Any:
       omega: (n, rank), what it is multiplied by; the rows span what these columns point at.
     """
     matrix = replicated(matrix)
-    q, _ = jnp.linalg.qr(matrix @ omega)
-    _, _, rows = jnp.linalg.svd(q.conj().T @ matrix, full_matrices=False)
+    q, _ = linalg.qr(matrix @ omega)
+    _, _, rows = linalg.svd(q.conj().T @ matrix)
     return signed_rows(rows)
 
 
@@ -133,7 +134,7 @@ def leading_rows(matrix: Any, rank: int) -> Any:
     """
     if rank > min(matrix.shape):
         raise _too_high(rank, matrix.shape)
-    return signed_rows(jnp.linalg.svd(replicated(matrix), full_matrices=False)[2][:rank])
+    return signed_rows(linalg.svd(replicated(matrix))[2][:rank])
 
 
 def oriented(matrix: Any) -> Any:
@@ -197,7 +198,7 @@ def random_basis(
 
 
 def _orthonormal(key: Any, size: int, count: int, dtype: Any) -> Any:
-    q, r = jnp.linalg.qr(jax.random.normal(key, (size, count), dtype))
+    q, r = linalg.qr(jax.random.normal(key, (size, count), dtype))
     return q * jnp.sign(jnp.diagonal(r))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.known import repeat_while
 from ..notation.roots import magnitude, norm
 from ..notation.sharding import replicated
@@ -66,5 +67,5 @@ def _leading(x: Any, axis: int, rank: int) -> Any:
     """The leading left singular vectors of an unfolding, as columns."""
     unfolded = jnp.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
     short = math.prod(x.shape) // max(x.shape[axis], 1) < rank
-    u, _, _ = jnp.linalg.svd(unfolded, full_matrices=short)
+    u, _, _ = linalg.svd(unfolded, full_matrices=short)
     return signed_rows(u[:, :rank].T).T

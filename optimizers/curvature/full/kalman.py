@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ....transforms import lift
 from ....transforms.curvature.dense import decomposed, divided, rounding
 from ....transforms.curvature.dual import matmul
+from ....transforms.notation import linalg
 
 SMALLEST_EXCESS = 1e-6
 
@@ -53,8 +54,8 @@ def _conditioned(predicted: Gaussian, measured: Gaussian, prior_precision: Any) 
     precisions = precisions + jnp.where(is_close, prior_precision, 0)
     measured_precision = matmul(of.vectors * precisions[None, :], of.vectors.T)
     eye = jnp.eye(predicted.mean.size, dtype=predicted.mean.dtype)
-    prediction_precision = jnp.linalg.inv(predicted.covariance)
-    covariance = jnp.linalg.inv(prediction_precision + measured_precision - prior_precision * eye)
+    prediction_precision = linalg.inv(predicted.covariance)
+    covariance = linalg.inv(prediction_precision + measured_precision - prior_precision * eye)
     weighted = matmul(prediction_precision, predicted.mean)
     weighted = weighted + matmul(measured_precision, measured.mean)
     return Gaussian(matmul(covariance, weighted), (covariance + covariance.T) / 2)
@@ -75,7 +76,7 @@ discriminative_update = lift(
 
 def _shifted_by_ridge(of: Gaussian, ridge: Any) -> Any:
     eye = jnp.eye(of.mean.size, dtype=of.mean.dtype)
-    return jnp.linalg.solve(of.covariance + ridge * eye, of.mean)
+    return linalg.solve(of.covariance + ridge * eye, of.mean)
 
 
 whitened_mean = lift(

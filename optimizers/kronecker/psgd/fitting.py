@@ -23,7 +23,6 @@ from ....transforms import (
 )
 from ....transforms.curvature import given_or, hessian_along
 from ....transforms.curvature.pairs import WHITENING_DAMPING
-from ....transforms.kronecker import lift_in_turn
 from ....transforms.notation.roots import root, usable
 from ....transforms.notation.values import Leaves
 from ....transforms.trees import random_key
@@ -70,7 +69,7 @@ def fit_preconditioner(
     def fitted(v: Signal, h: Signal, fresh: Signal) -> Signal:
         v, h = of(v), of(h)
         past = delay(lift(lambda x: _unfitted(group, x), "unfitted")(h))
-        move = lift_in_turn(functools.partial(_moved, group, mode), "fit")
+        move = lift(functools.partial(_moved, group, mode), "fit")
         scale = () if init_scale is None else (init_scale,)
         return past << move(past, v, h, fold_key(fresh, 1), step_count(), rate, *scale)
 

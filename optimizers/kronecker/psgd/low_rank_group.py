@@ -1,6 +1,7 @@
 """Diagonal matrices with a low-rank modification as a Lie group."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ....transforms.kronecker.matrix_roots import multiply
+from ....transforms.notation import linalg
 from ....transforms.notation.known import choose
 from ....transforms.notation.roots import norm, root
 from .lie_groups import is_zero, maximum_over, tiny_of
@@ -31,6 +33,7 @@ class LowRank:
       alternate: U and V are updated in turn, U first, instead of by a coin.
       balance_probability: of a step that equalises the norms of U and V.
       init_factors: (U, V) to start from in place of random ones.
+      coin_fn: `(key, count) -> bool`, whether it is U, in place of the fair coin and of the turns.
     """
 
     rank: int
@@ -38,6 +41,7 @@ class LowRank:
     alternate: bool
     balance_probability: Any
     init_factors: tuple[Any, Any] | None
+    coin_fn: Callable[[Any, Any], Any] | None = None
     batched = False
 
     def empty(self, x: Any) -> LowRankElement:
@@ -70,18 +74,23 @@ class LowRank:
         Ph = q.d * _low_rank(V, U, a)
         K = jnp.eye(self.rank, dtype=U.dtype) + multiply(V.T, U)
         w = v / q.d
-        b = w - multiply(V, jnp.linalg.solve(K.T, multiply(U.T, w))) if self.rank else w
-        inverse = b - multiply(U, jnp.linalg.solve(K, multiply(V.T, b))) if self.rank else b
+        b = w - multiply(V, linalg.solve(K.T, multiply(U.T, w))) if self.rank else w
+        inverse = b - multiply(U, linalg.solve(K, multiply(V.T, b))) if self.rank else b
         d = self._moved_diagonal(q.d, Ph, h, v, inverse / q.d, rate)
         if not self.rank:
             return LowRankElement(U, V, d)
-        turn = t % 2 == 1 if self.alternate else jax.random.bernoulli(coin)
         new_U, new_V = choose(
-            turn,
+            self._turn(coin, t),
             lambda: (self._moved_left(U, V, K, a, b, rate), V),
             lambda: (U, self._moved_right(U, V, a, b, rate)),
         )
         return LowRankElement(new_U, new_V, d)
+
+    def _turn(self, key: Any, t: Any) -> Any:
+        """Whether U is updated, not V."""
+        if self.coin_fn is not None:
+            return jnp.asarray(self.coin_fn(key, t - 1), jnp.bool_).reshape(())
+        return t % 2 == 1 if self.alternate else jax.random.bernoulli(key)
 
     def _balanced(self, U: Any, V: Any, key: Any) -> tuple[Any, Any]:
         if not self.rank or is_zero(self.balance_probability):

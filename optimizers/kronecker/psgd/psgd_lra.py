@@ -1,5 +1,6 @@
 """PSGD with low-rank preconditioners."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import optax
@@ -29,6 +30,8 @@ from .low_rank_group import LowRank
 from .psgd import Normalizer, default_precond_lr, scale_by_psgd
 
 UpdateFactor = Literal["random", "alternate"]
+Coin = Callable[[Any, Any], Any]
+"""A function that tosses in place of a fair coin: `(key, count) -> bool`."""
 
 
 @transformation()
@@ -47,6 +50,7 @@ def scale_by_psgd_lra(
     trainable: Mask | None = None,
     init_factors: Any = None,
     sampler: Sampler | None = None,
+    coin_fn: Coin | None = None,
     *,
     mu_dtype: DType | None = None,
 ) -> Flow:
@@ -88,6 +92,8 @@ def scale_by_psgd_lra(
         others are not moved. Default all.
       init_factors: (U, V) of shape (n, rank) to start from, in place of random ones.
       sampler: `(key, count, params) -> tree` in place of the normal distribution of v.
+      coin_fn: `(key, count) -> bool`, whether U is updated and not V, in place of `update_factor`;
+        count is 0 at the first update of Q.
       mu_dtype: storage of the momentum; default at least float32.
 
     References:
@@ -98,7 +104,7 @@ def scale_by_psgd_lra(
     label = "scale_by_psgd_lra"
     rate = default_precond_lr(precond_lr, step_normalizer)
     alternate = update_factor == "alternate"
-    group = LowRank(rank, step_normalizer, alternate, balance_probability, init_factors)
+    group = LowRank(rank, step_normalizer, alternate, balance_probability, init_factors, coin_fn)
     return handed_on(
         scale_by_psgd,
         label=label,
@@ -133,6 +139,7 @@ def psgd_lra(
     trainable: Mask | None = None,
     init_factors: Any = None,
     sampler: Sampler | None = None,
+    coin_fn: Coin | None = None,
     *,
     mu_dtype: DType | None = None,
 ) -> Flow:
@@ -142,7 +149,7 @@ def psgd_lra(
       learning_rate: number or schedule; ten times smaller in "whiten" mode than in "newton" mode.
       rank, precond_lr, mode, precond_init_scale, momentum, step_normalizer,
         precond_update_probability, grad_clip_norm, update_factor, balance_probability, key,
-        trainable, init_factors, sampler: see `scale_by_psgd_lra`.
+        trainable, init_factors, sampler, coin_fn: see `scale_by_psgd_lra`.
       mu_dtype: see `scale_by_psgd_lra`.
 
     Example:

@@ -1,8 +1,6 @@
 """Shampoo and PSGD against plain NumPy transcriptions of their rules, and their traps."""
 
 import itertools
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -157,22 +155,6 @@ def test_other_root_solvers_agree(solver):
     one = run(optimizers.shampoo(0.1, eps=0.1), params, grads)
     two = run(optimizers.shampoo(0.1, eps=0.1, root_solver=solver), params, grads)
     close(two, one, 1e-5)
-
-
-MANY_SHAPES = """
-import os
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-import gradchain, jax, numpy as np
-random = np.random.default_rng(0)
-g = {f"{i} {j}": random.normal(size=(50 + i, 90 - i)) for i in range(8) for j in range(3)}
-opt = gradchain.optimizers.shampoo(0.1)
-jax.block_until_ready(jax.jit(opt.update)(g, opt.init(g), g))
-"""
-
-
-def test_batches_of_many_shapes_do_not_starve_the_processors_threads():
-    # In a process of its own, which can be ended: the failure is to stand still.
-    subprocess.run([sys.executable, "-c", MANY_SHAPES], check=True, timeout=60)
 
 
 # --- Distributed Shampoo --------------------------------------------------------------------------

@@ -1,0 +1,137 @@
+"""Factorisations: those of JAX, in programs that do not stand still with few threads."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import gradchain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradchain.transforms.notation import linalg
+
+ROOT = Path(gradchain.__file__).parent
+SPREAD = {"eigh", "qr", "svd", "svdvals", "solve", "inv", "expm", "pinv", "lstsq", "eig", "det"}
+"""What jaxlib spreads over its threads; Cholesky and triangular systems it does not."""
+
+NAMES = ("eigh", "qr", "svd", "solve", "inv", "expm", "singular_values")
+JAX = {
+    "svd": lambda x: jnp.linalg.svd(x, full_matrices=False),
+    "expm": jax.scipy.linalg.expm,
+    "singular_values": jnp.linalg.svdvals,
+}
+
+
+def total(fn):
+    return lambda *args: sum(jnp.sum(x**3) for x in jax.tree.leaves(fn(*args)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_those_of_jax(name):
+    ours, theirs = getattr(linalg, name), JAX.get(name) or getattr(jnp.linalg, name)
+    x = np.random.default_rng(0).normal(size=(3, 4, 4)).astype(np.float32)
+    x = x @ x.swapaxes(-1, -2) + np.diag(np.arange(4, dtype=np.float32))
+    args = (x, x[:, :, :2]) if name == "solve" else (x,)
+
+    def all_of(fn):
+        """Values, alone, together and under vmap; derivatives of either mode."""
+        alone = jax.tree.leaves(fn(*(a[0] for a in args)))
+        tangent = jax.tree.leaves(jax.jvp(fn, args, args)[1])
+        slope = jax.grad(total(fn))(*args)
+        return (
+            alone,
+            jax.tree.leaves(fn(*args)),
+            jax.tree.leaves(jax.vmap(fn)(*args)),
+            tangent,
+            slope,
+        )
+
+    chex.assert_trees_all_close(
+        jax.jit(lambda: all_of(ours))(), all_of(theirs), rtol=2e-4, atol=2e-4
+    )
+    chex.assert_trees_all_close(
+        jax.tree.leaves(ours(*args)), jax.tree.leaves(theirs(*args)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_vector_on_the_right_of_a_system():
+    x = jnp.array([[2.0, 0.0], [0.0, 4.0]])
+    assert linalg.solve(x, jnp.array([2.0, 4.0])).tolist() == [1.0, 1.0]
+
+
+def test_every_factorisation_is_one_of_these():
+    """Nothing in the package calls a function of JAX that waits for a pool of threads."""
+    found = []
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).parts
+        if parts[0] not in ("transforms", "optimizers", "layers", "schedules"):
+            continue
+        if parts[-2:] == ("notation", "linalg.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if not is_call or node.func.attr not in SPREAD:
+                continue
+            of = ast.unparse(node.func.value)
+            if of.endswith("linalg") and of != "linalg":
+                found.append(f"{'/'.join(parts)}:{node.lineno} {of}.{node.func.attr}")
+    assert found == []
+
+
+SIDE_BY_SIDE = """
+import jax, numpy as np
+from {module} import eigh, qr, solve
+
+random = np.random.default_rng(0)
+x = [np.float32(random.normal(size=(6, 20 + i, 20 + i))) for i in range(12)]
+fns = [lambda x: eigh(x @ x.swapaxes(-1, -2)), qr, lambda x: solve(x, x[:, :, :2])]
+step = jax.jit(lambda x: [fns[i % 3](batch) for i, batch in enumerate(x)])
+under_vmap = jax.jit(lambda x: [jax.vmap(fns[1])(batch[:, None]) for batch in x[:6]])
+for _ in range(50):
+    jax.block_until_ready((step(x), under_vmap(x)))
+"""
+
+METHODS = """
+import jax, numpy as np
+from gradchain.optimizers import distributed_shampoo, galore, shampoo, soap
+
+random = np.random.default_rng(0)
+mesh = jax.make_mesh((jax.device_count(),), "x", axis_types=(jax.sharding.AxisType.Explicit,))
+jax.set_mesh(mesh)
+g = {{str(i): np.float32(random.normal(size=(16 + i, 24))) for i in range(8)}}
+g = jax.device_put(g, jax.NamedSharding(mesh, jax.P(None, "x")))
+opts = [distributed_shampoo(0.1, block_size=8), shampoo(0.1), soap(0.1), galore(0.1, rank=2)]
+step = jax.jit(lambda g, states: [o.update(g, s, g) for o, s in zip(opts, states)])
+states = [opt.init(g) for opt in opts]
+for _ in range(50):
+    states = [state for _, state in jax.block_until_ready(step(g, states))]
+"""
+
+
+def run(program, **environment):
+    # In a process of its own, which can be ended: the failure is to stand still.
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, check=True, timeout=300, env=os.environ | environment)
+
+
+def test_factorisations_side_by_side_do_not_starve_two_threads():
+    run(SIDE_BY_SIDE.format(module="gradchain.transforms.notation.linalg"), NPROC="2")
+
+
+@pytest.mark.by_hand
+def test_those_of_jax_do():
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(SIDE_BY_SIDE.format(module="jax.numpy.linalg"), NPROC="2")
+
+
+@pytest.mark.by_hand
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("threads", ["1", "2", "3", "4", "16"])
+def test_methods_side_by_side_never_stand_still(threads, devices):
+    for _ in range(5):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        run(METHODS.format(), NPROC=threads, XLA_FLAGS=flags)

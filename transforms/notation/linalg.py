@@ -1,0 +1,117 @@
+"""Dense factorisations that cannot stand still, however few threads there are.
+
+On a CPU, jaxlib from 0.10 on spreads a batch of QR, LU, singular value and eigenvalue
+decompositions over XLA's pool of threads, and waits for it in a thread of that pool. XLA runs what
+is independent at a time: as soon as there are as many of these waits as threads, nobody is left to
+do the work, and the program stands still. The functions here decompose one matrix after the other
+there, also under `jax.vmap`, so that nothing waits, and XLA spreads what is independent by itself.
+On accelerators a batch is one call.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
+
+from .known import each, is_known
+
+
+def _one_by_one(solve: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of batches of matrices that does one matrix after the other on a CPU."""
+
+    def looped(*batches: Any) -> Any:
+        shape = jnp.broadcast_shapes(*(x.shape[:-2] for x in batches))
+        if prod(shape) == 1:
+            return solve(*batches)
+        rows = [jnp.broadcast_to(x, (*shape, *x.shape[-2:])) for x in batches]
+        flat = [x.reshape(-1, *x.shape[-2:]) for x in rows]
+        done = each(lambda matrices: solve(*matrices), flat, ())
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), done)
+
+    @jax.custom_jvp
+    def alone(*batches: Any) -> Any:
+        # JAX cannot differentiate what has a rule for vmap: the derivative takes the loop itself.
+        return sequential_vmap(looped)(*batches)
+
+    alone.defjvp(lambda primals, tangents: jax.jvp(looped, primals, tangents))
+
+    def solved(*batches: Any) -> Any:
+        if any(x.size == 0 for x in batches):
+            return solve(*batches)
+        if is_known(batches):
+            return (looped if jax.default_backend() == "cpu" else solve)(*batches)
+        return jax.lax.platform_dependent(*batches, cpu=alone, default=solve)
+
+    return solved
+
+
+def eigh(matrices: Any, symmetrize_input: bool = True) -> tuple[Any, Any]:
+    """`jnp.linalg.eigh`.
+
+    A function of arrays.
+    """
+    return (_eigh if symmetrize_input else _eigh_of_lower)(matrices)
+
+
+def qr(matrices: Any) -> tuple[Any, Any]:
+    """`jnp.linalg.qr`.
+
+    A function of arrays.
+    """
+    return _qr(matrices)
+
+
+def svd(matrices: Any, full_matrices: bool = False) -> tuple[Any, Any, Any]:
+    """`jnp.linalg.svd`, by default without the vectors that have no singular value.
+
+    A function of arrays.
+    """
+    return (_full_svd if full_matrices else _svd)(matrices)
+
+
+def singular_values(matrices: Any) -> Any:
+    """`jnp.linalg.svdvals`.
+
+    A function of arrays.
+    """
+    return _singular_values(matrices)
+
+
+def solve(matrices: Any, right: Any) -> Any:
+    """`jnp.linalg.solve`; a right side of one dimension is a vector.
+
+    A function of arrays.
+    """
+    if right.ndim == 1:
+        return _solve(matrices, right[:, None])[..., 0]
+    return _solve(matrices, right)
+
+
+def inv(matrices: Any) -> Any:
+    """`jnp.linalg.inv`.
+
+    A function of arrays.
+    """
+    return _inv(matrices)
+
+
+def expm(matrices: Any) -> Any:
+    """`jax.scipy.linalg.expm`.
+
+    A function of arrays.
+    """
+    return _expm(matrices)
+
+
+_eigh = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x)))
+_eigh_of_lower = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False)))
+_qr = _one_by_one(lambda x: tuple(jnp.linalg.qr(x)))
+_svd = _one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)))
+_full_svd = _one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
+_singular_values = _one_by_one(jnp.linalg.svdvals)
+_solve = _one_by_one(jnp.linalg.solve)
+_inv = _one_by_one(jnp.linalg.inv)
+_expm = _one_by_one(jax.scipy.linalg.expm)
