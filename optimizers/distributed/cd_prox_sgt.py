@@ -94,7 +94,7 @@ def cd_prox_sgt(
       >>> even = jnp.full((2, 2), 0.5)
       >>> opt, x = cd_prox_sgt(0.5, even, ratio=None, axis_name="workers"), 0.0
       >>> step = lambda g: opt.update(g, opt.init(x), x)[0]
-      >>> jax.vmap(step, axis_name="workers")(jnp.array([1.0, 3.0])).tolist()
+      >>> jax.jit(jax.vmap(step, axis_name="workers"))(jnp.array([1.0, 3.0])).tolist()
       [-1.0, -1.0]
 
     References:

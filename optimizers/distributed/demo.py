@@ -77,7 +77,7 @@ def demo(
       >>> opt, x = demo(0.5, axis_name="workers"), jnp.zeros(2)
       >>> step = lambda g: opt.update(g, opt.init(x), x)[0]
       >>> own = jnp.array([[1.0, 2.0], [3.0, -5.0]])         # the gradients of two workers
-      >>> jax.vmap(step, axis_name="workers")(own)[0].tolist()
+      >>> jax.jit(jax.vmap(step, axis_name="workers"))(own)[0].tolist()
       [-0.5, 0.5]
 
     References:

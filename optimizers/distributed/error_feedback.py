@@ -104,7 +104,7 @@ def error_feedback(
       >>> opt, x = error_feedback(0.5, k=1, axis_name="workers"), jnp.zeros(2)
       >>> step = lambda g: opt.update(g, opt.init(x), x)[0]
       >>> own = jnp.array([[1.0, 2.0], [3.0, 0.0]])          # the gradients of two workers
-      >>> jax.vmap(step, axis_name="workers")(own)[0].tolist()
+      >>> jax.jit(jax.vmap(step, axis_name="workers"))(own)[0].tolist()
       [-1.0, -0.5]
     """
     return chain(

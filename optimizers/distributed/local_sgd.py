@@ -76,7 +76,7 @@ def local_sgd(
       >>> from gradchain.optimizers import local_sgd
       >>> opt, x = local_sgd(optax.sgd(0.5), 1, outer=optax.sgd(1.0), axis_name="workers"), 0.0
       >>> step = lambda g: opt.update(g, opt.init(x), x)[0]
-      >>> jax.vmap(step, axis_name="workers")(jnp.array([1.0, 3.0])).tolist()
+      >>> jax.jit(jax.vmap(step, axis_name="workers"))(jnp.array([1.0, 3.0])).tolist()
       [-1.0, -1.0]
 
     References:

@@ -82,7 +82,7 @@ def proxskip_vip(
       >>> from gradchain.optimizers import proxskip_vip
       >>> opt, x = proxskip_vip(0.5, p=1.0, axis_name="workers"), 0.0
       >>> step = lambda g: opt.update(g, opt.init(x), x)[0]
-      >>> jax.vmap(step, axis_name="workers")(jnp.array([1.0, 3.0])).tolist()
+      >>> jax.jit(jax.vmap(step, axis_name="workers"))(jnp.array([1.0, 3.0])).tolist()
       [-1.0, -1.0]
 
     References:

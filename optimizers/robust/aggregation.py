@@ -61,7 +61,7 @@ def robust_aggregate(rule: Any, axis_name: str | None = None) -> Flow:
       >>> from gradchain.optimizers import coordinate_median, robust_aggregate
       >>> tx, x = robust_aggregate(coordinate_median(), "workers"), jnp.zeros(1)
       >>> step = lambda g: tx.update(g, tx.init(x), x)[0]
-      >>> jax.vmap(step, axis_name="workers")(jnp.array([[1.0], [2.0], [99.0]])).tolist()
+      >>> jax.jit(jax.vmap(step, axis_name="workers"))(jnp.array([[1.0], [2.0], [99.0]])).tolist()
       [[2.0], [2.0], [2.0]]
     """
     _check_rule("robust_aggregate", rule)
