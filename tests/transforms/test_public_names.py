@@ -22,7 +22,7 @@ CLASSES = [
 KIND = re.compile(
     r"^\s*(A transformation to send signals through|Part of the notation|A check of an argument"
     r"|A function of (signals|arrays|transformations?|factories|params|numbers|trees|a \w+)"
-    r"|A selector of leaves)",
+    r"|A selector of leaves|A compressor, for)",
     re.MULTILINE,
 )
 

@@ -134,7 +134,7 @@ def _plus_linear(context: Context, value_fn: Any, slope: Leaves) -> Any:
 def linear_term(context: Context, slope: Leaves, params: Any) -> Any:
     """<slope, params - the params of this step>, over the leaves that the slope has.
 
-    A function of values.
+    A function of params, and of the step that they were met in.
     """
     return _product(context, params, lambda c, away: jnp.sum(jnp.real(jnp.conj(c) * away)), slope)
 
@@ -142,7 +142,7 @@ def linear_term(context: Context, slope: Leaves, params: Any) -> Any:
 def distance_term(context: Context, like: Leaves, params: Any) -> Any:
     """|params - the params of this step|^2 / 2, over the leaves that a signal has.
 
-    A function of values.
+    A function of params, and of the step that they were met in.
     """
     return _product(context, params, lambda _, away: jnp.sum(squared(away)) / 2, like)
 
