@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import sample
 from subjects import NAMES, extras_for, finite, gradients, same, signature_of, small_tree
 
-SHAPES = [(), (1,), (0,), (3,), (2, 3), (1, 5), (64, 1), (2, 0), (2, 1, 3)]
+SHAPES = [(), (1,), (0,), (3,), (2, 3), (1, 5), (64, 1), (1, 300), (2, 0), (2, 1, 3)]
 DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16]
 OF_LAYERS = [n for n in NAMES if "layer_inputs" in sample(n).needs]
 """Methods that look for layers in the params, and so do not take any tree."""
@@ -60,7 +61,8 @@ def trees(dtype: Any) -> Any:
         ),
         max_leaves=5,
     )
-    return nested.filter(lambda tree: bool(jax.tree.leaves(tree)))
+    modules = st.dictionaries(st.sampled_from("abc"), arrays, min_size=1).map(nnx.State)
+    return st.one_of(nested, nested, modules).filter(lambda tree: bool(jax.tree.leaves(tree)))
 
 
 params_of_any_kind = st.sampled_from(DTYPES).flatmap(trees)
