@@ -7,7 +7,10 @@ import pytest
 from noticing import by_api, recorded, unnoticed
 
 KNOWN = json.loads((Path(__file__).parent / "unnoticed.json").read_text())
-"""Arguments that no recorded run notices; each waits for a run in which it matters."""
+"""Arguments that no recorded run notices; each waits for a run in which it matters.
+
+Probabilities of draws that the method makes itself cannot be recorded.
+"""
 
 
 @pytest.mark.by_hand
