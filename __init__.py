@@ -7,6 +7,7 @@ from . import catalogue, layers, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
 from .compiling import compiler_options
 from .objectives import objective_gradients
+from .sweeping import sweep
 from .transforms import (
     chain,
     flow,
@@ -51,6 +52,7 @@ __all__ = [
     "optimizers",
     "partition",
     "schedules",
+    "sweep",
     "tap",
     "training",
     "transforms",

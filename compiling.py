@@ -4,26 +4,27 @@ from typing import Any
 
 import jax
 
-CPU = {
-    # Without it, a buffer that is read after its new value is written is copied first.
-    "xla_cpu_copy_insertion_use_region_analysis": True,
-    # By default operations are ordered for many threads, whatever memory that takes.
-    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
-}
+IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
+"""Without it, a buffer that is read after its new value is written is copied first."""
+
+LEAF_BY_LEAF = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+"""By default operations are ordered for many threads, whatever memory that takes."""
 
 
-def compiler_options(backend: str | None = None) -> dict[str, Any]:
+def compiler_options(backend: str | None = None, *, update_only: bool = False) -> dict[str, Any]:
     """Options of `jax.jit` under which the step of an optimizer copies little and holds little.
 
-    On a CPU, XLA by default copies old values that are still read once the new ones are written,
-    and orders a program for many threads, so that the temporary arrays of all leaves exist at once.
-    These options let it update in place, and leaf by leaf. On other backends there is nothing to
-    say.
+    On a CPU, XLA by default copies old values that are still read once the new ones are written;
+    with these options it updates in place. On other backends there is nothing to say. Measured in
+    `benchmarks/README.md`.
 
     Only the outermost `jax.jit` takes options: that around the whole training step.
 
     Args:
       backend: "cpu", "gpu", "tpu"; default the one that JAX runs on.
+      update_only: the program is an update alone, its gradients come from another one: it then goes
+        leaf by leaf, too, in place of holding the temporary arrays of all leaves at once. With a
+        model in the same program that order would gain nothing.
 
     Returns:
       A new dict, for `compiler_options=` of `jax.jit` or of `compile`.
@@ -44,4 +45,6 @@ def compiler_options(backend: str | None = None) -> dict[str, Any]:
       >>> gradchain.compiler_options("gpu")
       {}
     """
-    return dict(CPU) if (backend or jax.default_backend()) == "cpu" else {}
+    if (backend or jax.default_backend()) != "cpu":
+        return {}
+    return {**IN_PLACE, **(LEAF_BY_LEAF if update_only else {})}

@@ -13,7 +13,8 @@ FOLDERS = (gradchain.layers, gradchain.optimizers, gradchain.schedules, gradchai
 
 
 def modules():
-    yield from ("gradchain.catalogue", "gradchain.layers", "gradchain.training")
+    yield from ("gradchain.catalogue", "gradchain.compiling", "gradchain.layers")
+    yield from ("gradchain.sweeping", "gradchain.training")
     for folder in FOLDERS:
         found = pkgutil.walk_packages(folder.__path__, folder.__name__ + ".")
         yield from (entry.name for entry in found)

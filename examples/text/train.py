@@ -121,7 +121,8 @@ class Run:
 
     def _add(self, contender: Contender, model: Transformer) -> None:
         state = begin(contender, self.params)
-        step = jax.jit(make_step(contender, model), donate_argnums=0)
+        options = gradchain.compiler_options()
+        step = jax.jit(make_step(contender, model), donate_argnums=0, compiler_options=options)
         self._lowered[contender.label] = step.lower(state, self._batch(0))
         self.states[contender.label] = state
 

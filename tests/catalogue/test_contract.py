@@ -17,6 +17,7 @@ from flax import nnx
 from gradchain import eval_params
 from gradchain.transforms import Interval
 from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
+from numeric import given_numbers
 from samples import REAL_ONLY, arguments_of, method_named, sample
 from shared import trained
 from subjects import (
@@ -129,19 +130,35 @@ def test_zero_gradients_are_safe(name):
     assert finite(state)
 
 
+FROM_OTHER_STEPS = (
+    "optimistic_mirror_descent",
+    "past_extragradient",
+    "projected_optimistic_gradient",
+    "xgrad",
+)
+"""They read their rate at another step, so they are given it as a schedule."""
+
+
 @every_method
 def test_vmap_and_scan_equal_the_loop(name):
-    """Training under scan, vmapped over two starts, is training one after the other."""
-    opt, _, start, expected, _ = trained(name)
+    """Training under scan, vmapped over starts and every number, is training one after another."""
+    _, _, start, expected, _ = trained(name)
+    numbers = given_numbers(name)
     starts = jax.tree.map(lambda x: jnp.stack([0.5 * x + 0.1, x]), start)
+    chosen = jax.tree.map(lambda x: jnp.float32([0.9 * x, x]), numbers)
 
-    def train(params):
+    def train(params, numbers):
+        if name in FROM_OTHER_STEPS:
+            rate = numbers["learning_rate"]
+            numbers = {**numbers, "learning_rate": lambda step: rate}
+        opt = sample(name, **numbers)
+
         def body(carry, _):
             return step_of(opt)(*carry), None
 
         return jax.lax.scan(body, (params, opt.init(params)), length=3)[0][0]
 
-    together = jax.jit(jax.vmap(train))(starts)
+    together = jax.jit(jax.vmap(train))(starts, chosen)
     found = jax.tree.map(lambda x: x[1], together)
     chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-5)
 

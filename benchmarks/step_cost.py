@@ -1,0 +1,294 @@
+"""What a step costs: time against the floor of the machine, tracing, compilation, program, memory.
+
+    python benchmarks/step_cost.py adamw lion lamb
+    python benchmarks/step_cost.py --trees "8 x 2M" --json cost.json --plot cost.png
+    python benchmarks/step_cost.py --growth --plot growth.png
+
+Beside our methods runs Optax's of the same name, and torch's fused and per-leaf ones where torch is
+installed. The floor of a method is the time in which the machine copies as many bytes as the step
+must read and write: gradients once, params and state twice. It is measured next to every step,
+because shared machines swing by two; all rows take turns, and the least times are compared.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradchain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from gradchain.catalogue import METHODS
+from peak_memory import INPUTS, size_of
+
+ROUNDS = 6
+STEPS = 4
+GROWTH = (4, 16, 64, 256)
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def gpt2_small() -> Shapes:
+    """124 million params in 148 leaves."""
+    width, layers = 768, 12
+    block: Shapes = {
+        "attention": (width, 3 * width), "attention_bias": (3 * width,),
+        "projection": (width, width), "projection_bias": (width,),
+        "up": (width, 4 * width), "up_bias": (4 * width,),
+        "down": (4 * width, width), "down_bias": (width,),
+        "norm_1": (width,), "norm_1_bias": (width,), "norm_2": (width,), "norm_2_bias": (width,),
+    }  # fmt: skip
+    found = {f"{i}/{name}": shape for i in range(layers) for name, shape in block.items()}
+    ends: Shapes = {"tokens": (50257, width), "places": (1024, width)}
+    return {**ends, **found, "norm": (width,), "norm_bias": (width,)}
+
+
+def same(count: int, *shape: int) -> Shapes:
+    return {str(i): shape for i in range(count)}
+
+
+TREES: dict[str, Callable[[], Shapes]] = {
+    "8 x 2M": lambda: same(8, 1000, 2000),
+    "300 x 64x64": lambda: same(300, 64, 64),
+    "1000 x 128": lambda: same(1000, 128),
+    "GPT-2 small": gpt2_small,
+    "small": lambda: same(3, 8, 8),
+}
+ELEMENTWISE = ("sgd", "adam", "adamw", "lion", "adan", "adabelief", "schedule_free_adamw", "lamb")
+OPTAX: dict[str, Callable[[], Any]] = {
+    "sgd": lambda: optax.sgd(1e-3, momentum=0.9),
+    "adam": lambda: optax.adam(1e-3),
+    "adamw": lambda: optax.adamw(1e-3),
+    "adabelief": lambda: optax.adabelief(1e-3),
+    "adafactor": lambda: optax.adafactor(1e-3),
+    "adan": lambda: optax.adan(1e-3),
+    "amsgrad": lambda: optax.amsgrad(1e-3),
+    "lamb": lambda: optax.lamb(1e-3),
+    "lars": lambda: optax.lars(1e-3),
+    "lion": lambda: optax.lion(1e-3),
+    "muon": lambda: optax.contrib.muon(1e-3),
+    "schedule_free_adamw": lambda: optax.contrib.schedule_free_adamw(1e-3),
+}
+"""What a user of Optax would take instead."""
+
+
+@dataclass
+class Row:
+    """One method on one tree.
+
+    Attributes:
+      name: of the method, with whose it is.
+      trace: seconds to trace and lower.
+      compile: seconds of the compiler.
+      lines: of the lowered program, per leaf.
+      state: bytes per param.
+      temporary: bytes per param beyond params, gradients and state.
+      step: seconds, the least.
+      floor: seconds in which as many bytes are copied.
+    """
+
+    name: str
+    trace: float = 0.0
+    compile: float = 0.0
+    lines: float = 0.0
+    state: float = 0.0
+    temporary: float = 0.0
+    step: float = float("inf")
+    floor: float = float("inf")
+    run: Callable[[], None] = field(default=lambda: None, repr=False)
+    moved: int = 0
+
+    def figures(self) -> dict[str, Any]:
+        """Without what runs it."""
+        return {name: value for name, value in vars(self).items() if name != "run"}
+
+
+class Copying:
+    """The machine's bandwidth, measured when asked for."""
+
+    def __init__(self, size: int) -> None:
+        self.array = jnp.ones(max(size // 4, 1))
+        self.copy = jax.jit(lambda x: x + 1.0, donate_argnums=0)
+        self.array = jax.block_until_ready(self.copy(self.array))
+
+    def seconds(self, moved: int) -> float:
+        """In which so many bytes are read or written in place."""
+        start = time.perf_counter()
+        self.array = jax.block_until_ready(self.copy(self.array))
+        return (time.perf_counter() - start) * moved / (2 * self.array.nbytes)
+
+
+def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row:
+    """A method compiled, and ready to run."""
+    params = {key: jnp.ones(shape) for key, shape in shapes.items()}
+    grads = jax.tree.map(lambda x: 0.1 * x, params)
+    state = jax.jit(opt.init)(params)
+    names = [n for n in gradchain.needs(opt) if n != "params"] if hasattr(opt, "needs") else []
+
+    def step(grads: Any, state: Any, params: Any) -> Any:
+        extra = {n: INPUTS[n](params) for n in names}
+        updates, state = opt.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    times = [time.perf_counter()]
+    jitted = jax.jit(step, donate_argnums=(1, 2), compiler_options=options)
+    lowered = jitted.lower(grads, state, params)
+    times.append(time.perf_counter())
+    program = lowered.compile()
+    times.append(time.perf_counter())
+    analysis, count = program.memory_analysis(), size_of(params) / 4
+    held = [params, state]
+
+    def run() -> None:
+        held[:] = jax.block_until_ready(program(grads, held[1], held[0]))
+
+    return Row(
+        name,
+        times[1] - times[0],
+        times[2] - times[1],
+        lowered.as_text().count("\n") / len(shapes),
+        size_of(state) / count,
+        analysis.temp_size_in_bytes / count,
+        run=run,
+        moved=3 * size_of(params) + 2 * size_of(state),
+    )
+
+
+def torch_rows(name: str, shapes: Shapes) -> list[Row]:
+    """torch's own optimizer of that name, fused where it has that; none without torch."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    made = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}.get(name)
+    found = []
+    for form in ("fused", "foreach") if made else ():
+        params = [torch.ones(shape, requires_grad=True) for shape in shapes.values()]
+        for param in params:
+            param.grad = 0.1 * torch.ones_like(param)
+        momentum = {"momentum": 0.9} if name == "sgd" else {}
+        opt = made(params, lr=1e-3, **momentum, **{form: True})
+        opt.step()
+        count = sum(param.numel() for param in params)
+        state = 4 if name == "sgd" else 8
+        moved = (3 * 4 + 2 * state) * count
+        found.append(Row(f"torch {name}, {form}", state=state, run=opt.step, moved=moved))
+    return found
+
+
+def measured(names: Sequence[str], shapes: Shapes, options: dict[str, Any]) -> list[Row]:
+    """All rows of one tree; their steps take turns."""
+    rows = []
+    for name in names:
+        rows.append(jax_row(name, METHODS[name].build(), shapes, options))
+        if name in OPTAX:
+            rows.append(jax_row(f"optax {name}", OPTAX[name](), shapes, options))
+        rows += torch_rows(name, shapes)
+    copying = Copying(max(row.moved for row in rows) // 2)
+    for turn in range(ROUNDS):
+        order = random.Random(turn).sample(rows, len(rows))
+        for row in order:
+            row.floor = min(row.floor, copying.seconds(row.moved))
+            row.run()
+            for _ in range(STEPS - 1):
+                start = time.perf_counter()
+                row.run()
+                row.step = min(row.step, time.perf_counter() - start)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """In Markdown."""
+    lines = [
+        "| method | step, ms | : floor | trace, ms | compile, ms | lines per leaf "
+        "| state, bytes per param | temporary |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = (
+            f"{1e3 * row.step:.2f}", f"{row.step / row.floor:.2f}", f"{1e3 * row.trace:.0f}",
+            f"{1e3 * row.compile:.0f}", f"{row.lines:.1f}", f"{row.state:.2f}",
+            f"{row.temporary:.2f}",
+        )  # fmt: skip
+        lines.append(f"| `{row.name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def growth(names: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Seconds of trace, compilation and step as leaves of 64x64 get more."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for count in GROWTH:
+        for row in measured(names, same(count, 64, 64), options):
+            curves = found.setdefault(row.name, {"trace": [], "compile": [], "step": []})
+            for name, curve in curves.items():
+                curve.append(getattr(row, name))
+    return found
+
+
+def plot_growth(found: dict[str, dict[str, list[float]]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 3), ("trace", "compile", "step"), strict=True):
+        for name, curves in found.items():
+            axes.loglog(GROWTH, curves[what], marker=".", label=name)
+        axes.set(xlabel="leaves of 64x64", ylabel=f"{what}, seconds")
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+
+
+def plot_steps(found: dict[str, list[Row]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    names = [row.name for row in next(iter(found.values()))]
+    figure = Figure(figsize=(7, 1 + 0.25 * len(names) * len(found)), layout="constrained")
+    axes = figure.add_subplot()
+    height = 0.8 / len(found)
+    for i, (tree, rows) in enumerate(found.items()):
+        places = np.arange(len(names)) + i * height
+        axes.barh(places, [row.step / row.floor for row in rows], height, label=tree)
+    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names, fontsize=7)
+    axes.set(xlabel="step, as a multiple of copying the same bytes")
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.invert_yaxis()
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("methods", nargs="*", help=f"default {' '.join(ELEMENTWISE)}")
+    parser.add_argument("--trees", nargs="+", choices=TREES, default=["8 x 2M", "300 x 64x64"])
+    parser.add_argument("--plain", action="store_true", help="without the advised options of XLA")
+    parser.add_argument("--growth", action="store_true", help="how cost grows with the leaves")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+    given = parser.parse_args(arguments)
+    names = given.methods or list(ELEMENTWISE)
+    options = {} if given.plain else gradchain.compiler_options(update_only=True)
+    if given.growth:
+        curves = growth(names, options)
+        print(json.dumps({"leaves": GROWTH, **curves}, indent=1))
+        if given.plot:
+            plot_growth(curves, given.plot)
+        return
+    found = {}
+    for tree in given.trees:
+        found[tree] = measured(names, TREES[tree](), options)
+        print(f"\n{tree}\n\n{table(found[tree])}", flush=True)
+    if given.json:
+        plain = {tree: [row.figures() for row in rows] for tree, rows in found.items()}
+        given.json.write_text(json.dumps(plain, indent=1))
+    if given.plot:
+        plot_steps(found, given.plot)
+
+
+if __name__ == "__main__":
+    main()
