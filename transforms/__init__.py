@@ -7,6 +7,7 @@ lives in the namespaces: `transforms.kronecker`, `transforms.curvature`, `transf
 from . import (
     accumulate,
     closures,
+    coding,
     compression,
     control,
     curvature,
@@ -209,6 +210,7 @@ __all__ = [
     "checked",
     "clip",
     "closures",
+    "coding",
     "compression",
     "control",
     "cosine_similarity",
