@@ -12,7 +12,9 @@ from . import (
     flat_minima,
     games,
     kronecker,
+    learned,
     manifolds,
+    measure,
     memory,
     momentum,
     multi_objective,
@@ -36,7 +38,9 @@ from .evaluation import *  # noqa: F403
 from .flat_minima import *  # noqa: F403
 from .games import *  # noqa: F403
 from .kronecker import *  # noqa: F403
+from .learned import *  # noqa: F403
 from .manifolds import *  # noqa: F403
+from .measure import *  # noqa: F403
 from .memory import *  # noqa: F403
 from .momentum import *  # noqa: F403
 from .multi_objective import *  # noqa: F403
@@ -60,7 +64,9 @@ __all__ += evaluation.__all__
 __all__ += flat_minima.__all__
 __all__ += games.__all__
 __all__ += kronecker.__all__
+__all__ += learned.__all__
 __all__ += manifolds.__all__
+__all__ += measure.__all__
 __all__ += memory.__all__
 __all__ += momentum.__all__
 __all__ += multi_objective.__all__

@@ -59,6 +59,7 @@ def extras(opt: Any, params: Any, x: Any, y: Any) -> dict[str, Any]:
         "value_fn": lambda: value_fn,
         "proxy_fn": lambda: lambda p: loss(layers(p, x[::4])[0], y[::4]),
         "operator_fn": lambda: jax.grad(value_fn),
+        "value_fns": lambda: lambda p, i: loss(layers(p, half(x, i))[0], half(y, i)),
         "logits_fn": lambda: lambda p: layers(p, x)[0],
         "outputs_fn": lambda: lambda p: layers(p, x)[0],
         "outputs_loss_fn": lambda: lambda out: loss(out, y),
@@ -68,6 +69,11 @@ def extras(opt: Any, params: Any, x: Any, y: Any) -> dict[str, Any]:
         "layer_cotangents": statistics,
     }
     return {name: makers[name]() for name in gradchain.needs(opt) if name != "params"}
+
+
+def half(rows: Any, i: Any) -> Any:
+    """One half of a batch."""
+    return jax.lax.dynamic_slice_in_dim(rows, i * (len(rows) // 2), len(rows) // 2)
 
 
 def train(opt: Any, steps: int, batch: int = 128) -> tuple[Any, Any]:

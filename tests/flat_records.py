@@ -45,6 +45,26 @@ def separable(constants: Any, group: str) -> Callable[[Any], Any]:
     return loss
 
 
+def domains(record: Any, step: Any) -> dict[str, Any]:
+    """The separable losses of the domains, in the order in which this step visits them."""
+
+    def loss(params: Any, i: Any) -> Any:
+        groups = {n: jax.tree.map(jnp.asarray, record.constants[f"problem/{n}"]) for n in "abc"}
+        here = {
+            f"problem/{n}": jax.tree.map(lambda x: x[step["order"][i]], group)
+            for n, group in groups.items()
+        }
+        return separable(here, "problem")(params)
+
+    return {"value_fns": loss, "value_fn": lambda params: loss(params, 0)}
+
+
+def with_weights(record: Any, factory: Callable[..., Any]) -> Any:
+    """A learned optimizer with the recorded weights."""
+    named = {n.removeprefix("weights/"): x for n, x in record.constants.items() if "weights" in n}
+    return factory(named, **record.kwargs)
+
+
 def linear_model(record: Any, _: Any) -> dict[str, Any]:
     """Outputs x w, and a loss of theirs."""
     x, y = (jnp.asarray(record.constants[f"problem/{name}"]) for name in "xy")
@@ -76,7 +96,9 @@ def with_prox(record: Any, factory: Callable[..., Any]) -> Any:
 
 BUILD = {
     "flooding": in_front_of_base,
+    "fish": around_base,
     "gradient_regularization": around_base,
+    "mu_lo": with_weights,
     "convex_concave_fista": with_prox,
     "sam": around_base,
     "sso": without_loss,

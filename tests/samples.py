@@ -20,8 +20,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
 REAL_ONLY = frozenset(
     {
         "adahessian", "adopt", "cocob", "egn", "k_fac", "lazy_cubic_newton", "lazy_newton",
-        "micro_adam", "mkor", "mkor_h", "mup_second_order", "oasis", "psgd_kron", "psgd_lra",
-        "psgd_xmat", "scaled_gd", "singd", "sm3", "soap", "sophia_g", "sophia_h", "sso",
+        "micro_adam", "mkor", "mkor_h", "mu_lo", "mup_second_order", "oasis", "psgd_kron",
+        "psgd_lra", "psgd_xmat", "scaled_gd", "singd", "sm3", "soap", "sophia_g", "sophia_h", "sso",
         "stochastic_newton_filter", "upgd",
     }
 )  # fmt: skip

@@ -78,6 +78,7 @@ EXTRAS: dict[str, Callable[[Any], Any]] = {
     "value": loss_of,
     "value_fn": lambda params: loss_of,
     "proxy_fn": lambda params: lambda p: 0.9 * loss_of(p),
+    "value_fns": lambda params: lambda p, i: (1 - 0.1 * jnp.asarray(i, float)) * loss_of(p),
     "logits_fn": lambda params: logits_of,
     "outputs_fn": lambda params: outputs_of,
     "outputs_loss_fn": lambda params: outputs_loss_of,

@@ -13,7 +13,7 @@ from samples import REAL_ONLY, SAMPLES
     [
         ("SOPHIA*", {"sophia_g", "sophia_h"}),
         ("logits_fn", {"sophia_g"}),
-        ("width-transfer", {"mup_adam", "mup_second_order"}),
+        ("width-transfer", {"mu_lo", "mup_adam", "mup_second_order"}),
         ("2302.06675", {"lion"}),
         ("*symbolic discovery*", {"lion"}),
         ("lookah?ad", {"lookahead"}),

@@ -4,6 +4,7 @@ from .aligned_mtl import aligned_mtl
 from .cagrad import cagrad
 from .config import config
 from .dualproj import dualproj
+from .fish import fish
 from .graddrop import graddrop
 from .imtl_g import imtl_g
 from .m_config import m_config, scale_by_m_config
@@ -20,6 +21,7 @@ __all__ = [
     "cagrad",
     "config",
     "dualproj",
+    "fish",
     "graddrop",
     "imtl_g",
     "jacobian_descent",

@@ -4,7 +4,7 @@ from .complex_trace import complex_buffer, complex_trace, linked_trace, polar
 from .difference import difference
 from .ema import debias, ema, interpolated_momentum, mean_of_finite, one_minus_power, trace
 from .extrapolation import extrapolate
-from .factored import scale_by_factored_rms
+from .factored import bounded_square, mean_along_largest, scale_by_factored_rms
 from .freeze import freeze_first
 from .initial import initial_params
 from .inner_momentum import pull_back_momentum
@@ -24,6 +24,7 @@ __all__ = [
     "Rectification",
     "SubsetSize",
     "back_to_slow_weights",
+    "bounded_square",
     "complex_buffer",
     "complex_trace",
     "debias",
@@ -39,6 +40,7 @@ __all__ = [
     "interpolated_momentum",
     "last_values",
     "linked_trace",
+    "mean_along_largest",
     "mean_of_finite",
     "momentum",
     "one_minus_power",

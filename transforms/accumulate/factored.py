@@ -51,18 +51,19 @@ def scale_by_factored_rms(
         return enough and leaf.shape[_axes(leaf)[1]] >= min_dim_size_to_factor
 
     def step(g: Signal) -> Signal:
-        wide, narrow = split(_bounded_square(g) + eps, leaf_where(is_factored))
-        rows = _mean_along(wide, 0) >> named("v_row", ema(b2))
-        columns = _mean_along(wide, 1) >> named("v_col", ema(b2))
+        wide, narrow = split(bounded_square(g) + eps, leaf_where(is_factored))
+        rows = mean_along_largest(wide, 0) >> named("v_row", ema(b2))
+        columns = mean_along_largest(wide, 1) >> named("v_col", ema(b2))
         v = narrow >> named("v", ema(b2))
-        factors = _rsqrt(rows, _mean_along(rows, 1, wide)), _rsqrt(columns, 1.0)
+        factors = _rsqrt(rows, mean_along_largest(rows, 1, wide)), _rsqrt(columns, 1.0)
         return merge(g * factors[0] * factors[1], g * _rsqrt(v, 1.0))
 
     return flow(step)
 
 
 @lift
-def _bounded_square(g: Any) -> Any:
+def bounded_square(g: Any) -> Any:
+    """The square of every entry, kept within the format with room for sums."""
     # An infinite average would stay for ever, and its share of itself is no number.
     return jnp.minimum(squared(g), jnp.finfo(g.dtype).max / 16)
 
@@ -73,8 +74,16 @@ def _axes(leaf: Any) -> tuple[int, int]:
     return int(order[-1]), int(order[-2])
 
 
-def _mean_along(x: Signal, which: int, like: Signal | None = None) -> Signal:
-    """The mean along one of the two largest axes of `like`."""
+def mean_along_largest(x: Signal, which: int, like: Signal | None = None) -> Signal:
+    """The mean along the largest (0) or second largest (1) axis of `like`, default x; it stays.
+
+    A function of signals.
+
+    Args:
+      x: a tree signal of matrices, or of more dimensions.
+      which: 0 or 1. Of equal axes the later one counts as larger.
+      like: whose axes are meant, where x has lost one.
+    """
 
     def mean(a: Any, shaped: Any) -> Any:
         axis = _axes(shaped)[which]

@@ -41,9 +41,15 @@ def at_offset(
 
     def moved(context: Context, by: Leaves) -> Mapping[str, Any]:
         def elsewhere(fn: Any) -> Any:
-            return lambda params: fn(_sum(context, params, by).tree())
+            return lambda params, *rest: fn(_sum(context, params, by).tree(), *rest)
 
-        return {name: elsewhere(fn) for name, fn in _given(context, OF_PARAMS).items()}
+        shown = {name: elsewhere(fn) for name, fn in _given(context, OF_PARAMS).items()}
+        several = context.extra.get("value_fns")
+        if several is not None:
+            shown["value_fns"] = (
+                elsewhere(several) if callable(several) else tuple(map(elsewhere, several))
+            )
+        return shown
 
     return through("at_offset", with_inputs(inner, moved, ("value",)), offset, name=name)
 

@@ -14,6 +14,7 @@ HOW_TO_PASS = {
     "operator_fn": "a function params -> operator of a variational inequality, this worker's own",
     "logits_fn": "a function params -> logits of this batch",
     "proxy_fn": "a function params -> loss of the cheaper proxy",
+    "value_fns": "the losses of the domains, functions params -> loss",
     "previous_grads": "the gradient of this batch at the previous params",
     "guess": "a tree like the gradients, along which they are projected",
     "hessian_diag": "the diagonal of the Hessian at params",

@@ -1,0 +1,8 @@
+"""Learned optimizers: a network, trained on other tasks, makes a step of the gradient."""
+
+from .mu_lo import mu_lo, mu_lo_weights
+
+__all__ = [
+    "mu_lo",
+    "mu_lo_weights",
+]

@@ -1,0 +1,87 @@
+"""Trees as vectors, and products with the Hessian of a loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ...transforms import FlowError
+from ...transforms.notation.known import repeat
+from ...transforms.notation.roots import balanced
+from ...transforms.notation.values import working
+
+Loss = Callable[[Any], Any]
+"""`params -> scalar`."""
+
+OF_A_LOSS = {"value_fn": lambda params: jnp.sum(params**2), "params": np.ones(30, np.float32)}
+"""What the catalogue builds a measurement of a loss with."""
+
+
+def wide(tree: Any) -> Any:
+    """A tree in at least float32."""
+    return jax.tree.map(working, tree)
+
+
+def dot(a: Any, b: Any) -> Any:
+    """The inner product of two trees."""
+    products = jax.tree.map(lambda x, y: jnp.sum(x * y), wide(a), wide(b))
+    return balanced(jax.tree.leaves(products))
+
+
+def checked_loss(label: str, value_fn: Any, params: Any) -> Loss:
+    """The loss itself, of real params; FlowError, by name, for anything else."""
+    for leaf in jax.tree.leaves(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise FlowError(f"{label}: params must be real arrays, one is {jnp.result_type(leaf)}")
+    if not callable(value_fn):
+        raise FlowError(f"{label}: value_fn must be a function params -> loss, not {value_fn!r}")
+    out = jax.eval_shape(value_fn, params)
+    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise FlowError(f"{label}: value_fn must return a real scalar loss, it returned {out}")
+    found: Loss = value_fn
+    return found
+
+
+def hessian_of(label: str, value_fn: Any, params: Any) -> tuple[Callable[[Any], Any], Any]:
+    """`vector -> Hessian times vector` on flat vectors, and the params as one."""
+    loss = checked_loss(label, value_fn, params)
+    flat, unravel = ravel_pytree(wide(params))
+
+    def value(vector: Any) -> Any:
+        return loss(jax.tree.map(lambda x, p: x.astype(p.dtype), unravel(vector), params))
+
+    return lambda v: jax.jvp(jax.grad(value), (flat,), (v,))[1], flat
+
+
+def lanczos(product: Callable[[Any], Any], start: Any, steps: int) -> tuple[Any, Any]:
+    """An orthonormal basis (steps, n) of the Krylov space, and the matrix (steps, steps) in it.
+
+    Each new vector is orthogonalised twice against all before. Where the space is exhausted, rows
+    are zero.
+    """
+
+    def extend(i: Any, carry: Any) -> Any:
+        basis, matrix = carry
+        w = product(basis[i])
+        along = jnp.matmul(basis, w, precision="highest")
+        rest = w
+        for _ in range(2):
+            back = jnp.matmul(basis, rest, precision="highest")
+            rest = rest - jnp.matmul(back, basis, precision="highest")
+        length = jnp.linalg.norm(rest)
+        least = 10 * jnp.finfo(w.dtype).eps * jnp.linalg.norm(w)
+        usable = (length > least) & (i + 1 < steps)
+        beta = jnp.where(usable, length, 0)
+        following = jnp.where(usable, rest / jnp.where(usable, length, 1), 0)
+        here, there = jnp.arange(steps) == i, jnp.arange(steps) == i + 1
+        matrix = matrix + jnp.outer(here, here) * along[i]
+        matrix = matrix + beta * (jnp.outer(here, there) + jnp.outer(there, here))
+        return jnp.where(there[:, None], following, basis), matrix
+
+    first = start / jnp.linalg.norm(start)
+    basis = jnp.zeros((steps, first.size), first.dtype).at[0].set(first)
+    found: tuple[Any, Any] = repeat(steps, extend, (basis, jnp.zeros((steps, steps), first.dtype)))
+    return found
