@@ -7,6 +7,7 @@ from . import catalogue, layers, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
 from .compiling import compiler_options
 from .objectives import objective_gradients
+from .optimizers import measure
 from .sweeping import sweep
 from .transforms import (
     chain,
@@ -44,6 +45,7 @@ __all__ = [
     "inject_hyperparams",
     "layers",
     "masked",
+    "measure",
     "named",
     "needs",
     "objective_gradients",
