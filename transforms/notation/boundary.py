@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from .context import Context
 from .errors import FlowError
 from .plain import own_array, own_arrays
+from .roots import saturated
 from .sharding import resharded
 from .signal import Input
 from .values import Leaves, is_missing, working
@@ -24,7 +25,7 @@ def input_value(node: Input, incoming: Leaves, context: Context) -> Any:
     if node.name == "updates":
         return incoming.map(working)
     if node.name == "params":
-        return context.params
+        return None if context.params is None else context.params.map(saturated)
     return _as_signal(context.extra.get(node.name), node.name, context)
 
 
@@ -95,7 +96,7 @@ def _shape_of(leaf: Any) -> Any:
 
 
 def _fitted(leaf: Any, param: Any) -> Any:
-    leaf = leaf.astype(param.dtype)
+    leaf = saturated(leaf).astype(param.dtype)
     return resharded(leaf, param) if leaf.shape == param.shape else leaf
 
 

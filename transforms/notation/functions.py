@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import FlowError
-from .roots import balanced, norm, relative_norm, root, squared
+from .roots import balanced, norm, quotient, relative_norm, root, squared
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Signal, leafwise
 from .values import Leaves, promoting
@@ -118,7 +118,7 @@ def _sign(x: Any) -> Any:
 
 def _zero_safe(numerator: Any, denominator: Any) -> Any:
     empty = denominator == 0
-    return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
+    return jnp.where(empty, 0, quotient(numerator, jnp.where(empty, 1, denominator)))
 
 
 def _floated(x: Any) -> Any:

@@ -91,6 +91,33 @@ def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
     return choose(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)
 
 
+def saturated(x: Any) -> Any:
+    """The largest numbers of the format in place of infinities; NaN stays NaN.
+
+    Finite numbers of which a sum is none are no longer opposite infinities in the next one.
+    """
+    if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        return x
+    if jnp.iscomplexobj(x):
+        return lax.complex(saturated(x.real), saturated(x.imag))
+    top = jnp.finfo(x.dtype).max
+    return lax.clamp(-top, x, top)
+
+
+def quotient(a: Any, b: Any) -> Any:
+    """a / b, and no NaN where both have become infinite.
+
+    What is cheaper to look at is taken for the largest number of the format in place of infinity.
+    """
+    if jnp.ndim(b) < jnp.ndim(a):
+        return a / _saturated_array(b)
+    return _saturated_array(a) / b
+
+
+def _saturated_array(x: Any) -> Any:
+    return saturated(x) if isinstance(x, jax.Array) else x
+
+
 def magnitude(x: Any, axis: Any = None) -> Any:
     """The largest absolute value along an axis, which stays; 1 where that cannot be divided by."""
     return usable(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))

@@ -15,6 +15,7 @@ from .errors import FlowError, MissingAttributeError, SignalError
 from .foreign import owner_of
 from .injected import arrays_are_constant
 from .precision import stored_as
+from .roots import quotient
 from .scope import Builder, Scope, current_builder
 from .sides import by_side, matrix_product, transposed
 from .source import Span, check_parentheses, running, users_line
@@ -384,7 +385,7 @@ def _apart(signal: Signal) -> Signal:
 
 def _quotient(a: Any, b: Any) -> Any:
     # Of two integers, as of a step count and a period, jax makes a float32 even in a float64 run.
-    return a * 1.0 / b if _is_integer(a) and _is_integer(b) else a / b
+    return a * 1.0 / b if _is_integer(a) and _is_integer(b) else quotient(a, b)
 
 
 def _power(a: Any, b: Any) -> Any:
