@@ -19,9 +19,9 @@ from ...transforms import (
     flow,
     scale_by_learning_rate,
     scheduled,
-    sign,
     square,
     transformation,
+    where,
 )
 
 
@@ -61,7 +61,8 @@ def scale_by_yogi(
     def step(g: Signal) -> Signal:
         m = g >> ema(b1, start=initial_accumulator_value, dtype=mu_dtype, name="mu")
         past = delay(square(g), initial_accumulator_value, name="nu")
-        v = past << past - (1 - scheduled(b2)) * sign(past - square(g)) * square(g)
+        towards = where(past > square(g), -square(g), where(past < square(g), square(g), 0.0))
+        v = past << past + (1 - scheduled(b2)) * towards
         return divide(m >> debias(b1), debiased_root(v, b2, eps, eps_root), eps)
 
     return flow(step)

@@ -27,6 +27,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation import Share
+from ...transforms.notation.roots import saturated
 from ...transforms.notation.sharding import replicated
 
 LEVELS = 15
@@ -129,8 +130,8 @@ def _quantised(a: Any, size: int, dtype: Any) -> tuple[Any, Any, Any]:
     rows = _flat_blocks(a, size)
     low, high = (_kept(fn(rows, axis=1), dtype) for fn in (jnp.min, jnp.max))
     lo, hi = (_read(x, dtype, a.dtype)[:, None] for x in (low, high))
-    unit = (hi - lo) / LEVELS
-    codes = jnp.floor((rows - lo) / jnp.where(unit > 0, unit, 1) + 0.5)
+    unit = saturated(hi - lo) / LEVELS
+    codes = jnp.floor(saturated(rows - lo) / jnp.where(unit > 0, unit, 1) + 0.5)
     codes = jnp.where(unit > 0, jnp.clip(codes, 0, LEVELS), 0).astype(jnp.uint8).ravel()[: a.size]
     pairs = jnp.pad(codes, (0, a.size % 2)).reshape(-1, 2)
     return pairs[:, 0] | (pairs[:, 1] << 4), low, high

@@ -18,11 +18,10 @@ from ...transforms import (
     flow,
     global_dot,
     global_norm,
+    hypot,
     initial_params,
     lift,
     maximum,
-    sqrt,
-    square,
     tap,
     transformation,
 )
@@ -102,9 +101,9 @@ def mechanize(
         h = global_dot(g + shrink * params, past)
         new_r = r << decays * r + clip(h, -m, m) * s
         new_m = m << maximum(decays * m, abs(h) + eps)
-        new_v = v << decays**2 * v + square(h)
+        new_v = v << hypot(decays * v, h)  # the root of the sum: squares may overflow
         wealth = s_init / num_betas * new_m + maximum(new_r, 0.0)
-        new_s = s << wealth / (sqrt(new_v) + eps)
+        new_s = s << wealth / (new_v + eps)
         return x0 - tap("scale", total(new_s)) * (past - u) - params
 
     return flow(step)

@@ -11,16 +11,15 @@ from ...transforms import (
     delay,
     divide_or_zero,
     flow,
+    global_norm,
+    hypot,
     initial_params,
     maximum,
     scheduled,
-    sqrt,
-    square,
     step_count,
     transformation,
     where,
 )
-from ...transforms.notation import global_squared_norm
 from .dog import FirstStep, check_first_step
 
 Projection = Callable[[Signal], Signal] | None
@@ -105,7 +104,7 @@ def u_dog(init_step: FirstStep = ("heuristic", 1e-6)) -> Flow:
         t = step_count()
         first = t % 2 == 1
         x0 = initial_params()
-        start = number * (1 + sqrt(global_squared_norm(x0))) if kind == "heuristic" else number
+        start = number * (1 + global_norm(x0)) if kind == "heuristic" else number
         past_r, past_w = delay(0.0, name="distance"), delay(0.0, name="distance_sum")
         r, w = where(t == 1, start, past_r), where(t == 1, start, past_w)
         alpha = divide_or_zero(w, r)
@@ -115,15 +114,15 @@ def u_dog(init_step: FirstStep = ("heuristic", 1e-6)) -> Flow:
             delay(0.0, name="largest_gradient"),
             delay(0.0, name="difference_sum"),
         )
-        size = alpha**2 * global_squared_norm(g - where(first, 0.0, other))
+        size = alpha * global_norm(g - where(first, 0.0, other))
         M = largest << where(first, maximum(largest, size), largest)
-        Q = differences << differences + where(first, 0.0, size)
+        Q = differences << where(first, differences, hypot(differences, size))
         other << where(first, g, other)
 
         y = delay(params, name="y")
-        moved = y - divide_or_zero(w, sqrt(M + Q)) * g
+        moved = y - divide_or_zero(w, hypot(M, Q)) * g
         reached = delay(0.0, name="reached")
-        farthest = reached << maximum(reached, sqrt(global_squared_norm(moved - x0)))
+        farthest = reached << maximum(reached, global_norm(moved - x0))
         new_r = past_r << where(first, r, maximum(r, farthest))
         new_w = past_w << where(first, w, w + new_r)
         return _queried(params, first, y, moved, w, new_w)
@@ -180,10 +179,10 @@ def unixgrad(diameter: Positive, projection: Projection = None) -> Flow:
         first, k = t % 2 == 1, (t + 1) // 2
         other, differences = delay(g, name="first_gradient"), delay(0.0, name="difference_sum")
         y = delay(params, name="y")
-        moved = y - 2 * scheduled(diameter) * k / sqrt(1 + differences) * g
+        moved = y - 2 * scheduled(diameter) * k / hypot(1.0, differences) * g
         moved = moved if projection is None else projection(moved)
-        size = square(1.0 * k) * global_squared_norm(g - other)
-        differences << differences + where(first, 0.0, size)
+        size = k * global_norm(g - other)
+        differences << where(first, differences, hypot(differences, size))
         other << where(first, g, other)
         return _queried(params, first, y, moved, 1.0 * k, 1.0 + k)
 

@@ -10,6 +10,7 @@ from ...transforms import (
     flow,
     leaf_norm,
     maximum,
+    saturate,
     scheduled,
     transformation,
 )
@@ -38,7 +39,7 @@ def mars_correction(
 
     def corrected(g: Signal, previous: Signal) -> Signal:
         decay = scheduled(b1)
-        c = g + scheduled(gamma) * decay / (1 - decay) * (g - previous)
+        c = saturate(g + scheduled(gamma) * decay / (1 - decay) * (g - previous))
         return c if max_norm is None else c / maximum(1, leaf_norm(c) / max_norm)
 
     def approximate(g: Signal) -> Signal:

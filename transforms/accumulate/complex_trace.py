@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import lift
+from ..notation.functions import lift, saturate
 from ..notation.hyperparameters import Decay, Number
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
@@ -95,6 +95,6 @@ def _linked(g: Signal, coefficients: Any, gain: tuple[Any, Any]) -> tuple[Signal
     (c11, c12), (c21, c22) = coefficients
     a, b = delay(g, name="real"), delay(g, name="imaginary")
     return (
-        a << (c11 * a + c12 * b + gain[0] * g),
-        b << (c21 * a + c22 * b + gain[1] * g),
+        a << saturate(c11 * a + c12 * b + gain[0] * g),
+        b << saturate(c21 * a + c22 * b + gain[1] * g),
     )

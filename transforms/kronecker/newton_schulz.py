@@ -9,7 +9,7 @@ from ..notation import linalg
 from ..notation.errors import FlowError
 from ..notation.functions import lift
 from ..notation.hyperparameters import DType, NonNegative
-from ..notation.roots import norm
+from ..notation.roots import norm, quotient
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 
@@ -121,7 +121,7 @@ def _scaled(x: Any, preconditioning: str, eps: Any) -> Any:
 
 
 def _over(x: Any, size: Any) -> Any:
-    return x / jnp.where(size == 0, 1, size)
+    return quotient(x, jnp.where(size == 0, 1, size))
 
 
 def _transposed(x: Any) -> Any:

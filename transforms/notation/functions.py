@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import FlowError
-from .roots import balanced, norm, quotient, relative_norm, root, squared
+from .roots import balanced, dot, norm, quotient, relative_norm, root, saturated, squared
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Signal, leafwise
 from .values import Leaves, promoting
@@ -196,15 +196,18 @@ def _cube_root(x: Any) -> Any:
     return jnp.where(zero, 0, jnp.cbrt(jnp.where(zero, 1, x)))
 
 
-def _dot(x: Any, y: Any) -> Any:
-    # Not vdot: it flattens, which a leaf that is spread over a mesh does not allow.
-    return jnp.sum(jnp.real(jnp.conj(x) * y))
-
-
 def _max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return jnp.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else -jnp.inf)
 
 
+hypot = lift_elementwise(
+    lambda x, y: norm(jnp.stack(jnp.broadcast_arrays(x, y)), axis=0),
+    "hypot",
+    "sqrt(x^2 + y^2) entry by entry, also where the squares overflow or vanish.",
+)
+saturate = lift_elementwise(
+    saturated, "saturate", "The largest numbers of the format in place of infinities."
+)
 leaf_sum = lift_elementwise(_sum, "leaf_sum", "The sum of each leaf, or along `axis=`.")
 leaf_mean = lift_elementwise(
     _mean, "leaf_mean", "The mean of each leaf, or along `axis=`; 0 of an empty leaf."
@@ -215,7 +218,7 @@ leaf_norm = lift_elementwise(
 leaf_rms = lift_elementwise(
     lambda x: norm(x) / math.sqrt(max(x.size, 1)), "leaf_rms", "The root mean square of each leaf."
 )
-leaf_dot = lift_elementwise(_dot, "leaf_dot", "The inner product of two leaves, real part.")
+leaf_dot = lift_elementwise(dot, "leaf_dot", "The inner product of two leaves, real part.")
 leaf_max = lift_elementwise(_max, "leaf_max", "The largest entry of each leaf, or along `axis=`.")
 
 
@@ -274,13 +277,14 @@ def reduce_leaves(
     """
 
     def reduced(*trees: Leaves) -> Any:
-        return balanced(jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values))
+        parts = jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values)
+        return balanced(parts)
 
     return lift_tree(reduced, name, out="scalar", doc=doc or per_leaf.__doc__)
 
 
 global_sum = reduce_leaves(jnp.sum, "global_sum", "The sum of all entries of a tree.")
-global_dot = reduce_leaves(_dot, "global_dot", "The inner product of two trees, real part.")
+global_dot = reduce_leaves(dot, "global_dot", "The inner product of two trees, real part.")
 global_squared_norm = reduce_leaves(
     lambda x: jnp.sum(squared(x)),
     "global_squared_norm",

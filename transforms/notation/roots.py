@@ -68,6 +68,34 @@ def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return choose(jnp.all(is_trusted(total, x.size)), lambda: root(total), scaled)
 
 
+def dot(x: Any, y: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The inner product, real part; products that the format does not hold end in no NaN.
+
+    Opposite ones may cancel in truth, so no sum of their infinities is taken: there each product is
+    bounded so that the sum of all is a number.
+
+    Args:
+      x, y: arrays of one shape.
+      axis: along which the vectors lie; None: all of it.
+      keepdims: whether the axis stays, with length 1.
+    """
+    # Not vdot: it flattens, which a leaf that is spread over a mesh does not allow.
+    products = jnp.real(jnp.conj(x) * y)
+    if not jnp.issubdtype(products.dtype, jnp.inexact):
+        return jnp.sum(products, axis=axis, keepdims=keepdims)
+    total = jnp.sum(products, axis=axis, keepdims=keepdims)
+
+    def bounded() -> Any:
+        share = jnp.finfo(products.dtype).max / max(x.size, 1)
+        numbers = jnp.real(jnp.conj(saturated(x)) * saturated(y))
+        parts = jnp.sum(lax.clamp(-share, numbers, share), axis=axis, keepdims=keepdims)
+        return jnp.where(jnp.isfinite(total), total, parts)
+
+    if x.size <= CHEAP_TO_READ_TWICE:
+        return bounded()
+    return choose(jnp.all(jnp.isfinite(total)), lambda: total, bounded)
+
+
 def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
     """The norm over all leaves as a product (size, norm of the leaves divided by size).
 
@@ -107,15 +135,14 @@ def saturated(x: Any) -> Any:
 def quotient(a: Any, b: Any) -> Any:
     """a / b, and no NaN where both have become infinite.
 
-    What is cheaper to look at is taken for the largest number of the format in place of infinity.
+    What is cheaper to look at is taken for a large number of the format in place of infinity.
     """
-    if jnp.ndim(b) < jnp.ndim(a):
-        return a / _saturated_array(b)
-    return _saturated_array(a) / b
-
-
-def _saturated_array(x: Any) -> Any:
-    return saturated(x) if isinstance(x, jax.Array) else x
+    if jnp.ndim(b) >= jnp.ndim(a):
+        return (saturated(a) if isinstance(a, jax.Array) else a) / b
+    if not isinstance(b, jax.Array) or not jnp.issubdtype(b.dtype, jnp.floating):
+        return a / b
+    large = 1 / jnp.finfo(b.dtype).tiny  # its reciprocal is normal, see `usable`
+    return a / lax.clamp(-large, b, large)
 
 
 def magnitude(x: Any, axis: Any = None) -> Any:

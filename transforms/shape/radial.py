@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import NonNegative
-from ..notation.roots import norm
+from ..notation.roots import dot, norm, quotient
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from .channels import as_rows
@@ -18,7 +18,7 @@ def _rows(x: Any, channel_axis: int | None) -> Any:
 
 
 def _dot(a: Any, b: Any) -> Any:
-    return jnp.sum((a * jnp.conj(b)).real, axis=1, keepdims=True)
+    return dot(b, a, axis=1, keepdims=True)
 
 
 def _lengths(rows: Any) -> Any:
@@ -31,7 +31,9 @@ def _looks_scale_invariant(
     theta, grad = _rows(params, channel_axis), _rows(g, channel_axis)
     norms = jnp.maximum(_lengths(theta), eps) * jnp.maximum(_lengths(grad), eps)
     # With eps = 0 a zero row would be 0 / 0; its cosine is 0.
-    cosine = jnp.where(norms > 0, jnp.abs(_dot(theta, grad)) / jnp.where(norms > 0, norms, 1), 0)
+    cosine = jnp.where(
+        norms > 0, quotient(jnp.abs(_dot(theta, grad)), jnp.where(norms > 0, norms, 1)), 0
+    )
     return jnp.max(cosine, initial=0.0) < delta / math.sqrt(max(theta.shape[1], 1))
 
 

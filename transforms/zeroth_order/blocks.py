@@ -12,6 +12,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.known import each
 from ..notation.paths import joined, leaf_names
+from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.steps import stateful, step_count
 from ..notation.values import MISSING, Leaves, is_missing
@@ -89,7 +90,7 @@ def _slope(
     above, below = each(
         lambda sign: loss(moved(at, direction, sign * scale)), signs, beside=direction
     )
-    return (above - below) / (scale if one_sided else 2 * scale)
+    return saturated((above - below) / (scale if one_sided else 2 * scale))
 
 
 def members(blocks: BlockNames, params: Leaves, label: str) -> list[set[int]]:

@@ -14,6 +14,7 @@ from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Sampler, Size
 from ..notation.known import each, repeat
+from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.steps import step_count, tap
 from ..notation.values import Leaves, is_missing
@@ -177,7 +178,7 @@ def derivative_along(context: Context, value_fn: Any, at: Leaves, count: int = 1
     def derivative(direction: Leaves) -> Any:
         v = tangent(direction)
         d = jax.jvp(loss, (whole,), (v,))[1] if linear is None else linear(v)
-        return d.astype(context.scalar_dtype)
+        return saturated(d.astype(context.scalar_dtype))
 
     return derivative
 

@@ -13,6 +13,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.needs import missing_input
+from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
 
@@ -74,7 +75,8 @@ def loss_function(context: Context, value_fn: Any, point: Leaves) -> LossAt:
 
     def loss(at: Leaves) -> Any:
         (value,) = closure(*jax.tree.leaves(at.tree()))
-        return value.astype(jnp.promote_types(value.dtype, context.scalar_dtype))
+        # Of two infinite losses, the difference would be NaN.
+        return saturated(value.astype(jnp.promote_types(value.dtype, context.scalar_dtype)))
 
     return loss
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.known import each
+from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 from .losses import base_point, loss_function, moved
@@ -48,7 +49,7 @@ def _slope_of(
     above, below = each(
         lambda sign: loss(moved(point, direction, sign * scale)), signs, beside=direction
     )
-    return unfused(((above - below) / (2 * scale)).astype(context.scalar_dtype))
+    return unfused(saturated(((above - below) / (2 * scale)).astype(context.scalar_dtype)))
 
 
 _slope = lift_tree(

@@ -13,6 +13,7 @@ from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Positive, Sampler, Size
 from ..notation.known import each, repeat
+from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled, step_count, tap
 from ..notation.values import Leaves
@@ -157,7 +158,7 @@ def _quotients_of(
         slopes = (losses[1:] - losses[0]) / scale
     else:
         slopes = (losses[0::2] - losses[1::2]) / (2 * scale)
-    slopes = slopes.astype(context.scalar_dtype)
+    slopes = saturated(slopes.astype(context.scalar_dtype))
     return unfused(slopes[0] if count == 1 else slopes)
 
 
