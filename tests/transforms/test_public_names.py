@@ -22,11 +22,7 @@ CLASSES = [
 KIND = re.compile(
     r"^\s*(A transformation to send signals through|Part of the notation|A check of an argument"
     r"|A function of (signals|arrays|transformations?|factories|params|numbers|trees|a \w+)"
-<<<<<<< HEAD
     r"|A selector of leaves|A compressor, for)",
-=======
-    r"|A selector of leaves|A compressor)",
->>>>>>> 04d7868 (Compressors are a kind of piece; only transformations are drawn)
     re.MULTILINE,
 )
 
