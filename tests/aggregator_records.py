@@ -38,6 +38,10 @@ def replayed(record: Any, factory: Any) -> dict[str, Any]:
     factory = getattr(gradchain.optimizers, record.api) if factory is None else factory
     arguments = dict(record.kwargs)
     rate = arguments.pop("learning_rate", 0.0)
+    starts = record.series.get("draws/init")
+    if starts is not None:
+        drawn = jnp.asarray(starts)
+        arguments["init"] = lambda key, count, params: drawn[count]
     made = factory(**arguments)
     aggregate = optax.with_extra_args_support(
         made if hasattr(made, "update") else gradchain.optimizers.aggregate(made)

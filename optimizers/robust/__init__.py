@@ -4,6 +4,7 @@ from .aggregation import aggregate, robust_aggregate
 from .bulyan import bulyan
 from .centered_clip import centered_clip
 from .coordinatewise import coordinate_median, meamed, phocas, trimmed_mean
+from .flag_aggregator import flag_aggregator
 from .geometric_median import geometric_median
 from .krum import krum, multi_krum
 from .minimum_variance import minimum_variance
@@ -14,6 +15,7 @@ __all__ = [
     "bulyan",
     "centered_clip",
     "coordinate_median",
+    "flag_aggregator",
     "geometric_median",
     "krum",
     "meamed",

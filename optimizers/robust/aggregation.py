@@ -4,7 +4,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ...transforms import Flow, FlowError, Signal, delay, flow, lift_tree, transformation
+from ...transforms import (
+    Flow,
+    FlowError,
+    Signal,
+    delay,
+    flow,
+    lift_tree,
+    step_count,
+    transformation,
+)
 from ...transforms.notation.context import Context
 from ...transforms.notation.values import Leaves
 from ...transforms.objectives.stacked import count_objectives, like_params
@@ -17,11 +26,12 @@ def aggregate(rule: Any) -> Flow:
 
     Args:
       rule: a function from a stacked tree to a tree, such as `krum(1)`; one with an argument
-        `previous` is given its last result, at first 0. An aggregator of several losses, which is a
-        transformation already, stays what it is.
+        `previous` is given its last result, at first 0, one with an argument `count` the number of
+        steps before. An aggregator of several losses, which is a transformation already, stays what
+        it is.
 
     Returns:
-      The transformation; without state, but for a rule that takes its last result.
+      The transformation; its state is what the rule is given beside the gradients, if anything.
 
     Raises:
       ValueError: for what is neither; in update, for gradients that are not stacked.
@@ -80,16 +90,22 @@ def _made_one(stacked: Signal, rule: Any) -> Signal:
     if hasattr(rule, "update"):
         return stacked >> rule
     applied = lift_tree(_applied(rule), "apply_rule", context=True, out=like_params)
-    if "previous" not in inspect.signature(rule).parameters:
+    parameters = inspect.signature(rule).parameters
+    if "count" in parameters:
+        return applied(stacked, None, step_count() - 1)
+    if "previous" not in parameters:
         return applied(stacked)
     previous = delay(applied(stacked, None), name="previous")
     return previous << applied(stacked, previous)
 
 
 def _applied(rule: Callable[..., Any]) -> Callable[..., Leaves]:
-    def run(context: Context, tree: Leaves, previous: Leaves | None = None) -> Leaves:
+    def run(
+        context: Context, tree: Leaves, previous: Leaves | None = None, count: Any = None
+    ) -> Leaves:
         count_objectives(context, tree, "workers")
         beside = {} if previous is None else {"previous": previous.tree()}
+        beside |= {} if count is None else {"count": count}
         return Leaves.up_to(tree.treedef, rule(tree.tree(), **beside))
 
     return run

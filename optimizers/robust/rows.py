@@ -1,7 +1,8 @@
 """Gradients of several workers as rows, of which some may be no numbers. Arrays in, arrays out."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -42,6 +43,20 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.finite)
+
+    @property
+    def size(self) -> int:
+        """The number of entries of one gradient."""
+        return sum(math.prod(x.shape[1:]) for x in self.leaves)
+
+    def scaled(self, factors: Any) -> "Rows":
+        """Each worker's gradient times a number."""
+        given = [x * along(factors, x).astype(jnp.finfo(x.dtype).dtype) for x in self.leaves]
+        return replace(self, leaves=given)
+
+    def constant(self) -> "Rows":
+        """The same rows, through which nothing is differentiated."""
+        return replace(self, leaves=[jax.lax.stop_gradient(x) for x in self.leaves])
 
     @property
     def dtype(self) -> Any:
