@@ -8,6 +8,7 @@ from .flag_aggregator import flag_aggregator
 from .geometric_median import geometric_median
 from .krum import krum, multi_krum
 from .minimum_variance import minimum_variance
+from .mo_nna import mo_nna
 from .nearest_neighbor_mixing import nearest_neighbor_mixing
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "krum",
     "meamed",
     "minimum_variance",
+    "mo_nna",
     "multi_krum",
     "nearest_neighbor_mixing",
     "phocas",

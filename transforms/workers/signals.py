@@ -133,3 +133,22 @@ def mean_when(
 
 def _nothing(leaf: Any) -> Any:
     return resharded(jnp.zeros(leaf.shape, leaf.dtype), leaf)
+
+
+def total_over(signal: Signal, axis_name: str | None) -> Signal:
+    """The sum over the workers, the same on all of them.
+
+    A function of signals.
+
+    Args:
+      signal: a tree signal.
+      axis_name: the axis along which the workers lie; None: there is one.
+    """
+
+    def summed(context: Context, tree: Leaves) -> Leaves:
+        return axis.total(tree, axis_name)
+
+    def sent(context: Context, tree: Any) -> float:
+        return float(axis.size_of(tree))
+
+    return exchanged(summed, "total_over", axis_name, sent)(signal)
