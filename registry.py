@@ -31,6 +31,7 @@ Kind = Literal[
     "measurement",
     "stepper",
     "rule",
+    "per_example",
 ]
 """What a method is, and with that which catalogue-wide suite it enters:
 
@@ -43,6 +44,7 @@ Kind = Literal[
 - measurement: a number about a model or a run.
 - stepper: steps params by itself; no gradient is handed to it.
 - rule: a function from the stacked gradients of workers, some of them faulty, to one.
+- per_example: a transformation of the gradients of single examples, stacked.
 """
 
 ScheduleKind = Literal["schedule", "combinator", "law", "measurement", "controller"]
@@ -85,6 +87,7 @@ TAGS = {
     "own-rate": "finds its learning rate, or part of it, by itself",
     "own-schedule": "brings the schedule of its rate along",
     "partitioned": "parts of the model are treated differently",
+    "private": "hides what single examples do",
     "resets": "restarts its averages on the way",
     "robust": "some of the workers may send anything",
     "several-losses": "makes one update of the gradients of several losses",
@@ -149,7 +152,7 @@ class Method:
           **overrides: arguments of the factory.
         """
         arguments = {**self.required, **overrides}
-        if self.kind != "transformation" or self.in_front:
+        if self.kind not in ("transformation", "per_example") or self.in_front:
             return arguments
         rate = self.learning_rate if learning_rate is None else learning_rate
         if self.wraps:

@@ -4,6 +4,7 @@ from . import adam as adam_family
 from . import (
     adaptive,
     averaging,
+    bayesian,
     clipping,
     continual,
     curvature,
@@ -18,6 +19,7 @@ from . import (
     memory,
     momentum,
     multi_objective,
+    private,
     robust,
     step_size,
     surrogates,
@@ -29,6 +31,7 @@ from . import bilevel as bilevel_family
 from .adam import *  # noqa: F403
 from .adaptive import *  # noqa: F403
 from .averaging import *  # noqa: F403
+from .bayesian import *  # noqa: F403
 from .bilevel import *  # noqa: F403
 from .clipping import *  # noqa: F403
 from .continual import *  # noqa: F403
@@ -44,6 +47,7 @@ from .measure import *  # noqa: F403
 from .memory import *  # noqa: F403
 from .momentum import *  # noqa: F403
 from .multi_objective import *  # noqa: F403
+from .private import *  # noqa: F403
 from .robust import *  # noqa: F403
 from .step_size import *  # noqa: F403
 from .surrogates import *  # noqa: F403
@@ -55,6 +59,7 @@ __all__: list[str] = []
 __all__ += adam_family.__all__
 __all__ += adaptive.__all__
 __all__ += averaging.__all__
+__all__ += bayesian.__all__
 __all__ += bilevel_family.__all__
 __all__ += clipping.__all__
 __all__ += continual.__all__
@@ -70,6 +75,7 @@ __all__ += measure.__all__
 __all__ += memory.__all__
 __all__ += momentum.__all__
 __all__ += multi_objective.__all__
+__all__ += private.__all__
 __all__ += robust.__all__
 __all__ += step_size.__all__
 __all__ += surrogates.__all__

@@ -227,6 +227,8 @@ def _default_build(record: Record, factory: Factory) -> optax.GradientTransforma
     draws = None if "sampler" in arguments else sampler(record)
     if draws is not None and _accepts(factory, "sampler"):
         arguments.setdefault("sampler", draws)
+    if draws is not None and "noise_fn" in inspect.signature(factory).parameters:
+        arguments.setdefault("noise_fn", draws)
     # Where the draws are injected, or do not matter (a Rademacher probe of a diagonal Hessian is
     # exact), any key will do.
     if "key" in inspect.signature(factory).parameters:
@@ -304,6 +306,17 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
     # Named in the record after the step of lazy_newton that it replaces.
     "lazy_cubic_newton": lambda record, arguments: {
         name: value for name, value in arguments.items() if name != "regularization"
+    },
+    # Shards' Gaussians lie stacked in the record.
+    "fsgld": lambda record, arguments: {
+        **arguments,
+        **{
+            name: [
+                jax.tree.map(lambda x, s=s: x[s], record.constants[f"problem/{name}"])
+                for s in range(len(arguments["shard_probs"]))
+            ]
+            for name in ("means", "precisions")
+        },
     },
     "grass": lambda record, arguments: {**arguments, "sampler": memory_records.slices(record)},
     "mkor": lambda record, arguments: {
@@ -413,6 +426,7 @@ PASSED = {
     "values": "value",
     "hessian_diag": "hessian_diag",
     "previous_grads": "previous_grads",
+    "shard": "shard",
     "predicted_grads": "predicted_grads",
     "inputs": "layer_inputs",
     "cotangents": "layer_cotangents",

@@ -86,6 +86,7 @@ EXTRAS: dict[str, Callable[[Any], Any]] = {
     "previous_grads": lambda params: gradients(params),
     "operator_fn": lambda params: lambda point: jax.tree.map(jnp.conj, jax.grad(loss_of)(point)),
     "hessian_diag": lambda params: jax.tree.map(jnp.ones_like, params),
+    "shard": lambda params: jnp.asarray(1),
     "layer_inputs": lambda params: matrix_inputs(params, cotangents=False),
     "layer_cotangents": lambda params: matrix_inputs(params, cotangents=True),
 }

@@ -59,6 +59,11 @@ def arguments_of(record: Any) -> dict[str, Any]:
         arguments["init_factors"] = {
             side: {leaf: tree.get(leaf) for leaf in leaves} for side, tree in given.items()
         }
+    if "draws" in record.series and record.api == "diff2":
+        normals = jax.tree.map(jnp.asarray, by_worker(record.series["draws"]))
+        arguments["noise_fn"] = lambda key, count, params: jax.tree.map(
+            lambda x: x[jax.lax.axis_index(AXIS), count], normals
+        )
     if "mixing" in record.constants:
         arguments["mixing"] = record.constants["mixing"]
     return {**arguments, "axis_name": AXIS}
@@ -85,6 +90,8 @@ def with_gradients(record: Any, factory: Callable[..., Any]) -> dict[str, Any]:
 
 def extras(record: Any) -> dict[str, Any]:
     """Further inputs of a step, with the workers in front."""
+    if "previous_grads" in record.series:
+        return {"previous_grads": by_worker(record.series["previous_grads"])}
     if record.api != "mo_nna":
         return {}
     faulty = by_worker(record.series["byzantine"])

@@ -1,0 +1,187 @@
+"""Federated stochastic gradient Langevin dynamics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ...registry import method
+from ...transforms import (
+    Flow,
+    FlowError,
+    Key,
+    NonNegative,
+    PositiveConstant,
+    Sampler,
+    Signal,
+    flow,
+    lift_tree,
+    transformation,
+)
+from ...transforms.notation.checks import checked
+from ...transforms.notation.context import Context
+from ...transforms.notation.known import is_known
+from ...transforms.notation.values import Leaves
+from ...transforms.objectives import bare_array, check_vector
+from .sgld import langevin
+
+
+@method(
+    "El Mekkaoui et al. 2021, Federated Stochastic Gradient Langevin Dynamics",
+    arxiv="2004.11231",
+    tags=("noise", "tracked-mean"),
+    learning_rate=0.1,
+    small_model={"temperature": 1e-6},
+    required={"means": (0.0, 0.5), "precisions": (0.5, 0.1), "shard_probs": (0.5, 0.5)},
+)
+@transformation()
+def fsgld(
+    learning_rate: optax.ScalarOrSchedule,
+    means: Sequence[Any],
+    precisions: Sequence[Any],
+    shard_probs: Sequence[float] | jax.Array,
+    temperature: NonNegative = 1.0,
+    key: Key = 0,
+    noise_fn: Sampler | None = None,
+) -> Flow:
+    r"""Langevin dynamics on one shard of the data after another, that knows all of them roughly.
+
+    The likelihood of each shard j is approximated by a Gaussian :math:`q_j = N(\mu_j,
+    \Lambda_j^{-1})`, and shard s is visited with probability :math:`f_s`:
+
+    .. math::
+        a_j = -\Lambda_j (\theta - \mu_j), \qquad c_s = \sum_j a_j - a_s / f_s, \qquad
+        \theta \leftarrow \theta - \frac h 2 (g - c_s) + \sqrt{h T}\, \xi
+
+    c_s is 0 in the mean over the shards, and makes steps on different shards alike. With g the
+    gradient of the negative log posterior seen from shard s, of a minibatch of n of its N_s
+    examples, :math:`-\nabla \log p(\theta) - \tfrac{N_s}{f_s n} \sum \nabla \log p(x | \theta)`:
+    the factor :math:`1 / f_s` belongs to the gradient that comes in, and the prior into no q_j.
+
+    Several steps may be taken on a shard before the next. The correction is unstable where h times
+    the largest precision over f_s is above 2.
+
+    Args:
+      learning_rate: h; number or schedule.
+      means: for each shard the tree of its mean; a number stands for all entries.
+      precisions: for each shard the tree of its diagonal precision; a leaf that is a vector may
+        have a matrix instead.
+      shard_probs: f, a positive number for each shard; their sum is 1.
+      temperature: T; 1 samples the posterior.
+      key: seed or key of the noise.
+      noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw.
+
+    Returns:
+      The sampler, a transformation as any optimizer; its state is a key and a counter. Its update
+      needs the extra argument `shard`, the number of the shard.
+
+    Raises:
+      ValueError: for a hyper-parameter out of range, or lists of different lengths; in update, for
+        means or precisions that do not fit the params, or a shard that is not there.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import fsgld
+      >>> x, halves = jnp.array([1.0]), jnp.array([0.5, 0.5])
+      >>> opt = fsgld(0.2, means=(0.0, 4.0), precisions=(1.0, 1.0), shard_probs=halves,
+      ...             temperature=0.0)
+      >>> state = opt.init(x)
+      >>> [round(float(opt.update(2 * (x - mean), state, x, shard=s)[0][0]), 3)
+      ...  for s, mean in enumerate((0.0, 4.0))]           # the gradient of either shard, over 1/2
+      [0.2, 0.2]
+
+    References:
+      El Mekkaoui, Mesquita, Blomstedt & Kaski 2021 (arXiv 2004.11231), as in
+      AaltoPML/Federated-SGLD, where the precision is a full matrix.
+    """
+    check_vector("fsgld", "shard_probs", shard_probs)
+    shards = len(means)
+    if not shards == len(precisions) == len(shard_probs):
+        raise FlowError(
+            f"fsgld: means, precisions and shard_probs must have one entry for each shard; they "
+            f"have {shards}, {len(precisions)} and {len(shard_probs)}"
+        )
+
+    def conducive(context: Context, params: Leaves, shard: Any) -> Leaves:
+        if is_known(shard) and not 0 <= int(shard) < shards:
+            raise FlowError(f"{context.label}: shard={int(shard)} must be from 0 to {shards - 1}")
+        centres = [_fitted(context, "means", x, params) for x in means]
+        curves = [_fitted(context, "precisions", x, params) for x in precisions]
+        weights = 1 - (jnp.arange(shards) == shard) / jnp.asarray(shard_probs, jnp.float32)
+
+        def of_leaf(x: Any, *given: Any) -> Any:
+            pairs = zip(given[:shards], given[shards:], weights, strict=True)
+            parts = [w.astype(_real(x)) * _slope(x, mu, precision) for mu, precision, w in pairs]
+            return sum(parts[1:], parts[0])
+
+        return params.map(of_leaf, *centres, *curves)
+
+    correction = lift_tree(conducive, "conducive_gradient", context=True, out=0)
+
+    def step(g: Signal, params: Signal, shard: Signal) -> Signal:
+        c = correction(params, bare_array(shard))
+        return langevin(g - c, learning_rate, temperature, key, noise_fn)
+
+    return flow(step)
+
+
+def _real(x: Any) -> Any:
+    return jnp.finfo(x.dtype).dtype
+
+
+def _slope(x: Any, mean: Any, precision: Any) -> Any:
+    """The gradient of the Gaussian's logarithm."""
+    away = mean - x
+    if precision.ndim > x.ndim:
+        return jnp.matmul(precision, away, precision="highest")
+    return precision * away
+
+
+def _fitted(context: Context, name: str, given: Any, params: Leaves) -> Leaves:
+    """One shard's tree with leaves like the params; FlowError where it is none."""
+    if jnp.ndim(given) == 0 if not isinstance(given, dict | list | tuple) else False:
+        return params.map(lambda x: jnp.asarray(given, _real(x)))
+    try:
+        leaves = Leaves.up_to(params.treedef, given)
+    except (ValueError, TypeError, KeyError) as error:
+        raise FlowError(f"{context.label}: {name} must be trees like the params: {error}") from None
+
+    def fitted(x: Any, value: Any) -> Any:
+        shape, square = jnp.shape(value), (*x.shape, *x.shape)
+        if shape not in ((), x.shape) and not (
+            name == "precisions" and x.ndim == 1 and shape == square
+        ):
+            raise FlowError(
+                f"{context.label}: {name} has a leaf of shape {shape} for a param of shape "
+                f"{x.shape}"
+            )
+        return jnp.asarray(value, _real(x) if name == "precisions" else x.dtype)
+
+    return params.map(fitted, leaves)
+
+
+@checked()
+def gaussian_shard_approximation(
+    samples: Any, regularization: PositiveConstant = 1e-6
+) -> tuple[Any, Any]:
+    """Mean and diagonal precision of samples, such as those of a chain on one shard's likelihood.
+
+    Args:
+      samples: a tree of arrays with the samples on the leading axis.
+      regularization: added to the variance, whose inverse is the precision.
+
+    Returns:
+      Two trees without that axis, for one entry each of `means` and `precisions` of `fsgld`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import gaussian_shard_approximation
+      >>> mean, precision = gaussian_shard_approximation(jnp.array([[1.0], [3.0], [2.0]]))
+      >>> float(mean[0]), round(float(precision[0]), 2)
+      (2.0, 1.5)
+    """
+    mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), samples)
+    precision = jax.tree.map(lambda x: 1 / (jnp.var(x, axis=0) + regularization), samples)
+    return mean, precision
