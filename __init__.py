@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import catalogue, layers, optimizers, schedules, transforms
+from . import catalogue, federated, layers, optimizers, schedules, transforms
 from .catalogue import find, get_method, get_schedule
 from .compiling import compiler_options
 from .objectives import objective_gradients
@@ -38,6 +38,7 @@ __all__ = [
     "describe",
     "draw",
     "eval_params",
+    "federated",
     "find",
     "flow",
     "get_method",

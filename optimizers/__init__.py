@@ -10,6 +10,7 @@ from . import (
     curvature,
     distributed,
     evaluation,
+    federated,
     flat_minima,
     games,
     kronecker,
@@ -38,6 +39,7 @@ from .continual import *  # noqa: F403
 from .curvature import *  # noqa: F403
 from .distributed import *  # noqa: F403
 from .evaluation import *  # noqa: F403
+from .federated import *  # noqa: F403
 from .flat_minima import *  # noqa: F403
 from .games import *  # noqa: F403
 from .kronecker import *  # noqa: F403
@@ -66,6 +68,7 @@ __all__ += continual.__all__
 __all__ += curvature.__all__
 __all__ += distributed.__all__
 __all__ += evaluation.__all__
+__all__ += federated.__all__
 __all__ += flat_minima.__all__
 __all__ += games.__all__
 __all__ += kronecker.__all__

@@ -23,6 +23,7 @@ from typing import Any
 
 import aggregator_records
 import bilevel_records
+import federated_records
 import flat_records
 import game_records
 import gradchain
@@ -427,6 +428,9 @@ PASSED = {
     "hessian_diag": "hessian_diag",
     "previous_grads": "previous_grads",
     "shard": "shard",
+    "cluster": "cluster",
+    "server": "server_gradient",
+    "client": "client_gradient",
     "predicted_grads": "predicted_grads",
     "inputs": "layer_inputs",
     "cotangents": "layer_cotangents",
@@ -554,6 +558,9 @@ KINDS: dict[str, Callable[[Record, Factory | None], dict[str, Tree]]] = {
     "schedule": _schedule,
     "scales": _scales,
     **dict.fromkeys(worker_records.KINDS, _workers),
+    "federated": lambda record, factory: federated_records.replayed(
+        record, public(record.api) if factory is None else factory
+    ),
 }
 
 

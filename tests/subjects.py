@@ -87,6 +87,8 @@ EXTRAS: dict[str, Callable[[Any], Any]] = {
     "operator_fn": lambda params: lambda point: jax.tree.map(jnp.conj, jax.grad(loss_of)(point)),
     "hessian_diag": lambda params: jax.tree.map(jnp.ones_like, params),
     "shard": lambda params: jnp.asarray(1),
+    "cluster": lambda params: jnp.asarray(1),
+    "global_update": lambda params: jax.tree.map(lambda p: 0.01 * p, params),
     "layer_inputs": lambda params: matrix_inputs(params, cotangents=False),
     "layer_cotangents": lambda params: matrix_inputs(params, cotangents=True),
 }

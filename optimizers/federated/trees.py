@@ -1,0 +1,96 @@
+"""Arithmetic of whole trees, and of messages in slots of which some are empty."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ...transforms.notation.known import repeat
+from ...transforms.notation.values import working
+
+
+def wide(tree: Any) -> Any:
+    """The leaves in at least float32, in which clients and servers compute."""
+    return jax.tree.map(lambda x: working(jnp.asarray(x)), tree)
+
+
+def zeros(tree: Any) -> Any:
+    """Zeros like the leaves, in at least float32."""
+    return jax.tree.map(jnp.zeros_like, wide(tree))
+
+
+def like(tree: Any, params: Any) -> Any:
+    """The leaves in the dtypes of the params."""
+    return jax.tree.map(lambda x, p: x.astype(jnp.asarray(p).dtype), tree, params)
+
+
+def plus(x: Any, scale: Any, y: Any) -> Any:
+    """x + scale y, in the precision of x."""
+
+    def added(a: Any, b: Any) -> Any:
+        return a + jnp.asarray(scale, jnp.finfo(a.dtype).dtype) * b
+
+    return jax.tree.map(added, x, y)
+
+
+def minus(x: Any, y: Any) -> Any:
+    """x - y."""
+    return jax.tree.map(jnp.subtract, x, y)
+
+
+def times(scale: Any, x: Any) -> Any:
+    """A number times a tree, in the tree's precision."""
+    return jax.tree.map(lambda a: jnp.asarray(scale, jnp.finfo(a.dtype).dtype) * a, x)
+
+
+def select(condition: Any, x: Any, y: Any) -> Any:
+    """x where a scalar condition holds, else y."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
+
+
+def total(messages: Any, clients: Any, weights: Any = None) -> Any:
+    """The sum over the slots in which there is a client, each times a weight."""
+    there = clients >= 0
+
+    def summed(x: Any) -> Any:
+        shape = (-1, *[1] * (x.ndim - 1))
+        present = jnp.where(there.reshape(shape), x, jnp.zeros_like(x))
+        if weights is not None:
+            present = present * weights.astype(jnp.finfo(x.dtype).dtype).reshape(shape)
+        return jnp.sum(present, axis=0)
+
+    return jax.tree.map(summed, messages)
+
+
+def mean(messages: Any, clients: Any) -> Any:
+    """The mean over the slots in which there is a client; 0 without any."""
+    return times(1 / jnp.maximum(jnp.sum(clients >= 0), 1), total(messages, clients))
+
+
+def local_steps(
+    step: Callable[[Any, Any], Any], carry: Any, num_steps: Any, num_local_steps: int | None
+) -> Any:
+    """A client's steps: `step(k, carry)` for k from 0.
+
+    Args:
+      step: one of them.
+      carry: what goes through them.
+      num_steps: how many, maybe traced; None: all.
+      num_local_steps: how many there are at most; None: there is no such number.
+    """
+    if num_local_steps is None:
+        return jax.lax.fori_loop(0, num_steps, step, carry)
+    if num_steps is None:
+        return repeat(num_local_steps, step, carry)
+
+    def masked(k: Any, now: Any) -> Any:
+        return select(k < num_steps, step(k, now), now)
+
+    return repeat(num_local_steps, masked, carry)
+
+
+def gradient(grad_fn: Callable[[Any, Any], Any], point: Any, k: Any, params: Any) -> Any:
+    """A client's gradient at a point, asked for in the params' dtypes, given in ours."""
+    found = wide(grad_fn(like(point, params), k))
+    return jax.tree.map(lambda _, g: g, point, found)
