@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import Fraction, Limit, NonNegativeConstant, PositiveConstant, Size
+from ...transforms import Limit, NonNegativeConstant, PositiveConstant, Share, Size
 from ...transforms.notation.checks import checked
 from ...transforms.notation.roots import relative_norm
 from .pair import Client, Federated, Server
@@ -43,7 +43,7 @@ def fedspeed(
     learning_rate: PositiveConstant = 0.1,
     prox: NonNegativeConstant = 0.1,
     rho: NonNegativeConstant = 0.1,
-    alpha: Fraction = 1.0,
+    alpha: Share = 1.0,
     weight_decay: NonNegativeConstant = 1e-3,
     max_norm: Limit = 10.0,
     *,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import Fraction, PositiveConstant, Size
+from ...transforms import PositiveConstant, Share, Size
 from ...transforms.notation.checks import checked
 from .pair import Client, Federated, Server
 from .trees import gradient, like, local_steps, mean, minus, plus, select, times, total, wide, zeros
@@ -47,7 +47,7 @@ class Upload(NamedTuple):
 def scaffold_momentum(
     learning_rate: PositiveConstant,
     global_learning_rate: PositiveConstant,
-    beta: Fraction = 0.1,
+    beta: Share = 0.1,
     *,
     num_local_steps: Size,
     variance_reduced: bool = False,

@@ -177,7 +177,7 @@ def _parted(matrix: Any, rank: int, rows: Rows) -> list[Any]:
 
 def _products(left: list[Any], right: list[Any], dtype: Any) -> Any:
     """Inner products of all pairs of rows, over all leaves."""
-    total = 0
+    total: Any = 0
     for x, y in zip(left, right, strict=True):
         axes = tuple(range(1, x.ndim))
         part = jax.lax.dot_general(x, y, ((axes, axes), ((), ())), precision="highest")
