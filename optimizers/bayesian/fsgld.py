@@ -109,7 +109,8 @@ def fsgld(
             raise FlowError(f"{context.label}: shard={int(shard)} must be from 0 to {shards - 1}")
         centres = [_fitted(context, "means", x, params) for x in means]
         curves = [_fitted(context, "precisions", x, params) for x in precisions]
-        weights = 1 - (jnp.arange(shards) == shard) / jnp.asarray(shard_probs, jnp.float32)
+        here, probs = jnp.arange(shards) == shard, jnp.asarray(shard_probs, context.scalar_dtype)
+        weights = 1 - jnp.where(here, 1 / probs, 0)
 
         def of_leaf(x: Any, *given: Any) -> Any:
             pairs = zip(given[:shards], given[shards:], weights, strict=True)

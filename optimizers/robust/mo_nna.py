@@ -143,7 +143,8 @@ def _mean_of_nearest(apart: Rows, there: Any, num_byzantine: int) -> list[Any]:
     place = jnp.argsort(jnp.argsort(distances, stable=True), stable=True)
     count = jnp.maximum(jnp.sum(there) - num_byzantine, 1)
     chosen = (place < count) & jnp.isfinite(distances)
-    return apart.weighted(chosen / jnp.maximum(jnp.sum(chosen), 1))
+    number = jnp.maximum(jnp.sum(chosen), 1).astype(distances.dtype)
+    return apart.weighted(jnp.where(chosen, 1 / number, 0))
 
 
 def _outside(context: Context, half: Leaves, received: Any) -> list[list[Any]]:
