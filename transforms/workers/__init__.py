@@ -1,6 +1,5 @@
 """Workers that lie along an axis: what is a worker's own, and what they exchange."""
 
-from . import axis
 from .coins import coin
 from .operators import ascending, operator_at
 from .rounds import Round, local_round
@@ -9,7 +8,6 @@ from .signals import exchanged, gathered_over, mean_over, mean_when, of_worker, 
 __all__ = [
     "Round",
     "ascending",
-    "axis",
     "coin",
     "exchanged",
     "gathered_over",
