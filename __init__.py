@@ -17,7 +17,7 @@ from .transforms import (
     partition,
     tap,
 )
-from .transforms.control import inject_hyperparams
+from .transforms.control import accumulate, inject_hyperparams
 from .transforms.inspection import (
     describe,
     draw,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "accumulate",
     "catalogue",
     "chain",
     "compiler_options",

@@ -75,6 +75,7 @@ TAGS = {
     "large-batch": "made for large batches",
     "layerwise": "one scale per layer or leaf",
     "learned": "a network, trained on other tasks, makes the step",
+    "loop": "decides outside of the step, and the training loop obeys",
     "low-memory": "less state than Adam",
     "low-rank": "works in a subspace of low rank",
     "manifolds": "params live on manifolds",
@@ -231,17 +232,21 @@ def method(
     small_model: Mapping[str, Any] | None = None,
     in_front: bool = False,
     required: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> Callable[[Factory], Factory]:
-    """Enters the decorated factory into the catalogue; see `Method` for the arguments."""
+    """Enters the decorated factory into the catalogue; see `Method` for the arguments.
+
+    A class has another name there than its own.
+    """
 
     def enter(factory: Factory) -> Factory:
-        name = factory.__name__
+        entry = name or factory.__name__
         unknown = [tag for tag in tags if tag not in TAGS]
         if unknown:
-            raise ValueError(f"{name}: unknown tags {unknown}; TAGS has {', '.join(TAGS)}")
-        _check_entry(name, kind, get_args(Kind), METHODS)
-        METHODS[name] = Method(
-            name,
+            raise ValueError(f"{entry}: unknown tags {unknown}; TAGS has {', '.join(TAGS)}")
+        _check_entry(entry, kind, get_args(Kind), METHODS)
+        METHODS[entry] = Method(
+            entry,
             factory,
             paper,
             arxiv,

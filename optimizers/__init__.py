@@ -7,6 +7,7 @@ from . import (
     bayesian,
     clipping,
     continual,
+    controllers,
     curvature,
     distributed,
     evaluation,
@@ -36,6 +37,7 @@ from .bayesian import *  # noqa: F403
 from .bilevel import *  # noqa: F403
 from .clipping import *  # noqa: F403
 from .continual import *  # noqa: F403
+from .controllers import *  # noqa: F403
 from .curvature import *  # noqa: F403
 from .distributed import *  # noqa: F403
 from .evaluation import *  # noqa: F403
@@ -65,6 +67,7 @@ __all__ += bayesian.__all__
 __all__ += bilevel_family.__all__
 __all__ += clipping.__all__
 __all__ += continual.__all__
+__all__ += controllers.__all__
 __all__ += curvature.__all__
 __all__ += distributed.__all__
 __all__ += evaluation.__all__

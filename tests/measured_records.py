@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from gradchain import optimizers
+from gradchain.optimizers.controllers.exponential_forecast import fitted
 
 
 def score(record: Any, factory: Callable[..., Any] | None) -> dict[str, Any]:
@@ -25,7 +26,24 @@ def score(record: Any, factory: Callable[..., Any] | None) -> dict[str, Any]:
     }
 
 
-KINDS = {"scoring": score}
+def forecast(record: Any, factory: Callable[..., Any] | None) -> dict[str, Any]:
+    """The forecast of a series, and the curve behind it."""
+    losses, given = record.constants["problem/losses"], dict(record.kwargs)
+    curve = fitted(losses, given["training_loss"])
+    at_horizon = (factory or optimizers.exponential_forecast)(losses, **given)
+    return {"forecast": jnp.asarray(at_horizon), **curve._asdict()}
+
+
+def spectrum(record: Any, factory: Callable[..., Any] | None) -> dict[str, Any]:
+    """Rate and momentum for a diagonal quadratic, from as many products as it has entries."""
+    curvature = jnp.asarray(record.constants["problem/eigenvalues"])
+    estimate = (factory or optimizers.lanczos_lr_momentum)(**record.kwargs)
+    found = estimate(jnp.ones_like(curvature), lambda x: jnp.sum(curvature * x**2) / 2)
+    ends = {"max_eigenvalue": found.ritz_values[-1], "min_eigenvalue": found.ritz_values[0]}
+    return {"learning_rate": found.learning_rate, "momentum": found.momentum, **ends}
+
+
+KINDS = {"scoring": score, "forecast": forecast, "law": spectrum}
 
 
 def expected(record: Any) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def collect(directory: Path = REFERENCES) -> list[str]:
     for path in sorted(directory.glob("*.npz")):
         with np.load(path) as archive:
             meta = json.loads(str(archive["meta"]))
-        is_method = meta["method"] in METHODS or meta["api"] in METHODS
+        is_method = {meta["method"], meta["api"]} & set(METHODS)
         if is_method or meta["kind"] == "manifold_ops":
             names.append(path.name)
     return names

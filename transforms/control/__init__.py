@@ -1,5 +1,6 @@
 """Which transformation runs, when, on which leaves and on which loss."""
 
+from .accumulated import accumulate
 from .branch import either, on_leaves
 from .inject import inject_hyperparams
 from .iterated import iterated
@@ -9,6 +10,7 @@ from .periods import every, reset_every, reset_when, when
 from .prediction import at_params
 
 __all__ = [
+    "accumulate",
     "at_params",
     "combine",
     "either",

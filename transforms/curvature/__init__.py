@@ -9,6 +9,7 @@ from .gauss_newton import (
     gauss_newton_solve,
 )
 from .hessian import hessian_vector_product, hutchinson
+from .lanczos import lanczos
 from .pairs import given_or, hessian_along
 from .safeguards import Floor, all_finite, finite_curvature, tapped_curvature, with_floor
 
@@ -28,6 +29,7 @@ __all__ = [
     "hessian_spectrum",
     "hessian_vector_product",
     "hutchinson",
+    "lanczos",
     "shifted_solve",
     "spectrum",
     "tapped_curvature",

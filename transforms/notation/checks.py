@@ -26,7 +26,7 @@ def checked() -> Callable[[Factory], Factory]:
 
     def decorate(function: Factory) -> Factory:
         signature = inspect.signature(function)
-        label = function.__name__
+        label = _label(function)
 
         @functools.wraps(function)
         def checked_function(*args: Any, **kwargs: Any) -> Any:
@@ -41,7 +41,12 @@ def checked() -> Callable[[Factory], Factory]:
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raises FlowError for the first argument that is not what its annotation says."""
     for name, argument in arguments_of(function).items():
-        argument.check(function.__name__, given[name])
+        argument.check(_label(function), given[name])
+
+
+def _label(function: Callable[..., Any]) -> str:
+    """What messages call it: a constructor by its class."""
+    return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
 
 class NamedFactory(Protocol[Arguments, Made]):

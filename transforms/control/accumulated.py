@@ -1,0 +1,79 @@
+"""Steps of several micro-batches."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from ..closures.other_loss import with_inputs
+from ..notation.build import Flow, flow
+from ..notation.checks import transformation
+from ..notation.context import Context
+from ..notation.functions import lift, where
+from ..notation.hyperparameters import Period
+from ..notation.receiver import through
+from ..notation.signal import Delay, Signal
+from ..notation.steps import delay, scheduled
+from .periods import when
+
+
+@transformation()
+def accumulate(inner: optax.GradientTransformation, micro_batches: Period) -> Flow:
+    """Runs a transformation on the means over several micro-batches, and rests in between.
+
+    A transformation to send signals through.
+
+        u = inner(mean of g, mean of value)    at each `micro_batches`-th update, else 0
+
+    Averaged are the gradients, in float32 at least, and the loss `value`: so rules that look at the
+    loss see that of the whole batch, where `optax.MultiSteps` hands on the last micro-batch's. All
+    other inputs (`value_fn`, `layer_inputs`, ...) are those of the last micro-batch. Schedules and
+    periods of the inner transformation count its own steps, and params rest between them.
+
+    Args:
+      inner: any transformation; a wrapper around a whole optimizer, clipping included.
+      micro_batches: updates per step, which may be injected and changed while training.
+
+    Returns:
+      The transformation; its state has one copy of the gradient more.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import gradchain
+      >>> from gradchain.optimizers import polyak_momentum
+      >>> opt = gradchain.accumulate(polyak_momentum(10.0, momentum=0.0), micro_batches=2)
+      >>> x = jnp.array(1.0)
+      >>> state = opt.init(x)
+      >>> for g, loss in ((1.0, 2.0), (3.0, 4.0)):       # the mean: gradient 2, loss 3
+      ...     u, state = opt.update(jnp.array(g), state, x, value=loss)
+      ...     print(float(u))
+      0.0
+      -1.5
+    """
+    last = flow(lambda g, due: g >> when(due, inner, otherwise=0.0), name="accumulate")
+
+    def step(g: Signal, value: Signal | None = None) -> Signal:
+        held = delay(0, name="micro_step")
+        due = held + 1 >= scheduled(micro_batches)
+        held << where(due, 0, held + 1)
+        mean = _mean(g, delay(g, name="grads"), held, due)
+        loss = _mean(value, delay(0.0, name="value"), held, due)
+        run = with_inputs(last, _shown, ("due",))
+        return mean >> through("accumulate", run, due, loss, value)
+
+    return flow(step)
+
+
+def _mean(new: Any, total: Delay, held: Signal, due: Signal) -> Signal:
+    """The mean of what came since the last step, this one included."""
+    now = _sum(total, new)
+    total << where(due, 0.0, now)
+    return _divided(now, held)
+
+
+_sum = lift(lambda total, new: total if new is None else total + new.astype(total.dtype), "sum")
+_divided = lift(lambda total, held: total / (held + 1).astype(total.dtype), "mean")
+
+
+def _shown(context: Context, due: Any, loss: Any, value: Any) -> Mapping[str, Any]:
+    return {"due": due} if value is None else {"due": due, "value": loss}

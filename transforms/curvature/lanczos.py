@@ -1,0 +1,71 @@
+"""Lanczos' method: the spectrum of a symmetric matrix of which only products are known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..notation.known import repeat
+
+
+def lanczos(
+    product: Callable[[Any], Any], start: Any, num_iterations: int
+) -> tuple[jax.Array, jax.Array]:
+    """Ritz values of a symmetric operator, and their weights in its density at the start vector.
+
+    A function of trees.
+
+    Each new vector is made orthogonal to all before it, twice, so that no eigenvalue comes twice.
+    Where the vectors span all that there is, those that follow are zero, and so are the Ritz values
+    and weights that are left.
+
+    Args:
+      product: the operator, on trees like the start.
+      start: where the Krylov space starts, of any length but zero; real.
+      num_iterations: products that are taken, and vectors that are held.
+
+    Returns:
+      The Ritz values, ascending, and the weights, which sum to 1.
+    """
+    length = jnp.sqrt(_inner(start, start))
+    first = jax.tree.map(lambda leaf: leaf / length, start)
+    basis = jax.tree.map(lambda leaf: jnp.zeros((num_iterations, *leaf.shape), leaf.dtype), first)
+    none = jnp.zeros(num_iterations, length.dtype)
+    carry = (basis, first, none, none)
+    _, _, alpha, beta = repeat(num_iterations, lambda i, now: _extended(product, i, *now), carry)
+    matrix = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors[0] ** 2
+
+
+def _extended(
+    product: Callable[[Any], Any], i: Any, basis: Any, vector: Any, alpha: Any, beta: Any
+) -> tuple[Any, Any, Any, Any]:
+    basis = jax.tree.map(lambda rows, leaf: rows.at[i].set(leaf), basis, vector)
+    image = product(vector)
+    along = _inner(vector, image)
+    rest = image
+    for _ in range(2):
+        rest = _without(basis, rest)
+    length = jnp.sqrt(_inner(rest, rest))
+    alpha = alpha.at[i].set(along)
+    # what rounding leaves of nothing is no direction
+    size = jnp.maximum(jnp.max(jnp.abs(alpha)), jnp.max(beta))
+    ended = length <= jnp.maximum(1e-10, 100 * jnp.finfo(length.dtype).eps * size)
+    length = jnp.where(ended, 0.0, length)
+    scale = jnp.where(ended, 0.0, 1 / jnp.where(ended, 1.0, length))
+    vector = jax.tree.map(lambda leaf: (leaf * scale).astype(leaf.dtype), rest)
+    return basis, vector, alpha, beta.at[i].set(length)
+
+
+def _without(basis: Any, vector: Any) -> Any:
+    """The vector less its parts along the rows of the basis, those yet to come being zero."""
+    leaves = zip(jax.tree.leaves(basis), jax.tree.leaves(vector), strict=True)
+    shares = sum(jnp.tensordot(rows, leaf, leaf.ndim) for rows, leaf in leaves)
+    return jax.tree.map(lambda rows, leaf: leaf - jnp.tensordot(shares, rows, 1), basis, vector)
+
+
+def _inner(a: Any, b: Any) -> Any:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum(jnp.sum(x * y) for x, y in pairs)
