@@ -1,4 +1,4 @@
-"""Comparing methods: scores by the time to a target."""
+"""Comparing methods: scores by the time to a target, and methods with nothing left to tune."""
 
 from .algoperf_scoring import (
     Profile,
@@ -7,11 +7,15 @@ from .algoperf_scoring import (
     require_variants,
     time_to_target,
 )
+from .hyperparameter_free import calibrated, learning_rate_free_methods, workload_agnostic
 
 __all__ = [
     "Profile",
     "algoperf_score",
+    "calibrated",
+    "learning_rate_free_methods",
     "performance_profile",
     "require_variants",
     "time_to_target",
+    "workload_agnostic",
 ]

@@ -1,6 +1,5 @@
 """Micro-batches: the step on their means is the step on the batch, whatever the method looks at."""
 
-import gradchain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,12 +55,11 @@ def test_foreign_rules_see_the_mean_loss_too():
 
 
 def test_in_between_all_rests_and_a_new_number_compiles_nothing():
-    opt = gradchain.inject_hyperparams(accumulate, static_args="inner")(o.adam(0.1), 1.0)
-    opt = accumulate(o.adam(0.1), jnp.asarray(2))
+    opt = accumulate(o.adam(0.1), 2)
     state = opt.init(PARAMS)
     updates, after = opt.update(GRADS[0], state, PARAMS)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates))
-    assert same(after.adam, state.adam) if hasattr(after, "adam") else True
+    assert same(after.adam, state.adam)
 
     @jax.jit
     def moved(micro_batches, gradients):

@@ -1,20 +1,22 @@
 """Steps of several micro-batches."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
-from ..closures.other_loss import with_inputs
 from ..notation.build import Flow, flow
+from ..notation.cell import Cell
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.functions import lift, where
+from ..notation.functions import lift, lift_tree, where
 from ..notation.hyperparameters import Period
 from ..notation.receiver import through
 from ..notation.signal import Delay, Signal
 from ..notation.steps import delay, scheduled
-from .periods import when
+from ..notation.values import Leaves
+from .periods import resting
 
 
 @transformation()
@@ -50,16 +52,14 @@ def accumulate(inner: optax.GradientTransformation, micro_batches: Period) -> Fl
       0.0
       -1.5
     """
-    last = flow(lambda g, due: g >> when(due, inner, otherwise=0.0), name="accumulate")
 
     def step(g: Signal, value: Signal | None = None) -> Signal:
         held = delay(0, name="micro_step")
         due = held + 1 >= scheduled(micro_batches)
         held << where(due, 0, held + 1)
-        mean = _mean(g, delay(g, name="grads"), held, due)
         loss = _mean(value, delay(0.0, name="value"), held, due)
-        run = with_inputs(last, _shown, ("due",))
-        return mean >> through("accumulate", run, due, loss, value)
+        mean = _mean(g, delay(g, name="grads"), held, due)
+        return mean >> through("accumulate", _on_means(inner), due, loss)
 
     return flow(step)
 
@@ -71,9 +71,32 @@ def _mean(new: Any, total: Delay, held: Signal, due: Signal) -> Signal:
     return _divided(now, held)
 
 
-_sum = lift(lambda total, new: total if new is None else total + new.astype(total.dtype), "sum")
+def _sum_of(total: Any, new: Any) -> Any:
+    if new is None:  # a loss that is not given
+        return total
+    if isinstance(total, Leaves):
+        return total.map(lambda x, y: x + y.astype(x.dtype), new)
+    return total + jnp.asarray(new, total.dtype)
+
+
+_sum = lift_tree(_sum_of, "sum", out=0)
 _divided = lift(lambda total, held: total / (held + 1).astype(total.dtype), "mean")
 
 
-def _shown(context: Context, due: Any, loss: Any, value: Any) -> Mapping[str, Any]:
-    return {"due": due} if value is None else {"due": due, "value": loss}
+def _on_means(inner: optax.GradientTransformation) -> Cell:
+    """Runs where the second argument holds, with the third one as `value` where there is one."""
+    cell = resting(inner, 0.0)
+
+    def run(context: Context, state: Any, mean: Any, due: Any, loss: Any) -> tuple[Any, Any]:
+        extra = context.extra
+        if extra.get("value") is not None:
+            extra = {**extra, "value": loss}
+        return cell.update(replace(context, extra=extra), state, mean, due)
+
+    return replace(
+        cell,
+        init=lambda context, mean, due, loss: cell.init(context, mean, due),
+        update=run,
+        out=lambda context, mean, due, loss: cell.out(context, mean, due),
+        rebuild=lambda children: _on_means(children[0]),
+    )

@@ -85,11 +85,12 @@ def when(
       otherwise: number that every entry of the output then is; default its last output, held.
       name: name of its state.
     """
-    cell = _holding(inner) if otherwise is None else _resting(inner, otherwise)
+    cell = _holding(inner) if otherwise is None else resting(inner, otherwise)
     return through("when", cell, condition, name=name)
 
 
-def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
+def resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
+    """The cell of `when`, with the condition as its second argument."""
     cell = cell_of(inner)
 
     def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
@@ -115,7 +116,7 @@ def _resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
         children=(inner,),
         stateless=cell.stateless,
         inside=lambda state: (state,),
-        rebuild=lambda children: _resting(children[0], otherwise),
+        rebuild=lambda children: resting(children[0], otherwise),
     )
 
 
