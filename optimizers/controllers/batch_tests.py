@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...transforms import FlowError, Positive, checked
+from ...transforms import FlowError, PositiveConstant, checked
 from ...transforms.notation.values import working
 
 
@@ -86,7 +86,7 @@ def _along(leaf: jax.Array, mean: jax.Array) -> jax.Array:
 
 
 @checked()
-def norm_test(per_example_grads: Any, eta: Positive, axis_name: Any = None) -> BatchTest:
+def norm_test(per_example_grads: Any, eta: PositiveConstant, axis_name: Any = None) -> BatchTest:
     """By the variance of the gradient beside its norm.
 
         next = ceil(max(b, V / (eta^2 |g|^2)))
@@ -125,7 +125,9 @@ def norm_test(per_example_grads: Any, eta: Positive, axis_name: Any = None) -> B
 
 
 @checked()
-def inner_product_test(per_example_grads: Any, theta: Positive, axis_name: Any = None) -> BatchTest:
+def inner_product_test(
+    per_example_grads: Any, theta: PositiveConstant, axis_name: Any = None
+) -> BatchTest:
     """By the variance of the gradients along their mean; else as `norm_test`.
 
         next = ceil(max(b, V / (theta^2 |g|^4)))
@@ -164,7 +166,9 @@ def _inner_product(batch: _Batch, theta: Any) -> tuple[jax.Array, jax.Array]:
 
 
 @checked()
-def orthogonality_test(per_example_grads: Any, nu: Positive, axis_name: Any = None) -> BatchTest:
+def orthogonality_test(
+    per_example_grads: Any, nu: PositiveConstant, axis_name: Any = None
+) -> BatchTest:
     """By the variance of the gradients across their mean; else as `norm_test`.
 
         next = ceil(max(b, V / (nu^2 |g|^2)))
@@ -209,7 +213,7 @@ def _orthogonality(batch: _Batch, nu: Any) -> tuple[jax.Array, jax.Array]:
 
 @checked()
 def augmented_inner_product_test(
-    per_example_grads: Any, theta: Positive, nu: Positive, axis_name: Any = None
+    per_example_grads: Any, theta: PositiveConstant, nu: PositiveConstant, axis_name: Any = None
 ) -> BatchTest:
     """`inner_product_test` and `orthogonality_test`, whichever asks for more.
 
@@ -243,7 +247,9 @@ def augmented_inner_product_test(
 
 
 @checked()
-def coordinate_norm_test(per_example_grads: Any, eta: Positive, axis_name: Any = None) -> BatchTest:
+def coordinate_norm_test(
+    per_example_grads: Any, eta: PositiveConstant, axis_name: Any = None
+) -> BatchTest:
     """By the entry whose variance is largest beside its gradient; else as `norm_test`.
 
         next = ceil(max(b, max over entries of V_j / (eta^2 g_j^2)))

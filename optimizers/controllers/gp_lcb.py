@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def gp_lcb(
     return float(np.exp(low + best * (high - low)))
 
 
-def _process(seed: int) -> "GaussianProcessRegressor":  # noqa: F821
+def _process(seed: int) -> Any:
     try:
         from sklearn.gaussian_process import GaussianProcessRegressor, kernels
     except ImportError as error:

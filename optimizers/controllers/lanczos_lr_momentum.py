@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import FlowError, Fraction, Key, NonNegative, Positive, Size, checked
+from ...transforms import (
+    FlowError,
+    Fraction,
+    Key,
+    NonNegativeConstant,
+    PositiveConstant,
+    Size,
+    checked,
+)
 from ...transforms.curvature import lanczos
 from ...transforms.notation.sharding import resharded
 from ...transforms.notation.values import working
@@ -44,9 +52,9 @@ class RateAndMomentum(NamedTuple):
 def lanczos_lr_momentum(
     num_iterations: Size = 10,
     key: Key = 0,
-    lr_scale: Positive = 1.0,
-    smallest: Literal["min_positive"] | Positive = "min_positive",
-    max_learning_rate: NonNegative | None = None,
+    lr_scale: PositiveConstant = 1.0,
+    smallest: Literal["min_positive"] | PositiveConstant = "min_positive",
+    max_learning_rate: NonNegativeConstant | None = None,
     max_momentum: Fraction = 0.999,
 ) -> Callable[..., RateAndMomentum]:
     r"""Polyak's optimal pair for the curvature at hand, by Lanczos' method.

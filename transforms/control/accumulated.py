@@ -97,6 +97,6 @@ def _on_means(inner: optax.GradientTransformation) -> Cell:
         cell,
         init=lambda context, mean, due, loss: cell.init(context, mean, due),
         update=run,
-        out=lambda context, mean, due, loss: cell.out(context, mean, due),
+        out=lambda context, mean, due, loss: cell.out(context, mean, due) if cell.out else mean,
         rebuild=lambda children: _on_means(children[0]),
     )
