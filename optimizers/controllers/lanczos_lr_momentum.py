@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from ...registry import method
 from ...transforms import (
     FlowError,
-    Fraction,
     Key,
     NonNegativeConstant,
     PositiveConstant,
+    Share,
     Size,
     checked,
 )
@@ -55,7 +55,7 @@ def lanczos_lr_momentum(
     lr_scale: PositiveConstant = 1.0,
     smallest: Literal["min_positive"] | PositiveConstant = "min_positive",
     max_learning_rate: NonNegativeConstant | None = None,
-    max_momentum: Fraction = 0.999,
+    max_momentum: Share = 0.999,
 ) -> Callable[..., RateAndMomentum]:
     r"""Polyak's optimal pair for the curvature at hand, by Lanczos' method.
 
