@@ -42,8 +42,8 @@ def accumulate(inner: optax.GradientTransformation, micro_batches: Period) -> Fl
     Example:
       >>> import jax.numpy as jnp
       >>> import gradchain
-      >>> from gradchain.optimizers import polyak_momentum
-      >>> opt = gradchain.accumulate(polyak_momentum(10.0, momentum=0.0), micro_batches=2)
+      >>> from gradchain.optimizers import momo
+      >>> opt = gradchain.accumulate(momo(10.0), micro_batches=2)
       >>> x = jnp.array(1.0)
       >>> state = opt.init(x)
       >>> for g, loss in ((1.0, 2.0), (3.0, 4.0)):       # the mean: gradient 2, loss 3
