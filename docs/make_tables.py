@@ -63,12 +63,12 @@ def cell(content: str) -> str:
     return content.replace("|", "\\|")
 
 
-def text(function: Callable[..., Any]) -> str:
-    """A function's arguments with their types, and its docstring."""
+def text(function: Callable[..., Any], name: str | None = None) -> str:
+    """A function's arguments with their types, and its docstring; a class has a name beside."""
     arguments = shown(inspect.signature(function))
     call = f"{function.__name__}{arguments}"
     wrapped = textwrap.fill(call, 100, subsequent_indent="  ", break_on_hyphens=False)
-    return f"`{function.__name__}`\n\n```text\n{wrapped}\n\n{inspect.getdoc(function)}\n```"
+    return f"`{name or function.__name__}`\n\n```text\n{wrapped}\n\n{inspect.getdoc(function)}\n```"
 
 
 @cache
@@ -131,7 +131,9 @@ def family_page(family: str, methods: list[Method]) -> str:
     for method in methods:
         rules = [text(part) for part in parts_of(method.factory, seen)]
         facts = paper(method) + ("" if method.kind == "transformation" else f". *{method.kind}*")
-        sections.append("\n\n".join([f"## {method.name}", facts, text(method.factory), *rules]))
+        sections.append(
+            "\n\n".join([f"## {method.name}", facts, text(method.factory, method.name), *rules])
+        )
     return "\n\n".join([head, "\n".join(rows), *sections]) + "\n"
 
 

@@ -33,6 +33,8 @@ class BatchSize(NamedTuple):
 class AdaptiveBatchSize(Kept):
     """The batch size that a test of per-example gradients asks for, never a smaller one.
 
+        b_{t+1} = min(max(b_t, what the test asks for, rounded up), max_batch_size)
+
     Args:
       test: per-example gradients -> `BatchTest`, such as `partial(norm_test, eta=0.1)`. The paper's
         pairs are `norm_test` with `adagrad_norm`, and `coordinate_norm_test` with `adagrad`.

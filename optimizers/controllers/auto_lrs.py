@@ -47,6 +47,8 @@ class RateDecision(NamedTuple):
 class AutoLRS(Kept):
     """Searches the rate of the next stage by short runs, then trains with the best.
 
+        rate of the stage = argmin over candidates of the forecast a exp(b x) + c of their losses
+
     A stage saves the training state and tries `num_candidates` rates: each trains `explore_steps`
     steps from the saved state, and `exponential_forecast` of its losses says what the loss would be
     after `exploit_steps`. The rate with the lowest forecast then trains `exploit_steps` steps from

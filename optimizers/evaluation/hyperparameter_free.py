@@ -115,6 +115,8 @@ def calibrated(
 ) -> Callable[[int], optax.GradientTransformationExtraArgs]:
     """A method with all hyper-parameters frozen, which takes the length of a run alone.
 
+        u_t = s(t) * (update of the method),    s: up in the warm-up, then down by a cosine
+
     The protocol: one configuration per method for all workloads, its values either the literature's
     (the defaults here) or found by one search over `warmup_fraction`, `decay`, `horizon_fraction`
     and the method's momentum factors and weight decay, by the number of targets reached and then
