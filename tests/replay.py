@@ -319,6 +319,10 @@ ARGUMENTS: dict[str, Callable[[Record, dict[str, Any]], dict[str, Any]]] = {
             for name in ("means", "precisions")
         },
     },
+    **dict.fromkeys(
+        ("apollo", "apollo_mini"),
+        lambda record, arguments: {**arguments, "sampler": memory_records.directions(record)},
+    ),
     "grass": lambda record, arguments: {**arguments, "sampler": memory_records.slices(record)},
     "mkor": lambda record, arguments: {
         **arguments,
@@ -355,12 +359,20 @@ OBSERVE: dict[str, Observer] = {
 # our training loop takes its gradients.
 OBSERVE_BY_API: dict[str, dict[str, Observer]] = {
     "xgrad": {"params": eval_params},
+    "dlrt": {
+        "params": lambda state, params: memory_records.dense(params),
+        "rank": lambda state, params: params["w"].rank().astype(float),
+    },
     "sparse_momentum": {
         "mask": lambda state, params: {
             name: state.mask[name].astype(float) for name in params if name != "bias"
         }
     },
 }
+
+
+# The params at the start, where they are held in another form than recorded.
+STARTS: dict[str, Callable[[Record], Tree]] = {"dlrt": memory_records.factors}
 
 
 # --- the objectives -------------------------------------------------------------------------------
@@ -375,7 +387,7 @@ def _separable(record: Record, step: Mapping[str, Tree]) -> dict[str, Any]:
         )
         return sum(jax.tree.leaves(terms))
 
-    return {"value_fn": loss}
+    return {"value_fn": lambda params: loss(memory_records.dense(params))}
 
 
 def _logistic(record: Record, step: Mapping[str, Tree]) -> dict[str, Any]:
@@ -496,11 +508,16 @@ def replay(record: Record, factory: Factory | None = None) -> dict[str, Tree]:
         return jax.tree.map(np.asarray, KINDS[record.kind](record, factory))
 
 
+def _recorded_start(record: Record) -> Tree:
+    return jax.tree.map(lambda x: jnp.asarray(x[0]), record.series["params"])
+
+
 def _training(record: Record, factory: Factory | None) -> dict[str, Tree]:
     transformation = optax.with_extra_args_support(build(record, factory))
     watched = observers(record)
-    start = jax.tree.map(lambda x: jnp.asarray(x[0]), record.series["params"])
-    fed = {k: v for k, v in record.series.items() if k not in watched and k != "updates"}
+    start = STARTS.get(record.api, _recorded_start)(record)
+    not_fed = {*watched, "updates", "factors"}
+    fed = {k: v for k, v in record.series.items() if k not in not_fed}
     fed = jax.tree.map(jnp.asarray, fed)
     still = record.kind == "transform"
 

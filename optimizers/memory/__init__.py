@@ -1,7 +1,11 @@
 """Methods that keep less than a state of two copies of the params."""
 
 from .adafactor import adafactor, scale_by_adafactor
+from .apollo import apollo, scale_by_apollo
+from .apollo_mini import apollo_mini
 from .coap import coap, scale_by_coap
+from .dlrt import dlrt
+from .fira import fira, scale_by_fira
 from .frugal import frugal, scale_by_frugal
 from .galore import galore, scale_by_galore
 from .global_sparse_momentum import global_sparse_momentum, keep_salient, magnitude_mask
@@ -19,7 +23,11 @@ from .subspace_momentum import scale_by_subspace_momentum, subspace_momentum
 
 __all__ = [
     "adafactor",
+    "apollo",
+    "apollo_mini",
     "coap",
+    "dlrt",
+    "fira",
     "frugal",
     "galore",
     "global_sparse_momentum",
@@ -33,7 +41,9 @@ __all__ = [
     "micro_adam",
     "online_subspace_descent",
     "scale_by_adafactor",
+    "scale_by_apollo",
     "scale_by_coap",
+    "scale_by_fira",
     "scale_by_frugal",
     "scale_by_galore",
     "scale_by_grass",

@@ -9,6 +9,7 @@ from .channels import (
     normalize_gradients,
     unit_norm,
 )
+from .norm_growth import limit_norm_growth
 from .normalize import normalize
 from .order_statistic import largest_magnitude
 from .radial import project_out_params, project_out_radial
@@ -20,6 +21,7 @@ __all__ = [
     "centralize_gradients",
     "cosine_similarity",
     "largest_magnitude",
+    "limit_norm_growth",
     "norm_loss",
     "norm_loss_gradient",
     "normalize",

@@ -11,7 +11,7 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.errors import FlowError
 from ..notation.functions import lift
-from ..notation.hyperparameters import Key, Sampler
+from ..notation.hyperparameters import Key, Period, Sampler
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..trees.random import draw_leaves
@@ -167,6 +167,7 @@ def random_basis(
     kind: Kind = "orthonormal",
     key: Key = 0,
     sampler: Sampler | None = None,
+    update_interval: Period = 1,
 ) -> Flow:
     """Random vectors for each matrix that comes in, whatever its entries.
 
@@ -179,6 +180,8 @@ def random_basis(
       key: seed or key.
       sampler: `(key, count, params) -> tree` of bases in place of random ones: (m, r) where columns
         are projected, (r, n) where rows are.
+      update_interval: for how many steps they stay the same. They are drawn again at each of these
+        and not in the state, as they are behind `every`.
     """
     vectors = {"orthonormal": _orthonormal, "gaussian": _gaussian, "hadamard": _hadamard}[kind]
 
@@ -192,7 +195,9 @@ def random_basis(
         return Basis(None, given) if is_right else Basis(given, None)
 
     def step(g: Signal) -> Signal:
-        return lift(basis, "random_basis")(g, draw_leaves(g, key, draw, sampler, kind))
+        return lift(basis, "random_basis")(
+            g, draw_leaves(g, key, draw, sampler, kind, update_interval)
+        )
 
     return flow(step)
 

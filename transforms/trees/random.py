@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
-from ..notation.hyperparameters import Sampler
+from ..notation.hyperparameters import Period, Sampler
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
@@ -61,7 +61,7 @@ def _key_bits(key: Any) -> Any:
     return jax.lax.bitcast_convert_type(jax.random.key_data(typed_key(key)), jnp.int32)
 
 
-def random_key(key: Any) -> Signal:
+def random_key(key: Any, every: Period = 1) -> Signal:
     """A signal that is a fresh key at every step; the key it is derived from is in the state.
 
     A function of signals.
@@ -70,14 +70,21 @@ def random_key(key: Any) -> Signal:
 
     Args:
       key: seed, key data or typed key; a signal is a fresh key already.
+      every: for how many steps a key stays the same.
     """
     if isinstance(key, Signal):
         return key
 
-    def fold_in(context: Context, root: Any, _: Any) -> Any:
-        return jax.random.fold_in(root, context.step - 1)
+    def fold_in(context: Context, root: Any, _: Any, every: Any) -> Any:
+        return jax.random.fold_in(root, _first_of(context.step - 1, every))
 
-    return lift_tree(fold_in, "fold_in", context=True, out=0)(stored_key(key), step_count())
+    lifted = lift_tree(fold_in, "fold_in", context=True, out=0)
+    return lifted(stored_key(key), step_count(), every)
+
+
+def _first_of(count: Any, every: Any) -> Any:
+    """The first of as many counts."""
+    return count if isinstance(every, int) and every == 1 else count - count % every
 
 
 def stored_key(key: Any) -> Signal:
@@ -145,6 +152,7 @@ def draw_leaves(
     draw: Callable[[Any, Any], Any],
     sampler: Sampler | None = None,
     name: str = "draw",
+    every: Period = 1,
 ) -> Signal:
     """A signal whose leaves are drawn anew at every step, in shapes that `draw` decides.
 
@@ -156,17 +164,17 @@ def draw_leaves(
       draw: `(key, leaf) -> array`.
       sampler: `(key, count, params) -> tree` in place of `draw`.
       name: what the node is called.
+      every: for how many steps a draw stays the same; it is made again at each, and kept nowhere.
     """
 
-    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
-        return drawn_leaves(context, tree, fresh, draw, sampler)
+    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any, every: Any) -> Leaves:
+        return drawn_leaves(context, tree, fresh, draw, sampler, every)
 
-    def out(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+    def out(context: Context, tree: Leaves, fresh: Any, *_: Any) -> Leaves:
         return tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
 
     lifted = lift_tree(drawn, name, context=True, out=out)
-    fresh = key if isinstance(key, Signal) else random_key(key)
-    return lifted(like, fresh, step_count())
+    return lifted(like, random_key(key, every), step_count(), every)
 
 
 def drawn_leaves(
@@ -175,12 +183,14 @@ def drawn_leaves(
     fresh: Any,
     draw: Callable[[Any, Any], Any],
     sampler: Sampler | None,
+    every: Any = 1,
 ) -> Leaves:
     """What `draw` gives for each leaf, or the sampler for all; see `draw_leaves`."""
     if sampler is not None:
         shapes = tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
         params = None if context.params is None else context.params.tree()
-        given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
+        count = _first_of(context.step - 1, every)
+        given = Leaves.up_to(tree.treedef, sampler(fresh, count, params))
         return shapes.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
     keys = iter(jax.random.split(fresh, max(len(tree), 1)))
     return tree.map(lambda leaf: draw(next(keys), leaf))

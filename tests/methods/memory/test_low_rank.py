@@ -70,8 +70,16 @@ def indices(count, shape, axis, density):
     return np.random.default_rng(int(count) + size).permutation(size)[: int(size * density)]
 
 
+def directions(count, shape, density):
+    """Orthonormal rows, or columns where a matrix has more columns than rows."""
+    random = np.random.default_rng(int(count) + sum(shape))
+    r = round(density * min(shape))
+    columns = np.linalg.qr(random.normal(size=(min(shape), r)))[0]
+    return columns if shape[0] < shape[1] else columns.T
+
+
 @pytest.mark.parametrize("rule_of_rest", ["sign_sgd", "sgd", "no"])
-@pytest.mark.parametrize("projection", ["columns", "rows", "randk", "svd"])
+@pytest.mark.parametrize("projection", ["columns", "rows", "randk", "svd", "random"])
 @pytest.mark.parametrize("reset", [True, False])
 def test_frugal(projection, rule_of_rest, reset):
     density, interval, lr, decay = 0.6, 3, 0.1, 0.2
@@ -86,13 +94,16 @@ def test_frugal(projection, rule_of_rest, reset):
             restart(memory)
             memory["k"] = 0
         k = memory["k"] = memory.get("k", 0) + 1
-        if projection == "svd":
+        if projection in ("svd", "random"):
             if due:
                 u, _, vt = np.linalg.svd(g, full_matrices=False)
                 wide = g.shape[0] < g.shape[1]
                 r = round(density * min(g.shape))
-                memory["left"] = positive(u[:, :r].T).T if wide else np.eye(g.shape[0])
-                memory["right"] = np.eye(g.shape[1]) if wide else positive(vt[:r])
+                rows, columns = positive(vt[:r]), positive(u[:, :r].T).T
+                if projection == "random":
+                    rows = columns = directions(t - 1, g.shape, density)
+                memory["left"] = columns if wide else np.eye(g.shape[0])
+                memory["right"] = np.eye(g.shape[1]) if wide else rows
             low = memory["left"].T @ g @ memory["right"].T
             up = memory["left"] @ adam(k, low, memory, after=True) @ memory["right"]
             rest = g - memory["left"] @ low @ memory["right"]
@@ -122,12 +133,15 @@ def test_frugal(projection, rule_of_rest, reset):
         return up, g * (1 - mask)
 
     def sampler(key, count, params):
-        axis = CHOICES[projection]
+        def drawn(t, shape):
+            if projection == "random":
+                return directions(t, shape, density)
+            return indices(t, shape, CHOICES[projection], density)
 
         def of(leaf):
             if leaf.ndim != 2:
                 return leaf
-            table = np.stack([indices(t, leaf.shape, axis, density) for t in range(steps)])
+            table = np.stack([drawn(t, leaf.shape) for t in range(steps)])
             return jnp.asarray(table)[count]
 
         return jax.tree.map(of, params)

@@ -1,34 +1,20 @@
 """GaLore, with the SVD in float64 and singular vectors of one sign."""
 
 import importlib
-import sys
-import types
 
-import numpy as np
 import torch
+from absent import leave_out_transformers
 from cases import SQUARE_ROOT, WARMUP, case
+from singular import leading
 from torch_driver import by_torch
 
-# galore-torch asks transformers for a version check and bitsandbytes for 8-bit states; the runs
-# here need neither, and both are large.
-for absent in ("transformers", "transformers.utils", "transformers.utils.versions"):
-    sys.modules[absent] = types.ModuleType(absent)
-sys.modules["transformers.utils.versions"].require_version = lambda *_: None
-sys.modules["bitsandbytes"] = types.ModuleType("bitsandbytes")
-sys.modules["bitsandbytes.optim"] = types.ModuleType("bitsandbytes.optim")
-sys.modules["bitsandbytes.optim.optimizer"] = types.ModuleType("bitsandbytes.optim.optimizer")
-sys.modules["bitsandbytes.optim.optimizer"].Optimizer2State = object
+leave_out_transformers()
 galore_adamw = importlib.import_module("galore_torch.adamw")
 
 
 class ReproducibleProjector(galore_adamw.GaLoreProjector):
     def get_orthogonal_matrix(self, weights, rank, type):
-        left, _, right = np.linalg.svd(weights.numpy(), full_matrices=False)
-        left, right = left[:, :rank], right[:rank]
-        peaks = np.abs(left).argmax(axis=0)
-        left = left * np.sign(left[peaks, np.arange(rank)])
-        peaks = np.abs(right).argmax(axis=1)
-        right = right * np.sign(right[np.arange(rank), peaks])[:, None]
+        left, right = leading(weights.numpy(), rank)
         bases = {"left": torch.tensor(left), "right": torch.tensor(right)}
         return list(bases.values()) if type == "full" else bases[type]
 
