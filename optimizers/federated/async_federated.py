@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 
 from ...registry import method
 from ...transforms import FlowError, PositiveConstant, Size
@@ -143,10 +144,10 @@ def async_federated(
         return plain_descent(learning_rate, broadcast, grad_fn, num_steps, num_local_steps), ()
 
     def server_init(params: Any, num_clients: int) -> tuple[()]:
-        if jnp.shape(weights) != (num_clients,):
+        if np.shape(weights) != (num_clients,):
             raise FlowError(
                 f"async_federated: weights must be one for each of {num_clients} clients, they "
-                f"have the shape {jnp.shape(weights)}"
+                f"have the shape {np.shape(weights)}"
             )
         return ()
 
