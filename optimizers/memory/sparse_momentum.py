@@ -18,7 +18,7 @@ from ...transforms import (
     Mask,
     NonNegative,
     Period,
-    Share,
+    Portion,
     Signal,
     absolute,
     debias,
@@ -63,7 +63,7 @@ kernels = leaf_where(lambda leaf: leaf.ndim >= 2)
 def sparse_training(
     inner: optax.GradientTransformation,
     momentum_fn: Callable[[Any], Any],
-    density: Share = 0.05,
+    density: Portion = 0.05,
     *,
     update_interval: Period,
     prune_decay_steps: Period,
@@ -356,7 +356,7 @@ def _within(quota: Any, cap: Any) -> Any:
 @transformation()
 def sparse_momentum(
     learning_rate: optax.ScalarOrSchedule,
-    density: Share = 0.05,
+    density: Portion = 0.05,
     *,
     update_interval: Period,
     prune_decay_steps: Period,

@@ -62,6 +62,8 @@ Probability = Annotated[Hyperparameter, Interval(0.0, 1.0), Neutral(1.0)]
 """A probability, in [0, 1]; of 1 nothing is drawn."""
 Share = Annotated[float, Static(), Interval(0.0, 1.0)]
 """A fraction that sets shapes: a Python number in [0, 1]."""
+Portion = Annotated[float, Static(), Interval(0.0, 1.0, low_open=True)]
+"""A share of which something is left: a Python number in (0, 1]."""
 Ratio = Annotated[float, Static(), Interval(1.0, math.inf)]
 """The ratio of something larger to something smaller: a Python number from 1 on."""
 Limit = Annotated[float, Static(), Interval(0.0, math.inf)]
@@ -99,6 +101,7 @@ ALIASES = {
     "Length": Length,
     "Probability": Probability,
     "Share": Share,
+    "Portion": Portion,
     "Ratio": Ratio,
     "Limit": Limit,
     "Axis": Axis,
