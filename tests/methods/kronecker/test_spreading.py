@@ -27,9 +27,12 @@ def update_of(opt):
 
 
 def factorised(opt):
-    """Shapes of the eigenvalues that the program of one step computes."""
+    """Shapes of the batches of eigenvalues that the program of one step computes.
+
+    A CPU computes one matrix of the batch after the other, in a branch of its own.
+    """
     program = str(jax.make_jaxpr(update_of(opt))(opt.init(PARAMS)))
-    return re.findall(r":f32\[([\d,]+)\](?:\{[^}]*\})? = eigh", program)
+    return re.findall(r":f32\[(\d+,\d+)\](?:\{[^}]*\})? = eigh", program)
 
 
 @pytest.mark.parametrize("name", METHODS)
