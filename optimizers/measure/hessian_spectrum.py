@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Key, Size, checked
+from ...transforms.notation import linalg
 from ...transforms.notation.known import each
 from ...transforms.trees.random import typed_key
 from .vectors import OF_A_LOSS, hessian_of, lanczos
@@ -83,7 +84,7 @@ def hessian_spectrum(
 
     def quadrature(fresh: Any) -> tuple[Any, Any]:
         start = jax.random.normal(fresh, flat.shape, flat.dtype)
-        nodes, vectors = jnp.linalg.eigh(lanczos(product, start, num_steps)[1])
+        nodes, vectors = linalg.eigh(lanczos(product, start, num_steps)[1])
         return nodes, vectors[0] ** 2
 
     return Spectrum(*each(quadrature, jax.random.split(typed_key(key), num_samples), flat))

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from ...registry import method
 from ...transforms import FlowError, Key, Size, checked
+from ...transforms.notation import linalg
 from ...transforms.notation.roots import balanced
 from ...transforms.trees.random import typed_key
 from .vectors import OF_A_LOSS, dot, hessian_of, lanczos, wide
@@ -70,7 +71,7 @@ def hessian_subspace(
     # what the start vector does not reach is not among the eigenvalues
     reached = jnp.sum(basis**2, axis=1) > 0.5
     below = -2 * jnp.linalg.norm(matrix) - 1
-    values, vectors = jnp.linalg.eigh(matrix + jnp.diag(jnp.where(reached, 0, below)))
+    values, vectors = linalg.eigh(matrix + jnp.diag(jnp.where(reached, 0, below)))
     values = jnp.where(values > below / 2, values, jnp.nan)
     vectors = jnp.matmul(vectors[:, : -k - 1 : -1].T, basis, precision="highest")
     _, unravel = ravel_pytree(wide(params))

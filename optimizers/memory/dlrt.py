@@ -19,6 +19,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.closures import gradient_at
+from ...transforms.notation import linalg
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.values import MISSING
 from ...transforms.subspaces import LowRank, at_low_rank, orthonormal
@@ -211,7 +212,7 @@ def _cut(
 ) -> LowRank:
     """The matrix without its smallest singular values, in as many columns as it is held in."""
     columns = len(held.s)
-    left, sigma, right = jnp.linalg.svd(replicated(w.s), full_matrices=False)
+    left, sigma, right = linalg.svd(replicated(w.s), full_matrices=False)
     relative = sigma / jnp.where(sigma[0] > 0, sigma[0], 1)
     left_out = jnp.sqrt(jnp.cumsum(jnp.square(relative)[::-1])[::-1])
     rank = jnp.sum(left_out > tolerance * left_out[0])

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import FlowError, Key, NonNegativeConstant, PositiveConstant, Size
+from ...transforms.notation import linalg
 from ...transforms.notation.checks import checked
 from ...transforms.notation.known import repeat
 from ...transforms.notation.roots import norm
@@ -198,7 +199,7 @@ class _Columns:
 
     @classmethod
     def of(cls, gram: Any) -> "_Columns":
-        values, vectors = jnp.linalg.eigh(gram)
+        values, vectors = linalg.eigh(gram)
         known = values > 4 * len(gram) * jnp.finfo(gram.dtype).eps * values[-1]
         roots = jnp.where(known, jnp.sqrt(jnp.where(known, values, 1)), 0)
         inverse = jnp.where(known, 1 / jnp.where(known, roots, 1), 0)
@@ -206,7 +207,7 @@ class _Columns:
 
     def leading(self, scatter: Any, rank: int) -> tuple[Any, Any]:
         """Inner products and mixing of the projections onto the leading directions."""
-        _, vectors = jnp.linalg.eigh(_dot(_dot(self.half.T, scatter), self.half))
+        _, vectors = linalg.eigh(_dot(_dot(self.half.T, scatter), self.half))
         seen = _dot(self.half, vectors[:, -rank:])
         return _dot(seen, seen.T), _dot(_dot(self.back, vectors[:, -rank:]), seen.T)
 

@@ -20,6 +20,7 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.notation import linalg
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 
@@ -161,7 +162,7 @@ def _chosen(
 
 
 def _solved(g: Any, matrix: Any) -> Any:
-    return jnp.linalg.solve(matrix, replicated(g).ravel()).reshape(g.shape)
+    return linalg.solve(matrix, replicated(g).ravel()).reshape(g.shape)
 
 
 STEPS = {

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.known import repeat
 
 
@@ -35,7 +36,7 @@ def lanczos(
     carry = (basis, first, none, none)
     _, _, alpha, beta = repeat(num_iterations, lambda i, now: _extended(product, i, *now), carry)
     matrix = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = linalg.eigh(matrix)
     return values, vectors[0] ** 2
 
 

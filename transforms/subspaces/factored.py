@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..notation import linalg
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated
@@ -59,7 +60,7 @@ def factored(matrix: Any, rank: int) -> LowRank:
       FlowError: for a rank above the smaller side.
     """
     _check(matrix.shape, rank)
-    u, sigma, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    u, sigma, vt = linalg.svd(matrix, full_matrices=False)
     return LowRank(u[:, :rank], jnp.diag(sigma[:rank]), vt[:rank].T)
 
 
@@ -92,7 +93,7 @@ def orthonormal(matrix: Any) -> Any:
 
     A function of arrays.
     """
-    q, r = jnp.linalg.qr(replicated(matrix))
+    q, r = linalg.qr(replicated(matrix))
     return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)
 
 
