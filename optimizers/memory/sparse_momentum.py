@@ -18,7 +18,6 @@ from ...transforms import (
     Mask,
     NonNegative,
     Period,
-    Portion,
     Signal,
     absolute,
     debias,
@@ -42,6 +41,7 @@ from ...transforms import (
 )
 from ...transforms.notation.cell import Cell, cell_of
 from ...transforms.notation.context import Context
+from ...transforms.notation.hyperparameters import Portion
 from ...transforms.notation.known import choose, repeat_while
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.steps import stateful
