@@ -38,5 +38,6 @@ def test_a_file_of_wrappers_is_seen_to_import_its_family():
 def test_every_method_is_in_one_family_and_importable_by_name():
     folders = {path.relative_to(ROOT).parts[0] for path in FILES}
     assert {entry.family for entry in METHODS.values()} == folders
-    assert all(getattr(optimizers, name) is entry.factory for name, entry in METHODS.items())
+    factories = [entry.factory for entry in METHODS.values()]
+    assert all(getattr(optimizers, factory.__name__) is factory for factory in factories)
     assert len(optimizers.__all__) == len(set(optimizers.__all__))

@@ -1,5 +1,7 @@
 """The replay harness itself: it accepts an independent implementation and refuses a wrong one."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,5 +74,12 @@ def test_the_recorded_run_moves_every_leaf_that_is_fed_a_gradient():
         record = replay.load(path)
         if record.kind in ("schedule", "scales", "transform"):
             continue
-        for leaf in jax.tree.leaves(record.series.get("params")):
-            assert np.max(np.abs(leaf - leaf[0])) > 1e-6, path.name
+        leaves = jax.tree.leaves(record.series.get("params"))
+        moved = [np.max(np.abs(leaf - leaf[0])) > 1e-6 for leaf in leaves]
+        assert all(moved) or (any(moved) and one_leaf_at_a_time(leaves)), path.name
+
+
+def one_leaf_at_a_time(leaves):
+    """No step moves two: a method that chooses its leaf may leave others where they are."""
+    steps = [[np.any(now != then) for then, now in itertools.pairwise(leaf)] for leaf in leaves]
+    return max(map(sum, zip(*steps, strict=True))) == 1
