@@ -74,7 +74,8 @@ def test_the_recorded_run_moves_every_leaf_that_is_fed_a_gradient():
         record = replay.load(path)
         if record.kind in ("schedule", "scales", "transform"):
             continue
-        leaves = jax.tree.leaves(record.series.get("params"))
+        entries = jax.tree.leaves(record.series.get("params"))
+        leaves = [leaf for leaf in entries if len(leaf) > 1]  # one entry is where a run begins
         moved = [np.max(np.abs(leaf - leaf[0])) > 1e-6 for leaf in leaves]
         assert all(moved) or (any(moved) and one_leaf_at_a_time(leaves)), path.name
 
