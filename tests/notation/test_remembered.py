@@ -47,3 +47,12 @@ def test_only_so_many_are_kept(monkeypatch):
     for size in (1, 2, 3):
         doubled().init(jnp.ones(size))
     assert len(remembered._SHAPES) <= 2
+
+
+def test_what_scalars_make_among_themselves_is_nothing_about_a_leaf():
+    """A scalar fits the leaf that it meets, and a leaf may be a scalar by its shape."""
+    with jax.enable_x64(True):
+        row = [jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.float64)]
+        remembered.remember(jnp.multiply, row, [False, False], row[1])
+        assert remembered.remembered(jnp.multiply, row, [False, False]) == row[1]
+        assert remembered.remembered(jnp.multiply, row, [True, False]) is None

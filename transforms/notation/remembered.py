@@ -24,27 +24,35 @@ LIMIT = 4096
 _SHAPES: OrderedDict[Any, Any] = OrderedDict()
 
 
-def remembered(fn: Callable[..., Any], row: Sequence[Any]) -> Any:
-    """The shape that was found for these arguments; None for one that is not known."""
-    key = _key(fn, row)
+def remembered(fn: Callable[..., Any], row: Sequence[Any], leaves: Sequence[bool]) -> Any:
+    """The shape that was found for these arguments; None for one that is not known.
+
+    A scalar fits the leaves that it meets, and two scalars do not: `leaves` tells which are which,
+    as a leaf may be a scalar by its shape.
+    """
+    key = _key(fn, row, leaves)
     if key not in _SHAPES:
         return None
     _SHAPES.move_to_end(key)
     return _SHAPES[key]
 
 
-def remember(fn: Callable[..., Any], row: Sequence[Any], shape: Any) -> None:
+def remember(
+    fn: Callable[..., Any], row: Sequence[Any], leaves: Sequence[bool], shape: Any
+) -> None:
     """Keeps a shape, if it depends on the function and its arguments alone."""
-    key = _key(fn, row)
+    key = _key(fn, row, leaves)
     if key is not None:
         _SHAPES[key] = shape
         if len(_SHAPES) > LIMIT:
             _SHAPES.popitem(last=False)
 
 
-def _key(fn: Callable[..., Any], row: Sequence[Any]) -> Any:
+def _key(fn: Callable[..., Any], row: Sequence[Any], leaves: Sequence[bool]) -> Any:
     written, kinds = _written(fn), tuple(map(_kind, row))
-    return None if written is None or None in kinds else (written, _settings(), kinds)
+    if written is None or None in kinds:
+        return None
+    return written, _settings(), kinds, tuple(leaves)
 
 
 def _written(fn: Any) -> Any:

@@ -119,15 +119,17 @@ class Shapes:
         return Leaves((shapes[k] if gap is None else gap for k, gap in pairs), trees[0].treedef)
 
     def _of_scalars(self, fn: Any, args: list[Any]) -> Any:
-        shape = remembered(fn, args)
+        none = [False] * len(args)
+        shape = remembered(fn, args, none)
         if shape is None:
             shape = self._evaluated(fn, args)
-            remember(fn, args, shape)
+            remember(fn, args, none, shape)
         return shape
 
     def _of_rows(self, fn: Any, args: list[Any], distinct: dict[Any, Any]) -> dict[Any, Any]:
         """What a leafwise function makes of each row of leaves and scalars."""
-        shapes = {k: remembered(fn, row) for k, row in distinct.items()}
+        leaves = [isinstance(arg, Leaves) for arg in args]
+        shapes = {k: remembered(fn, row, leaves) for k, row in distinct.items()}
         new = [k for k, shape in shapes.items() if shape is None]
         if not new:
             return shapes
@@ -140,7 +142,7 @@ class Shapes:
         found = self._evaluated(of_each, [value for k in new for value in distinct[k]])
         for k, shape in zip(new, found, strict=True):
             shapes[k] = shape
-            remember(fn, distinct[k], shape)
+            remember(fn, distinct[k], leaves, shape)
         return shapes
 
     @staticmethod
