@@ -5,6 +5,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     NonNegative,
     Period,
@@ -25,10 +26,14 @@ from ...transforms.workers import local_round
 
 
 def nesterov_sgd(
-    learning_rate: optax.ScalarOrSchedule = 0.7, momentum: Decay = 0.9
+    learning_rate: optax.ScalarOrSchedule = 0.7,
+    momentum: Decay = 0.9,
+    mu_dtype: DType | None = None,
 ) -> optax.GradientTransformation:
     """The outer optimizer of DiLoCo."""
-    return chain(trace(momentum, nesterov=True), scale_by_learning_rate(learning_rate))
+    return chain(
+        trace(momentum, nesterov=True, dtype=mu_dtype), scale_by_learning_rate(learning_rate)
+    )
 
 
 @method(
@@ -117,6 +122,7 @@ def diloco(
     b2: Decay = 0.999,
     weight_decay: NonNegative = 0.1,
     axis_name: str | None = None,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """`local_sgd` with AdamW inside and SGD with Nesterov momentum outside.
 
@@ -124,6 +130,7 @@ def diloco(
       learning_rate: of AdamW; number or schedule of its steps.
       outer_learning_rate: of the outer step; number or schedule of the rounds.
       outer_momentum: of the outer step.
+      mu_dtype: storage of the first moment and of the outer momentum; default at least float32.
       num_local_steps: steps of a round.
       b1, b2: decays of AdamW.
       weight_decay: of AdamW, decoupled.
@@ -146,7 +153,9 @@ def diloco(
       [-0.13300000131130219, 0.13300000131130219]
     """
     adamw = chain(
-        scale_by_adam(b1, b2), decay_weights(weight_decay), scale_by_learning_rate(learning_rate)
+        scale_by_adam(b1, b2, mu_dtype=mu_dtype),
+        decay_weights(weight_decay),
+        scale_by_learning_rate(learning_rate),
     )
-    outer = nesterov_sgd(outer_learning_rate, outer_momentum)
+    outer = nesterov_sgd(outer_learning_rate, outer_momentum, mu_dtype)
     return local_sgd(adamw, num_local_steps, outer, axis_name=axis_name)

@@ -9,6 +9,7 @@ from ...registry import method
 from ...transforms import (
     Count,
     Decay,
+    DType,
     Flow,
     Key,
     Limit,
@@ -98,6 +99,7 @@ def power_sgd(
     key: Key = 0,
     init_factors: Mapping[str, Any] | None = None,
     axis_name: str | None = None,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     """SGD on gradients that are averaged in low rank; the rule is that of `scale_by_power_sgd`.
 
@@ -112,6 +114,7 @@ def power_sgd(
       nesterov: looks ahead along the momentum, d + momentum m; "paper": d + m, as the code of the
         paper does.
       weight_decay: added to the mean, times the params; it is not compressed.
+      mu_dtype: storage of the momentum; default at least float32.
 
     Returns:
       The optimizer; its state is a buffer of the params' size for the error, each worker's own, one
@@ -131,9 +134,10 @@ def power_sgd(
     """
 
     def ahead(g: Signal) -> Signal:
-        return g + (g >> trace(momentum))
+        return g + (g >> trace(momentum, dtype=mu_dtype))
 
-    pushed = flow(ahead, name="ahead") if nesterov == "paper" else trace(momentum, bool(nesterov))
+    usual = trace(momentum, bool(nesterov), dtype=mu_dtype)
+    pushed = flow(ahead, name="ahead") if nesterov == "paper" else usual
     return chain(
         handed_on(scale_by_power_sgd),
         decay_weights(weight_decay),

@@ -8,6 +8,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Decay,
+    DType,
     Flow,
     FlowError,
     Length,
@@ -45,6 +46,7 @@ def mo_nna(
     weight_decay: NonNegative = 0.0,
     gradient_clip: Positive | None = None,
     axis_name: str | None = None,
+    mu_dtype: DType | None = None,
 ) -> Flow:
     r"""Each worker steps by its own momentum and goes to the mean of its nearest neighbours.
 
@@ -69,6 +71,7 @@ def mo_nna(
       learning_rate: eta; number or schedule.
       num_byzantine: f; at least 2 f + 1 workers are needed, those outside the axis included.
       momentum: beta, in [0, 1).
+      mu_dtype: storage of the momentum; default at least float32.
       weight_decay: lambda.
       gradient_clip: largest norm of a gradient over all leaves; None does not clip.
       axis_name: the axis along which the workers lie; None: there is one.
@@ -107,7 +110,7 @@ def mo_nna(
             size, relative = norm_factors(own)
             allowed = divide_or_zero(scheduled(gradient_clip), relative)
             own = own / size * minimum(size, allowed)
-        m = own >> ema(momentum, name="mu")
+        m = own >> ema(momentum, dtype=mu_dtype, name="mu")
         moved = -scheduled(learning_rate) * (m + weight_decay * params)
         return moved + mixed(params + moved, bare_array(neighbors), received)
 

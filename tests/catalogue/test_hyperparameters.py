@@ -191,7 +191,10 @@ def test_moments_are_stored_as_told(name):
     assert dtypes(updates) == dtypes(jax.eval_shape(lambda: params))
 
 
-OF_THE_BASE = frozenset({"clip_by_global_norm", "coordinate_clipping", "perpgrad", "xgrad"})
+OF_THE_BASE = frozenset({"clip_by_global_norm", "coordinate_clipping", "perpgrad", "xgrad"}) | {
+    "fedhyper_global",
+    "flooding",
+}
 """Wrappers whose annotations do not say that what they wrap has a state."""
 
 
