@@ -42,7 +42,9 @@ class Interval:
         return above and below and not (self.integer and value % 1 != 0)
 
     def __str__(self) -> str:
-        left, right = "(["[not self.low_open], ")]"[not self.high_open]
+        endless = [self.integer and math.isinf(end) for end in (self.low, self.high)]
+        left = "(" if self.low_open or endless[0] else "["
+        right = ")" if self.high_open or endless[1] else "]"
         kind = "an integer in " if self.integer else "in "
         return f"{kind}{left}{self.low:g}, {self.high:g}{right}"
 
