@@ -123,12 +123,12 @@ def table(found: list[Row], params: Any, devices: int) -> Table:
             shown.add_row(row.name, "", "", "", style="dim")
             continue
         ratio = f"{row.state / adamw:.3f}" if adamw else ""
-        per_param = row.state * devices / count if devices > 1 else row.state / count
+        per_param = row.state * devices / count
         shown.add_row(row.name, f"{per_param:.3f}", f"{row.state / 1e9:.2f}", ratio)
     return shown
 
 
-def plot(found: list[Row], params: Any, path: Path) -> None:
+def plot(found: list[Row], params: Any, devices: int, path: Path) -> None:
     """Draws the table as bars, on a logarithmic scale."""
     import matplotlib
 
@@ -136,12 +136,13 @@ def plot(found: list[Row], params: Any, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    where = f", on all {devices} devices" if devices > 1 else ""
     known = [row for row in found if row.state]
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.17 * len(known)), layout="constrained")
-    values = [max(row.state / count, 1e-6) for row in known if row.state]
+    values = [max(row.state * devices / count, 1e-6) for row in known if row.state]
     colours = ["tab:orange" if row.name.startswith("adamw") else "tab:blue" for row in known]
     axes.barh([row.name for row in known], values, color=colours)
-    axes.set(xscale="log", xlabel="bytes of state per parameter")
+    axes.set(xscale="log", xlabel=f"bytes of state per parameter{where}")
     axes.set_ylim(-0.7, len(known) - 0.3)
     axes.tick_params(axis="y", labelsize=7)
     axes.axvline(8, color="black", linewidth=0.8, linestyle=":")
@@ -181,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     for row in refused if options.refusals else ():
         console.print(f"  {row.name}: {row.why}", highlight=False, markup=False)
     if options.plot:
-        plot(found, params, options.plot)
+        plot(found, params, devices, options.plot)
         console.print(str(options.plot), soft_wrap=True)
     return 0
 
