@@ -11,6 +11,7 @@ from .delayed_nesterov import (
 from .demo import demo
 from .econtrol import econtrol, scale_by_econtrol
 from .error_feedback import error_feedback, error_feedback_14, scale_by_ef21
+from .just_one_byte import just_one_byte
 from .local_sgd import diloco, local_sgd
 from .masha import masha1, masha2
 from .power_sgd import power_sgd, scale_by_power_sgd
@@ -27,6 +28,7 @@ __all__ = [
     "error_feedback",
     "error_feedback_14",
     "fedgda_gt",
+    "just_one_byte",
     "local_sgd",
     "masha1",
     "masha2",

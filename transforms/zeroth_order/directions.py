@@ -214,14 +214,14 @@ class Directions:
         return _on_sphere(direction) if self.distribution == "sphere" else direction
 
 
-def given_direction(like: Leaves, tree: Any, context: Context) -> Leaves:
+def given_direction(like: Leaves, tree: Any, context: Context, name: str = "sampler") -> Leaves:
     """What a sampler gave, at the leaves of `like` and in their dtypes; FlowError if it misfits."""
     try:
         given = Leaves.up_to(like.treedef, tree)
         return like.map(lambda leaf, z: jnp.asarray(z, leaf.dtype).reshape(leaf.shape), given)
     except (TypeError, ValueError, KeyError) as error:
         raise FlowError(
-            f"{context.label}: sampler must return a tree like the params: {error}"
+            f"{context.label}: {name} must return a tree like the params: {error}"
         ) from error
 
 

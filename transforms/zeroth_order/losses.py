@@ -1,6 +1,7 @@
 """The loss at points around the params."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
 
-LossAt = Callable[[Leaves], Any]
+LossAt = Callable[..., Any]
 
 
 def params_at(g: Signal, params: Signal) -> Signal:
@@ -60,8 +61,14 @@ def moved(point: Leaves, direction: Leaves, step: Any) -> Leaves:
     return Leaves((leaf(x, z) for x, z in pairs), point.treedef)
 
 
-def loss_function(context: Context, value_fn: Any, point: Leaves) -> LossAt:
+def loss_function(context: Context, value_fn: Any, point: Leaves, *others: Any) -> LossAt:
     """The closure as a function of leaves, traced once; its values are float32 at least.
+
+    Args:
+      context: of the running node.
+      value_fn: the closure.
+      point: where it is checked.
+      *others: what it takes beside the params, as examples.
 
     Raises:
       FlowError: if it was not given, or returns no real scalar at the point.
@@ -69,16 +76,23 @@ def loss_function(context: Context, value_fn: Any, point: Leaves) -> LossAt:
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
     tree = point.tree()
-    traced = jax.make_jaxpr(scalar_closure(value_fn, tree, context.label))(tree)
+    scalar_closure(
+        partial(_at_others, value_fn, others) if others else value_fn, tree, context.label
+    )
+    traced = jax.make_jaxpr(value_fn)(tree, *others)
     # Noise that is made in Python, outside jit too, must be the same in all evaluations.
     closure = jaxpr_as_fun(traced)
 
-    def loss(at: Leaves) -> Any:
-        (value,) = closure(*jax.tree.leaves(at.tree()))
+    def loss(at: Leaves, *others: Any) -> Any:
+        (value,) = closure(*jax.tree.leaves((at.tree(), *others)))
         # Of two infinite losses, the difference would be NaN.
         return saturated(value.astype(jnp.promote_types(value.dtype, context.scalar_dtype)))
 
     return loss
+
+
+def _at_others(value_fn: Any, others: tuple[Any, ...], params: Any) -> Any:
+    return value_fn(params, *others)
 
 
 def check_deterministic(value_fn: Callable[[Any], Any], params: optax.Params) -> None:
