@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ...registry import method
 from ...transforms import FlowError, Length, NonNegativeConstant, PositiveConstant, Size, checked
 from ...transforms.notation.known import repeat
+from ...transforms.notation.values import working
 from .stepper import Loss, check_losses, hessian_product, mixed_product, moved
 
 PAPER = "Lorraine, Vicol & Duvenaud 2020, Optimizing Millions of Hyperparameters by Implicit "
@@ -78,7 +79,7 @@ def _implicit(inverse: Inverse) -> Hypergradient:
     ) -> tuple[Any, Any, Any]:
         lower, state = solve(upper)
         direct, v = jax.grad(upper_loss, argnums=(0, 1))(upper, lower)
-        p = inverse(lambda q: hessian_product(lower_loss, upper, lower, q), v)
+        p = inverse(lambda q: working(hessian_product(lower_loss, upper, lower, q)), working(v))
         through = mixed_product(lower_loss, upper, lower, p)
         return jax.tree.map(jnp.subtract, direct, through), lower, state
 

@@ -55,7 +55,12 @@ def moved(tree: Any, rate: Any, direction: Any) -> Any:
 
 def plus(a: Any, b: Any, scale: Any = 1.0) -> Any:
     """a + scale * b, leaf by leaf, in the wider dtype of working precision."""
-    return jax.tree.map(lambda x, y: working(x) + jnp.asarray(scale, working(y).dtype) * y, a, b)
+
+    def add(x: Any, y: Any) -> Any:
+        wide = working(y)
+        return working(x) + jnp.asarray(scale, wide.dtype) * wide
+
+    return jax.tree.map(add, a, b)
 
 
 def hessian_product(lower_loss: Loss, upper: Any, lower: Any, vector: Any) -> Any:

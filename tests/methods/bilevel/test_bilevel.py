@@ -121,6 +121,54 @@ def test_bo_rep_goes_at_its_rate_and_moves_the_lower_level_rarely():
     np.testing.assert_allclose(state.x, best(), atol=1e-2)
 
 
+def test_stn_follows_a_transcription_with_the_noise_handed_in():
+    """Two steps down in the response, one up in x and its deviations; x rests in the warm-up."""
+    tau, rate, up = 0.05, 0.04, 0.1
+    noise = lambda key, count, x: 0.5 + 0.1 * count + jnp.arange(3.0)  # noqa: E731
+    stepper = o.stn(
+        o.sgd(up), o.sgd(rate), entropy_weight=tau, warmup_steps=1, noise_fn=noise, num_samples=2
+    )
+    state = stepper.init(X, Y)
+    w_0, w_1, v = (np.array(leaf) for leaf in state.best_response)
+    np.testing.assert_array_equal(abs(w_1), 1)
+    x, s = np.array(X), np.log(np.expm1(np.full(3, 0.5)))
+    for count in range(3):
+        e = 0.5 + 0.1 * count + np.arange(3)
+        there = x + np.log1p(np.exp(s)) * e
+        for _ in range(2):
+            gate = there @ v
+            r = H @ (w_0 + w_1 * gate) - B @ there
+            w_0, w_1, v = (
+                w_0 - rate * r,
+                w_1 - rate * r * gate,
+                v - rate * np.outer(there, r * w_1),
+            )
+        if count >= 1:
+            slope = 0.2 * there + v @ (w_1 * (w_0 + w_1 * (there @ v) - R))
+            sigma, softer = np.log1p(np.exp(s)), 1 / (1 + np.exp(-s))
+            x, s = x - up * slope, s - up * softer * (slope * e - tau / sigma)
+        state = stepper.step(state, upper, lower)
+        np.testing.assert_allclose(state.x, x, rtol=1e-12)
+        np.testing.assert_allclose(state.scale, s, rtol=1e-12)
+        np.testing.assert_allclose(state.y, w_0 + w_1 * (x @ v), rtol=1e-11)
+    assert int(state.count) == 3
+
+
+def test_stn_learns_the_response_the_solution_and_how_far_to_look():
+    """Of a quadratic, sigma is sqrt(tau / curvature) of the upper loss along the response."""
+    rates = (optax.cosine_decay_schedule(rate, 1500) for rate in (0.05, 0.1))
+    upper_tx, lower_tx = o.adam(next(rates)), o.sgd(next(rates))
+    stepper = o.stn(upper_tx, lower_tx, train_steps=4, entropy_weight=0.01)
+    state = run(stepper, stepper.init(X, Y), 1500)
+    np.testing.assert_allclose(state.x, best(), atol=2e-2)
+    np.testing.assert_allclose(state.y, solved(state.x), atol=2e-3)
+    k = np.linalg.solve(H, B)
+    wanted = np.sqrt(0.01 / (0.2 + np.sum(k**2, axis=0)))
+    np.testing.assert_allclose(jax.nn.softplus(state.scale), wanted, rtol=0.15)
+    _, w_1, v = state.best_response
+    np.testing.assert_allclose((v * w_1).T, k, atol=2e-2)
+
+
 STEPPERS = {
     name: entry
     for name, entry in METHODS.items()
@@ -143,10 +191,26 @@ def tree_losses():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_every_stepper_on_trees_keeps_structure_dtypes_and_its_own_arrays(name, dtype):
     """Compiled once, donated, in the dtypes of the variables; the loss falls."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        check_on_trees(STEPPERS[name].build(), name, dtype)
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_every_piece_takes_variables_of_several_dtypes(name):
+    with jax.numpy_dtype_promotion("strict"):
+        x = jnp.ones(2, jnp.bfloat16)
+        wide = lambda v: v.astype(jnp.float32)  # noqa: E731
+        up = lambda x, y: jnp.sum(y["a"] ** 2) + jnp.sum(wide(y["b"]))  # noqa: E731
+        low = lambda x, y: jnp.sum((y["a"] - wide(x)) ** 2) + jnp.sum(wide(y["b"] - x) ** 2)  # noqa: E731
+        found = PIECES[name](up, low, x, lambda x: ({"a": wide(x), "b": x}, None))[0]
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(found, np.float32), 3.0)
+
+
+def check_on_trees(stepper, name, dtype):
     up, low = tree_losses()
     x = {"a": jnp.zeros(3, dtype), "c": jnp.zeros((), dtype)}
     y = {"w": jnp.zeros(3, dtype), "b": jnp.full(2, -0.5, dtype), "none": None}
-    stepper = STEPPERS[name].build()
     state = stepper.init(x, y, *((up, low) if name == "bo_rep" else ()))
     kinds = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
     step = jax.jit(lambda s: stepper.step(s, up, low), donate_argnums=0)
