@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, Number, Signal, flow, scheduled, sign, transformation
+from ...transforms.control import at_finite_losses
 
 
 @method(
@@ -25,7 +26,7 @@ def flooding(level: Number) -> Flow:
     the gradient of :math:`|f - b| + b`: descent above the level, ascent below it, nothing at it.
     A step up after a step down leaves :math:`-\eta^2 H g`, so that near the level it is
     `gradient_regularization` of a strength of about the learning rate. Weight decay of the
-    optimizer is not turned round.
+    optimizer is not turned round. Where the loss is not finite, the gradient is 0.
 
     In front of a method that evaluates the loss again, such as `sam`, this turns only the incoming
     gradient round: give it closures of `flood(loss, level)`, or put this inside of it.
@@ -56,7 +57,7 @@ def flooding(level: Number) -> Flow:
     def step(g: Signal, value: Signal) -> Signal:
         return sign(value - scheduled(level)) * g
 
-    return flow(step)
+    return at_finite_losses(flow(step))
 
 
 def flood(loss: Any, level: Any) -> Any:

@@ -26,6 +26,7 @@ from ...transforms import (
     where,
     zeros_like,
 )
+from ...transforms.control import at_finite_losses
 from ...transforms.notation.context import Context
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees import ranks
@@ -144,7 +145,8 @@ def hesso_cric(
        chosen, and the remembered params restored. The chosen ones fade out in H = `hybrid_steps`
        steps of gradient descent, as in `hesso`, and stay at zero.
 
-    The momentum takes the gradients of all steps in.
+    The momentum takes the gradients of all steps in. A step whose loss is not finite does not
+    count: params and state stay.
 
     Args:
       learning_rate: number or schedule.
@@ -251,4 +253,4 @@ def hesso_cric(
         scaled = scaled_steps(stepped, params, factor, groups=groups)
         return where(records | ends, restored, scaled)
 
-    return flow(step)
+    return at_finite_losses(flow(step))

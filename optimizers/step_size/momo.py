@@ -20,8 +20,8 @@ from ...transforms import (
     where,
 )
 from ...transforms.accumulate import one_minus_power
+from ...transforms.control import at_finite_losses
 from ...transforms.notation import global_squared_norm
-from .finite_loss import at_finite_losses
 from .model_step import model_step_size
 
 

@@ -22,8 +22,8 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.accumulate import one_minus_power
+from ...transforms.control import at_finite_losses
 from ...transforms.step_size import DecayForm
-from .finite_loss import at_finite_losses
 from .model_step import model_step_size
 
 

@@ -25,8 +25,8 @@ from ...transforms import (
     trace,
     transformation,
 )
+from ...transforms.control import at_finite_losses
 from ...transforms.notation import global_squared_norm
-from .finite_loss import at_finite_losses
 
 Variant = Literal["mag", "smag", "hb", "shb"]
 

@@ -42,8 +42,11 @@ def pruned_entries(state, params):
     if isinstance(rows, dict):
         return {name: np.asarray(rows[name]) != 0 for name in ("w", "u")}
     if rows is None:
-        rows = optax.tree_utils.tree_get(state, "redundant")
-        rows = rows * (np.asarray(state.count) > state.ended_at + 4)[:, None]
+        rows, count, ended_at = (
+            np.asarray(optax.tree_utils.tree_get(state, name))
+            for name in ("redundant", "count", "ended_at")
+        )
+        rows = rows * (count > ended_at + 4)[:, None]
     # `rows_of_matrices`: the sets are in the order of the tree
     parts = {"u": np.asarray(rows)[:, :6], "w": np.asarray(rows)[:, 6:]}
     return {k: np.broadcast_to(v[:, :, None] > 0, params[k].shape) for k, v in parts.items()}

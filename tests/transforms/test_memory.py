@@ -17,7 +17,6 @@ from gradchain.transforms.accumulate import (
     extrapolate,
     freeze_first,
     last_values,
-    mean_of_finite,
 )
 
 
@@ -57,16 +56,6 @@ def test_interpolated_momentum_gives_one_average_and_keeps_another():
     np.testing.assert_array_equal(got[1], 0.5 * 0.25 * SIGNALS[0] + 0.5 * SIGNALS[1])
     kept = 0.75 * 0.25 * SIGNALS[0] + 0.25 * SIGNALS[1]
     np.testing.assert_array_equal(jax.tree.leaves(state)[0], kept)
-
-
-def test_mean_of_finite_leaves_the_others_out():
-    """Every value in between is as if it had not come."""
-    opt = flow(lambda g, value: g * 0 + (value >> mean_of_finite(0.5)))
-    state, found = opt.init(jnp.zeros(1)), []
-    for value in (jnp.nan, 3.0, jnp.inf, 5.0, -jnp.inf):
-        out, state = jax.jit(opt.update)(jnp.zeros(1), state, value=value)
-        found.append(float(out[0]))
-    np.testing.assert_allclose(found, [0, 3, 3, 3.25 / 0.75, 3.25 / 0.75], rtol=1e-6)
 
 
 def test_last_values_have_the_oldest_first():

@@ -2,7 +2,7 @@
 
 from .complex_trace import complex_buffer, complex_trace, linked_trace, polar
 from .difference import difference
-from .ema import debias, ema, interpolated_momentum, mean_of_finite, one_minus_power, trace
+from .ema import debias, ema, interpolated_momentum, one_minus_power, trace
 from .extrapolation import extrapolate
 from .factored import bounded_square, mean_along_largest, scale_by_factored_rms
 from .freeze import freeze_first
@@ -41,7 +41,6 @@ __all__ = [
     "last_values",
     "linked_trace",
     "mean_along_largest",
-    "mean_of_finite",
     "momentum",
     "one_minus_power",
     "polar",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import isfinite, lift_elementwise, maximum, where
+from ..notation.functions import lift_elementwise, where
 from ..notation.hyperparameters import Count, Decay, DType, Number, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
@@ -84,31 +84,6 @@ def debias(decay: Decay, count: Count | None = None) -> Flow:
 
     def step(m: Signal) -> Signal:
         return m / one_minus_power(decay, step_count() if count is None else count)
-
-    return flow(step)
-
-
-@transformation()
-def mean_of_finite(decay: Decay) -> Flow:
-    """Debiased exponential moving average of a scalar, over those of its values that are finite.
-
-    A transformation to send signals through.
-
-        m_n = decay m_{n-1} + (1 - decay) x_n,    x_n the n-th finite value
-        given: m_n / (1 - decay^n),    0 before the first of them
-
-    A value that is not finite changes nothing.
-
-    Args:
-      decay: in [0, 1).
-    """
-
-    def step(x: Signal) -> Signal:
-        usable = isfinite(x)
-        past, seen = delay(x, name="mean"), delay(0, name="finite_values")
-        m = past << where(usable, decay * past + (1 - scheduled(decay)) * x, past)
-        n = seen << where(usable, seen + 1, seen)
-        return m / one_minus_power(decay, maximum(n, 1))
 
     return flow(step)
 

@@ -2,6 +2,7 @@
 
 from .accumulated import accumulate
 from .branch import either, on_leaves
+from .finite_losses import at_finite_losses
 from .inject import inject_hyperparams
 from .iterated import iterated
 from .masked import masked, partition
@@ -11,6 +12,7 @@ from .prediction import at_params
 
 __all__ = [
     "accumulate",
+    "at_finite_losses",
     "at_params",
     "combine",
     "either",

@@ -32,6 +32,7 @@ from ....transforms import (
     transformation,
 )
 from ....transforms import sqrt as square_root
+from ....transforms.control import at_finite_losses
 from ....transforms.curvature import Floor, with_floor
 from ....transforms.step_size import with_polyak_step
 
@@ -63,7 +64,8 @@ def scale_by_sania(
         identity     B_t = 1
 
     Divided by the squares without a root, the method does not notice a rescaling of the features.
-    There is no momentum. All leaves share one lam.
+    There is no momentum. All leaves share one lam. Where the loss is not finite, params and state
+    stay.
 
     Args:
       preconditioner: B, see above.
@@ -98,7 +100,7 @@ def scale_by_sania(
         b = with_floor(b, eps, eps_mode)
         return g / (square_root(b) if sqrt else b)
 
-    return flow(lambda g: g >> with_polyak_step(flow(precondition), f_star))
+    return at_finite_losses(with_polyak_step(flow(precondition), f_star))
 
 
 @method(

@@ -21,18 +21,19 @@ from ....transforms import (
     Positive,
     Signal,
     chain,
+    debias,
     delay,
     either,
+    ema,
     flow,
     handed_on,
-    isfinite,
     named,
     step_count,
     tap,
     transformation,
     where,
 )
-from ....transforms.accumulate import mean_of_finite
+from ....transforms.control import at_finite_losses
 from ....transforms.kronecker import Layers
 from .mkor import Variant, heavy_ball, scale_by_mkor
 
@@ -65,8 +66,7 @@ def scale_by_mkor_h(
     switch is made, effective at once. The statistics of MKOR then rest and cost nothing. The tap
     `second_order` is true until then.
 
-    A loss that is not finite is left out: the average and t of its correction stay, and a check
-    that falls on it is skipped. The tap `value_is_finite` is then false.
+    A step whose loss is not finite does not count: the state stays, and the update is 0.
 
     Args:
       loss_decay: beta, in [0, 1).
@@ -94,18 +94,17 @@ def scale_by_mkor_h(
     second_order = handed_on(scale_by_mkor)
 
     def step(g: Signal, value: Signal) -> Signal:
-        usable = tap("value_is_finite", isfinite(value))
-        loss = value >> named("loss", mean_of_finite(loss_decay))
+        loss = value >> named("loss", ema(loss_decay)) >> debias(loss_decay)
         before, has_before = delay(0.0, name="loss_before"), delay(False, name="has_loss_before")
         going = delay(True, name="second_order")
-        check = usable & (step_count() % switch_interval == 0)
+        check = step_count() % switch_interval == 0
         slow = has_before & (before - loss < switch_threshold * abs(before))
         going_on = going << (going & ~(check & slow))
         before << where(check, loss, before)
         has_before << (has_before | check)
         return g >> either(tap("second_order", going_on), second_order, optax.identity())
 
-    return flow(step)
+    return at_finite_losses(flow(step))
 
 
 @method(
@@ -139,7 +138,8 @@ def mkor_h(
 ) -> Flow:
     """MKOR-H: `scale_by_mkor_h`, then heavy-ball SGD or another first-order method.
 
-    The first-order method and its state go on through the switch.
+    The first-order method and its state go on through the switch. Where the loss is not finite,
+    params and state stay.
 
     Args:
       learning_rate: lr, a number or a schedule; None where the backend has its own.
@@ -173,4 +173,5 @@ def mkor_h(
       -0.5
     """
     precondition = handed_on(scale_by_mkor_h)
-    return chain(precondition, backend or heavy_ball(learning_rate, momentum, weight_decay))
+    first_order = backend or heavy_ball(learning_rate, momentum, weight_decay)
+    return chain(precondition, at_finite_losses(first_order))

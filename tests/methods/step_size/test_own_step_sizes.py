@@ -188,21 +188,18 @@ def test_hypergradient_bounds_hold():
         o.sgd_hd(0.1, bounds=(1.0, 0.0))
 
 
-@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: o.momo(adapt_lower_bound=True, weight_decay=0.1),
-        lambda: o.momo(bias_correction=True),
-        lambda: o.momo_adam(weight_decay=0.1),
-        lambda: o.polyak_momentum("smag", weight_decay=0.1),
-        lambda: o.polyak_momentum("hb"),
+        lambda: o.momo(adapt_lower_bound=True, bias_correction=True, weight_decay=0.1),
+        lambda: o.polyak_momentum("hb", weight_decay=0.1),
     ],
 )
-def test_a_loss_that_is_not_finite_changes_nothing(build, value):
+def test_a_loss_that_is_not_finite_changes_nothing(build):
     opt = build()
     update = jax.jit(opt.update)
     _, state = update(X, opt.init(X), X, value=2.0)
-    updates, after = update(X, state, X, value=value)
-    close(updates, jax.tree.map(jnp.zeros_like, X))
-    close(after, state, rtol=0, atol=0)
+    for value in (jnp.nan, jnp.inf):
+        updates, after = update(X, state, X, value=value)
+        close(updates, jax.tree.map(jnp.zeros_like, X))
+        close(after, state, rtol=0, atol=0)
