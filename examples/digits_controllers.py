@@ -39,6 +39,7 @@ from rich.live import Live
 from rich.table import Table
 
 SHOWN = 8
+CURVATURE_BATCH, CURVATURE_INTERVAL = 512, 50
 
 
 def loss_of(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
@@ -64,7 +65,9 @@ class Loop:
         self.train_part, self.test_part = data
         model = CNN()
         params = model.init(jax.random.key(seed), self.train_part[0][:1])["params"]
-        self.state = TrainState.create(apply_fn=model.apply, params=params, tx=optimizer)
+        state = TrainState.create(apply_fn=model.apply, params=params, tx=optimizer)
+        # an array as after every step, so that the first one has the same program
+        self.state = state.replace(step=jnp.zeros((), jnp.int32))
         self.random = np.random.default_rng(seed)
         self.steps, self.step = steps, 0
         self.losses: list[float] = []
@@ -102,6 +105,8 @@ def by_auto_lrs(loop: Loop) -> None:
     decision, kept = controller.step(), loop.state
     while loop.step < loop.steps:
         loss = None
+        if decision.action in ("save", "restore"):
+            loop.decided(**decision._asdict())
         if decision.action == "save":
             kept = loop.state
         elif decision.action == "restore":
@@ -111,8 +116,6 @@ def by_auto_lrs(loop: Loop) -> None:
         else:
             loss = loop.train(loop.batch(64), learning_rate=decision.learning_rate)
         decision = controller.step(loss)
-        if decision.action in ("save", "restore"):
-            loop.decided(**decision._asdict())
 
 
 @partial(jax.jit, static_argnames="test")
@@ -150,8 +153,8 @@ def by_lanczos(loop: Loop) -> None:
         return estimate(params, lambda p: loss_of(p, images, labels))
 
     while loop.step < loop.steps:
-        if loop.step % 50 == 0:
-            pair = pair_at(loop.state.params, *loop.batch(512))
+        if loop.step % CURVATURE_INTERVAL == 0:
+            pair = pair_at(loop.state.params, *loop.batch(CURVATURE_BATCH))
             chosen = {
                 "learning_rate": float(pair.learning_rate),
                 "momentum": float(pair.momentum),

@@ -3,6 +3,7 @@
     python examples/train_text.py
     python examples/train_text.py --optimizers adamw:3e-3 lion:1e-3 --schedule cosine_decay
     python examples/train_text.py --optimizers adamw adamw-8bit
+    python examples/train_text.py --optimizers adamw:4e-3:wsd adamw --controller auto_lrs
     python examples/train_text.py --list
     python examples/train_text.py --resume --out runs/text
 
@@ -33,10 +34,11 @@ from rich.table import Table
 from text import report
 from text.checkpoint import Checkpoints
 from text.contender import CONSTANT, contenders
+from text.control import CONTROLLERS
 from text.data import Text, load
 from text.display import Display
 from text.model import generate
-from text.train import History, Run, Settings, Stop, TooLargeError
+from text.train import Run, Settings, Stop, TooLargeError
 
 OUT = Path("runs/text")
 USAGE_ERROR = 2
@@ -78,6 +80,12 @@ def parser() -> Parser:
         metavar="NAME",
         help=f"of optimizers that name none (default {defaults.schedule})",
     )
+    out.add_argument(
+        "--controller",
+        choices=CONTROLLERS,
+        help="sets the rates of optimizers that name no schedule by their losses; may also stand "
+        "in the place of SCHEDULE",
+    )
     numbers = {
         "steps": "training steps of each optimizer",
         "batch_size": "windows per step",
@@ -117,7 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = load()
         if settings.context >= len(text.validation):
             raise ValueError(f"--context {settings.context} is longer than the validation text")
-        chosen = contenders(list(settings.optimizers), settings.schedule, settings.steps)
+        chosen = contenders(
+            list(settings.optimizers), settings.controller or settings.schedule, settings.steps
+        )
         run = Run(settings, text, chosen)
         begin_folder(folder, settings)
     except ValueError as error:
@@ -206,9 +216,7 @@ def train(run: Run, folder: Path, console: Console) -> int:
     with Stop() as stop, Checkpoints(folder / "checkpoints") as checkpoints:
         found = checkpoints.restore(run.saved())
         if found is not None:
-            run.step, states, history = found
-            run.states.update(states)
-            run.history = History(**history)
+            run.resume(*found)
             console.print(f"resuming at step {run.step}")
         with Display(run, console) as display:
             run.compile(display.compiling)
@@ -222,10 +230,10 @@ def train(run: Run, folder: Path, console: Console) -> int:
                     run.evaluate()
                     display.evaluated()
                 if last or run.step % settings.checkpoint_every == 0:
-                    checkpoints.save(run.step, run.saved(), asdict(run.history))
+                    checkpoints.save(run.step, run.saved(), run.recorded())
                 display.stepped()
         if stop.signal is not None:
-            checkpoints.save(run.step, run.saved(), asdict(run.history))
+            checkpoints.save(run.step, run.saved(), run.recorded())
     if stop.signal is not None and run.step < settings.steps:
         script = shlex.join([sys.argv[0], "--resume", "--out", str(folder)])
         console.print(

@@ -19,6 +19,7 @@ from gradchain.training import nnx_logits_fn, nnx_value_fn
 from gradchain.transforms import quantize_state, store_state
 from gradchain.transforms.notation.arguments import arguments_of
 
+from .control import CONTROLLERS
 from .model import Transformer, cross_entropy
 
 # Behind a name: in which form the state is kept between the steps.
@@ -40,10 +41,11 @@ class Contender:
     Attributes:
       label: its name in tables and plots.
       learning_rate: the schedule's peak; None where the method takes none.
-      schedule: the name of its schedule; "own" where it is part of the method, None where there
-        is no rate.
-      rate: step -> learning rate.
-      optimizer: the transformation.
+      schedule: the name of its schedule, or of the controller in its place; "own" where it is part
+        of the method, None where there is no rate.
+      rate: step -> learning rate, where it is known beforehand.
+      optimizer: the transformation; where the schedule is a controller, one that keeps its rate
+        in `state.hyperparams`.
     """
 
     label: str
@@ -51,6 +53,11 @@ class Contender:
     schedule: str | None
     rate: Callable[[int], float]
     optimizer: optax.GradientTransformationExtraArgs
+
+    @property
+    def controlled(self) -> bool:
+        """Whether a controller sets the rate."""
+        return self.schedule in CONTROLLERS
 
 
 class Training(NamedTuple):
@@ -67,6 +74,8 @@ class Training(NamedTuple):
 def contenders(specs: list[str], schedule: str, total_steps: int) -> list[Contender]:
     """The optimizers of `name[-stored][:rate[:schedule]]` specifications.
 
+    The name of a controller may take the place of a schedule's.
+
     Raises:
       ValueError: a malformed specification, an unknown name, the same specification twice.
     """
@@ -74,7 +83,8 @@ def contenders(specs: list[str], schedule: str, total_steps: int) -> list[Conten
     if twice is not None:
         raise ValueError(f"{twice} is given twice")
     # A misspelt default is an error even where every optimizer names a schedule of its own.
-    _rate(schedule, 1.0, total_steps)
+    if schedule not in CONTROLLERS:
+        _rate(schedule, 1.0, total_steps)
     names = [spec.partition(":")[0] for spec in specs]
     return [
         _contender(spec, name if names.count(name) == 1 else spec, schedule, total_steps)
@@ -85,12 +95,13 @@ def contenders(specs: list[str], schedule: str, total_steps: int) -> list[Conten
 def _contender(spec: str, label: str, default_schedule: str, total_steps: int) -> Contender:
     name, *rest = spec.split(":")
     name, _, form = name.partition("-")
-    if not form:
-        return _plain_contender(spec, name, rest, label, default_schedule, total_steps)
-    if form not in STORED:
+    if form and form not in STORED:
         raise ValueError(f"{form!r} in {spec!r} is not a form of storage: {', '.join(STORED)}")
     plain = _plain_contender(spec, name, rest, label, default_schedule, total_steps)
-    return dataclasses.replace(plain, optimizer=STORED[form](plain.optimizer))
+    stored = STORED[form] if form else lambda inner: inner
+    if not plain.controlled:
+        return dataclasses.replace(plain, optimizer=stored(plain.optimizer))
+    return dataclasses.replace(plain, optimizer=_injected(get_method(name), plain, stored))
 
 
 def _plain_contender(
@@ -118,12 +129,29 @@ def _plain_contender(
         optimizer = method.for_small_model(peak, total_steps=total_steps)
         return Contender(label, peak, "own", lambda step: math.nan, optimizer)
     schedule = rest[1] if len(rest) == 2 else _schedule_for(method, default_schedule)
+    if schedule in CONTROLLERS:
+        if _schedule_for(method, schedule) != schedule:
+            raise ValueError(f"{name} adapts the rate it starts with; {schedule} cannot set it")
+        return Contender(label, peak, schedule, lambda step: math.nan, method.for_small_model(peak))
     rate = _rate(schedule, peak, total_steps)
     shown = rate if callable(rate) else lambda step: peak
     optimizer = method.for_small_model(
         rate, **_other_arguments(method, schedule, peak, total_steps)
     )
     return Contender(label, peak, schedule, lambda step: float(shown(step)), optimizer)
+
+
+def _injected(
+    method: Method, plain: Contender, stored: Callable[[optax.GradientTransformation], Any]
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer whose rate is part of its state: a new one compiles nothing."""
+    assert plain.learning_rate is not None
+    arguments = _other_arguments(method, CONSTANT, plain.learning_rate, 0)
+
+    def build(learning_rate: optax.ScalarOrSchedule) -> Any:
+        return stored(method.for_small_model(learning_rate, **arguments))
+
+    return gradchain.inject_hyperparams(build)(plain.learning_rate)
 
 
 def _has_own_schedule(method: Method) -> bool:
@@ -226,8 +254,11 @@ def begin(contender: Contender, params: Any) -> Training:
 
 def make_step(
     contender: Contender, model: Transformer
-) -> Callable[[Training, jax.Array], tuple[Training, jax.Array]]:
-    """`step(training, batch) -> (training, loss)`, to be jitted; only `model`'s shape matters."""
+) -> Callable[[Training, jax.Array, jax.Array], tuple[Training, jax.Array]]:
+    """`step(training, batch, rate) -> (training, loss)`, to be jitted.
+
+    Only `model`'s shape matters, and the rate only to a contender that is controlled.
+    """
     names = extra_inputs(contender)
 
     def loss_of(params: Any, batch: jax.Array) -> jax.Array:
@@ -236,8 +267,12 @@ def make_step(
 
         return nnx_value_fn(model, loss_fn)(params)
 
-    def step(training: Training, batch: jax.Array) -> tuple[Training, jax.Array]:
+    def step(training: Training, batch: jax.Array, rate: jax.Array) -> tuple[Training, jax.Array]:
         params, opt_state, previous_params = training
+        if contender.controlled:
+            opt_state = opt_state._replace(
+                hyperparams={**opt_state.hyperparams, "learning_rate": rate}
+            )
 
         def value_fn(params: Any) -> jax.Array:
             return loss_of(params, batch)

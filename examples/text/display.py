@@ -12,6 +12,8 @@ from rich.table import Table
 from .train import Run
 
 REFRESH_SECONDS = 0.25
+DECISIONS = 3
+DECIDED = {"explore": "tries", "exploit": "chooses"}
 
 
 class Display:
@@ -29,6 +31,7 @@ class Display:
         self.task = self.progress.add_task("training", total=run.settings.steps, start=False)
         self.live = Live(console=console, auto_refresh=False, transient=True)
         self.shown_at = 0.0
+        self.printed = {label: len(s.decisions) for label, s in run.searches.items()}
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -55,16 +58,39 @@ class Display:
         """Shows new validation losses; a line of their own where there is no terminal."""
         self._show()
         if not self.console.is_terminal:
+            self._print()
             losses = ", ".join(
                 f"{label} {curve[-1][1]:.3f}"
                 for label, curve in self.run.history.validation.items()
             )
             self.console.print(f"step {self.run.step}: validation loss {losses}", soft_wrap=True)
 
+    def _print(self) -> None:
+        for label, search in self.run.searches.items():
+            for made in search.decisions[self.printed.get(label, 0) :]:
+                self.console.print(
+                    f"step {made['step']}: {label} {DECIDED[made['phase']]} "
+                    f"the learning rate {made['learning_rate']:.2e}",
+                    soft_wrap=True,
+                )
+            self.printed[label] = len(search.decisions)
+
     def _show(self) -> None:
         self.shown_at = time.monotonic()
         if self.console.is_terminal:
-            self.live.update(Group(self.progress, self._table()), refresh=True)
+            tables = [self._table(), *([self.decisions()] if self.run.searches else [])]
+            self.live.update(Group(self.progress, *tables), refresh=True)
+
+    def decisions(self) -> Table:
+        """The latest decisions of the controllers."""
+        table = Table("optimizer", box=None, pad_edge=False)
+        for heading in ("step", "decision", "learning rate"):
+            table.add_column(heading, justify="right")
+        for label, search in self.run.searches.items():
+            for made in search.decisions[-DECISIONS:]:
+                rate = f"{made['learning_rate']:.2e}"
+                table.add_row(label, str(made["step"]), DECIDED[made["phase"]], rate)
+        return table
 
     def _table(self) -> Table:
         table = Table("optimizer", box=None, pad_edge=False)
@@ -73,7 +99,7 @@ class Display:
         history = self.run.history
         for contender in self.run.contenders:
             recent = history.train[contender.label][-20:]
-            rate = contender.rate(self.run.step)
+            rate = self.run.rate(contender)
             curve = history.validation[contender.label]
             table.add_row(
                 contender.label,

@@ -71,6 +71,7 @@ def _figures(
         "time_relative_to_sgd": _relative_time(seconds, sgd_seconds),
         "state_bytes": int(described.state_bytes),
         "state_bytes_per_parameter": float(described.bytes_per_parameter),
+        **({"decisions": run.searches[label].decisions} if contender.controlled else {}),
         "validation": [[int(step), _finite(loss)] for step, loss in curve],
         "train": [_finite(loss) for loss in history.train[label]],
         "sample": samples.get(label),

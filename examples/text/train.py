@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -17,11 +17,13 @@ import optax
 from flax import nnx
 
 from .contender import Contender, Training, begin, extra_inputs, make_step
+from .control import Search
 from .data import Text
 from .model import Transformer, cross_entropy
 
 TIMED_ROUNDS = 30
 VALIDATION_WINDOWS = 96
+RATE = np.float32
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Settings:
         "schedule_free_adamw:1e-2:constant",
     )
     schedule: str = "wsd"
+    controller: str | None = None
     steps: int = 600
     batch_size: int = 16
     context: int = 64
@@ -55,6 +58,7 @@ class History:
     validation: dict[str, list[list[float]]] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     sgd_seconds: list[float] = field(default_factory=list)
+    searches: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Stop:
@@ -99,11 +103,18 @@ class Run:
         self.graph, params = nnx.split(model)
         self.params = nnx.as_pure(params)
         self.states: dict[str, Training] = {}
+        self.searches: dict[str, Search] = {}
         self._lowered: dict[str, Any] = {}
         self._steps: dict[str, Callable[..., tuple[Training, jax.Array]]] = {}
         for contender in contenders:
             extra_inputs(contender)
             check_memory(contender, self.params)
+            if contender.controlled:
+                assert contender.learning_rate is not None
+                search = Search(
+                    contender.label, contender.learning_rate, settings.steps, settings.seed
+                )
+                self.searches[contender.label] = search
             try:
                 self._add(contender, model)
             except Exception as error:  # whatever a method raises, its user gets one line
@@ -123,8 +134,9 @@ class Run:
         state = begin(contender, self.params)
         options = gradchain.compiler_options()
         step = jax.jit(make_step(contender, model), donate_argnums=0, compiler_options=options)
-        self._lowered[contender.label] = step.lower(state, self._batch(0))
+        self._lowered[contender.label] = step.lower(state, self._batch(0), RATE(0))
         self.states[contender.label] = state
+        self._obey(contender.label)
 
     def _batch(self, step: int) -> np.ndarray:
         size = self.settings
@@ -149,27 +161,70 @@ class Run:
         if self.step < TIMED_ROUNDS:
             self.history.sgd_seconds.append(self._timed_step(self._sgd.label, batch)[1])
         self.step += 1
+        for label, search in self.searches.items():
+            search.report(self.history.train[label][-1])
+            if self.step < self.settings.steps:
+                self._obey(label)
+
+    def _obey(self, label: str) -> None:
+        if label in self.searches:
+            self.states[label] = self.searches[label].obey(
+                self.step, self.states[label], partial(jax.tree.map, jnp.copy), self._validation
+            )
 
     def _timed_step(self, label: str, batch: np.ndarray) -> tuple[float, float]:
+        rate = self.searches[label].rate if label in self.searches else 0.0
         start = time.perf_counter()
-        result = self._steps[label](self.states[label], batch)
+        result = self._steps[label](self.states[label], batch, RATE(rate))
         self.states[label], value = jax.block_until_ready(result)
         return float(value), time.perf_counter() - start
 
     def evaluate(self) -> None:
         """Validation loss of every optimizer's evaluation weights."""
         for contender in self.contenders:
-            loss = _mean_loss(self.graph, self.weights(contender.label), self._windows)
-            self.history.validation[contender.label].append([self.step, float(loss)])
+            loss = self._validation(self.best(contender.label))
+            self.history.validation[contender.label].append([self.step, loss])
+
+    def _validation(self, training: Training) -> float:
+        return float(_mean_loss(self.graph, weights_of(training), self._windows))
+
+    def best(self, label: str) -> Training:
+        """The state of an optimizer, or that before the search that its controller is at."""
+        training = self.states[label]
+        return self.searches[label].best(training) if label in self.searches else training
 
     def weights(self, label: str) -> Any:
-        """The weights to use: an average for some methods, the params for most."""
-        training = self.states[label]
-        return gradchain.eval_params(training.opt_state, training.params)
+        """The weights to use."""
+        return weights_of(self.best(label))
 
-    def saved(self) -> dict[str, Training]:
-        """The part of the state a checkpoint holds."""
-        return {contender.label: self.states[contender.label] for contender in self.contenders}
+    def rate(self, contender: Contender) -> float:
+        """The learning rate of the next step; NaN for methods that have their own."""
+        search = self.searches.get(contender.label)
+        return contender.rate(self.step) if search is None else search.rate
+
+    def saved(self) -> tuple[dict[str, Training], dict[str, Training]]:
+        """The part of the state a checkpoint holds: all optimizers', and what controllers keep."""
+        own = {contender.label: self.states[contender.label] for contender in self.contenders}
+        return own, {label: search.kept for label, search in self.searches.items()}
+
+    def recorded(self) -> dict[str, Any]:
+        """The other part, for JSON."""
+        self.history.searches = {label: search.to_dict() for label, search in self.searches.items()}
+        return asdict(self.history)
+
+    def resume(self, step: int, saved: Any, recorded: dict[str, Any]) -> None:
+        """Goes on where another run stood."""
+        states, kept = saved
+        self.step = step
+        self.states.update(states)
+        self.history = History(**recorded)
+        for label, search in self.searches.items():
+            search.resume(self.history.searches[label], kept[label])
+
+
+def weights_of(training: Training) -> Any:
+    """The weights to use: an average for some methods, the params for most."""
+    return gradchain.eval_params(training.opt_state, training.params)
 
 
 def check_memory(contender: Contender, params: Any) -> None:

@@ -158,6 +158,11 @@ class AutoLRS(Kept):
             "asked": 0,
         }
 
+    @property
+    def decision(self) -> RateDecision:
+        """What `step` said last: where a loop goes on that reads its controller from a file."""
+        return RateDecision(self.state["action"], self.state["learning_rate"])
+
     def step(self, loss: Any = None) -> RateDecision:
         """The next action.
 
@@ -178,7 +183,7 @@ class AutoLRS(Kept):
             "exploit": self._exploit,
         }[self.state["phase"]]()
         self.state.update(action=action, learning_rate=rate)
-        return RateDecision(action, rate)
+        return self.decision
 
     def _report(self, loss: Any) -> None:
         at = self.state

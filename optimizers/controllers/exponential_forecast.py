@@ -1,5 +1,6 @@
 """Where a noisy loss is going: an exponential fitted to what is left without outliers."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -94,7 +95,10 @@ def _without_outliers(x: Array, y: Array, training_loss: bool) -> tuple[Array, A
 
 
 def _spline(x: Array, y: Array) -> Callable[[Array], Array]:
-    return UnivariateSpline(x, y, k=2)
+    with warnings.catch_warnings():
+        # of losses that leap, it stops short of the smoothness asked for, and serves all the same
+        warnings.simplefilter("ignore")
+        return UnivariateSpline(x, y, k=2)
 
 
 def _columns(beta: float, x: Array) -> Array:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -19,6 +20,16 @@ TINY = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "16"]
 TINY += ["--batch-size", "4", "--sample-length", "20"]
 # A method that needs value_fn, keeps a random key and refreshes every tenth step.
 TWO = ["--optimizers", "adam:1e-2", "sophia_h:1e-2"]
+
+
+COMPILED = []
+"""The compilations of this process."""
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def note(event, seconds, **_):
+    if event.endswith("backend_compile_duration"):
+        COMPILED.append(seconds)
 
 
 @pytest.fixture
@@ -213,6 +224,9 @@ REFUSED = {
     "second schedule": (["--optimizers", "ranger21:1e-2:wsd"], "schedule of its own"),
     "memory": (["--optimizers", "lazy_newton", "--width", "256"], "GB of state"),
     "workspace": (["--optimizers", "egn", "--width", "256", "--batch-size", "64"], "to compute"),
+    "controller": (["--controller", "auto_lr"], "--controller"),
+    "few steps": (["--controller", "auto_lrs", "--steps", "239"], "at least 240 steps"),
+    "rate of its own": (["--optimizers", "sgd_hd:0.1:auto_lrs"], "cannot set it"),
     "nothing to resume": (["--resume"], "no run to resume"),
 }
 
@@ -280,3 +294,47 @@ def test_lists_the_catalogue(train_text, capsys):
     printed = capsys.readouterr().out
     assert "sophia_h" in printed
     assert "wsd" in printed
+
+
+def test_a_controller_sets_the_rate_compiles_nothing_and_resumes(train_text, tmp_path):
+    from rich.console import Console
+    from text import report
+    from text.contender import contenders
+    from text.data import load
+    from text.display import Display
+    from text.train import Run, Settings
+
+    steps, spec = 240, "adam-bfloat16:1e-2"
+    settings = Settings((spec,), steps=steps, width=8, layers=1, heads=2, context=8, batch_size=2)
+    run = Run(settings, load(), contenders([spec], "auto_lrs", steps))
+    run.compile(lambda name: None)
+    run.evaluate()
+    while run.step < steps:
+        if run.step == 100:  # in the middle of a search, after a whole stage
+            kept = run.step, jax.tree.map(jnp.copy, run.saved()), json.dumps(run.recorded())
+            compiled = len(COMPILED)
+        run.advance()
+    assert len(COMPILED) == compiled
+
+    (row,) = report.results(run, {})["optimizers"].values()
+    decisions = row["decisions"]
+    assert row["schedule"] == "auto_lrs"
+    assert [made["action"] for made in decisions] == ["save", *["restore"] * 4] * 2
+    assert [made["phase"] for made in decisions] == [*["explore"] * 4, "exploit"] * 2
+    assert [made["step"] for made in decisions] == [0, 16, 32, 48, 64, 80, 112, 144, 176, 208]
+    rates = [made["learning_rate"] for made in decisions]
+    for tried, chosen in ((rates[:4], rates[4]), (rates[5:9], rates[9])):
+        assert len(set(tried)) == 4
+        assert chosen in tried
+    with (tmp_path / "shown").open("w") as file:
+        console = Console(record=True, width=100, file=file)
+        console.print(Display(run, console).decisions())
+    assert "208 chooses" in " ".join(console.export_text().split())
+
+    step, saved, recorded = kept
+    run.resume(step, saved, json.loads(recorded))
+    while run.step < 150:
+        run.advance()
+    (again,) = report.results(run, {})["optimizers"].values()
+    assert again["decisions"] == decisions[:8]
+    assert again["train"] == row["train"][:150]

@@ -47,6 +47,7 @@ def test_it_goes_on_from_json_as_if_nothing_had_happened(name):
             assert other.to_dict() == kept
         decisions.append(controller.step(report[name]))
         assert other.step(report[name]) == decisions[-1]
+        assert getattr(other, "decision", decisions[-1]) == decisions[-1]
     assert len(set(decisions)) > 3
     with pytest.raises((ValueError, TypeError)):
         type(controller).from_dict({**kept, "state": {}}, **functions)
