@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from samples import sample
-from subjects import step_of
+from subjects import gradients, scaled_step_of
+
+ORDINARY = np.float32(1)
+slope_of = jax.jit(gradients)
 
 
 class Trained(NamedTuple):
@@ -16,17 +19,21 @@ class Trained(NamedTuple):
 
     Attributes:
       opt: the method.
-      step: its compiled training step, `(params, state) -> (params, state)`.
+      scaled_step: its compiled step, `(params, state, gradient, scale) -> (params, state)`.
       start: the params before the first step.
       params: those after the third.
       state: the state after the third.
     """
 
     opt: Any
-    step: Callable[[Any, Any], tuple[Any, Any]]
+    scaled_step: Callable[..., tuple[Any, Any]]
     start: Any
     params: Any
     state: Any
+
+    def step(self, params: Any, state: Any) -> tuple[Any, Any]:
+        """An ordinary training step."""
+        return self.scaled_step(params, state, slope_of(params), ORDINARY)
 
 
 def divisible_tree() -> dict[str, Any]:
@@ -40,9 +47,9 @@ def divisible_tree() -> dict[str, Any]:
 def trained(name: str) -> Trained:
     """The method after three steps; the tests of one method run one after the other."""
     opt = sample(name)
-    step = jax.jit(step_of(opt))
     start = divisible_tree()
-    params, state = start, opt.init(start)
+    one = Trained(opt, jax.jit(scaled_step_of(opt)), start, start, opt.init(start))
     for _ in range(3):
-        params, state = step(params, state)
-    return Trained(opt, step, start, params, state)
+        params, state = one.step(one.params, one.state)
+        one = one._replace(params=params, state=state)
+    return one

@@ -7,6 +7,7 @@ from typing import Any
 import gradchain
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from gradchain.catalogue import METHODS
 
@@ -108,6 +109,37 @@ def extras_for(opt: Any, params: Any) -> dict[str, Any]:
     return {name: EXTRAS[name](params) for name in wanted}
 
 
+LINEAR = ("guess", "previous_grads", "hessian_diag", "layer_cotangents")
+"""Extra inputs that a factor in front of the loss multiplies."""
+
+
+def scaled_extras_for(opt: Any, params: Any, scale: Any) -> dict[str, Any]:
+    """Every extra input, of the loss times a number."""
+
+    def scaled(name: str, extra: Any) -> Any:
+        if name == "value":
+            return scale * extra
+        if name in ("value_fn", "outputs_loss_fn"):
+            return lambda at: scale * extra(at)
+        if name in LINEAR:
+            return jax.tree.map(lambda x: (scale * x).astype(x.dtype), extra)
+        return extra
+
+    return {name: scaled(name, extra) for name, extra in extras_for(opt, params).items()}
+
+
+def scaled_step_of(opt: Any) -> Callable[..., tuple[Any, Any]]:
+    """`(params, state, gradient, scale) -> (params, state)`: a step at a loss times the scale."""
+
+    def step(params: Any, state: Any, gradient: Any, scale: Any) -> tuple[Any, Any]:
+        extras = scaled_extras_for(opt, params, scale)
+        grads = jax.tree.map(lambda g: (scale * g).astype(g.dtype), gradient)
+        updates, state = opt.update(grads, state, params, **extras)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
 def step_of(opt: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
     """`(params, state) -> (params, state)`: one training step with whatever the method needs."""
 
@@ -139,4 +171,4 @@ def same(a: Any, b: Any) -> bool:
 def finite(tree: Any) -> bool:
     """No NaN and no infinity anywhere in its inexact leaves."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves)
+    return all(bool(np.isfinite(leaf).all()) for leaf in leaves)

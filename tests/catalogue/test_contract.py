@@ -146,7 +146,8 @@ of a decay."""
 @every_method
 def test_vmap_and_scan_equal_the_loop(name):
     """Training under scan, vmapped over starts and every number, is training one after another."""
-    _, _, start, expected, _ = trained(name)
+    one = trained(name)
+    start, expected = one.start, one.params
     numbers = given_numbers(name)
     numbers = {key: x for key, x in numbers.items() if key in BATCHED.get(name, numbers)}
     starts = jax.tree.map(lambda x: jnp.stack([0.5 * x + 0.1, x]), start)
@@ -213,7 +214,8 @@ def test_state_never_aliases_the_params(name):
 @every_method
 def test_resume_is_bit_exact(name):
     """A state that went through bytes continues as if nothing had happened."""
-    _, step, _, params, state = trained(name)
+    one = trained(name)
+    step, params, state = one.step, one.params, one.state
     saved = pickle.dumps(jax.tree.map(np.asarray, (params, state)))
     resumed = jax.tree.map(jnp.asarray, pickle.loads(saved))
     for _ in range(4):

@@ -10,7 +10,7 @@ import pytest
 from gradchain.catalogue import METHODS
 from jax import export
 from samples import sample
-from shared import trained
+from shared import ORDINARY, trained
 from subjects import NAMES, extras_for, gradients, odd_tree, signature_of, small_tree
 
 every_method = pytest.mark.parametrize("name", NAMES)
@@ -62,8 +62,8 @@ def test_parts_of_optax_fail_by_themselves(part):
 def test_lowers_for_accelerators(name):
     """For CUDA and TPU, which needs neither."""
     one = trained(name)
-    abstract = jax.eval_shape(lambda: (one.params, one.state))
-    exported = export.export(one.step, platforms=("cuda", "tpu"))(*abstract)
+    abstract = jax.eval_shape(lambda: (one.params, one.state, one.params, ORDINARY))
+    exported = export.export(one.scaled_step, platforms=("cuda", "tpu"))(*abstract)
     assert set(exported.platforms) == {"cuda", "tpu"}
 
 

@@ -278,7 +278,8 @@ def reduce_leaves(
 
     def reduced(*trees: Leaves) -> Any:
         parts = jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values)
-        return balanced(parts)
+        # of leaves that point opposite ways, infinite sums would make NaN
+        return balanced(parts, lambda x, y: saturated(x + y))
 
     return lift_tree(reduced, name, out="scalar", doc=doc or per_leaf.__doc__)
 

@@ -12,6 +12,7 @@ from .context import Context
 from .evaluation import EvaluationWeights
 from .members import alike, all_axes_of, all_varying, inside_shard_map
 from .plain import plain, restored, restored_leaf
+from .roots import saturated
 from .rounding import is_narrow, narrowed
 from .shapes import Shapes, scalar_start
 from .sharding import resharded
@@ -153,7 +154,8 @@ def _like(node: Delay, new: Any, old: Any, keys: Iterator[Any]) -> Any:
     key = next(keys)
     exactly = key is None or not is_narrow(old.dtype) or is_narrow(new.dtype)
     kept = jnp.asarray(new, old.dtype) if exactly else narrowed(new, old.dtype, key)
-    return alike(resharded(kept, old), old)
+    # An infinite state times 0, or less another one, would be NaN for good.
+    return alike(resharded(saturated(kept), old), old)
 
 
 def example(shape: Any, context: Context) -> Any:

@@ -1,0 +1,29 @@
+"""Gradients at the edges of the number format leave numbers behind; `tests/edges.py` says which."""
+
+import jax
+import numpy as np
+import pytest
+from edges import trajectory
+from shared import trained
+from subjects import NAMES, finite
+
+every_method = pytest.mark.parametrize("name", NAMES)
+
+REPRESENTABLE = ((1, 1, 1e-30, 1, 1e18, 1), (1e-30,) * 3, (1e-16,) * 3, (1e18,) * 3)
+"""Scales of the gradient, step by step, whose squares are numbers: params and state are finite."""
+
+BEYOND = tuple(
+    scales for size in (1e20, 1e30, 5e37) for scales in ((1, 1, size, 1, 1), (size,) * 4)
+)
+"""Scales whose squares are none: nothing becomes NaN."""
+
+
+@every_method
+def test_gradients_of_any_size_leave_numbers_behind(name):
+    one = trained(name)
+    for scales in REPRESENTABLE:
+        for reached in trajectory(one.scaled_step, one.opt, one.start, scales):
+            assert finite(reached), scales
+    for scales in BEYOND:
+        for params, _ in trajectory(one.scaled_step, one.opt, one.start, scales):
+            assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(params)), scales

@@ -1,0 +1,88 @@
+"""Steps in float32 at the edges of the number format beside those in float64, by hand.
+
+    python tests/edges.py              all methods, half an hour
+    python tests/edges.py adam lion    those whose names begin so
+
+Tells where the params are another after gradients from 1e-30 to 1e18, at every step or at one among
+ordinary ones.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gradchain.catalogue import METHODS
+from samples import sample
+from subjects import NAMES, gradients, scaled_step_of
+
+SIZES = (1e-30, 1e-16, 1e-8, 1e3, 1e9, 1e18)
+
+
+def trajectory(
+    step: Callable[..., Any], opt: Any, start: Any, scales: Any
+) -> Iterator[tuple[Any, Any]]:
+    """The params and the state after every step.
+
+    The gradients do not depend on the params, which may end anywhere; no entry is above 1.
+
+    Args:
+      step: see `scaled_step_of`.
+      opt: the method.
+      start: the params before the first step.
+      scales: what the gradients are multiplied by, step by step.
+    """
+    params, state = start, opt.init(start)
+    slope = jax.tree.map(np.asarray, gradients(start))
+    for i, scale in enumerate(scales):
+        size = (1 + 0.3 * np.sin(3 * i)) / 8
+        gradient = jax.tree.map(lambda g, size=size: (size * g).astype(g.dtype), slope)
+        params, state = step(params, state, gradient, np.float32(scale))
+        yield params, state
+
+
+def last_params(name: str, dtype: Any, scales: Any) -> Any:
+    """Where a trajectory of the method ends."""
+    opt, start = sample(name), start_in(dtype)
+    *_, (params, _) = trajectory(scaled_step_of(opt), opt, start, scales)
+    return params
+
+
+def start_in(dtype: Any) -> Any:
+    """Matrices, a vector and a scalar."""
+    rng = np.random.default_rng(7)
+    shapes = {"w": (8, 4), "u": (3, 4), "b": (4,), "s": ()}
+    return {key: jnp.asarray(rng.normal(size=shape), dtype) for key, shape in shapes.items()}
+
+
+def differing(name: str, scales: Any) -> Iterator[str]:
+    """Where float32 and float64 differ by more than rounding; in size, for a method that draws."""
+    draws = "key" in inspect.signature(METHODS[name].factory).parameters
+    found, expected = (last_params(name, dtype, scales) for dtype in (jnp.float32, jnp.float64))
+    for key, start in start_in(jnp.float64).items():
+        x, y = (np.asarray(tree[key], np.float64) - np.asarray(start) for tree in (found, expected))
+        error, size = (np.max(np.abs(z), initial=0) for z in (x - y, y))
+        if draws and np.max(np.abs(x), initial=0) <= 100 * size:
+            continue
+        if not error <= 0.02 * size + 1e-6:
+            yield f"{key}: {error:.1e} off at {size:.1e}"
+
+
+def main(prefixes: list[str]) -> None:
+    """Prints a line for each method and each trajectory that ends elsewhere."""
+    for name in NAMES:
+        if prefixes and not name.startswith(tuple(prefixes)):
+            continue
+        for size in SIZES:
+            for scales in ((1, 1, size, 1), (size,) * 3):
+                with jax.enable_x64(True):
+                    wrong = list(differing(name, scales))
+                if wrong:
+                    print(name, scales, wrong, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
