@@ -112,7 +112,7 @@ _project = lift(_unless_vector(_without_radial), "without_radial")
 
 def _without_params(g: Any, params: Any, eps: Any = 1e-30) -> Any:
     square = jnp.sum((params * jnp.conj(params)).real)
-    share = jnp.sum((params * jnp.conj(g)).real) / (square + eps)
+    share = quotient(dot(g, params), square + eps)
     return g - share * params
 
 

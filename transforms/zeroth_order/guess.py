@@ -13,6 +13,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, NonNegative, Sampler
+from ..notation.roots import dot, saturated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled, step_count
 from ..notation.values import MISSING, Leaves, is_missing
@@ -236,7 +237,7 @@ def _dots(x: Any, y: Any) -> Any:
     """One inner product for each sample."""
     if x.shape != y.shape:
         raise ValueError(f"the guess has shape {y.shape}, the gradient {x.shape}")
-    return jnp.sum(jnp.real(jnp.conj(x) * y), axis=tuple(range(1, x.ndim)))
+    return dot(x, y, axis=tuple(range(1, x.ndim)))
 
 
 def _shared(dots: Leaves, scope: str) -> Leaves:
@@ -250,4 +251,4 @@ def _weight(inner: Any, norm: Any, eps: Any, mode: str) -> Any:
     if mode == "sign":
         return jnp.sign(inner)
     # eps = 1e-16 vanishes beside any norm but zero, where the inner product is zero, too.
-    return inner / (norm + jnp.asarray(eps, norm.dtype))
+    return saturated(inner) / saturated(norm + jnp.asarray(eps, norm.dtype))
