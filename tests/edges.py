@@ -23,7 +23,7 @@ SIZES = (1e-30, 1e-16, 1e-8, 1e3, 1e9, 1e18)
 
 
 def trajectory(
-    step: Callable[..., Any], opt: Any, start: Any, scales: Any
+    step: Callable[..., Any], start: Any, state: Any, scales: Any
 ) -> Iterator[tuple[Any, Any]]:
     """The params and the state after every step.
 
@@ -31,11 +31,11 @@ def trajectory(
 
     Args:
       step: see `scaled_step_of`.
-      opt: the method.
       start: the params before the first step.
+      state: the state before the first step.
       scales: what the gradients are multiplied by, step by step.
     """
-    params, state = start, opt.init(start)
+    params = start
     slope = jax.tree.map(np.asarray, gradients(start))
     for i, scale in enumerate(scales):
         size = (1 + 0.3 * np.sin(3 * i)) / 8
@@ -47,7 +47,7 @@ def trajectory(
 def last_params(name: str, dtype: Any, scales: Any) -> Any:
     """Where a trajectory of the method ends."""
     opt, start = sample(name), start_in(dtype)
-    *_, (params, _) = trajectory(scaled_step_of(opt), opt, start, scales)
+    *_, (params, _) = trajectory(scaled_step_of(opt), start, opt.init(start), scales)
     return params
 
 

@@ -21,6 +21,7 @@ class Trained(NamedTuple):
       opt: the method.
       scaled_step: its compiled step, `(params, state, gradient, scale) -> (params, state)`.
       start: the params before the first step.
+      begun: the state before the first step.
       params: those after the third.
       state: the state after the third.
     """
@@ -28,6 +29,7 @@ class Trained(NamedTuple):
     opt: Any
     scaled_step: Callable[..., tuple[Any, Any]]
     start: Any
+    begun: Any
     params: Any
     state: Any
 
@@ -48,7 +50,8 @@ def trained(name: str) -> Trained:
     """The method after three steps; the tests of one method run one after the other."""
     opt = sample(name)
     start = divisible_tree()
-    one = Trained(opt, jax.jit(scaled_step_of(opt)), start, start, opt.init(start))
+    begun = opt.init(start)
+    one = Trained(opt, jax.jit(scaled_step_of(opt)), start, begun, start, begun)
     for _ in range(3):
         params, state = one.step(one.params, one.state)
         one = one._replace(params=params, state=state)

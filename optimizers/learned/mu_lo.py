@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -33,6 +32,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.accumulate import bounded_square, mean_along_largest
+from ...transforms.notation.roots import magnitude, saturated
 from ...transforms.step_size import leaf_multipliers
 
 DECAYS = {
@@ -247,8 +247,8 @@ def _network(g: Any, count: Any, *features: Any, nn: Mapping[str, Any]) -> tuple
 def _normalised(features: Any) -> Any:
     """Each feature, on the last axis, over the root of its mean square and a little."""
     entries = tuple(range(features.ndim - 1))
-    size = jnp.max(jnp.abs(features), axis=entries, keepdims=True, initial=0.0)
-    size = jax.lax.stop_gradient(jnp.where((size > 0) & jnp.isfinite(size), size, 1))
+    features = saturated(features)
+    size = magnitude(features, entries)
     number = max(features.size // features.shape[-1], 1)
     mean = jnp.sum(jnp.square(features / size), axis=entries, keepdims=True) / number
     least = jnp.asarray(math.sqrt(1e-5), features.dtype) / size

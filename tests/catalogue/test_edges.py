@@ -32,10 +32,10 @@ FALLING_BACK = ("k_fac", "mup_second_order")
 def test_gradients_of_any_size_leave_numbers_behind(name):
     one = trained(name)
     for scales in REPRESENTABLE:
-        for reached in trajectory(one.scaled_step, one.opt, one.start, scales):
+        for reached in trajectory(one.scaled_step, one.start, one.begun, scales):
             found = reached[0] if name in FALLING_BACK else reached
             assert finite(found) or name in DIVERGING, scales
     for scales in BEYOND:
-        for params, _ in trajectory(one.scaled_step, one.opt, one.start, scales):
+        for params, _ in trajectory(one.scaled_step, one.start, one.begun, scales):
             holds_nan = any(np.isnan(leaf).any() for leaf in jax.tree.leaves(params))
             assert not holds_nan or name in DIVERGING, scales

@@ -77,6 +77,9 @@ def _after(equation: Any, signs: list[bool]) -> list[bool]:
         return _signs(inner, signs) if name not in ("scan", "while") else [False] * count
     if name == "max":
         return [any(signs)]
+    if name == "clamp":
+        low, x, high = signs
+        return [(low or x) and high]
     if name == "sub":
         return [equation.outvars[0].aval.ndim == 0]
     first = equation.invars[0] if equation.invars else None
