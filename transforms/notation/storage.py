@@ -1,6 +1,7 @@
 """What a delay keeps between steps: how it starts, is read and is written."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,15 +81,32 @@ def stored(leaves: Leaves, context: Context) -> Any:
 
 
 def read(node: Delay, stored: Any, like: Any) -> Any:
-    """The stored value as a signal; `like` is the running value of the signal it resembles."""
+    """The stored value as a signal; `like` is the running value of the signal it resembles.
+
+    An infinite state times 0, or less another one, would be NaN for good, so the largest number
+    stands for it; where it is read this costs nothing, as a compiled program takes it into what
+    follows. What starts at infinity means it.
+    """
+    number = _as_it_is if _starts_infinite(node) else saturated
     if not isinstance(like, Leaves):
-        return restored_leaf(stored, like)
+        return number(restored_leaf(stored, like))
     tree = stored.weights if isinstance(stored, EvaluationWeights) else stored
     try:
         leaves = unboxed(like.treedef, tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"its state belongs to another tree: {error}") from error
-    return restored(leaves, like).map(lambda leaf: jax.tree.map(_computable, leaf))
+    return restored(leaves, like).map(
+        lambda leaf: jax.tree.map(lambda x: number(_computable(x)), leaf)
+    )
+
+
+def _starts_infinite(node: Delay) -> bool:
+    start = node.start if isinstance(node.like, Signal) else node.like
+    return isinstance(start, float) and math.isinf(start)
+
+
+def _as_it_is(x: Any) -> Any:
+    return x
 
 
 def written(node: Delay, value: Any, stored: Any, key: Any = None) -> Any:
@@ -154,8 +172,7 @@ def _like(node: Delay, new: Any, old: Any, keys: Iterator[Any]) -> Any:
     key = next(keys)
     exactly = key is None or not is_narrow(old.dtype) or is_narrow(new.dtype)
     kept = jnp.asarray(new, old.dtype) if exactly else narrowed(new, old.dtype, key)
-    # An infinite state times 0, or less another one, would be NaN for good.
-    return alike(resharded(saturated(kept), old), old)
+    return alike(resharded(kept, old), old)
 
 
 def example(shape: Any, context: Context) -> Any:
