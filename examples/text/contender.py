@@ -203,6 +203,7 @@ INPUTS: dict[str, Callable[["Here"], Any]] = {
     "value": lambda here: here.value,
     "value_fn": lambda here: here.value_fn,
     "grad_fn": lambda here: jax.grad(here.value_fn),
+    "operator_fn": lambda here: jax.grad(here.value_fn),
     "logits_fn": lambda here: here.logits_fn,
     "outputs_fn": lambda here: here.logits_fn,
     "outputs_loss_fn": lambda here: lambda logits: cross_entropy(logits, here.batch[:, 1:]),
