@@ -17,29 +17,18 @@ is killed the run ends; `--resume` goes on from the last checkpoint.
 import argparse
 import json
 import os
-import shlex
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from text.launch import USAGE_ERROR, launch
+from text.plan import METHODS, Settings
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import jax
-from rich.console import Console
-from rich.table import Table
-from text.checkpoint import Checkpoints
-from text.data import load
-from text.workers import METHODS, History, Run, Settings
-
 OUT = Path("runs/distributed")
-USAGE_ERROR = 2
-LOST = 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -110,15 +99,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if place["process_id"] is not None and place["coordinator"] is None:
             raise ValueError("--process-id needs --coordinator, the address of process 0")
+        if place["process_id"] not in (None, *range(place["processes"])):
+            allowed = f"0 to {place['processes'] - 1}"
+            raise ValueError(f"--process-id {place['process_id']} is none of {allowed}")
         if not place["process_id"] and not prepared:
             prepare(folder, options, resume, place["processes"])
         if place["process_id"] is None:
-            return launch([*given, "--prepared"], place["processes"], folder)
+            script = [sys.executable, os.path.abspath(__file__), *given, "--prepared"]
+            return launch(script, place["processes"], folder)
         settings = stored_settings(folder) if resume else settings_of(options)
     except ValueError as error:
         print(f"train_distributed: error: {error}", file=sys.stderr)
         return USAGE_ERROR
-    return work(folder, settings, place)
+    from text.member import work  # who starts the others needs no JAX
+
+    work(folder, settings, **place)
 
 
 def settings_of(options: dict[str, Any]) -> Settings:
@@ -155,129 +150,6 @@ def stored_settings(folder: Path) -> Settings:
     stored = json.loads(path.read_text())
     known = {field.name: stored[field.name] for field in fields(Settings)}
     return Settings(**{**known, "methods": tuple(known["methods"])})
-
-
-def launch(arguments: list[str], processes: int, folder: Path) -> int:
-    """Starts the processes on this machine, and ends all of them where one is lost."""
-    script = [sys.executable, os.path.abspath(__file__), *arguments]
-    address = f"127.0.0.1:{_free_port()}"
-    environment = {"JAX_PLATFORMS": "cpu", **os.environ}  # a GPU has no room for several of them
-    running = [
-        subprocess.Popen(
-            [*script, "--process-id", str(i), "--coordinator", address],
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for this process, which ends the others
-        )
-        for i in range(processes)
-    ]
-    for i, process in enumerate(running):
-        print(f"process {i} has pid {process.pid}", flush=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    try:
-        lost = _first_lost(running)
-    except StoppedError as stop:
-        print(f"stopped. {_how_to_go_on(folder, processes)}", flush=True)
-        return 128 + stop.args[0]
-    finally:
-        _end(running)
-    if lost is None:
-        return 0
-    code = running[lost].returncode
-    if code == USAGE_ERROR:
-        return code
-    what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with code {code}"
-    print(
-        f"process {lost} {what}; the run has ended, for the others cannot go on without it.\n"
-        f"{_how_to_go_on(folder, processes)}",
-        file=sys.stderr,
-    )
-    return LOST
-
-
-class StoppedError(Exception):
-    """The user wants no more."""
-
-
-def _stop(number: int, _: object) -> NoReturn:
-    raise StoppedError(number)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def _first_lost(running: list[subprocess.Popen[bytes]]) -> int | None:
-    """The first process that ends otherwise than done; None where all are done."""
-    while True:
-        codes = [process.poll() for process in running]
-        # What is killed takes the others down soon after: it is the one to name.
-        killed = [i for i, code in enumerate(codes) if code is not None and code < 0]
-        failed = [i for i, code in enumerate(codes) if code]
-        if failed:
-            return (killed or failed)[0]
-        if all(code == 0 for code in codes):
-            return None
-        time.sleep(0.05)
-
-
-def _end(running: list[subprocess.Popen[bytes]]) -> None:
-    for process in running:
-        if process.poll() is None:
-            process.kill()  # in a collective without its partners it hears nothing else
-        process.wait()
-
-
-def _how_to_go_on(folder: Path, processes: int) -> str:
-    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
-    begin = f"its checkpoint at step {max(steps)}" if steps else "its start"
-    command = [sys.argv[0], "--processes", str(processes), "--resume", "--out", str(folder)]
-    return f"Continue from {begin} with\n  python {shlex.join(command)}"
-
-
-def work(folder: Path, settings: Settings, place: dict[str, Any]) -> int:
-    """What one process does."""
-    jax.distributed.initialize(
-        place["coordinator"], place["processes"], place["process_id"], heartbeat_timeout_seconds=20
-    )
-    console = Console(quiet=jax.process_index() > 0)
-    run = Run(settings, load())
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        found = checkpoints.restore(run.states)
-        if found is not None:
-            run.step, states, history = found
-            run.states.update(states)
-            run.history = History(**history)
-            console.print(f"resuming at step {run.step}")
-        console.print(f"{run.workers} workers in {jax.process_count()} processes")
-        while run.step < settings.steps:
-            run.advance()
-            last = run.step == settings.steps
-            if last or run.step % settings.eval_every == 0:
-                run.evaluate()
-                losses = (f"{name} {run.history.validation[name][-1][1]:.3f}" for name in METHODS
-                          if name in settings.methods)  # fmt: skip
-                console.print(f"step {run.step}: validation loss " + ", ".join(losses))
-            if last or run.step % settings.checkpoint_every == 0:
-                checkpoints.save(run.step, run.states, asdict(run.history))
-    report(run, folder, console)
-    jax.distributed.shutdown()
-    return 0
-
-
-def report(run: Run, folder: Path, console: Console) -> None:
-    """Prints the table; the first process writes `results.json`."""
-    figures = run.results()
-    table = Table("method", "training loss", "validation loss", "bytes sent per step and worker")
-    for name, row in figures["methods"].items():
-        sent = f"{row['sent_bytes_per_step']:,.0f}"
-        table.add_row(name, f"{row['train'][-1]:.3f}", f"{row['validation'][-1][1]:.3f}", sent)
-    console.print(table)
-    if jax.process_index() == 0:
-        (folder / "results.json").write_text(json.dumps(figures, indent=1) + "\n")
-        console.print(f"{folder / 'results.json'}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -17,26 +17,10 @@ from gradchain.transforms.workers import mean_over
 
 from .data import Text
 from .model import Transformer, cross_entropy
+from .plan import Settings
 
 AXIS = "workers"
 VALIDATION_WINDOWS = 96
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the numbers of a run; `--resume` reads it back from the folder."""
-
-    methods: tuple[str, ...] = ("adamw", "diloco", "demo", "power_sgd")
-    steps: int = 400
-    local_steps: int = 20
-    batch_size: int = 8
-    context: int = 64
-    width: int = 64
-    layers: int = 2
-    heads: int = 4
-    seed: int = 0
-    eval_every: int = 50
-    checkpoint_every: int = 50
 
 
 def synchronous(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -50,7 +34,7 @@ def _rate(peak: float, settings: Settings) -> optax.ScalarOrSchedule:
     return build(peak, settings.steps)
 
 
-METHODS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
+OPTIMIZERS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
     "adamw": lambda settings: synchronous(optimizers.adamw(_rate(4e-3, settings))),
     "diloco": lambda settings: optimizers.diloco(
         _rate(4e-3, settings), num_local_steps=settings.local_steps, axis_name=AXIS
@@ -93,7 +77,7 @@ class Run:
         self.workers = jax.device_count()
         kind = (jax.sharding.AxisType.Auto,)
         self.mesh = jax.make_mesh((self.workers,), (AXIS,), axis_types=kind)
-        self.optimizers = {name: METHODS[name](settings) for name in settings.methods}
+        self.optimizers = {name: OPTIMIZERS[name](settings) for name in settings.methods}
         self.graph = nnx.graphdef(nnx.eval_shape(self._model, settings.seed))
         self._steps = {
             name: self.on_workers(self._step_of(opt), donate=True)
@@ -176,11 +160,12 @@ class Run:
             self.history.train[name].append(_same_on_all(value))
         self.step += 1
 
-    def evaluate(self) -> None:
+    def evaluate(self) -> dict[str, float]:
         """Validation loss of every method's evaluation weights."""
         for name, training in self.states.items():
             loss = _same_on_all(self._loss(training, self._windows))
             self.history.validation[name].append([self.step, loss])
+        return {name: losses[-1][1] for name, losses in self.history.validation.items()}
 
     def sent_bytes(self, name: str) -> float:
         """What a worker sends to the others in a step, as the mean over many."""
