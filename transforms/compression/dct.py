@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..notation.checks import checked
+from ..notation.crowds import map_alike
 from ..notation.hyperparameters import Size
 from ..notation.values import Leaves
 from .compressor import Coded
@@ -28,11 +29,15 @@ def chunked_dct(topk: Size = 32, chunk_size: Size = 64) -> Coded:
     """
 
     def encode(tree: Leaves, _: Any) -> Any:
-        return [_largest(_transformed(x, chunk_size), topk) for x in tree.present() if x.size]
+        leaves = [x for x in tree.present() if x.size]
+        return map_alike(lambda x: _largest(_transformed(x, chunk_size), topk), leaves)
 
     def decode(messages: Any, like: Leaves, weights: Any) -> Leaves:
-        found = iter(messages)
-        return like.map(lambda x: _restored(next(found), x, chunk_size, weights) if x.size else x)
+        def restored(message: Any, x: Any) -> Any:
+            return _restored(message, x, chunk_size, weights)
+
+        found = iter(map_alike(restored, messages, [x for x in like.present() if x.size]))
+        return like.map(lambda x: next(found) if x.size else x)
 
     return Coded("chunked_dct", encode, decode, arguments={"topk": topk, "chunk_size": chunk_size})
 

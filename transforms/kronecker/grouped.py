@@ -8,9 +8,9 @@ import jax
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
+from ..notation.stacks import parts_of
 from ..notation.values import Leaves
 from .spreading import spread_batch
-from .stacking import parts_of
 
 
 def solve_grouped(

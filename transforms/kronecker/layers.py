@@ -11,6 +11,7 @@ so that G = A^T D. Kernels that a scan stacks have a further axis in front of al
 """
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
+from ..notation.crowds import map_alike
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Positive
@@ -215,14 +217,20 @@ def layer_norms(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
 
     def norms(matrices: Leaves, tree: Leaves) -> Leaves:
         values: list[Any] = [MISSING] * len(tree)
-        for place in places_of(tree, layers):
-            matrix = matrices.values[place.kernel]
-            if not is_missing(matrix):
-                parts = jnp.split(matrix, [place.fan_in], axis=-2)
-                values[place.kernel] = sum(matrix_norm(part) for part in parts if part.shape[-2])
+        places = [p for p in places_of(tree, layers) if not is_missing(matrices.values[p.kernel])]
+        for fan_in in {place.fan_in for place in places}:
+            kernels = [place.kernel for place in places if place.fan_in == fan_in]
+            found = map_alike(partial(_norms_of, fan_in), [matrices.values[i] for i in kernels])
+            for i, value in zip(kernels, found, strict=True):
+                values[i] = value
         return Leaves(values, tree.treedef)
 
     return lift_tree(norms, "layer_norms")(matrices, g)
+
+
+def _norms_of(fan_in: int, matrix: Any) -> Any:
+    parts = jnp.split(matrix, [fan_in], axis=-2)
+    return sum(matrix_norm(part) for part in parts if part.shape[-2])
 
 
 def matrix_norm(matrix: Any) -> Any:

@@ -7,16 +7,12 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..notation.functions import lift_tree
-from ..notation.known import choose, is_known
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
+from ..notation.stacks import parts_of, whole
 from ..notation.values import MISSING, Leaves, is_missing
-
-FEW = 8
-"""So many slices of one stack are compiled one by one."""
 
 
 class Cut(Protocol):
@@ -175,7 +171,7 @@ def _stacked(tree: Leaves, cut: Cut) -> Leaves:
         if _in_stack(leaf):
             for batch in cut.cut(replicated(leaf)):
                 batches.setdefault(_name(batch.shape[1:], batch.dtype), []).append(batch)
-    return Leaves.of({name: _whole(stack) for name, stack in batches.items()})
+    return Leaves.of({name: whole(stack) for name, stack in batches.items()})
 
 
 def _unstacked(stacked: Leaves, tree: Leaves, cut: Cut) -> Leaves:
@@ -203,39 +199,6 @@ def _wanted(tree: Leaves, cut: Cut) -> dict[str, list[int]]:
     return counts
 
 
-def parts_of(stack: Any, counts: list[int]) -> list[Any]:
-    """A stack split along its leading axis into parts of these lengths.
-
-    For the CPU, XLA compiles a kernel for every slice, which for hundreds of leaves takes longer
-    than all the rest. Equal slices at places that it does not know when compiling share a kernel.
-
-    Args:
-      stack: any array.
-      counts: the lengths, which add up to that of the stack.
-    """
-    if len(counts) <= FEW or is_known(stack):
-        return list(jax.lax.split(stack, counts))
-    whole = tuple(counts)
-    return jax.lax.platform_dependent(
-        stack,
-        cpu=lambda stack: _split_at_hidden_places(stack, whole),
-        default=lambda stack: jax.lax.split(stack, whole),
-    )
-
-
-def _split_at_hidden_places(stack: Any, counts: tuple[int, ...]) -> list[Any]:
-    starts = np.array([0, *itertools.accumulate(counts)][:-1], np.int32)
-    certain = jax.lax.optimization_barrier(jnp.bool_(True))
-    places = choose(certain, lambda: list(starts), lambda: list(starts + 1))
-    origin = (jnp.int32(0),) * (stack.ndim - 1)
-    return [
-        jax.lax.dynamic_slice(
-            stack, (at, *origin), (count, *stack.shape[1:]), allow_negative_indices=False
-        )
-        for at, count in zip(places, counts, strict=True)
-    ]
-
-
 def _in_stack(leaf: Any) -> bool:
     return not is_missing(leaf) and leaf.size > 0
 
@@ -244,8 +207,3 @@ def _name(shape: tuple[int, ...], dtype: Any) -> str:
     """The key of a stack; the usual dtype goes without saying."""
     name = "x".join(map(str, shape)) or "scalar"
     return name if dtype == jnp.float32 else f"{name}_{jnp.dtype(dtype).name}"
-
-
-def _whole(batches: list[Any]) -> Any:
-    """One array of all batches, made once: XLA would make it anew, leaf by leaf, for every use."""
-    return jax.lax.optimization_barrier(jax.lax.concatenate(batches, 0))

@@ -82,6 +82,7 @@ def lift_tree(
     needs: tuple[str, ...] = (),
     doc: str | None = None,
     sent: Callable[..., float] | None = None,
+    each: bool = False,
 ) -> Callable[..., Signal]:
     """Makes a function of whole trees one of signals.
 
@@ -99,13 +100,16 @@ def lift_tree(
       needs: inputs that the transformation reports as needed although they have the default None.
       doc: see `lift`.
       sent: `(context, *abstract arguments) -> bytes`: what a worker sends to the others in a step.
+      each: every leaf of the result is made of the same leaf of the arguments alone, so that the
+        function may be given some of the leaves.
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
+    mode = "each" if each else "whole"
 
     @functools.wraps(fn)
     def lifted(*signals: Any, **constants: Any) -> Signal:
         bound = functools.partial(fn, **constants) if constants else fn
-        return Function(bound, signals, label, "whole", out, context, needs, sent)
+        return Function(bound, signals, label, mode, out, context, needs, sent)
 
     lifted.receive = lifted  # type: ignore[attr-defined]
     lifted.__doc__ = _documented(fn, label, doc, "A function of signals, of whole trees at once.")
@@ -135,6 +139,7 @@ sqrt = lift_tree(
     lambda tree: root(jax.tree.map(_floated, tree)),
     "sqrt",
     doc="The square root of every entry, with the derivative 0 at 0.",
+    each=True,
 )
 cbrt = _float_function(
     lambda x: _cube_root(x), "cbrt", "The cube root of every entry, with the derivative 0 at 0."

@@ -91,4 +91,4 @@ def merge(*parts: Signal) -> Signal:
         present = (next((x for x in c if not is_missing(x)), MISSING) for c in columns)
         return Leaves(present, trees[0].treedef)
 
-    return lift_tree(merged, "merge", out=lambda _, *trees: merged(*trees))(*parts)
+    return lift_tree(merged, "merge", out=lambda _, *trees: merged(*trees), each=True)(*parts)

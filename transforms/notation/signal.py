@@ -222,10 +222,11 @@ class Function(Signal):
 
     Attributes:
       fn: the function.
-      mode: "leaf" (called leaf by leaf, scalars broadcast) or "whole" (called once, tree
-        signals arrive as `Leaves`).
-      out: for mode "whole", how the shapes of the result are known: None (evaluate abstractly),
-        "scalar", the index of the argument that it resembles, or a function of abstract values.
+      mode: "leaf" (called leaf by leaf, scalars broadcast), "whole" (called once, tree signals
+        arrive as `Leaves`), or "each": as "whole", and does the same to every leaf by itself.
+      out: for modes other than "leaf", how the shapes of the result are known: None (evaluate
+        abstractly), "scalar", the index of the argument that it resembles, or a function of
+        abstract values.
       context: pass the running `Context` as first argument.
       needs: inputs that must be given although the step may do without them.
       sent: `(context, *abstract values) -> bytes`: what a worker sends to the others in a step.
@@ -249,6 +250,11 @@ class Function(Signal):
         self.context = context
         self.needs = needs
         self.sent = sent
+
+    @property
+    def is_leafwise(self) -> bool:
+        """Whether every leaf of the result is made of the same leaf of its arguments alone."""
+        return self.mode != "whole"
 
     def rewired(self, args: tuple[Any, ...]) -> "Function":
         """The same function of other arguments."""

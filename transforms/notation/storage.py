@@ -1,15 +1,18 @@
 """What a delay keeps between steps: how it starts, is read and is written."""
 
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
+from itertools import compress
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .annotations import boxed, unboxed
 from .context import Context
+from .crowds import map_alike
 from .evaluation import EvaluationWeights
 from .members import alike, all_axes_of, all_varying, inside_shard_map
 from .plain import plain, restored, restored_leaf
@@ -87,17 +90,30 @@ def read(node: Delay, stored: Any, like: Any) -> Any:
     stands for it; where it is read this costs nothing, as a compiled program takes it into what
     follows. What starts at infinity means it.
     """
-    number = _as_it_is if _starts_infinite(node) else saturated
     if not isinstance(like, Leaves):
-        return number(restored_leaf(stored, like))
+        return _number(node)(restored_leaf(stored, like))
+    return read_leaves(node, kept_leaves(stored, like.treedef), like)
+
+
+def kept_leaves(stored: Any, treedef: Any) -> Leaves:
+    """The leaves that a delay of a tree signal holds, as they are stored."""
     tree = stored.weights if isinstance(stored, EvaluationWeights) else stored
     try:
-        leaves = unboxed(like.treedef, tree)
+        return unboxed(treedef, tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"its state belongs to another tree: {error}") from error
-    return restored(leaves, like).map(
+
+
+def read_leaves(node: Delay, kept: Leaves, like: Leaves) -> Leaves:
+    """What a delay holds as the leaves of a signal; see `read`."""
+    number = _number(node)
+    return restored(kept, like).map(
         lambda leaf: jax.tree.map(lambda x: number(_computable(x)), leaf)
     )
+
+
+def _number(node: Delay) -> Callable[[Any], Any]:
+    return _as_it_is if _starts_infinite(node) else saturated
 
 
 def _starts_infinite(node: Delay) -> bool:
@@ -138,41 +154,55 @@ def _misfit(node: Delay, old: Any, new: Any) -> str:
 
 
 def _replaced(node: Delay, value: Any, stored: Any, key: Any) -> Any:
-    keys = _keys(key)
     if not isinstance(value, Leaves):
-        return jax.tree.map(lambda old: _like(node, _spread(value, old), old, keys), stored)
-    olds = unboxed(value.treedef, stored)
-
-    def replace(old: Any, new: Any) -> Any:
-        if is_missing(new) or is_missing(old):  # nothing was computed: it stays as it was
-            return old
-        pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+        olds, structure = jax.tree.flatten(stored)
         return jax.tree.unflatten(
-            jax.tree.structure(old), [_like(node, n, o, keys) for n, o in pairs]
+            structure, _kept(node, [_spread(value, old) for old in olds], olds, key)
         )
-
-    pairs = zip(olds.values, value.values, strict=True)
-    new_leaves = jax.tree.leaves([replace(old, new) for old, new in pairs])
-    return jax.tree.unflatten(jax.tree.structure(stored), new_leaves)
+    held = unboxed(value.treedef, stored).values
+    # where nothing was computed, it stays as it was
+    computed = [
+        not (is_missing(x) or is_missing(y)) for x, y in zip(value.values, held, strict=True)
+    ]
+    news, olds = (jax.tree.leaves([*compress(side, computed)]) for side in (value.values, held))
+    kept = iter(_kept(node, news, olds, key))
+    leaves = [
+        jax.tree.map(lambda _: next(kept), old) if is_computed else old
+        for is_computed, old in zip(computed, held, strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(stored), jax.tree.leaves(leaves))
 
 
 def _spread(value: Any, old: Any) -> Any:
     return jnp.broadcast_to(value, old.shape)
 
 
-def _keys(key: Any) -> Iterator[Any]:
-    """One key per array that is written."""
-    for number in itertools.count():
-        yield None if key is None else jax.random.fold_in(key, number)
+def _kept(node: Delay, news: list[Any], olds: list[Any], key: Any) -> list[Any]:
+    """Arrays in the dtypes of those that they replace; each that is rounded has its own key."""
+    for new, old in zip(news, olds, strict=True):
+        if jnp.shape(new) != old.shape:
+            raise ValueError(_misfit(node, old.shape, jnp.shape(new)))
+    rounded = {
+        i: old.dtype
+        for i, (new, old) in enumerate(zip(news, olds, strict=True))
+        if key is not None and is_narrow(old.dtype) and not is_narrow(new.dtype)
+    }
+    found: dict[int, Any] = {}
+    for dtype in set(rounded.values()):
+        places = [i for i in rounded if rounded[i] == dtype]
+        narrow = partial(_narrowed, key, dtype)
+        numbers = np.array(places, np.int32)
+        made = map_alike(narrow, [news[i] for i in places], stack=numbers)
+        found |= dict(zip(places, made, strict=True))
+    pairs = enumerate(zip(news, olds, strict=True))
+    return [
+        alike(resharded(found[i] if i in found else jnp.asarray(new, old.dtype), old), old)
+        for i, (new, old) in pairs
+    ]
 
 
-def _like(node: Delay, new: Any, old: Any, keys: Iterator[Any]) -> Any:
-    if jnp.shape(new) != old.shape:
-        raise ValueError(_misfit(node, old.shape, jnp.shape(new)))
-    key = next(keys)
-    exactly = key is None or not is_narrow(old.dtype) or is_narrow(new.dtype)
-    kept = jnp.asarray(new, old.dtype) if exactly else narrowed(new, old.dtype, key)
-    return alike(resharded(kept, old), old)
+def _narrowed(key: Any, dtype: Any, number: Any, new: Any) -> Any:
+    return narrowed(new, dtype, jax.random.fold_in(key, number))
 
 
 def example(shape: Any, context: Context) -> Any:

@@ -4,13 +4,15 @@ from typing import Any
 
 from .boundary import input_value
 from .context import Context, leaf_by_leaf
+from .crowds import is_crowded
 from .errors import FlowError
 from .graph import Graph
 from .members import alike
+from .regions import evaluate_by_regions
 from .rounding import is_narrow, rounding_key
 from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
-from .storage import check_written, example, initial, of_members, read, written
+from .storage import check_written, example, initial, kept_leaves, of_members, read, written
 from .values import Leaves, NoState
 
 
@@ -50,10 +52,21 @@ def walk(
       stored: what the nodes keep, by index; replaced by what they keep from this step on.
       context: what is known at this step.
     """
-    env: dict[int, Any] = {}
-    for node in graph.live:
+
+    def evaluate(node: Signal, env: dict[int, Any]) -> Any:
         with located(context.label, node):
-            env[node.index] = _evaluated(node, env, stored, incoming, context)
+            return _evaluated(node, env, stored, incoming, context)
+
+    def kept(node: Delay, treedef: Any) -> Leaves:
+        with located(context.label, node):
+            return kept_leaves(stored[node.index], treedef)
+
+    if is_crowded(incoming.values):
+        env = evaluate_by_regions(graph, evaluate, kept)
+    else:
+        env = {}
+        for node in graph.live:
+            env[node.index] = evaluate(node, env)
     for node in graph.slots:
         if isinstance(node, Delay):
             with located(context.label, node):
@@ -78,7 +91,7 @@ def _evaluated(
         stored[node.index] = alike(new, state)
         return result
     assert isinstance(node, Function)
-    if node.mode == "whole":
+    if node.mode != "leaf":
         return bound(node, context)(*args)
     return leaf_by_leaf(node.fn, args)
 

@@ -11,6 +11,7 @@ from ..notation.annotations import unboxed
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
+from ..notation.crowds import map_leaves
 from ..notation.hyperparameters import Axis, Key, NonNegative, Period, Positive, Sampler
 from ..notation.known import choose
 from ..notation.layout import make_state
@@ -91,13 +92,14 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
         def draw(fresh: Any, x: Any) -> Any:
             return jax.random.normal(fresh, _empty_sketch(x, ranks(x)[1]), x.dtype)
 
-        return g.map(
-            lambda x, omega: _found(x, *ranks(x), omega),
-            drawn_leaves(context, g, key, draw, sampler),
-        )
+        omegas = drawn_leaves(context, g, key, draw, sampler)
+        return map_leaves(lambda x, omega: _found(x, *ranks(x), omega), g, omegas)
 
     def refined(g: Leaves, past: Leaves, mu: Leaves, rate: Any, clip: Any) -> Leaves:
-        return g.map(lambda x, p, m: _refined(p, x, m, rate, clip, fan_in_axis), past, mu)
+        def of_leaf(x: Any, p: Any, m: Any) -> Any:
+            return _refined(p, x, m, rate, clip, fan_in_axis)
+
+        return map_leaves(of_leaf, g, past, mu)
 
     def run(context: Context, state: Any, g: Leaves, due: Any, *rest: Any) -> tuple[Any, Any]:
         anew, i, mu, rate, clip, key = rest
@@ -106,7 +108,7 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
         past = restored(held, shapes(g))
 
         def again() -> Leaves:
-            return g.map(lambda x, p: _found(x, *ranks(x), _directions(p)), past)
+            return map_leaves(lambda x, p: _found(x, *ranks(x), _directions(p)), g, past)
 
         def moved() -> Leaves:
             return choose(anew, again, lambda: refined(g, past, mu, rate, clip))

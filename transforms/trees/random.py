@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
+from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Period, Sampler
@@ -192,8 +193,20 @@ def drawn_leaves(
         count = _first_of(context.step - 1, every)
         given = Leaves.up_to(tree.treedef, sampler(fresh, count, params))
         return shapes.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
-    keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-    return tree.map(lambda leaf: draw(next(keys), leaf))
+    return with_a_key_each(draw, fresh, tree)
+
+
+def with_a_key_each(draw: Callable[[Any, Any], Any], key: Any, tree: Leaves) -> Leaves:
+    """What `draw` gives for each leaf, with a key of its own.
+
+    A function of arrays.
+
+    Args:
+      draw: `(key, leaf) -> array`.
+      key: which is split.
+      tree: the leaves.
+    """
+    return map_leaves(draw, tree, stack=jax.random.split(key, max(len(tree), 1)))
 
 
 def drawn_like(
@@ -205,8 +218,7 @@ def drawn_like(
         given = Leaves.up_to(tree.treedef, sampler(fresh, context.step - 1, params))
         return tree.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
     draw = DISTRIBUTIONS[distribution]
-    keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-    return tree.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+    return with_a_key_each(lambda k, leaf: draw(k, leaf.shape, leaf.dtype), fresh, tree)
 
 
 def draw_like(
@@ -276,8 +288,7 @@ def drawn_start(
             given = Leaves.up_to(like.treedef, sampler(fresh, 0, like.tree()))
             drawn = like.map(lambda leaf, x: jnp.asarray(x, leaf.dtype), given)
         else:
-            keys = iter(jax.random.split(fresh, max(len(like), 1)))
-            drawn = like.map(lambda leaf: draw(next(keys), leaf.shape, leaf.dtype))
+            drawn = with_a_key_each(lambda k, leaf: draw(k, leaf.shape, leaf.dtype), fresh, like)
         # a draw lies on every device in full
         scaled = drawn.map(lambda leaf: (scale * leaf).astype(leaf.dtype))
         return scaled.map(resharded, like)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
-from ..notation.values import MISSING, Leaves, is_missing
+from ..notation.stacks import parts_of, whole
+from ..notation.values import Leaves
 
 ONE_LEAF = jax.tree.structure(0)
 
@@ -73,21 +74,14 @@ def to_vector(tree: Leaves) -> Any:
     """All entries that are there, as one real vector."""
     dtype = flat_dtype(tree)
     parts = [_entries(replicated(leaf)).astype(dtype) for leaf in tree.present()]
-    return jnp.concatenate(parts) if parts else jnp.zeros(0, dtype)
+    return whole(parts) if parts else jnp.zeros(0, dtype)
 
 
 def from_vector(vector: Any, like: Leaves) -> Leaves:
     """The leaves whose entries a vector holds, in the dtypes of `like`."""
-    leaves, start = [], 0
-    for leaf in like.values:
-        if is_missing(leaf):
-            leaves.append(MISSING)
-            continue
-        size = _real_size(leaf)
-        entries = jax.lax.slice_in_dim(vector, start, start + size)
-        leaves.append(resharded(_shaped(entries, leaf), leaf))
-        start += size
-    return Leaves(leaves, like.treedef)
+    sizes = [_real_size(leaf) for leaf in like.present()]
+    parts = iter(parts_of(vector, sizes) if sizes else ())
+    return like.map(lambda leaf: resharded(_shaped(next(parts), leaf), leaf))
 
 
 def _real_size(leaf: Any) -> int:

@@ -1,14 +1,16 @@
 """Random directions in the space of the params: redrawn from a key, never stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ..notation.context import Context
+from ..notation.crowds import map_alike
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Fraction, Period, Sampler
@@ -83,25 +85,20 @@ class SparseDirections:
             first = 1 + period * self.update_interval
             mask = Leaves.up_to(direction.treedef, self.mask_fn(key, first, _params(context)))
             return direction.map(lambda z, keep: z * jnp.asarray(keep, z.dtype), mask)
-        kept = [
-            self._keep(jax.random.fold_in(key, i), z, rate) if hasattr(z, "dtype") else z
-            for i, (z, rate) in enumerate(
-                zip(direction.values, self._rates(direction, count), strict=True)
-            )
-        ]
-        return Leaves(kept, direction.treedef)
+        rate = self.sparsity(count - 1) if callable(self.sparsity) else self.sparsity
+
+        def kept(i: Any, z: Any, own: Any = rate) -> Any:
+            return self._keep(jax.random.fold_in(key, i), z, own)
+
+        structure: Any = jax.tree.structure(rate)
+        if structure == jax.tree.structure(0.0):
+            return _numbered(kept, direction)
+        return _numbered(kept, direction, Leaves.up_to(direction.treedef, rate).values)
 
     def _keep(self, key: Any, z: Any, rate: Any) -> Any:
         draw = jax.random.normal if self.normal_threshold else jax.random.uniform
         drawn = draw(key, z.shape, jnp.finfo(z.dtype).dtype)
         return jnp.where(resharded(drawn, z) < jnp.asarray(rate, drawn.dtype), 0, z)
-
-    def _rates(self, direction: Leaves, count: Any) -> list[Any]:
-        rate = self.sparsity(count - 1) if callable(self.sparsity) else self.sparsity
-        structure: Any = jax.tree.structure(rate)
-        if structure == jax.tree.structure(0.0):
-            return [rate] * len(direction)
-        return list(Leaves.up_to(direction.treedef, rate).values)
 
 
 def sparse_directions(
@@ -206,12 +203,16 @@ class Directions:
         """The direction of a key, before any mask."""
         if sampler is not None:
             return given_direction(like, sampler(key, count, _params(context)), context)
-        drawn = [
-            draw_leaf(self.distribution, key, i, leaf) if hasattr(leaf, "dtype") else leaf
-            for i, leaf in enumerate(like.values)
-        ]
-        direction = Leaves(drawn, like.treedef)
+        direction = _numbered(lambda i, leaf: draw_leaf(self.distribution, key, i, leaf), like)
         return _on_sphere(direction) if self.distribution == "sphere" else direction
+
+
+def _numbered(fn: Callable[..., Any], tree: Leaves, *columns: Sequence[Any]) -> Leaves:
+    """A function of the place of each leaf in the whole tree, and of the leaf."""
+    places = [i for i, leaf in enumerate(tree.values) if hasattr(leaf, "dtype")]
+    rows = ([column[i] for i in places] for column in (tree.values, *columns))
+    made = dict(zip(places, map_alike(fn, *rows, stack=np.array(places, np.int32)), strict=True))
+    return Leaves((made.get(i, leaf) for i, leaf in enumerate(tree.values)), tree.treedef)
 
 
 def given_direction(like: Leaves, tree: Any, context: Context, name: str = "sampler") -> Leaves:

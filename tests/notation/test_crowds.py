@@ -1,0 +1,89 @@
+"""Leaves that are alike and many go through one program: the same numbers, few lines."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradchain import optimizers
+from gradchain.transforms.notation import crowds
+from samples import sample
+from subjects import extras_for, step_of
+
+STACKED = ("adamp", "brake", "ranger21", "upgd", "zo_sparse")
+
+
+def crowd(count: int, *, others: bool = True) -> dict[str, jax.Array]:
+    """As many matrices that are alike, and leaves that are not."""
+    key = jax.random.key(1)
+    shapes = {f"w{i}": (3, 2) for i in range(count)}
+    if others:
+        shapes |= {"u": (2, 3), "b": (3,), "s": ()}
+    return {
+        name: jax.random.normal(jax.random.fold_in(key, i), shape)
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+
+
+def three_steps(opt, params):
+    @jax.jit
+    def run(params):
+        return jax.lax.fori_loop(
+            0, 3, lambda _, held: step_of(opt)(*held), (params, opt.init(params))
+        )
+
+    return run(params)
+
+
+def assert_close(found, expected):
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(
+            np.asarray(x, np.float64), np.asarray(y, np.float64), rtol=2e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_a_crowd_moves_as_its_leaves_do_one_by_one(name, monkeypatch):
+    found = []
+    for many in (4, 100):
+        monkeypatch.setattr(crowds, "MANY", many)
+        found.append(three_steps(sample(name), crowd(4)))
+    assert_close(*found)
+
+
+def test_moments_in_bfloat16_are_rounded_by_the_same_draws(monkeypatch):
+    found = []
+    for many in (4, 100):
+        monkeypatch.setattr(crowds, "MANY", many)
+        found.append(three_steps(optimizers.adamw(1e-2, mu_dtype="bfloat16"), crowd(4)))
+    assert all(
+        bool(jnp.array_equal(x, y)) for x, y in zip(*map(jax.tree.leaves, found), strict=True)
+    )
+
+
+ONCE_LONG = (
+    "adam_critical_momenta", "adamp", "brake", "coap", "demo", "mezo", "micro_adam", "psgd_kron",
+    "psgd_lra", "psgd_xmat", "ranger21", "sgdp", "upgd", "zo_sparse",
+)  # fmt: skip
+"""Methods that have much to do for every leaf."""
+
+
+def operations(name: str, count: int) -> int:
+    """Of the program of an update, with everything that is called within it."""
+    opt, params = sample(name), crowd(count, others=False)
+    state = jax.eval_shape(opt.init, params)
+    made = jax.make_jaxpr(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))(state, params)
+    return crowds.operations(made.jaxpr)
+
+
+def per_leaf(name: str) -> float:
+    return (operations(name, 22) - operations(name, 17)) / 5
+
+
+@pytest.fixture(scope="module")
+def of_adam():
+    return per_leaf("adam")
+
+
+@pytest.mark.parametrize("name", ONCE_LONG)
+def test_a_leaf_more_is_few_operations_more(name, of_adam):
+    assert per_leaf(name) <= 3 * of_adam

@@ -1,0 +1,171 @@
+"""Nodes that are computed leaf by leaf, together for leaves that are alike where these are many.
+
+Between two nodes that look at the whole tree, or keep a state, lies a region of nodes that do the
+same to every leaf by itself. Stacks are made and parted at its borders alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from .crowds import crowds, is_worth_it, together
+from .graph import Graph
+from .signal import Delay, Function, Signal
+from .storage import read_leaves
+from .values import MISSING, Leaves
+
+Env = dict[int, Any]
+Evaluate = Callable[[Signal, Env], Any]
+Kept = Callable[[Delay, Any], Leaves]
+
+Inputs = dict[tuple[bool, int], Leaves]
+"""Trees by whether it is what a delay holds, and the index of the node."""
+
+_ONE: Any = jax.tree.structure(0)
+
+
+def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept) -> Env:
+    """The values of the nodes that lead somewhere, by index; see `walk`.
+
+    Args:
+      graph: whose nodes.
+      evaluate: the value of a node, of those of its arguments.
+      kept: what a delay holds, by the structure of the tree.
+    """
+    env: Env = {}
+    waiting = list(graph.live)
+    while waiting:
+        waiting = list(_what_is_no_region(waiting, env, evaluate))
+        nodes, waiting = _next_region(waiting, env)
+        if nodes:
+            region = _Region(nodes, _wanted(graph, nodes), env, evaluate)
+            env |= _of_region(region, region.inputs(kept))
+    return env
+
+
+def _what_is_no_region(nodes: list[Signal], env: Env, evaluate: Evaluate) -> Iterator[Signal]:
+    """Evaluates what can be and is not computed leaf by leaf; gives what is left."""
+    left: set[int] = set()
+    for node in nodes:
+        is_ready = not any(isinstance(arg, Signal) and arg.index in left for arg in node.args)
+        if is_ready and not _treedef(node, env, {}):
+            env[node.index] = evaluate(node, env)
+        else:
+            left.add(node.index)
+            yield node
+
+
+def _treedef(node: Signal, env: Env, inside: dict[int, Any]) -> Any:
+    """The structure of the leaves by which a node is computed; None where it is not."""
+    if isinstance(node, Delay):  # it can be read as soon as it is known what the values are like
+        return inside.get(node.like.index) if isinstance(node.like, Signal) else None
+    if not isinstance(node, Function) or not node.is_leafwise:
+        return None
+    indices = [arg.index for arg in node.args if isinstance(arg, Signal)]
+    trees = [env[i].treedef for i in indices if isinstance(env.get(i), Leaves)]
+    return next(iter(trees + [inside[i] for i in indices if i in inside]), None)
+
+
+def _next_region(nodes: list[Signal], env: Env) -> tuple[list[Signal], list[Signal]]:
+    """The nodes that can be computed leaf by leaf now, all of one tree, and the others."""
+    inside: dict[int, Any] = {}
+    region: list[Signal] = []
+    left: dict[int, Signal] = {}
+    for node in nodes:
+        treedef = _treedef(node, env, inside)
+        waits = any(isinstance(arg, Signal) and arg.index in left for arg in node.args)
+        other = region and treedef is not None and treedef != inside[region[0].index]
+        if waits or treedef is None or other:
+            left[node.index] = node
+        else:
+            inside[node.index] = treedef
+            region.append(node)
+    return region, list(left.values())
+
+
+def _wanted(graph: Graph, region: list[Signal]) -> list[int]:
+    """Indices of the nodes of a region that something else reads."""
+    own = {node.index for node in region}
+    read: list[Any] = [graph.output, *graph.observed.values()]
+    for node in graph.live:
+        read += () if node.index in own else node.args
+        read += (node.written,) if isinstance(node, Delay) else ()
+    return sorted({value.index for value in read if isinstance(value, Signal)} & own)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Nodes of the leaves of one tree.
+
+    Attributes:
+      nodes: each after those that it is computed from.
+      wanted: indices of those that something else reads.
+      env: what is known besides, by index.
+      evaluate: see `evaluate_by_regions`.
+    """
+
+    nodes: list[Signal]
+    wanted: list[int]
+    env: Env
+    evaluate: Evaluate
+
+    def inputs(self, kept: Kept) -> Inputs:
+        """What the nodes read of the leaves from outside, and what their delays hold."""
+        own = {node.index for node in self.nodes}
+        read = {arg.index for node in self.nodes for arg in node.args if isinstance(arg, Signal)}
+        found: Inputs = {
+            (False, i): self.env[i] for i in sorted(read - own) if isinstance(self.env[i], Leaves)
+        }
+        treedef = next(iter(found.values())).treedef
+        delays = (node for node in self.nodes if isinstance(node, Delay))
+        return found | {(True, node.index): kept(node, treedef) for node in delays}
+
+    def of(self, inputs: Inputs) -> list[Leaves]:
+        """What is wanted, of all leaves or of some."""
+        known = self.env | {i: tree for (is_kept, i), tree in inputs.items() if not is_kept}
+        for node in self.nodes:
+            if isinstance(node, Delay):
+                held = inputs[True, node.index]
+                known[node.index] = read_leaves(node, held, known[node.like.index])
+            else:
+                known[node.index] = self.evaluate(node, known)
+        return [known[i] for i in self.wanted]
+
+
+def _of_region(region: _Region, inputs: Inputs) -> Env:
+    """The values that are wanted of a region, by index."""
+
+    def of_leaf(row: list[Any]) -> list[Any]:
+        given = {key: Leaves([value], _ONE) for key, value in zip(inputs, row, strict=True)}
+        return [leaves.values[0] for leaves in region.of(given)]
+
+    rows = [list(row) for row in zip(*(tree.values for tree in inputs.values()), strict=True)]
+    found: dict[int, list[Any]] = {}
+    for where in crowds(rows):
+        if is_worth_it(of_leaf, rows[where[0]]):
+            found.update(zip(where, together(of_leaf, [rows[i] for i in where]), strict=True))
+    return dict(zip(region.wanted, _with_others(region, inputs, found), strict=True))
+
+
+def _with_others(region: _Region, inputs: Inputs, found: dict[int, list[Any]]) -> list[Leaves]:
+    """What is wanted of all leaves: as it was found, and of the others one by one."""
+    if not found:
+        return region.of(inputs)
+    first = next(iter(inputs.values()))
+    if len(found) == len(first):
+        columns = zip(*(found[i] for i in range(len(first))), strict=True)
+        return [Leaves(column, first.treedef) for column in columns]
+    values = region.of({key: _without(tree, found) for key, tree in inputs.items()})
+    return [
+        Leaves(
+            (found[i][at] if i in found else x for i, x in enumerate(value.values)), first.treedef
+        )
+        for at, value in enumerate(values)
+    ]
+
+
+def _without(tree: Leaves, found: dict[int, Any]) -> Leaves:
+    rows = enumerate(tree.values)
+    return Leaves((MISSING if i in found else x for i, x in rows), tree.treedef)
