@@ -79,7 +79,7 @@ def scale_by_muon(
 
     def step(g: Signal) -> Signal:
         ahead = momentum(beta, "debiased", nesterov, dtype=mu_dtype, name="mu")
-        n = stack_same_shapes(g) >> ahead
+        n = stack_same_shapes(g, spread=True) >> ahead
         u = newton_schulz(n, ns_steps, ns_coeffs, eps, preconditioning=preconditioning)
         u = leaf_sum(n * u, axis=(-2, -1), keepdims=True) * u if adaptive else u
         return unstack(u, g)

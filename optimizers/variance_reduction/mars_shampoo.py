@@ -24,7 +24,7 @@ from ...transforms import (
     scheduled,
     transformation,
 )
-from ...transforms.kronecker import newton_schulz
+from ...transforms.kronecker import newton_schulz, stack_same_shapes, unstack
 from .mars import descend, for_matrices, mars
 
 
@@ -80,7 +80,9 @@ def scale_by_mars_shampoo(
 
     def step(c: Signal) -> Signal:
         m = c >> named("mu", ema(b1))
-        orthogonal = newton_schulz(m / (1 - scheduled(b1)), ns_steps, eps=eps, dtype=ns_dtype)
+        n = m / (1 - scheduled(b1))
+        stacks = stack_same_shapes(n, spread=True)
+        orthogonal = unstack(newton_schulz(stacks, ns_steps, eps=eps, dtype=ns_dtype), n)
         return lift(aspect, "aspect_ratio")(orthogonal)
 
     corrected = mars(flow(step), gamma, b1, exact)

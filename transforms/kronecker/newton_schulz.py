@@ -12,6 +12,7 @@ from ..notation.hyperparameters import DType, NonNegative
 from ..notation.roots import norm, quotient
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
+from .spreading import from_batch, over_batch
 
 Triple = tuple[float, float, float]
 Coefficients = str | Triple | Sequence[Triple]
@@ -75,13 +76,15 @@ def newton_schulz(
     triples = each_step(coefficients, steps)
 
     def orthogonalised(m: Any, eps: Any) -> Any:
-        x = replicated(m).astype(dtype or m.dtype)
+        x = (replicated(m) if preconditioning == "spectral" else over_batch(m)).astype(
+            dtype or m.dtype
+        )
         tall = x.shape[-2] > x.shape[-1]
         x = _scaled(_transposed(x) if tall else x, preconditioning, eps)
         for a, b, c in triples:
             gram = x @ _transposed(x)
             x = a * x + (b * gram + c * gram @ gram) @ x
-        return (_transposed(x) if tall else x).astype(m.dtype)
+        return from_batch(_transposed(x) if tall else x, m).astype(m.dtype)
 
     return lift(orthogonalised, "newton_schulz")(matrix, eps)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from ..notation.sharding import explicit_axes, replicated
+from ..notation.sharding import explicit_axes, replicated, resharded
 
 
 def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -> Any:
@@ -39,6 +39,42 @@ def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = N
     shares = jax.sharding.reshard(filled, spec)
     done = jax.shard_map(fn, in_specs=spec, out_specs=spec)(shares)
     return jax.tree.map(lambda x: replicated(x)[: batch.shape[0]], done)
+
+
+def over_batch(stack: Any) -> Any:
+    """A stack of matrices, of which each device of an explicit mesh has its share, in full.
+
+    A function of arrays.
+
+    Zeros stand behind them where the devices are no divisor of their number. A single matrix, and
+    what is no stack, is on every device.
+
+    Args:
+      stack: (batch, m, n), spread in any way; `from_batch` is the way back.
+    """
+    axes = explicit_axes(stack)
+    if not axes or stack.ndim < 3 or stack.shape[0] == 1:
+        return replicated(stack)
+    mesh = jax.typeof(stack).sharding.mesh
+    missing = -stack.shape[0] % prod(mesh.shape[axis] for axis in axes)
+    if missing:
+        zeros = resharded(jnp.zeros((missing, *stack.shape[1:]), stack.dtype), stack)
+        stack = jnp.concatenate([stack, zeros])
+    # by way of every device: between these two the partitioner knows no shorter one, and says so
+    return jax.sharding.reshard(replicated(stack), PartitionSpec(axes))
+
+
+def from_batch(stack: Any, like: Any) -> Any:
+    """What is done to a stack `over_batch`, spread as the stack was before.
+
+    A function of arrays.
+
+    Args:
+      stack: as long as `over_batch` made it.
+      like: the stack that it was made of.
+    """
+    back = resharded(replicated(stack), like)
+    return back[: like.shape[0]] if like.ndim > 2 else back
 
 
 def _own_share(fn: Callable[[Any], Any], batch: Any, axis_name: str) -> Any:

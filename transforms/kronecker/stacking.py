@@ -38,7 +38,7 @@ class Whole:
 
     def join(self, batches: list[Any], shape: tuple[int, ...]) -> Any:
         """The tensor itself."""
-        return batches[0].reshape(shape)
+        return jax.lax.squeeze(batches[0], (0,))
 
     def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
         """One tensor of the leaf's shape."""
@@ -134,7 +134,7 @@ class Blocks:
 WHOLE = Whole()
 
 
-def stack_same_shapes(signal: Signal, cut: Cut = WHOLE) -> Signal:
+def stack_same_shapes(signal: Signal, cut: Cut = WHOLE, spread: bool = False) -> Signal:
     """A signal whose leaves are stacks of the same-shaped leaves of another.
 
     A function of signals.
@@ -146,8 +146,10 @@ def stack_same_shapes(signal: Signal, cut: Cut = WHOLE) -> Signal:
     Args:
       signal: a tree signal whose leaves are arrays.
       cut: `Blocks(...)` stacks the blocks of leaves instead of whole leaves.
+      spread: under an explicit mesh each stack, of whole leaves, is spread as the first of them is,
+        and so is the state behind it; else every device has the stacks in full.
     """
-    return lift_tree(lambda tree: _stacked(tree, cut), "stack_same_shapes")(signal)
+    return lift_tree(lambda tree: _stacked(tree, cut, spread), "stack_same_shapes")(signal)
 
 
 def unstack(stacked: Signal, like: Signal, cut: Cut = WHOLE) -> Signal:
@@ -163,15 +165,16 @@ def unstack(stacked: Signal, like: Signal, cut: Cut = WHOLE) -> Signal:
     return lift_tree(lambda s, tree: _unstacked(s, tree, cut), "unstack", out=1)(stacked, like)
 
 
-def _stacked(tree: Leaves, cut: Cut) -> Leaves:
+def _stacked(tree: Leaves, cut: Cut, spread: bool) -> Leaves:
     if not tree.values:
         return tree  # no params at all, or the placeholder that stands for them in optax
     batches: dict[str, list[Any]] = {}
     for leaf in tree.values:
         if _in_stack(leaf):
-            for batch in cut.cut(replicated(leaf)):
+            for batch in cut.cut(leaf if spread else replicated(leaf)):
                 batches.setdefault(_name(batch.shape[1:], batch.dtype), []).append(batch)
-    return Leaves.of({name: whole(stack) for name, stack in batches.items()})
+    alike = {name: [resharded(x, stack[0]) for x in stack] for name, stack in batches.items()}
+    return Leaves.of({name: whole(stack) for name, stack in alike.items()})
 
 
 def _unstacked(stacked: Leaves, tree: Leaves, cut: Cut) -> Leaves:

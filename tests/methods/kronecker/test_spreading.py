@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from gradchain.optimizers import distributed_shampoo, k_fac, shampoo
+from gradchain.optimizers import distributed_shampoo, k_fac, muon, shampoo
 from gradchain.transforms.kronecker import newton_root, newton_schulz_root, spread_batch
 
 LEAVES = [f"layer{i}" for i in range(10)]
@@ -66,3 +66,13 @@ def test_chunks_of_a_batch_change_nothing(root):
         many = jnp.concatenate([a, a, a])
         spread, _ = jax.jit(lambda a: spread_batch(lambda b: root(b, 0.1, -0.25), a))(many)
     chex.assert_trees_all_close(jax.device_get(spread)[41:82], wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_stacks_of_muon_are_spread_as_their_matrices_are():
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        spread = jax.NamedSharding(mesh, jax.P("x", "y"))
+        params = jax.device_put({"w": jnp.ones((8, 4)), "v": jnp.zeros((8, 4))}, spread)
+        state = muon(1e-2).init(params)
+    stacks = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim == 3]
+    assert [leaf.sharding.spec for leaf in stacks] == [jax.P(None, "x", "y")]
