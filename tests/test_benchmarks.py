@@ -4,6 +4,8 @@ import importlib
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from matplotlib.image import imread
 
@@ -42,3 +44,34 @@ def test_accelerator_in_small(tmp_path, capsys):
     assert found["AdamW, small"]["rows"][0]["name"] == "adamw"
     script.main(["--small", "--seconds", "-1"])
     assert capsys.readouterr().out.count("left out") == 2
+
+
+def test_tuning_free_in_small(tmp_path, capsys, monkeypatch):
+    script = importlib.import_module("tuning_free")
+
+    def small():
+        return script.Task(
+            init_params=lambda key: {"w": jnp.ones(4)},
+            loss=lambda params, batch: jnp.sum((params["w"] - batch) ** 2),
+            batch=lambda key, step: jax.random.normal(jax.random.fold_in(key, step), (4,)) / 10,
+            held_out=jnp.zeros(4),
+            guess=5.0,
+        )
+
+    monkeypatch.setattr(script, "TASKS", {"small": small})
+    files = ["--json", str(tmp_path / "found.json"), "--plot", str(tmp_path / "found.png")]
+    script.main(["--methods", "sgd_hd", "--points", "3", "--steps", "40", *files])
+    found = json.loads((tmp_path / "found.json").read_text())["small"]
+    assert found["factors"] == pytest.approx([0.01, 1, 100])
+    assert set(found["rows"]) == {"adamw", "sgd_hd"}
+    assert found["tuned"] == min(found["rows"]["adamw"]["losses"]) < 1
+    for row in found["rows"].values():
+        assert row["middle"] == row["losses"][1]
+        assert row["spread"] == max(row["losses"]) - min(row["losses"])
+        near = [loss <= 5 - 0.9 * (5 - found["tuned"]) for loss in row["losses"]]
+        assert row["near"] == sum(near) / 3
+    # at a hundred times its rate of 0.05 it diverges, and counts as the guess
+    assert found["rows"]["sgd_hd"]["losses"][2] == 5.0
+    printed = capsys.readouterr().out
+    assert all(f"| `{name}` |" in printed for name in found["rows"])
+    assert imread(tmp_path / "found.png").shape[1] > 300
