@@ -162,13 +162,18 @@ def signature_of(tree: Any) -> Any:
 
 def same(a: Any, b: Any) -> bool:
     """Equal to the bit."""
-    leaves_a, leaves_b = jax.tree.leaves(a), jax.tree.leaves(b)
+    leaves_a, leaves_b = map(on_the_host, (a, b))
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        bool(jnp.array_equal(x, y, equal_nan=True)) for x, y in zip(leaves_a, leaves_b, strict=True)
+        np.array_equal(x, y, equal_nan=True) for x, y in zip(leaves_a, leaves_b, strict=True)
     )
+
+
+def on_the_host(tree: Any) -> list[Any]:
+    """The leaves as NumPy's arrays, on which nothing need be compiled."""
+    return [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
 
 
 def finite(tree: Any) -> bool:
     """No NaN and no infinity anywhere in its inexact leaves."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return all(bool(np.isfinite(leaf).all()) for leaf in leaves)
+    leaves = [leaf for leaf in on_the_host(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return all(bool(np.all(np.isfinite(leaf))) for leaf in leaves)

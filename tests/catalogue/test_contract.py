@@ -116,14 +116,14 @@ def test_zero_gradients_are_safe(name):
     params = {**small_tree(dtype), "zero": jnp.zeros((3, 3), dtype)}
     zeros = jax.tree.map(jnp.zeros_like, params)
 
+    def step(carry, _):
+        params, state = carry
+        updates, state = opt.update(zeros, state, params, **extras_for(opt, params))
+        return (optax.apply_updates(params, updates), state), None
+
     @jax.jit
     def run(params):
-        state = opt.init(params)
-        for _ in range(2):
-            extras = extras_for(opt, params)
-            updates, state = opt.update(zeros, state, params, **extras)
-            params = optax.apply_updates(params, updates)
-        return params, state
+        return jax.lax.scan(step, (params, opt.init(params)), length=2)[0]
 
     params, state = run(params)
     assert finite(params)
@@ -150,8 +150,8 @@ def test_vmap_and_scan_equal_the_loop(name):
     start, expected = one.start, one.params
     numbers = given_numbers(name)
     numbers = {key: x for key, x in numbers.items() if key in BATCHED.get(name, numbers)}
-    starts = jax.tree.map(lambda x: jnp.stack([0.5 * x + 0.1, x]), start)
-    chosen = jax.tree.map(lambda x: jnp.float32([0.9 * x, x]), numbers)
+    starts = jax.tree.map(lambda x: np.stack([0.5 * np.asarray(x) + np.float32(0.1), x]), start)
+    chosen = jax.tree.map(lambda x: np.float32([0.9 * x, x]), numbers)
 
     def train(params, numbers):
         if name in FROM_OTHER_STEPS:
@@ -167,7 +167,7 @@ def test_vmap_and_scan_equal_the_loop(name):
 
         return jax.lax.scan(body, (params, opt.init(params)), length=3)[0][0]
 
-    together = jax.jit(jax.vmap(train))(starts, chosen)
+    together = jax.device_get(jax.jit(jax.vmap(train))(starts, chosen))
     found = jax.tree.map(lambda x: x[1], together)
     chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-5)
 
