@@ -7,6 +7,7 @@ from typing import Any
 import gradchain
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
@@ -18,6 +19,7 @@ def data() -> tuple[Any, Any]:
     return (digits.data / 16.0).astype("float32"), digits.target.astype("int32")
 
 
+@functools.cache
 def start(hidden: int, dtype: Any = jnp.float32) -> Any:
     """Parameters of 64 -> hidden -> 10, kernels (in, out)."""
     sizes = (64, hidden, 10)
@@ -79,27 +81,30 @@ def half(rows: Any, i: Any) -> Any:
     return jax.lax.dynamic_slice_in_dim(rows, i * (len(rows) // 2), len(rows) // 2)
 
 
+@functools.cache
+def batches(steps: int, batch: int) -> tuple[Any, Any]:
+    """Images and labels of each step, stacked."""
+    images, labels = data()
+    rows = np.random.default_rng(2).integers(0, len(labels), (steps, batch))
+    return images[rows], labels[rows]
+
+
 def train(opt: Any, steps: int, batch: int = 128) -> tuple[Any, Any]:
     """Losses of each step, and the evaluation weights' loss on all the data at the end."""
-    images, labels = map(jnp.asarray, data())
 
-    def body(carry: Any, t: Any) -> Any:
-        params, state = carry
-        rows = jax.random.randint(
-            jax.random.fold_in(jax.random.key(2), t), (batch,), 0, len(labels)
-        )
-        x, y = images[rows], labels[rows]
+    def body(carry: Any, drawn: Any) -> Any:
+        (params, state), (x, y) = carry, drawn
         value, grads = jax.value_and_grad(lambda p: loss(layers(p, x)[0], y))(params)
         updates, state = opt.update(grads, state, params, **extras(opt, params, x, y))
         return (optax.apply_updates(params, updates), state), value
 
     @jax.jit
-    def run(params: Any) -> Any:
-        (params, state), values = jax.lax.scan(body, (params, opt.init(params)), jnp.arange(steps))
+    def run(params: Any, drawn: Any, images: Any, labels: Any) -> Any:
+        (params, state), values = jax.lax.scan(body, (params, opt.init(params)), drawn)
         at = gradchain.eval_params(state, params)
         return values, loss(layers(at, images)[0], labels)
 
-    return run(start(_width(opt)))
+    return run(start(_width(opt)), batches(steps, batch), *data())
 
 
 def _width(opt: Any) -> int:

@@ -27,8 +27,10 @@ def small_tree(dtype: Any = jnp.float32) -> dict[str, Any]:
 
 def odd_tree(dtype: Any = jnp.float32) -> dict[str, Any]:
     """Scalars, empty leaves, nesting, tuples, None, masked nodes, more than two dimensions."""
+    small = small_tree(dtype)
     return {
-        **small_tree(dtype),
+        "b": small["b"],
+        "s": small["s"],
         "empty": jnp.zeros((0,), dtype),
         "empty_matrix": jnp.zeros((2, 0), dtype),
         "one": jnp.ones((1,), dtype),

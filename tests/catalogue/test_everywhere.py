@@ -80,7 +80,7 @@ def note_compilation(event, seconds, **_):
 def test_without_jit_no_nan_is_made_and_nothing_compiled_anew(name):
     """Operation by operation, zero gradients under `jax_debug_nans`; compiled at first."""
     opt = sample(name)
-    params = {"w": jnp.ones((4, 3)), "zero": jnp.zeros((4, 3)), "b": jnp.ones(3), "s": jnp.ones(())}
+    params = {"w": jnp.ones((4, 3)), "zero": jnp.zeros((4, 3)), "b": jnp.ones(3)}
     zeros = jax.tree.map(jnp.zeros_like, params)
     extras = extras_for(opt, params)
     state = opt.init(params)
