@@ -113,7 +113,12 @@ def test_random_pairs_run(seed):
 
 def slopes_and_estimate(estimator, params, value_fn):
     watched = gradchain.observe(estimator, "slopes")
-    g, state = watched.update(None, watched.init(params), params, value_fn=value_fn)
+
+    @jax.jit
+    def estimated(params):
+        return watched.update(None, watched.init(params), params, value_fn=value_fn)
+
+    g, state = estimated(params)
     return gradchain.observed(state)["slopes"], g
 
 
