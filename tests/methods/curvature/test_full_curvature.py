@@ -257,13 +257,18 @@ def test_egn_with_more_outputs_than_params(kind):
         return jnp.mean(jnp.logaddexp(0, o) if kind == "bce" else (o - 1) ** 2 / 2)
 
     opt = egn(0.7, damping=0.02, loss=kind)
-    u, _ = opt.update(params, opt.init(params), params, outputs_fn=outputs, outputs_loss_fn=loss)
-    o = outputs(params)
-    jac = jax.jacobian(outputs)(params).reshape(o.size, -1)
-    q = jax.hessian(loss)(o).reshape(o.size, o.size)
-    matrix = jac.T @ q @ jac + 0.02 * jnp.eye(params.size)
-    wanted = -0.7 * jnp.linalg.solve(matrix, jac.T @ jax.grad(loss)(o).ravel())
-    np.testing.assert_allclose(u.ravel(), wanted, rtol=1e-10)
+
+    @jax.jit
+    def found_and_wanted(params):
+        closures = {"outputs_fn": outputs, "outputs_loss_fn": loss}
+        u, _ = opt.update(params, opt.init(params), params, **closures)
+        o = outputs(params)
+        jac = jax.jacobian(outputs)(params).reshape(o.size, -1)
+        q = jax.hessian(loss)(o).reshape(o.size, o.size)
+        matrix = jac.T @ q @ jac + 0.02 * jnp.eye(params.size)
+        return u.ravel(), -0.7 * jnp.linalg.solve(matrix, jac.T @ jax.grad(loss)(o).ravel())
+
+    np.testing.assert_allclose(*found_and_wanted(params), rtol=1e-10)
 
 
 def test_egn_searches_from_the_first_positive_rate():

@@ -301,16 +301,21 @@ def test_singd(structures, more):
 )
 def test_products_stay_in_the_structure(name):
     structure = structure_named(name)
-    one, other = (structure.gram(jnp.asarray(RANDOM.normal(size=(2, 6, 5)))) for _ in range(2))
-    np.testing.assert_allclose((one @ other).dense(), one.dense() @ other.dense(), atol=1e-12)
-    np.testing.assert_allclose(
-        structure.identity(5, one.dense()).dense(), np.broadcast_to(np.eye(5), (2, 5, 5))
-    )
-    x = RANDOM.normal(size=(2, 5, 3))
-    square = one.dense() @ jnp.swapaxes(one.dense(), -1, -2)
-    np.testing.assert_allclose(one.square_times(x), square @ x, atol=1e-10)
-    wanted = structure.gram(one.dense()).dense()
-    np.testing.assert_allclose(one.own_gram().dense(), wanted, atol=1e-10)
+
+    @jax.jit
+    def pairs(a, b, x):
+        one, other = structure.gram(a), structure.gram(b)
+        dense = one.dense()
+        return (
+            ((one @ other).dense(), dense @ other.dense()),
+            (structure.identity(5, dense).dense(), jnp.broadcast_to(jnp.eye(5), dense.shape)),
+            (one.square_times(x), dense @ jnp.swapaxes(dense, -1, -2) @ x),
+            (one.own_gram().dense(), structure.gram(dense).dense()),
+        )
+
+    a, b, x = (RANDOM.normal(size=shape) for shape in ((2, 6, 5), (2, 6, 5), (2, 5, 3)))
+    for found, wanted in pairs(a, b, x):
+        np.testing.assert_allclose(found, wanted, atol=1e-11)
 
 
 def test_unknown_structures_are_named():
