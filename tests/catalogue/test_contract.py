@@ -134,8 +134,8 @@ FROM_OTHER_STEPS = (
 """They read their rate at another step, so they are given it as a schedule."""
 
 BATCHED = {"soap": ("learning_rate", "weight_decay")}
-"""Which numbers are batched, where it is not all: bases of singular factors turn with the last bit
-of a decay."""
+"""Which numbers are batched or injected, where it is not all: bases of singular factors turn with
+the last bit of a decay."""
 
 
 @every_method
@@ -323,7 +323,9 @@ def test_injected_hyperparameters_equal_plain_ones(name):
     params = trained(name).start
     arguments = arguments_of(name)
     plain = method.factory(**arguments)
-    opt = gradchain.inject_hyperparams(method.factory)(**arguments)
+    numbers = {*given_numbers(name)}
+    static = numbers - {*BATCHED.get(name, numbers)}
+    opt = gradchain.inject_hyperparams(method.factory, static)(**arguments)
     behind = [optax.adam(method.learning_rate)] if method.in_front else []
 
     @jax.jit
