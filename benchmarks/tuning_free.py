@@ -6,7 +6,8 @@
 Every method trains the CNN of the digits example and a small Transformer of the text example at
 rates that span four decades around the catalogue's: a factor of 0.01 to 100 on what is given as its
 rate, which for some is a factor on the step they find (Prodigy, DoG), for others the first rate
-(SGD-HD) or a cap (MoMo). All runs of a task start at the same weights and see the same batches.
+(SGD-HD) or a cap (MoMo); COCOB, which does not see the scale of gradients, takes its first steps so
+many times as large. All runs of a task start at the same weights and see the same batches.
 Losses are those of evaluation weights on held-out data; one above that of a uniform guess, or not
 finite, counts as that of a uniform guess.
 """
@@ -40,8 +41,8 @@ METHOD_NAMES = (
     REFERENCE, "prodigy", "dadapt_adamw", "dadapt_sgd", "mechanize", "cocob", "dog", "l_dog",
     "dowg", "momo", "momo_adam", "polyak_momentum", "sania", "adam_hd", "sgd_hd",
 )  # fmt: skip
-CAPS = {"polyak_momentum": ("max_learning_rate", 0.1)}
-"""Where the base rate is another argument, and its middle."""
+OTHERS = {"polyak_momentum": ("max_learning_rate", 0.1, 1), "cocob": ("alpha", 20.0, -1)}
+"""Where the base rate is a power of another argument: that, its middle, the exponent."""
 CONTEXT, WINDOWS = 32, 64
 NEAR = 0.9
 """A run is near tuned AdamW if it comes this share of its way down from a uniform guess."""
@@ -119,17 +120,17 @@ TASKS = {"digits": digits_task, "text": text_task}
 
 def middle_of(name: str) -> float:
     """The base rate at a factor of 1."""
-    rate = CAPS[name][1] if name in CAPS else METHODS[name].learning_rate
+    rate = OTHERS[name][1] if name in OTHERS else METHODS[name].learning_rate
     assert rate is not None
     return rate
 
 
 def build(name: str, factor: Any) -> Any:
     """The method with its base rate times a factor."""
-    rate = factor * middle_of(name)
-    if name in CAPS:
-        return METHODS[name].for_small_model(**{CAPS[name][0]: rate})
-    return METHODS[name].for_small_model(rate)
+    if name not in OTHERS:
+        return METHODS[name].for_small_model(factor * middle_of(name))
+    argument, middle, exponent = OTHERS[name]
+    return METHODS[name].for_small_model(**{argument: middle * factor**exponent})
 
 
 def losses_of(name: str, task: Task, factors: Sequence[float], steps: int) -> list[float]:

@@ -31,7 +31,8 @@ class Display:
         self.task = self.progress.add_task("training", total=run.settings.steps, start=False)
         self.live = Live(console=console, auto_refresh=False, transient=True)
         self.shown_at = 0.0
-        self.printed = {label: len(s.decisions) for label, s in run.searches.items()}
+        # those of before a resumption stand in the log already
+        self.printed = {n: len(s.decisions) if run.step else 0 for n, s in run.searches.items()}
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
