@@ -18,6 +18,21 @@ def test_package_is_imported_once():
     assert same_file == ["gradchain"]
 
 
+def test_what_is_heavy_and_seldom_needed_is_not_imported():
+    """Beside JAX and Optax, whose imports are theirs."""
+    code = (
+        "import sys, jax, optax\n"
+        "before = set(sys.modules)\n"
+        "import gradchain\n"
+        "print(*set(sys.modules) - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    heavy = {"flax", "matplotlib", "optax.contrib", "orbax", "pandas", "scipy"}
+    found = {name for name in done.stdout.split() if name.partition(".")[0] in heavy}
+    assert not found & {"scipy.interpolate", "scipy.optimize", "scipy.sparse"}
+    assert not {name.partition(".")[0] for name in found} - {"scipy"}
+
+
 def test_layers_are_imported_without_flax():
     """`gradchain.layers` needs Flax when it is called, not before."""
     code = (

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import UnivariateSpline
-from scipy.optimize import minimize
 
 from ...transforms import FlowError, Positive, checked
 
@@ -72,6 +70,8 @@ def exponential_forecast(losses: ArrayLike, horizon: Positive, training_loss: bo
 
 def fitted(losses: Array, training_loss: bool) -> Exponential:
     """The curve of a series, see `exponential_forecast`."""
+    from scipy.optimize import minimize  # heavy, and seldom needed
+
     x = np.arange(losses.size, dtype=float)
     smooth = _spline(*_without_outliers(x, losses, training_loss))(x)
     # tolerances and start are those of the code, whose fit stops as early
@@ -95,6 +95,8 @@ def _without_outliers(x: Array, y: Array, training_loss: bool) -> tuple[Array, A
 
 
 def _spline(x: Array, y: Array) -> Callable[[Array], Array]:
+    from scipy.interpolate import UnivariateSpline
+
     with warnings.catch_warnings():
         # of losses that leap, it stops short of the smoothness asked for, and serves all the same
         warnings.simplefilter("ignore")

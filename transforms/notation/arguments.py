@@ -4,7 +4,7 @@ import collections.abc
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -66,6 +66,16 @@ def argument_of(name: str, annotation: Any) -> Argument:
       annotation: one of the types of `hyperparameters`, `bool`, `int`, a `Literal`, what Optax
         annotates learning rates with, any of these or None; of anything else nothing is known.
     """
+    try:
+        return replace(_read(annotation), name=name)
+    except TypeError:  # it cannot be hashed
+        return replace(_read.__wrapped__(annotation), name=name)
+
+
+@cache  # hundreds of factories have the same few
+def _read(annotation: Any) -> Argument:
+    """What an annotation says of an argument, whatever its name."""
+    name = ""
     domains: list[Domain] = []
     choices: list[Any] = []
     optional = functions = is_handed_in = False
