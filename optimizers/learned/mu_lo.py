@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -33,7 +34,8 @@ from ...transforms import (
 )
 from ...transforms.accumulate import bounded_square, mean_along_largest
 from ...transforms.notation.roots import magnitude, saturated
-from ...transforms.step_size import leaf_multipliers
+from ...transforms.step_size import leaf_multipliers, mup_width_multipliers
+from ...transforms.step_size.width import BaseShapes
 
 DECAYS = {
     "momentum_decays": (0.9, 0.99, 0.999),
@@ -131,9 +133,8 @@ def mu_lo(
       exp_mult: of the magnitude.
       step_mult: of the step.
       hidden_size: width of the hidden layers of these weights.
-      width_multiplier: tree of a number for each leaf, or a function from params to such a tree,
-        as `transforms.step_size.mup_width_multipliers`: for hidden matrices the width for which the
-        weights were trained over that of the model, else 1. Default 1.
+      width_multiplier: tree of a number for each leaf, or a function from params to such a tree;
+        `mu_lo_width_multipliers` has the rule of muLO. Default 1.
 
     Returns:
       The optimizer; it needs `params`, and its state is 4 times their size, for leaves that are no
@@ -163,6 +164,44 @@ def mu_lo(
         return u if width_multiplier is None else u * leaf_multipliers(u, width_multiplier)
 
     return flow(step)
+
+
+def mu_lo_width_multipliers(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -2) -> Any:
+    """The factors by which weights trained on a narrow model serve a wider one.
+
+    For hidden matrices the fan-in for which the weights were trained over that of the model; 1 for
+    input layers, output layers, biases and all that has not grown. The multiplier of the output
+    layer and the initial weights are the model's business: `transforms.step_size` has
+    `mup_readout_multiplier` and `mup_init_scale`.
+
+    Args:
+      params: the params, or their shapes.
+      base_shapes: tree of the leaf shapes of the narrow model, or a function from the params to it.
+      fan_in_axis: -2 for kernels (in, out), as Flax has them, -1 for (out, in).
+
+    Returns:
+      A tree of floats, for the `width_multiplier` of `mu_lo`.
+
+    Raises:
+      ValueError: if a leaf has more than two grown dimensions.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import mu_lo_width_multipliers
+      >>> wide = {"input": jnp.zeros((3, 64)), "hidden": jnp.zeros((64, 64)), "bias": jnp.zeros(64)}
+      >>> narrow = {"input": (3, 16), "hidden": (16, 16), "bias": (16,)}
+      >>> mu_lo_width_multipliers(wide, narrow)
+      {'bias': 1.0, 'hidden': 0.25, 'input': 1.0}
+
+    References:
+      Therien et al. 2024, muLO (arXiv 2406.00153).
+    """
+    found = mup_width_multipliers(params, base_shapes, fan_in_axis)
+    return jax.tree.map(
+        lambda pair: 1 / pair[1] if pair[0] == "matrix" else 1.0,
+        found,
+        is_leaf=lambda x: isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str),
+    )
 
 
 def _check(weights: Mapping[str, Any], hidden_size: int) -> None:
