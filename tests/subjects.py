@@ -39,10 +39,15 @@ def odd_tree(dtype: Any = jnp.float32) -> dict[str, Any]:
     }
 
 
+def wide(leaf: Any) -> Any:
+    """What a model with 8-bit weights does before it computes."""
+    return leaf.astype(jnp.float32) if jnp.dtype(leaf.dtype).itemsize == 1 else leaf
+
+
 def loss_of(params: Any) -> Any:
     """A smooth loss with a diagonal, positive Hessian and no symmetric starting point."""
     total = jnp.zeros((), jnp.result_type(float))
-    for i, leaf in enumerate(jax.tree.leaves(params)):
+    for i, leaf in enumerate(map(wide, jax.tree.leaves(params))):
         real = jnp.real(leaf).astype(jnp.result_type(float))
         size = 1.0 + 0.5 * i
         total = total + jnp.sum(size * jnp.abs(leaf - 0.3) ** 2 / 2 + 0.1 * real)
@@ -51,7 +56,8 @@ def loss_of(params: Any) -> Any:
 
 def logits_of(params: Any) -> Any:
     """Logits of four examples and three classes that every leaf takes part in."""
-    total = sum(jnp.sum(jnp.real(leaf) * (i + 1)) for i, leaf in enumerate(jax.tree.leaves(params)))
+    leaves = map(wide, jax.tree.leaves(params))
+    total = sum(jnp.sum(jnp.real(leaf) * (i + 1)) for i, leaf in enumerate(leaves))
     return jnp.outer(jnp.arange(1.0, 5.0), jnp.array([0.1, -0.2, 0.3])) * total
 
 

@@ -1,11 +1,14 @@
 """Gradients at the edges of the number format leave numbers behind; `tests/edges.py` says which."""
 
+import gradchain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from edges import trajectory
+from samples import sample
 from shared import trained
-from subjects import NAMES, finite
+from subjects import NAMES, extras_for, finite
 
 every_method = pytest.mark.parametrize("name", NAMES)
 
@@ -40,6 +43,32 @@ def test_gradients_of_any_size_leave_numbers_behind(name):
     for scales in BEYOND:
         for params, _ in trajectory(one.scaled_step, one.start, one.begun, scales):
             assert not holds_nan(params) or name in DIVERGING, scales
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
+@pytest.mark.parametrize(
+    "name", ["adafactor", "adamw", "galore", "momo", "muon", "sam", "sgd", "soap"]
+)
+def test_params_in_eight_bits(name, dtype):
+    """All is computed and stored in float32; updates leave as the params are."""
+    opt, params = sample(name), jax.tree.map(lambda x: x.astype(dtype), trained("adamw").start)
+
+    def step(params):
+        state = opt.init(params)
+        return (state, *opt.update(params, state, params, **extras_for(opt, params)))
+
+    before, updates, after = jax.eval_shape(step, params)
+    assert before == after
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
+    floats = [leaf.dtype for leaf in jax.tree.leaves(after) if leaf.dtype != jnp.int32]
+    assert all(jnp.finfo(x).bits >= 32 for x in floats if jnp.issubdtype(x, jnp.floating))
+
+
+def test_an_update_that_eight_bits_do_not_hold_is_the_largest():
+    params = {"w": jnp.ones((2,), jnp.float8_e4m3fn)}
+    opt = gradchain.optimizers.sgd(100.0)
+    updates, _ = opt.update({"w": jnp.asarray([1.0, -16.0])}, opt.init(params), params)
+    assert updates["w"].astype(jnp.float32).tolist() == [-96.0, 448.0]
 
 
 def holds_nan(tree):

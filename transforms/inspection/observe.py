@@ -14,6 +14,7 @@ from ..notation.foreign import owner_of
 from ..notation.layout import OBSERVED
 from ..notation.program import Program
 from ..notation.signal import CellNode, Delay, Signal, Slot
+from .observed_arguments import argument_signals, watching_injected
 
 
 def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
@@ -23,11 +24,13 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
 
     A name is that of a `tap`, or of a state (`"mu"`, `"scale_by_adam.mu"`), whose newest value is
     then read. What runs inside a held or stacked transformation is reached through the name of
-    that (`"hessian.ema"`). Without names, all taps are kept. Read them with `observed(state)`.
+    that (`"hessian.ema"`). Else it is that of an argument of the method, such as `"learning_rate"`:
+    the number, or what the schedule is at the step; also where `inject_hyperparams` holds it.
+    Without names, all taps are kept. Read them with `observed(state)`.
 
     Args:
       transformation: what to observe.
-      *names: taps or states.
+      *names: taps, states or arguments.
 
     Returns:
       A transformation with the same updates.
@@ -39,8 +42,13 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
     program = owner_of(transformation) or chain(transformation).own_program
     places = _places(program)
     wanted = names or tuple(path for path, place in places.items() if place.is_tap)
-    found = {name: _found(name, places, program.label) for name in wanted}
     remake = partial(observe, transformation, *names)
+    if injected := _only_in_state(wanted, program, places):
+        known = [name for name in wanted if name not in injected]
+        rest = observe(transformation, *known) if known else transformation
+        inside = owner_of(chain(watching_injected(rest, injected)))
+        return Flow.of(replace(inside, remake=remake))
+    found = {name: _found(name, places, program) for name in wanted}
     return Flow.of(replace(_watching(program, found), remake=remake))
 
 
@@ -109,17 +117,49 @@ def _newest(slot: Slot) -> Any:
     return slot.written if isinstance(slot, Delay) else slot
 
 
-def _found(name: str, places: Mapping[str, _Place], label: str) -> _Place:
-    """The place of that path, or the only one whose path ends like that."""
-    if name in places:
-        return places[name]
-    matches = [path for path in places if path.endswith(f".{name}")]
-    if len(matches) == 1:
-        return places[matches[0]]
-    if matches:
-        raise FlowError(f"{label} has several signals named {name!r}: {', '.join(matches)}")
+def _only_in_state(
+    names: tuple[str, ...], program: Program, places: Mapping[str, _Place]
+) -> tuple[str, ...]:
+    """The names that only the state of a transformation that is no flow may know."""
+    parts = program.parts or ()
+    if all(owner_of(part) is not None for part in parts):
+        return ()
+    return tuple(
+        name for name in names if not _matches(name, places) and not _argument_places(name, program)
+    )
+
+
+def _matches(name: str, places: Mapping[str, _Place]) -> list[str]:
+    """That path, or those that end like that."""
+    return [name] if name in places else [path for path in places if path.endswith(f".{name}")]
+
+
+def _found(name: str, places: Mapping[str, _Place], program: Program) -> _Place:
+    """The only place of that name."""
+    matches = _matches(name, places)
+    found = [places[path] for path in matches] or _argument_places(name, program)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        which = ", ".join(matches) or "the arguments of its parts"
+        raise FlowError(f"{program.label} has several signals named {name!r}: {which}")
     known = ", ".join(sorted(places)) or "nothing"
-    raise FlowError(f"{label} has no signal named {name!r} to observe; it has {known}")
+    raise FlowError(f"{program.label} has no signal named {name!r} to observe; it has {known}")
+
+
+def _argument_places(name: str, program: Program) -> list[_Place]:
+    """The argument of that name: of the method, else of its parts, else of what runs within."""
+    found = [_Place(signal) for signal in argument_signals(program, name)]
+    if found:
+        return found
+    for node in program.graph.live:
+        if not isinstance(node, CellNode) or node.cell.rebuild is None:
+            continue
+        for number, child in enumerate(node.cell.named_children().values()):
+            if (inside := owner_of(child)) is not None:
+                for place in _argument_places(name, inside):
+                    found.append(replace(place, route=((node, number), *place.route)))
+    return found
 
 
 def _watching(program: Program, wanted: Mapping[str, _Place]) -> Program:

@@ -96,7 +96,7 @@ def _shape_of(leaf: Any) -> Any:
 
 
 def _fitted(leaf: Any, param: Any) -> Any:
-    leaf = saturated(leaf).astype(param.dtype)
+    leaf = saturated(leaf, param.dtype).astype(param.dtype)
     return resharded(leaf, param) if leaf.shape == param.shape else leaf
 
 

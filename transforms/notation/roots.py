@@ -119,16 +119,22 @@ def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
     return choose(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)
 
 
-def saturated(x: Any) -> Any:
+def saturated(x: Any, dtype: Any = None) -> Any:
     """The largest numbers of the format in place of infinities; NaN stays NaN.
 
     Finite numbers of which a sum is none are no longer opposite infinities in the next one.
+
+    Args:
+      x: an array.
+      dtype: that of the format, where x is to be stored in a narrower one; default that of x.
     """
     if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
         return x
     if jnp.iscomplexobj(x):
-        return lax.complex(saturated(x.real), saturated(x.imag))
+        return lax.complex(saturated(x.real, dtype), saturated(x.imag, dtype))
     top = jnp.finfo(x.dtype).max
+    if dtype is not None and jnp.finfo(dtype).bits < jnp.finfo(x.dtype).bits:
+        top = jnp.finfo(dtype).max.astype(x.dtype)
     return lax.clamp(-top, x, top)
 
 

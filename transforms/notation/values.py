@@ -100,6 +100,8 @@ def _unless_missing(fn: Callable[..., Any], row: Sequence[Any]) -> Any:
 
 def at_least_float32(dtype: Any) -> Any:
     """The dtype in which leaves of `dtype` are computed and accumulated."""
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        return jnp.dtype(jnp.float32)  # JAX promotes no 8-bit float by itself
     return promoting(jnp.promote_types)(dtype, jnp.float32)
 
 
@@ -121,7 +123,7 @@ def scalar_dtype(leaves: Iterable[Any]) -> Any:
     """The real dtype of scalars that accompany these leaves: the widest, at least float32."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(list(leaves)) if hasattr(leaf, "dtype")]
     real = [jnp.finfo(dtype).dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
-    return promoting(jnp.result_type)(jnp.float32, *real)
+    return promoting(jnp.result_type)(jnp.float32, *map(at_least_float32, real))
 
 
 def is_strong_scalar(value: Any) -> bool:
