@@ -149,8 +149,9 @@ def calibrated(
 
     References:
       Kasimbeg et al. 2025 (arXiv 2505.24005). The values of the paper's own calibration, on the
-      workloads of AlgoPerf, are not repeated here: those of the literature are the defaults, and
-      warm-up and decay a choice of ours.
+      workloads of AlgoPerf, are not repeated here: those of the literature are the defaults. A
+      warm-up over a twentieth of the run, a cosine to 0 at its end and the baselines' rate of 1e-3
+      are choices of ours.
     """
     allowed = (*METHODS_WITHOUT_RATE, *BASELINES)
     if name not in allowed:
