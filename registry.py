@@ -153,8 +153,13 @@ class Method:
           **overrides: arguments of the factory.
         """
         arguments = {**self.required, **overrides}
-        if self.kind not in ("transformation", "per_example") or self.in_front:
+        if self.in_front:
             return arguments
+        if self.kind not in ("transformation", "per_example"):
+            takes_rate = "learning_rate" in inspect.signature(self.factory).parameters
+            if learning_rate is None or not takes_rate:
+                return arguments
+            return {**arguments, "learning_rate": learning_rate}
         rate = self.learning_rate if learning_rate is None else learning_rate
         if self.wraps:
             first = next(iter(inspect.signature(self.factory).parameters))

@@ -1,10 +1,13 @@
 """Federated stochastic gradient Langevin dynamics."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ...registry import method
@@ -104,20 +107,32 @@ def fsgld(
             f"have {shards}, {len(precisions)} and {len(shard_probs)}"
         )
 
+    stacks: dict[Any, Leaves] = {}
+
+    def shards_of(context: Context, params: Leaves) -> Leaves:
+        """Sums and stacks, made once for all steps on params like these."""
+        like = params.treedef, tuple((x.shape, x.dtype) for x in params.values)
+        if like not in stacks:
+            centres = [_fitted(context, "means", x, params) for x in means]
+            curves = [_fitted(context, "precisions", x, params) for x in precisions]
+            made = params.map(partial(_summed, shards), *centres, *curves)
+            if not is_known((means, precisions)):
+                return made
+            stacks[like] = made
+        return stacks[like]
+
     def conducive(context: Context, params: Leaves, shard: Any) -> Leaves:
         if is_known(shard) and not 0 <= int(shard) < shards:
             raise FlowError(f"{context.label}: shard={int(shard)} must be from 0 to {shards - 1}")
-        centres = [_fitted(context, "means", x, params) for x in means]
-        curves = [_fitted(context, "precisions", x, params) for x in precisions]
-        here, probs = jnp.arange(shards) == shard, jnp.asarray(shard_probs, context.scalar_dtype)
-        weights = 1 - jnp.where(here, 1 / probs, 0)
+        share = 1 / jnp.asarray(shard_probs, context.scalar_dtype)[shard]
 
-        def of_leaf(x: Any, *given: Any) -> Any:
-            pairs = zip(given[:shards], given[shards:], weights, strict=True)
-            parts = [w.astype(_real(x)) * _slope(x, mu, precision) for mu, precision, w in pairs]
-            return sum(parts[1:], parts[0])
+        def of_leaf(x: Any, every: _Shards) -> Any:
+            means, precisions = jnp.asarray(every.means), jnp.asarray(every.precisions)
+            total = every.pull - _curved(every.precision, x)
+            own = _curved(precisions[shard], means[shard] - x)
+            return total - share.astype(_real(x)) * own
 
-        return params.map(of_leaf, *centres, *curves)
+        return params.map(of_leaf, shards_of(context, params))
 
     correction = lift_tree(conducive, "conducive_gradient", context=True, out=0)
 
@@ -132,18 +147,49 @@ def _real(x: Any) -> Any:
     return jnp.finfo(x.dtype).dtype
 
 
-def _slope(x: Any, mean: Any, precision: Any) -> Any:
-    """The gradient of the Gaussian's logarithm."""
-    away = mean - x
-    if precision.ndim > x.ndim:
-        return jnp.matmul(precision, away, precision="highest")
-    return precision * away
+@dataclass(frozen=True)
+class _Shards:
+    """One leaf of all shards.
+
+    Attributes:
+      means: stacked.
+      precisions: stacked.
+      precision: their sum.
+      pull: the sum of precision times mean.
+    """
+
+    means: Any
+    precisions: Any
+    precision: Any
+    pull: Any
+
+
+def _summed(shards: int, x: Any, *given: Any) -> _Shards:
+    """In NumPy where nothing is traced: constants of the compiled step, not a part of it."""
+    xp = np if is_known(given) else jnp
+    shape = max((x.shape, *(p.shape for p in given[shards:])), key=len)
+    means = xp.stack([xp.broadcast_to(mean, x.shape) for mean in given[:shards]])
+    curves = [
+        xp.eye(shape[0], dtype=p.dtype) * p
+        if len(shape) > max(x.ndim, p.ndim)
+        else xp.broadcast_to(p, shape)
+        for p in given[shards:]
+    ]
+    pulls = [_curved(p, mean, xp) for p, mean in zip(curves, means, strict=True)]
+    return _Shards(means, xp.stack(curves), sum(curves[1:], curves[0]), sum(pulls[1:], pulls[0]))
+
+
+def _curved(precision: Any, away: Any, xp: Any = jnp) -> Any:
+    """Precision times distance, of a diagonal or of a matrix."""
+    if precision.ndim <= away.ndim:
+        return precision * away
+    return precision @ away if xp is np else jnp.matmul(precision, away, precision="highest")
 
 
 def _fitted(context: Context, name: str, given: Any, params: Leaves) -> Leaves:
     """One shard's tree with leaves like the params; FlowError where it is none."""
     if jnp.ndim(given) == 0 if not isinstance(given, dict | list | tuple) else False:
-        return params.map(lambda x: jnp.asarray(given, _real(x)))
+        return params.map(lambda x: _array(given, _real(x)))
     try:
         leaves = Leaves.up_to(params.treedef, given)
     except (ValueError, TypeError, KeyError) as error:
@@ -158,9 +204,13 @@ def _fitted(context: Context, name: str, given: Any, params: Leaves) -> Leaves:
                 f"{context.label}: {name} has a leaf of shape {shape} for a param of shape "
                 f"{x.shape}"
             )
-        return jnp.asarray(value, _real(x) if name == "precisions" else x.dtype)
+        return _array(value, _real(x) if name == "precisions" else x.dtype)
 
     return params.map(fitted, leaves)
+
+
+def _array(value: Any, dtype: Any) -> Any:
+    return np.asarray(value, dtype) if is_known(value) else jnp.asarray(value, dtype)
 
 
 @checked()

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import PositiveConstant, Size
+from ...transforms import Positive, Size
 from ...transforms.notation.checks import checked
 from .averaging import plain_descent
 from .pair import Client, Federated, Server
+from .rates import by_round
 from .trees import like, mean, minus, plus, select, times, total, wide, zeros
 
 
@@ -22,9 +23,10 @@ from .trees import like, mean, minus, plus, select, times, total, wide, zeros
     required={"learning_rate": 0.05, "global_learning_rate": 2.0},
 )
 @checked()
+@by_round("learning_rate", "global_learning_rate")
 def anarchic_fedavg(
-    learning_rate: PositiveConstant,
-    global_learning_rate: PositiveConstant,
+    learning_rate: Positive,
+    global_learning_rate: Positive,
     cross_silo: bool = False,
     num_clients: Size | None = None,
 ) -> Federated:
@@ -42,8 +44,9 @@ def anarchic_fedavg(
         x \leftarrow x - \gamma \frac 1 N \sum_j G_j
 
     Args:
-      learning_rate: of the clients' steps; it is inside what they send.
-      global_learning_rate: gamma.
+      learning_rate: of the clients' steps; number or schedule of the round. It is inside what they
+        send.
+      global_learning_rate: gamma, likewise.
       cross_silo: the second form. Each client keeps what it sent last and sends the difference, the
         server the mean.
       num_clients: N; default what the server is started with.

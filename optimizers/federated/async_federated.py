@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...registry import method
-from ...transforms import FlowError, PositiveConstant, Size
+from ...transforms import FlowError, Positive, PositiveConstant, Size
 from ...transforms.notation.checks import checked
 from .averaging import plain_descent
 from .pair import Client, Federated, Server
+from .rates import by_round
 from .trees import like, plus, total, wide
 
 NEEDED = {"fedfix": "delta", "fedbuff": "participation_rate"}
@@ -90,9 +91,10 @@ def _given(scheme: str, name: str, value: Any) -> Any:
     required={"learning_rate": 0.05, "weights": (0.5, 0.5), "num_local_steps": 4},
 )
 @checked()
+@by_round("learning_rate", "global_learning_rate")
 def async_federated(
-    learning_rate: PositiveConstant,
-    global_learning_rate: PositiveConstant = 1.0,
+    learning_rate: Positive,
+    global_learning_rate: Positive = 1.0,
     *,
     weights: Any,
     num_local_steps: Size,
@@ -106,8 +108,10 @@ def async_federated(
         x \leftarrow x + \gamma \sum_{i \in S} d_i (y_i - x_{\rho_i})
 
     Args:
-      learning_rate: of the clients' plain descent.
-      global_learning_rate: gamma; slow clients may have weights above 1, and then want a small one.
+      learning_rate: of the clients' plain descent; number or schedule of the round in which they
+        set out.
+      global_learning_rate: gamma; number or schedule of the round. Slow clients may have weights
+        above 1, and then want a small one.
       weights: d, a number for each client, see `aggregation_weights`.
       num_local_steps: how many steps a client takes.
 

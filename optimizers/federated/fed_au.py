@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import PositiveConstant, Size
+from ...transforms import Positive, Size
 from ...transforms.notation.checks import checked
 from .averaging import plain_descent
 from .pair import Client, Federated, Server
+from .rates import by_round
 from .trees import like, plus, total, wide
 
 
@@ -85,9 +86,10 @@ def participation_weights(num_clients: Size, cutoff: Size = 50) -> Weights:
     required={"learning_rate": 0.05, "num_local_steps": 4},
 )
 @checked()
+@by_round("learning_rate", "global_learning_rate")
 def fed_au(
-    learning_rate: PositiveConstant,
-    global_learning_rate: PositiveConstant = 1.0,
+    learning_rate: Positive,
+    global_learning_rate: Positive = 1.0,
     cutoff: Size = 50,
     *,
     num_local_steps: Size,
@@ -103,8 +105,8 @@ def fed_au(
     see `participation_weights`; 1 as long as there is none.
 
     Args:
-      learning_rate: of the clients' plain descent.
-      global_learning_rate: gamma.
+      learning_rate: of the clients' plain descent; number or schedule of the round.
+      global_learning_rate: gamma, likewise.
       cutoff: an interval ends after so many rounds in any case, so that a weight is no larger.
       num_local_steps: how many steps a client takes.
 

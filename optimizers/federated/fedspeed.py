@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import Limit, NonNegativeConstant, PositiveConstant, Share, Size
+from ...transforms import Limit, NonNegativeConstant, Positive, PositiveConstant, Share, Size
 from ...transforms.notation.checks import checked
 from ...transforms.notation.roots import relative_norm
 from .pair import Client, Federated, Server
+from .rates import by_round
 from .trees import gradient, like, local_steps, mean, minus, plus, select, times, total, wide, zeros
 
 
@@ -39,8 +40,9 @@ class Upload(NamedTuple):
     required={"num_local_steps": 4},
 )
 @checked()
+@by_round("learning_rate")
 def fedspeed(
-    learning_rate: PositiveConstant = 0.1,
+    learning_rate: Positive = 0.1,
     prox: NonNegativeConstant = 0.1,
     rho: NonNegativeConstant = 0.1,
     alpha: Share = 1.0,
@@ -70,7 +72,7 @@ def fedspeed(
         x \leftarrow \operatorname{mean}_{i \in S} y_i + \frac 1 N \sum_j h_j
 
     Args:
-      learning_rate: eta, in the first round.
+      learning_rate: eta, in the first round; number or schedule of the round.
       prox: mu, 1 / lambda of the paper.
       rho: length of the ascent.
       alpha: weight of the gradient at the perturbed point.

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import PositiveConstant, Share, Size
+from ...transforms import Positive, Share, Size
 from ...transforms.notation.checks import checked
 from .pair import Client, Federated, Server
+from .rates import by_round
 from .trees import gradient, like, local_steps, mean, minus, plus, select, times, total, wide, zeros
 
 
@@ -44,9 +45,10 @@ class Upload(NamedTuple):
     required={"learning_rate": 0.05, "global_learning_rate": 0.2, "num_local_steps": 4},
 )
 @checked()
+@by_round("learning_rate", "global_learning_rate")
 def scaffold_momentum(
-    learning_rate: PositiveConstant,
-    global_learning_rate: PositiveConstant,
+    learning_rate: Positive,
+    global_learning_rate: Positive,
     beta: Share = 0.1,
     *,
     num_local_steps: Size,
@@ -69,8 +71,8 @@ def scaffold_momentum(
         d = \nabla F_i(y) - \beta (c_i - c) + (1 - \beta) (g - \nabla F_i(x^-))
 
     Args:
-      learning_rate: eta, of the clients.
-      global_learning_rate: gamma; eta K averages the params.
+      learning_rate: eta, of the clients; number or schedule of the round.
+      global_learning_rate: gamma, likewise; eta K averages the params.
       beta: weight of the new gradient, in [0, 1]; 1 is SCAFFOLD, small ones are heavy momentum.
       num_local_steps: K.
       variance_reduced: the second form.

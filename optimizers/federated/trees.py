@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ...transforms import FlowError
 from ...transforms.notation.known import repeat
 from ...transforms.notation.values import working
 
@@ -93,4 +94,14 @@ def local_steps(
 def gradient(grad_fn: Callable[[Any, Any], Any], point: Any, k: Any, params: Any) -> Any:
     """A client's gradient at a point, asked for in the params' dtypes, given in ours."""
     found = wide(grad_fn(like(point, params), k))
-    return jax.tree.map(lambda _, g: g, point, found)
+    (ours, shape), (theirs, wanted) = _kind(found), _kind(point)
+    if (ours, shape) != (theirs, wanted):
+        raise FlowError(
+            f"the gradient of a client must be a tree like the params: it is {ours} with shapes "
+            f"{shape}, they are {theirs} with shapes {wanted}"
+        )
+    return found
+
+
+def _kind(tree: Any) -> Any:
+    return jax.tree.structure(tree), [jnp.shape(x) for x in jax.tree.leaves(tree)]

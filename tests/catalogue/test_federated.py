@@ -1,5 +1,7 @@
 """What every federated pair must do, by `federated.simulate` and by its functions alone."""
 
+import inspect
+
 import gradchain
 import jax
 import jax.numpy as jnp
@@ -17,9 +19,12 @@ TARGETS = np.random.default_rng(0).normal(size=(CLIENTS, 4))
 every_pair = pytest.mark.parametrize("name", NAMES)
 
 
+def _beside(name):
+    return {"weights": (1 / CLIENTS,) * CLIENTS} if name == "async_federated" else {}
+
+
 def build(name):
-    beside = {"weights": (1 / CLIENTS,) * CLIENTS} if name == "async_federated" else {}
-    return METHODS[name].build(**beside)
+    return METHODS[name].build(**_beside(name))
 
 
 def start(dtype=jnp.float32):
@@ -183,3 +188,38 @@ def test_surrogate_gradients_are_those_of_the_posterior_mean(x64):
         assert jnp.isfinite(surrogate.gradient(points[4])).all()
         flat = fitter.fit(points, jnp.ones(12))
         np.testing.assert_array_equal(flat.gradient(at), 0)
+
+
+@pytest.mark.parametrize("name", ["async_federated", "fedavg_momentum", "fedspeed"])
+def test_rates_are_numbers_or_schedules_of_the_round(name):
+    """For two rounds as with a number, then as with half of it from where that has come to."""
+    rates = {"learning_rate": 0.05, "global_learning_rate": 0.5}
+    rates = {
+        k: v for k, v in rates.items() if k in inspect.signature(METHODS[name].factory).parameters
+    }
+    half = {k: (lambda turn, v=v: jnp.where(turn < 2, v, v / 2)) for k, v in rates.items()}
+    there = tables(3)
+
+    def run(rates, stop):
+        method = METHODS[name].build(**rates, **_beside(name))
+        return federated.simulate(
+            method, start(), gradient, there[:stop], num_clients=CLIENTS,
+            record=lambda params, state: params,
+        )  # fmt: skip
+
+    found, plain = run(half, 3), run(rates, 3)
+    np.testing.assert_allclose(found.recorded["w"][:2], plain.recorded["w"][:2], rtol=1e-6)
+    last, before = (
+        jnp.linalg.norm(x["w"][2] - x["w"][1]) for x in (found.recorded, plain.recorded)
+    )
+    assert last < 0.97 * before
+    assert int(found.server_state.round) == 3
+
+
+def test_a_gradient_unlike_the_params_is_refused():
+    for wrong in ({"a": jnp.zeros(2)}, jnp.zeros(3)):
+        with pytest.raises(ValueError, match="gradient of a client must be a tree like the params"):
+            federated.simulate(
+                federated.averaging(sgd(0.1), sgd(1.0), 1), jnp.zeros(2),
+                lambda x, c, r, k, wrong=wrong: wrong, [[0]], num_clients=1,
+            )  # fmt: skip

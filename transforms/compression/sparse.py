@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.checks import checked
-from ..notation.hyperparameters import Key, Share, Size
+from ..notation.hyperparameters import Key, Portion, Size
 from .compressor import Coded, on_vectors
 
 
@@ -39,7 +39,7 @@ def top_k(k: Size = 1, per_leaf: bool = False) -> Coded:
 
 
 @checked()
-def top_fraction(fraction: Share = 0.01, per_leaf: bool = True) -> Coded:
+def top_fraction(fraction: Portion = 0.01, per_leaf: bool = True) -> Coded:
     """`top_k` with k = max(1, floor(fraction * length)).
 
     A compressor, for `compress` and `compress_with_error_feedback`.
