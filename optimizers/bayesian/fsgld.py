@@ -111,7 +111,10 @@ def fsgld(
 
     def shards_of(context: Context, params: Leaves) -> Leaves:
         """Sums and stacks, made once for all steps on params like these."""
-        like = params.treedef, tuple((x.shape, x.dtype) for x in params.values)
+        like = (
+            params.treedef,
+            tuple((getattr(x, "shape", None), getattr(x, "dtype", None)) for x in params.values),
+        )
         if like not in stacks:
             centres = [_fitted(context, "means", x, params) for x in means]
             curves = [_fitted(context, "precisions", x, params) for x in precisions]

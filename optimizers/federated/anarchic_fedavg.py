@@ -74,9 +74,11 @@ def anarchic_fedavg(
       Yang, Zhang, Khanduri & Liu 2022 (arXiv 2108.09875), AFA-CD and AFA-CS. There is no official
       code.
     """
+    eta: Any = learning_rate  # a number, see `by_round`
+    gamma: Any = global_learning_rate  # a number, see `by_round`
 
     def run(broadcast: Any, last: Any, grad_fn: Any, num_steps: Any = None) -> tuple[Any, Any]:
-        moved = plain_descent(learning_rate, broadcast, grad_fn, num_steps, None)
+        moved = plain_descent(eta, broadcast, grad_fn, num_steps, None)
         sent = times(-1 / jnp.maximum(num_steps, 1), moved)
         return (minus(sent, last), sent) if cross_silo else (sent, last)
 
@@ -87,7 +89,7 @@ def anarchic_fedavg(
             state = select((clients >= 0).any(), (g, state[1]), state)
         else:
             g = mean(messages, clients)
-        moved = like(plus(wide(params), -global_learning_rate, g), params)
+        moved = like(plus(wide(params), -gamma, g), params)
         return select((clients >= 0).any(), moved, params), state
 
     def server_init(params: Any, count: int) -> Any:

@@ -131,11 +131,13 @@ def fed_au(
     References:
       Wang & Ji 2024 (arXiv 2306.03401), as in IBM/fedau.
     """
+    eta: Any = learning_rate  # a number, see `by_round`
+    gamma: Any = global_learning_rate  # a number, see `by_round`
 
     def run(
         broadcast: Any, state: Any, grad_fn: Any, num_steps: Any = None
     ) -> tuple[Any, tuple[()]]:
-        return plain_descent(learning_rate, broadcast, grad_fn, num_steps, num_local_steps), ()
+        return plain_descent(eta, broadcast, grad_fn, num_steps, num_local_steps), ()
 
     def update(
         params: Any, state: Participation, messages: Any, clients: Any
@@ -145,7 +147,7 @@ def fed_au(
         participated = jnp.zeros(count, bool).at[places].set(True, mode="drop")
         weights, new = participation_weights(count, cutoff).update(participated, state)
         change = total(messages, clients, jnp.take(weights, clients, mode="clip"))
-        return like(plus(wide(params), global_learning_rate / count, change), params), new
+        return like(plus(wide(params), gamma / count, change), params), new
 
     return Federated(
         Client(lambda params, client: (), run, num_local_steps),

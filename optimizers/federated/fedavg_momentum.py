@@ -79,6 +79,8 @@ def fedavg_momentum(
     References:
       Cheng, Huang, Wu & Yuan 2024 (arXiv 2306.16504). There is no official code.
     """
+    eta: Any = learning_rate  # a number, see `by_round`
+    gamma: Any = global_learning_rate  # a number, see `by_round`
 
     def run(
         broadcast: Any, state: Any, grad_fn: Any, num_steps: Any = None
@@ -93,15 +95,15 @@ def fedavg_momentum(
                 d = plus(g, 1 - beta, minus(held.direction, last))
             else:
                 d = plus(times(beta, g), 1 - beta, held.direction)
-            return plus(y, -learning_rate, d)
+            return plus(y, -eta, d)
 
         start = wide(params)
         end = local_steps(step, start, num_steps, num_local_steps)
-        return times(1 / (learning_rate * steps), minus(start, end)), ()
+        return times(1 / (eta * steps), minus(start, end)), ()
 
     def update(params: Any, state: Momentum, messages: Any, clients: Any) -> tuple[Any, Any]:
         g = mean(messages, clients)
-        moved = like(plus(wide(params), -global_learning_rate, g), params)
+        moved = like(plus(wide(params), -gamma, g), params)
         found = moved, Momentum(g, wide(params))
         return select((clients >= 0).any(), found, (params, state))
 

@@ -40,7 +40,7 @@ def by_round(*names: str) -> Callable[[Callable[P, Federated]], Callable[P, Fede
             schedules = {name: rate for name, rate in schedules.items() if callable(rate)}
             if not schedules:
                 return build(*args, **kwargs)
-            return _scheduled(functools.partial(build, **given.arguments), schedules)  # type: ignore[call-arg]
+            return _scheduled(functools.partial(build, **given.arguments), schedules)
 
         return built
 

@@ -99,6 +99,8 @@ def scaffold_momentum(
       Cheng, Huang, Wu & Yuan 2024 (arXiv 2306.16504); Karimireddy et al. 2020, SCAFFOLD (arXiv
       1910.06378). There is no official code.
     """
+    eta: Any = learning_rate  # a number, see `by_round`
+    gamma: Any = global_learning_rate  # a number, see `by_round`
 
     def run(
         broadcast: Any, control: Any, grad_fn: Any, num_steps: Any = None
@@ -115,18 +117,18 @@ def scaffold_momentum(
                 d = plus(plus(g, 1, corrected), 1 - beta, minus(held.direction, last))
             else:
                 d = plus(plus(corrected, beta, g), 1 - beta, held.direction)
-            return plus(y, -learning_rate, d), plus(raw, 1, g)
+            return plus(y, -eta, d), plus(raw, 1, g)
 
         start = wide(params)
         end, raw = local_steps(step, (start, zeros(params)), num_steps, num_local_steps)
         new = times(1 / steps, raw)
-        moved = times(1 / (learning_rate * steps), minus(start, end))
+        moved = times(1 / (eta * steps), minus(start, end))
         return Upload(moved, minus(new, control)), new
 
     def update(params: Any, state: Held, messages: Upload, clients: Any) -> tuple[Any, Any]:
         g = mean(messages.direction, clients)
         control = plus(state.control, 1 / state.clients, total(messages.control, clients))
-        moved = like(plus(wide(params), -global_learning_rate, g), params)
+        moved = like(plus(wide(params), -gamma, g), params)
         found = moved, Held(control, g, wide(params), state.clients)
         return select((clients >= 0).any(), found, (params, state))
 
