@@ -7,6 +7,7 @@ from .hessian_spectrum import Spectrum, hessian_spectrum
 from .hessian_subspace import (
     gradient_subspace_fraction,
     hessian_subspace,
+    project_to_subspace,
     subspace_overlap,
 )
 from .measured import measured
@@ -23,6 +24,7 @@ __all__ = [
     "hessian_subspace",
     "hessian_trace",
     "measured",
+    "project_to_subspace",
     "sharpness",
     "subspace_overlap",
     "update_correlation",

@@ -8,9 +8,20 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ...registry import method
-from ...transforms import FlowError, Key, Size, checked
+from ...transforms import (
+    Flow,
+    FlowError,
+    Key,
+    Signal,
+    Size,
+    checked,
+    flow,
+    lift_tree,
+    transformation,
+)
 from ...transforms.notation import linalg
 from ...transforms.notation.roots import balanced
+from ...transforms.notation.values import Leaves
 from ...transforms.trees.random import typed_key
 from .vectors import OF_A_LOSS, dot, hessian_of, lanczos, wide
 
@@ -149,3 +160,41 @@ def subspace_overlap(basis_a: Any, basis_b: Any) -> Any:
     """
     products = _coordinates(basis_a, basis_b)
     return jnp.sum(products**2) / products.shape[1]
+
+
+@transformation()
+def project_to_subspace(basis: Any) -> Flow:
+    r"""Keeps of the gradient what lies in a subspace: :math:`P P^T g`.
+
+    A transformation to stand in front of any optimizer: it then moves in the subspace alone.
+
+    Args:
+      basis: of `hessian_subspace`, orthonormal, a tree like the params whose leaves have a leading
+        axis of k.
+
+    Returns:
+      The transformation, without state.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gradchain.optimizers import project_to_subspace
+      >>> tx = project_to_subspace(jnp.array([[0.6, 0.8]]))
+      >>> u, _ = tx.update(jnp.array([1.0, 0.0]), tx.init(jnp.zeros(2)))
+      >>> u.round(2).tolist()
+      [0.36, 0.48]
+
+    References:
+      Schneider et al. 2024, Identifying Policy Gradient Subspaces (arXiv 2401.06604).
+    """
+
+    def projected(g: Leaves) -> Leaves:
+        rows = Leaves.up_to(g.treedef, basis)
+        coordinates = _coordinates(rows.tree(), g.tree())
+        return g.map(
+            lambda x, p: jnp.tensordot(coordinates.astype(x.dtype), p.astype(x.dtype), axes=1), rows
+        )
+
+    def step(g: Signal) -> Signal:
+        return lift_tree(projected, "project_to_subspace", out=0)(g)
+
+    return flow(step)
