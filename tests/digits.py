@@ -109,6 +109,6 @@ def train(opt: Any, steps: int, batch: int = 128) -> tuple[Any, Any]:
 
 def _width(opt: Any) -> int:
     """Units of the hidden layer: few for methods that keep a matrix of all params squared."""
-    params = jax.eval_shape(lambda: start(16))
+    params = jax.eval_shape(lambda params: params, start(16))  # start keeps what it made
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     return 16 if gradchain.describe(opt, params).state_bytes < size**2 else 5
