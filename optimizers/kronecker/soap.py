@@ -1,5 +1,8 @@
 """SOAP."""
 
+from typing import Any
+
+import jax.numpy as jnp
 import optax
 
 from ...registry import method
@@ -22,6 +25,7 @@ from ...transforms import (
     ema,
     every,
     flow,
+    lift,
     maximum,
     scale_by_learning_rate,
     scheduled,
@@ -60,7 +64,9 @@ def scale_by_soap(
 
     A tensor has one factor per dimension. The first gradient only gives the basis, from which there
     is no step; n counts those after it. The basis is tracked: see `transforms.eigenvectors`. Leaves
-    of one shape are kept, and decomposed, as one stack.
+    of one shape are kept, and decomposed, as one stack. A divisor below the rounding of the largest
+    one of its matrix is that rounding: in the null space of the factors G' is nothing else, and
+    over a still smaller root it would throw the params as far as the gradient is large.
 
     Args:
       b1: decay of the momentum, in [0, 1).
@@ -97,9 +103,16 @@ def scale_by_soap(
             root = debiased_root(v, b2, eps, count=n, eps_before_correction=True)
         else:
             root = sqrt(v) + eps
-        return unstack(mode_products(divide(m, root, eps), Q), g)
+        return unstack(mode_products(divide(m, _above_rounding(root), eps), Q), g)
 
     return flow(step)
+
+
+@lift
+def _above_rounding(root: Any) -> Any:
+    """At least the rounding of the largest entry of each matrix."""
+    largest = jnp.max(root, axis=tuple(range(1, root.ndim)), keepdims=True, initial=0)
+    return jnp.maximum(root, jnp.finfo(root.dtype).eps * largest)
 
 
 @method(
