@@ -23,6 +23,7 @@ from ...transforms import (
     global_dot,
     global_norm,
     is_neutral,
+    saturate,
     scale_by_adam,
     tap,
     trace,
@@ -34,6 +35,9 @@ ARXIV = "1703.04782"
 
 Rate = Annotated[float, Interval(0.0, float("inf"))]
 Bounds = tuple[float, float] | None
+
+ROOM = 2.0**-23
+"""Of the largest number of the format: what a step may be."""
 
 
 @method(
@@ -61,6 +65,10 @@ def hypergradient_descent(
 
     with products and norms over all leaves. As long as gradients agree with the last direction, the
     rate grows; without bounds it may become negative. The tap "learning_rate" is a_t.
+
+    The rate grows by a product of gradients, so with large ones the method itself diverges. So that
+    the params stay numbers then, the rate and every entry of a step are at most 2^-23 times the
+    largest number of the format, 4e31 in float32; nothing else is changed by that.
 
     Args:
       inner: any optimizer with a learning rate of 1.
@@ -103,11 +111,16 @@ def hypergradient_descent(
         if multiplicative:
             gain = rate * divide_or_zero(gain, global_norm(g) * global_norm(last))
         new = rate + hypergrad_learning_rate * gain
-        new = rate << (new if bounds is None else clip(new, *bounds))
+        new = rate << (_held(new) if bounds is None else clip(new, *bounds))
         last << u
-        return -tap("learning_rate", new) * u
+        return -_held(tap("learning_rate", new) * u)
 
     return flow(step)
+
+
+def _held(x: Signal) -> Signal:
+    """So far from the end of the format that sums of many are numbers; exact by a power of two."""
+    return ROOM * saturate(x / ROOM)
 
 
 @method(PAPER, arxiv=ARXIV, tags=("own-rate", "momentum"), learning_rate=0.05)

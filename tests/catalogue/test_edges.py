@@ -21,9 +21,8 @@ BEYOND = tuple(
 """Scales whose squares are none: nothing becomes NaN."""
 
 
-DIVERGING = ("sgd_hd", "sso")
-"""The rate of one grows by a product of gradients, the inner problem of one is a square of outputs:
-their own quantities leave the format at some of these scales."""
+DIVERGING = ("sso",)
+"""Its inner problem is a square of outputs, which leaves the format at some of these scales."""
 
 FALLING_BACK = ("k_fac", "mup_second_order")
 """An inverse that the format does not hold is NaN in their state; the plain gradient stands in."""
