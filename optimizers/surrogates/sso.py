@@ -30,6 +30,7 @@ from ...transforms import (
 )
 from ...transforms.closures import array_closure, gradient_here, scalar_closure
 from ...transforms.control import iterated
+from ...transforms.curvature import all_finite
 from ...transforms.notation.needs import missing_input
 from ...transforms.step_size import backtracking
 
@@ -70,6 +71,9 @@ def sso(
     step. The incoming gradients are not used: where the loss of the outputs is what is expensive,
     as a simulator is, G is all that is asked of it.
 
+    At large gradients the method itself diverges: S is a square of outputs that move with
+    G / eta. Params that the inner steps move beyond the numbers of the format rest at this step.
+
     Args:
       eta: the inverse of the step in the space of outputs, times 2; number or schedule.
       inner: "armijo", which is `armijo` below, or any optimizer; its state starts anew at each
@@ -107,13 +111,14 @@ def sso(
     local = chain(gradient_here(), search if isinstance(inner, str) else inner)
 
     def step(g: Signal, params: Signal, outputs_fn: Signal, outputs_loss_fn: Signal) -> Signal:
-        return g >> iterated(
+        moved = g >> iterated(
             inner_steps,
             local,
             inverse_step(),
             inputs=_surrogate,
             needs=("outputs_fn", "outputs_loss_fn"),
         )
+        return where(all_finite(moved), moved, 0.0)
 
     def inverse_step() -> Scalar:
         t = step_count()
