@@ -1,7 +1,9 @@
 """K-FAC."""
 
+from math import inf
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from ....registry import method
@@ -27,12 +29,14 @@ from ....transforms import (
     trace,
     transformation,
     where,
+    zeros_like,
 )
 from ....transforms.kronecker import (
     Layers,
     damped,
     eigenbasis,
     factor_average,
+    finite_or,
     finite_or_plain,
     join_layers,
     layer_matrices,
@@ -71,8 +75,8 @@ def scale_by_k_fac(
     $$X = Q_A \left[ (Q_A^T G Q_G) / (a g^T + \lambda) \right] Q_G^T .$$
 
     Other leaves pass unchanged. A layer whose X is not finite takes G instead; the tap
-    `fallbacks` counts them. Statistics that are not finite are left out (tap
-    `statistics_are_finite`).
+    `fallbacks` counts them. In the state an inverse that failed is 0. Statistics that are not
+    finite are left out (tap `statistics_are_finite`).
 
     Args:
       stat_decay: rho, in [0, 1).
@@ -114,7 +118,8 @@ def scale_by_k_fac(
 
     def inverses(S: Signal) -> Signal:
         sides = ((S[0], lambda_a), (S[1], lambda_b))
-        return positive_inverse(pair(*(damped(side, per_layer(x, side)) for side, x in sides)))
+        inv = positive_inverse(pair(*(damped(side, per_layer(x, side)) for side, x in sides)))
+        return finite_or(inv, zeros_like(inv))
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
         G = layer_matrices(g, layer_inputs, layers)
@@ -124,10 +129,13 @@ def scale_by_k_fac(
             X = _in_eigenbases(G, Q[0], Q[1], per_layer(damping, G))
         else:
             inv = S >> named("inverses", every(refresh, flow(inverses)))
-            X = inv[0] @ G @ inv[1]
+            X = where(_failed(inv[0]) | _failed(inv[1]), inf, inv[0] @ G @ inv[1])
         return join_layers(finite_or_plain(X, G), g, layers)
 
     return flow(step)
+
+
+_failed = lift(lambda inverse: jnp.all(inverse == 0, axis=(-2, -1), keepdims=True), "failed")
 
 
 def _in_eigenbases(G: Signal, input_basis: Signal, output_basis: Signal, damping: Any) -> Signal:
