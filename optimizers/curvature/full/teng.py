@@ -82,8 +82,9 @@ def teng_step(
       target_u: values at the points, on a leading axis.
       x: points, on a leading axis.
       inner_iters: how many steps.
-      rcond: singular values of J below this share of the largest count as 0; default the root of
-        the machine epsilon of the params. Smaller ones fit better and may diverge.
+      rcond: singular values of J below this share of the largest count as 0; default 1e-6, or the
+        root of the machine epsilon of the params where that is more. Smaller ones fit better and
+        may diverge.
 
     Returns:
       The new params. Work in float64.
@@ -106,7 +107,7 @@ def teng_step(
     """
     _check(u_fn, params, target_u, x)
     flat, unravel = ravel_pytree(params)
-    least = jnp.sqrt(jnp.finfo(flat.dtype).eps) if rcond is None else rcond
+    least = max(1e-6, float(jnp.finfo(flat.dtype).eps) ** 0.5) if rcond is None else rcond
 
     def outputs(vector: Any) -> Any:
         found = jax.vmap(lambda point: u_fn(unravel(vector), point))(x)
@@ -199,9 +200,9 @@ def teng(
       Chen, McCarran, Vizcaino, Soljacic & Luo 2024, TENG (arXiv 2404.10771), and the authors' code.
       Chosen here: each fit makes `inner_iters` steps, where the code makes 7 in the first stage and
       5 in later ones; all params move at every step, where the code solves for a random part of
-      them, 1536 at a fit's first step and 1024 later; and the singular values are cut at the root
-      of the machine epsilon, where the code cuts at the epsilon times the larger side of J, which
-      with all params diverges.
+      them, 1536 at a fit's first step and 1024 later; and the singular values are cut at 1e-6 of
+      the largest, where the code cuts at the epsilon times the larger side of J, which with all
+      params diverges.
     """
 
     def init(params: Any) -> TengState:

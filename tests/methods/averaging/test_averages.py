@@ -10,6 +10,7 @@ import pytest
 from gradchain.optimizers import (
     adam,
     lookahead,
+    polynomial_average_update,
     schedule_free,
     schedule_free_adamw,
     schedule_free_radam,
@@ -148,3 +149,20 @@ def test_schedule_free_wrapper_is_optax_contrib():
     theirs = optax.contrib.schedule_free(inner, lambda count: rate(count - 1), b1=0.9)
     ours = schedule_free(inner, rate)
     assert_close(run(ours, params, grads), run(theirs, params, grads), rtol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 8.0])
+def test_the_average_by_hand_is_that_of_the_wrapper(gamma):
+    """In float32 for bfloat16 weights; what is no float is as it is now."""
+    with jax.enable_x64(True):
+        path = [np.random.default_rng(t).normal(size=3) for t in range(6)]
+        start = {"w": np.zeros(3), "seen": np.int32(0)}
+        found = start
+        for t, y in enumerate(path, start=1):
+            found = polynomial_average_update(found, {"w": y, "seen": np.int32(t)}, t, gamma)
+        weights = np.cumprod([1.0] + [(t + gamma) / t for t in range(1, 6)])
+        wanted = np.average(path, axis=0, weights=weights)
+        np.testing.assert_allclose(found["w"], wanted, rtol=1e-12)
+        assert found["seen"] == 6
+    low = polynomial_average_update(jnp.zeros(2, jnp.bfloat16), jnp.ones(2, jnp.bfloat16), 1)
+    assert low.dtype == jnp.float32
