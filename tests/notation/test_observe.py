@@ -16,6 +16,7 @@ from gradchain.transforms import (
     lift,
     step_count,
     trace,
+    when,
 )
 
 
@@ -161,3 +162,10 @@ def test_every_node_that_runs_a_flow_is_transparent(wrap):
     _, state = run(observe(wrap(tapped()), "norm"), steps=1)
     expected = optax.tree.norm(jax.tree.map(jnp.sin, gradient(1)))
     close(observed(state)["norm"], expected)
+
+
+def test_a_tap_of_what_keeps_no_state_is_found_where_it_runs_now_and_then():
+    inner = flow(lambda g: tap("doubled", 2 * g) / 2)
+    rests = flow(lambda g: g >> when(step_count() < 9, inner, otherwise=0.0))
+    _, state = run(observe(rests, "doubled"), steps=1)
+    close(observed(state)["doubled"], jax.tree.map(lambda x: 2 * x, gradient(1)))

@@ -91,6 +91,9 @@ class _Place:
 def _places(program: Program) -> dict[str, _Place]:
     """Dotted path -> what can be observed there."""
     found: dict[str, _Place] = {}
+    for node in program.graph.live:
+        if isinstance(node, CellNode) and node.cell.stateless:  # it has taps, and no slot
+            found.update(_within(node, ""))
     for path, slot in program.layout.slots().items():
         found[path] = _Place(_newest(slot))
         if isinstance(slot, CellNode):
