@@ -180,7 +180,7 @@ def project_to_subspace(basis: Any) -> Flow:
       >>> from gradchain.optimizers import project_to_subspace
       >>> tx = project_to_subspace(jnp.array([[0.6, 0.8]]))
       >>> u, _ = tx.update(jnp.array([1.0, 0.0]), tx.init(jnp.zeros(2)))
-      >>> u.round(2).tolist()
+      >>> [round(float(x), 2) for x in u]
       [0.36, 0.48]
 
     References:

@@ -92,3 +92,12 @@ def test_half_precision_sums_in_float32():
         updates, state = update(jnp.ones(1, jnp.bfloat16), state, params)
     assert updates.tolist() == [-1.0]
     assert updates.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_is_seen_by_what_stands_inside(bad):
+    opt = accumulate(optax.apply_if_finite(o.adam(0.1), 9), 2)
+    broken = jax.tree.map(lambda x: np.full_like(x, bad), GRADS[0])
+    found, _ = run(opt, [broken, *GRADS[1:]], [1.0] * 4)
+    expected, _ = run(opt, GRADS[2:], [1.0] * 2)
+    close(found, expected)

@@ -75,8 +75,14 @@ def _sum_of(total: Any, new: Any) -> Any:
     if new is None:  # a loss that is not given
         return total
     if isinstance(total, Leaves):
-        return total.map(lambda x, y: x + y.astype(x.dtype), new)
-    return total + jnp.asarray(new, total.dtype)
+        return total.map(_added, new)
+    return _added(total, jnp.asarray(new))
+
+
+def _added(total: Any, new: Any) -> Any:
+    """An infinite one stays visible in the mean: NaN, as a state is read as finite."""
+    new = new.astype(total.dtype)
+    return total + jnp.where(jnp.isfinite(new), new, jnp.nan)
 
 
 _sum = lift_tree(_sum_of, "sum", out=0)
