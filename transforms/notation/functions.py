@@ -308,8 +308,9 @@ def norm_factors(signal: Signal) -> tuple[Signal, Signal]:
 
     A function of signals.
 
-    The size is 1 but for entries whose squares overflow or vanish. Both factors are numbers of the
-    format also where the norm is none: `signal / size / relative` has length 1.
+    The size is 1 but for entries whose squares overflow or vanish, where it is a power of two.
+    Both factors are numbers of the format also where the norm is none: `signal / size / relative`
+    has length 1.
     """
     factors = lift_tree(_factors, "norm_factors")(signal)
     return factors[0], factors[1]

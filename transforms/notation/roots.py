@@ -99,8 +99,8 @@ def dot(x: Any, y: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
     """The norm over all leaves as a product (size, norm of the leaves divided by size).
 
-    The size is 1 unless squares overflow or vanish; the norm of entries near the largest number of
-    the format may itself be none, while both factors are.
+    The size is a power of two, and 1 unless squares overflow or vanish; the norm of entries near
+    the largest number of the format may itself be none, while both factors are.
 
     Args:
       leaves: arrays.
@@ -112,11 +112,23 @@ def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
     count = sum(x.size for x in arrays)
 
     def scaled() -> Any:
-        size = usable(balanced([jnp.max(jnp.abs(x)) for x in arrays], jnp.maximum))
-        parts = [jnp.sum(squared(x / size.astype(jnp.finfo(x.dtype).dtype))) for x in arrays]
+        size = _remedy(total)
+        parts = [jnp.sum(squared(jnp.abs(x).astype(total.dtype) / size)) for x in arrays]
         return size, root(balanced(parts))
 
     return choose(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)
+
+
+def _remedy(total: Any) -> Any:
+    """By which entries are divided so that their squares, of which this is no sum, have one.
+
+    Of entries whose squares overflow, and of those whose squares vanish, all that count are then
+    squared to normal numbers, and the sum of 2^60 of these is one. So the largest need not be
+    looked for, which on a mesh were communicated.
+    """
+    exponents = jnp.finfo(total.dtype).maxexp
+    smaller, larger = 2.0 ** (3 * exponents // 4), 2.0 ** (-5 * exponents // 8)
+    return jnp.where(total > 1, smaller, larger).astype(total.dtype)
 
 
 def saturated(x: Any, dtype: Any = None) -> Any:

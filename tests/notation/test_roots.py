@@ -1,0 +1,36 @@
+"""Norms of whole trees at both ends of the number format."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradchain.transforms.notation.roots import relative_norm
+
+UNIT = np.asarray([1.0, -2.0, 4.0, -2.0]) / 5
+"""Of length 1."""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_both_factors_of_a_norm_are_numbers_wherever_the_entries_are(dtype):
+    limits = np.finfo(dtype)
+    low, high = float(limits.tiny), float(limits.max)
+    sizes = [low, low**0.75, low**0.5, 1.0, high**0.5, high**0.75, high / 8]
+
+    def factors(x):
+        return relative_norm([x[:2], x[2:]])
+
+    slope_of = jax.jit(jax.value_and_grad(lambda x: math.prod(factors(x))))
+
+    with jax.enable_x64(dtype == np.float64):
+        for size in sizes:
+            x = dtype(size) * np.asarray([1, -2, 4, -2], dtype)
+            scale, relative = jax.jit(factors)(x)
+            np.testing.assert_allclose(x / scale / relative, UNIT, rtol=1e-5)
+            if size < high / 8:  # of which the norm is a number
+                length, slope = slope_of(x)
+                np.testing.assert_allclose(length, 5 * dtype(size), rtol=1e-5)
+                np.testing.assert_allclose(slope, UNIT, rtol=1e-5)
+        assert math.prod(factors(jnp.zeros(4, dtype))) == 0
+        assert jnp.isnan(math.prod(factors(jnp.asarray([1, np.nan, 2, 3], dtype))))
