@@ -176,20 +176,6 @@ def test_rates_of_clients_by_the_server():
     np.testing.assert_allclose(rates, [0.01, 0.01 * (1 + size), 0.01, 0.01 * (1 + size)], rtol=1e-5)
 
 
-def test_surrogate_gradients_are_those_of_the_posterior_mean(x64):
-    rng = np.random.default_rng(4)
-    points = jnp.asarray(rng.normal(size=(12, 3)))
-    points = points.at[5].set(points[4])
-    for kernel in ("matern52", "rbf"):
-        fitter = gradchain.optimizers.trajectory_gradient_surrogate(kernel, 1.3)
-        surrogate = fitter.fit(points, jnp.sum(jnp.sin(points), axis=1))
-        at = jnp.asarray(rng.normal(size=3))
-        np.testing.assert_allclose(surrogate.gradient(at), jax.grad(surrogate.mean)(at), rtol=1e-8)
-        assert jnp.isfinite(surrogate.gradient(points[4])).all()
-        flat = fitter.fit(points, jnp.ones(12))
-        np.testing.assert_array_equal(flat.gradient(at), 0)
-
-
 @pytest.mark.parametrize("name", ["async_federated", "fedavg_momentum", "fedspeed"])
 def test_rates_are_numbers_or_schedules_of_the_round(name):
     """For two rounds as with a number, then as with half of it from where that has come to."""
