@@ -7,13 +7,12 @@
 loss function on to methods that ask for them.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 # LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -23,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from command_line import USAGE_ERROR, Parser
 from flax import linen as nn
 from gradchain.catalogue import get_method, get_schedule
 from gradchain.training import TrainState
@@ -31,7 +31,6 @@ from rich.progress import track
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-USAGE_ERROR = 2
 PROVIDED = ("params", "value", "value_fn", "logits_fn")
 
 Batch = tuple[jax.Array, jax.Array]
@@ -141,13 +140,6 @@ def plot(losses: list[float], accuracies: list[float], title: str, path: Path) -
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
     plt.close(figure)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
 
 
 def parser() -> Parser:

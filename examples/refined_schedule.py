@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 # LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -24,6 +24,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import jax.numpy as jnp
 import optax
+from command_line import USAGE_ERROR, Parser
 from flax import nnx
 from gradchain import eval_params
 from gradchain.catalogue import get_schedule
@@ -44,7 +45,6 @@ from text.model import Transformer, cross_entropy
 
 TUNED_RATE, TUNED_BATCH = 4e-3, 16
 EVALUATIONS, WINDOWS = 12, 64
-USAGE_ERROR = 2
 
 
 @dataclass
@@ -62,13 +62,6 @@ class Found:
     norms: list[float]
     train: list[float]
     validation: list[tuple[int, float]]
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
 
 
 def parser() -> Parser:

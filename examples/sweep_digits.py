@@ -6,30 +6,22 @@
 Rates lie between two ends on a logarithmic scale; the error on the test images is what is compared.
 """
 
-import argparse
 import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from command_line import Parser
 from gradchain import sweep
 from gradchain.catalogue import METHODS, get_method
 from sklearn.datasets import load_digits
 
 HIDDEN, BATCH = 32, 64
-USAGE_ERROR = 2
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
 
 
 def init_params(key: jax.Array) -> Any:

@@ -21,28 +21,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from text.launch import USAGE_ERROR, launch
+from command_line import USAGE_ERROR, Parser, positive
+from text.launch import launch
 from text.plan import METHODS, Settings
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 OUT = Path("runs/distributed")
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def parser() -> Parser:

@@ -21,13 +21,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 # LAPACK's own threads fight with XLA's: factorisations take twenty times as long, or hang.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import jax.numpy as jnp
+from command_line import USAGE_ERROR, Parser, positive
 from gradchain.catalogue import METHODS, SCHEDULES
 from rich.console import Console
 from rich.table import Table
@@ -41,21 +42,6 @@ from text.model import generate
 from text.train import Run, Settings, Stop, TooLargeError
 
 OUT = Path("runs/text")
-USAGE_ERROR = 2
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def parser() -> Parser:

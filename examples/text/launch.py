@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from command_line import USAGE_ERROR
+
 LOST = 1
-USAGE_ERROR = 2
 
 
 def launch(script: list[str], processes: int, folder: Path) -> int:
