@@ -1,5 +1,6 @@
 """What a manifold must do, and the one on which it is nothing."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 
 @dataclass(frozen=True)
-class Manifold:
+class Manifold(ABC):
     """Operations on one array of points; x and y are points, g a Euclidean gradient at x, u and v
     tangent vectors at x.
 
@@ -23,25 +24,25 @@ class Manifold:
         """The Riemannian gradient, a tangent vector."""
         return self.project_tangent(x, g)
 
+    @abstractmethod
     def inner(self, x: Any, u: Any) -> Any:
         """The squared length of u, one number per point, with its axes kept at length 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def retract(self, x: Any, u: Any) -> Any:
         """The point to which u leads from x."""
-        raise NotImplementedError
 
     def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
         """v, carried along to y, which is `retract(x, u)`."""
         return self.project_tangent(y, v)
 
+    @abstractmethod
     def project(self, x: Any) -> Any:
         """The nearest point on the manifold."""
-        raise NotImplementedError
 
+    @abstractmethod
     def project_tangent(self, x: Any, v: Any) -> Any:
         """The nearest tangent vector at x."""
-        raise NotImplementedError
 
     def distance(self, x: Any) -> Any:
         """How far x is off the manifold: the largest distance of a point to its projection."""

@@ -87,8 +87,8 @@ def read(node: Delay, stored: Any, like: Any) -> Any:
     """The stored value as a signal; `like` is the running value of the signal it resembles.
 
     An infinite state times 0, or less another one, would be NaN for good, so the largest number
-    stands for it; where it is read this costs nothing, as a compiled program takes it into what
-    follows. What starts at infinity means it.
+    stands for it; where it is read this costs no pass over memory, as a compiled program takes it
+    into what follows. What starts at infinity means it.
     """
     if not isinstance(like, Leaves):
         return _number(node)(restored_leaf(stored, like))
