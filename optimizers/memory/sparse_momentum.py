@@ -205,12 +205,12 @@ def _falling(t: Any, steps: Any, start: Any, end: Any) -> Any:
     return end + (start - end) * (1 + jnp.cos(jnp.pi * part)) / 2
 
 
+def _linear(t: jax.Array, steps: float | jax.Array, start: float | jax.Array) -> jax.Array:
+    return start * (1 - jnp.minimum(t / steps, 1.0))
+
+
 _prune_rate = lift_tree(promoting(_falling), "prune_rate", out="scalar")
-_linear_rate = lift_tree(
-    promoting(lambda t, steps, start: start * (1 - jnp.minimum(t / steps, 1.0))),
-    "prune_rate",
-    out="scalar",
-)
+_linear_rate = lift_tree(promoting(_linear), "prune_rate", out="scalar")
 
 
 def _first_mask(density: float, key: Any, given: Any) -> Callable[[Leaves], Leaves]:

@@ -373,8 +373,8 @@ def graft(
       Agarwal et al. 2020, Disentangling Adaptive Gradient Methods from Learning Rates.
     """
 
-    def grafted(m: Any, d: Any) -> Any:
+    def grafted(m: jax.Array, d: jax.Array, eps: float | jax.Array) -> jax.Array:
         axes = tuple(range(1 if stacked else 0, m.ndim))
         return d * (norm(m, axes, keepdims=True) / (norm(d, axes, keepdims=True) + eps))
 
-    return lift(grafted, "graft")(magnitude, direction)
+    return lift(grafted, "graft")(magnitude, direction, eps)

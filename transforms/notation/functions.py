@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from .errors import FlowError
 from .roots import balanced, dot, norm, quotient, relative_norm, root, saturated, squared
 from .sides import by_side, matrix_product, transposed
-from .signal import Function, Signal, leafwise
+from .signal import Function, Operand, Signal, leafwise
 from .values import Leaves, promoting
 
 
@@ -44,7 +44,7 @@ def lift(
     label = name or getattr(fn, "__name__", "function").strip("<>")
 
     @functools.wraps(fn)
-    def lifted(*signals: Any, **constants: Any) -> Signal:
+    def lifted(*signals: Operand, **constants: Any) -> Signal:
         return leafwise(functools.partial(fn, **constants) if constants else fn, label, *signals)
 
     lifted.receive = lifted  # type: ignore[attr-defined]
@@ -107,7 +107,7 @@ def lift_tree(
     mode = "each" if each else "whole"
 
     @functools.wraps(fn)
-    def lifted(*signals: Any, **constants: Any) -> Signal:
+    def lifted(*signals: Operand, **constants: Any) -> Signal:
         bound = functools.partial(fn, **constants) if constants else fn
         return Function(bound, signals, label, mode, out, context, needs, sent)
 
@@ -116,21 +116,23 @@ def lift_tree(
     return lifted
 
 
-def _sign(x: Any) -> Any:
+def _sign(x: jax.Array) -> jax.Array:
     return jnp.sign(x)
 
 
-def _zero_safe(numerator: Any, denominator: Any) -> Any:
+def _zero_safe(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     empty = denominator == 0
     return jnp.where(empty, 0, quotient(numerator, jnp.where(empty, 1, denominator)))
 
 
-def _floated(x: Any) -> Any:
+def _floated(x: jax.Array) -> jax.Array:
     # Of an integer, such as the step count, jax takes the float32 root even in a float64 run.
     return x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else jnp.asarray(x, float)
 
 
-def _float_function(fn: Callable[[Any], Any], name: str, doc: str) -> Callable[..., Signal]:
+def _float_function(
+    fn: Callable[[jax.Array], jax.Array], name: str, doc: str
+) -> Callable[..., Signal]:
     return lift_elementwise(lambda x: fn(_floated(x)), name, doc)
 
 
@@ -152,7 +154,7 @@ sigmoid = _float_function(jax.nn.sigmoid, "sigmoid", "1 / (1 + exp(-x)) of every
 absolute = lift_elementwise(operator.abs, "abs", "|x| of every entry, the same as abs(x).")
 
 
-def _softplus(x: Any, beta: Any = 1.0) -> Any:
+def _softplus(x: jax.Array, beta: float | jax.Array = 1.0) -> jax.Array:
     return jnp.where(beta * x > 20, x, jax.nn.softplus(beta * x) / beta)
 
 
@@ -182,26 +184,32 @@ matmul = lift_elementwise(matrix_product, "matmul")
 divide_or_zero = lift_elementwise(_zero_safe, "divide_or_zero", "a / b, and 0 where b is 0.")
 
 
-def _sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def _sum(
+    x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> jax.Array:
     return jnp.sum(x, axis=axis, keepdims=keepdims)
 
 
-def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def _mean(
+    x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> jax.Array:
     if jnp.size(x) == 0 and axis is None:
         return jnp.zeros((), _float_of(x))
     return jnp.mean(x, axis=axis, keepdims=keepdims, dtype=_float_of(x))
 
 
-def _float_of(x: Any) -> Any:
+def _float_of(x: jax.Array) -> jnp.dtype:
     return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
 
 
-def _cube_root(x: Any) -> Any:
+def _cube_root(x: jax.Array) -> jax.Array:
     zero = x == 0
     return jnp.where(zero, 0, jnp.cbrt(jnp.where(zero, 1, x)))
 
 
-def _max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def _max(
+    x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> jax.Array:
     return jnp.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else -jnp.inf)
 
 
@@ -227,7 +235,7 @@ leaf_dot = lift_elementwise(dot, "leaf_dot", "The inner product of two leaves, r
 leaf_max = lift_elementwise(_max, "leaf_max", "The largest entry of each leaf, or along `axis=`.")
 
 
-def _size(x: Any, axis: int | None = None) -> Any:
+def _size(x: jax.Array, axis: int | None = None) -> jax.Array:
     if axis is None:
         return jnp.asarray(x.size, _float_of(x))
     if not -x.ndim <= axis < x.ndim:
@@ -240,7 +248,7 @@ leaf_size = lift_elementwise(
 )
 
 
-def _agree(x: Any, y: Any) -> Any:
+def _agree(x: jax.Array, y: jax.Array) -> jax.Array:
     # By signs: the product of two small numbers underflows, and would pass for disagreement.
     return jnp.real(jnp.sign(x) * jnp.conj(jnp.sign(y))) > 0
 
@@ -281,7 +289,7 @@ def reduce_leaves(
       doc: see `lift`.
     """
 
-    def reduced(*trees: Leaves) -> Any:
+    def reduced(*trees: Leaves) -> jax.Array:
         parts = jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values)
         # of leaves that point opposite ways, infinite sums would make NaN
         return balanced(parts, lambda x, y: saturated(x + y))
@@ -316,7 +324,7 @@ def norm_factors(signal: Signal) -> tuple[Signal, Signal]:
     return factors[0], factors[1]
 
 
-def _factors(tree: Leaves) -> tuple[Any, Any]:
+def _factors(tree: Leaves) -> tuple[jax.Array, jax.Array]:
     return relative_norm(jax.tree.leaves(tree.values))
 
 
@@ -336,7 +344,7 @@ def global_mean(signal: Signal) -> Signal:
     return global_sum(signal) / global_size(signal)
 
 
-def _global_max(tree: Leaves) -> Any:
+def _global_max(tree: Leaves) -> jax.Array:
     leaves = [jnp.max(leaf) for leaf in tree.present() if leaf.size]
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros((), jnp.float32)
 

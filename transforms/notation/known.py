@@ -6,26 +6,30 @@ is a number, so the branch is simply taken, and the loop runs in Python.
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from .members import alike, axes_of, inside_shard_map, union_of, varying
 
+Value = TypeVar("Value")
+Carry = TypeVar("Carry")
 
-def is_known(value: Any) -> bool:
+
+def is_known(value: object) -> bool:
     """Whether all arrays in `value` are numbers, not yet to be computed."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
 def choose(
-    condition: Any,
-    taken: Callable[..., Any],
-    other: Callable[..., Any],
+    condition: bool | jax.Array,
+    taken: Callable[..., Value],
+    other: Callable[..., Value],
     *args: Any,
     check_both: bool = False,
-) -> Any:
+) -> Value:
     """`jax.lax.cond`.
 
     Args:
@@ -43,15 +47,18 @@ def choose(
         return runs(*args)
     if inside_shard_map():
         taken, other = _of_one_type(condition, (taken, other), args)
-    return jax.lax.cond(condition, taken, other, *args)
+    chosen: Value = jax.lax.cond(condition, taken, other, *args)
+    return chosen
 
 
-def _of_one_type(condition: Any, branches: Any, args: Any) -> tuple[Callable[..., Any], ...]:
+def _of_one_type(
+    condition: bool | jax.Array, branches: tuple[Callable[..., Value], ...], args: tuple[Any, ...]
+) -> tuple[Callable[..., Value], ...]:
     """The branches, whose outputs vary along the same axes."""
     found = union_of(*(jax.eval_shape(branch, *args) for branch in branches))
     own = axes_of(condition)
 
-    def cast(branch: Callable[..., Any]) -> Callable[..., Any]:
+    def cast(branch: Callable[..., Value]) -> Callable[..., Value]:
         return lambda *args: jax.tree.map(
             lambda leaf, axes: varying(leaf, axes | own), branch(*args), found
         )
@@ -59,30 +66,34 @@ def _of_one_type(condition: Any, branches: Any, args: Any) -> tuple[Callable[...
     return tuple(map(cast, branches))
 
 
-def _closed(body: Callable[..., Any], carry: Any) -> tuple[Callable[..., Any], Any]:
+def _closed(body: Callable[[Carry], Carry], carry: Carry) -> tuple[Callable[[Carry], Carry], Carry]:
     """A loop's body and first carry, which vary along the same axes before and after."""
     if not inside_shard_map():
         return body, carry
-    axes: list[Any] = []
+    axes: list[frozenset[str]] = []
     while axes != (axes := jax.tree.leaves(union_of(carry))):
         carry = alike(carry, jax.eval_shape(body, carry))
     return (lambda now: alike(body(now), now)), carry
 
 
-def repeat(times: int, body: Callable[[Any, Any], Any], carry: Any, first: int = 0) -> Any:
+def repeat(
+    times: int, body: Callable[[int | jax.Array, Carry], Carry], carry: Carry, first: int = 0
+) -> Carry:
     """`jax.lax.fori_loop` from `first` to before `times`.
 
     As soon as the carry is no longer known, JAX's loop does the rest.
     """
     for i in range(first, times):
         if not is_known(carry):
-            _, carry = _closed(lambda now, i=i: body(i, now), carry)
+            _, carry = _closed(partial(body, i), carry)
             return jax.lax.fori_loop(i, times, lambda j, now: alike(body(j, now), now), carry)
         carry = body(i, carry)
     return carry
 
 
-def repeat_while(going: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+def repeat_while(
+    going: Callable[[Carry], bool | jax.Array], body: Callable[[Carry], Carry], carry: Carry
+) -> Carry:
     """`jax.lax.while_loop`, as `repeat`."""
     while is_known(carry) and is_known(goes_on := going(carry)):
         if not goes_on:
@@ -91,7 +102,7 @@ def repeat_while(going: Callable[[Any], Any], body: Callable[[Any], Any], carry:
     return jax.lax.while_loop(going, *_closed(body, carry))
 
 
-def each(fn: Callable[[Any], Any], rows: Any, beside: Any) -> Any:
+def each(fn: Callable[[Any], Value], rows: Any, beside: object) -> Value:
     """`jax.lax.map`; `beside` is what `fn` closes over, by which it is seen whether jit is on."""
     if not is_known((rows, beside)):
         return jax.lax.map(fn, rows)

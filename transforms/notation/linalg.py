@@ -10,7 +10,7 @@ On accelerators a batch is one call.
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,13 @@ from jax.custom_batching import sequential_vmap
 
 from .known import each, is_known
 
+Value = TypeVar("Value")
 
-def _one_by_one(solve: Callable[..., Any]) -> Callable[..., Any]:
+
+def _one_by_one(solve: Callable[..., Value]) -> Callable[..., Value]:
     """The function of batches of matrices that does one matrix after the other on a CPU."""
 
-    def looped(*batches: Any) -> Any:
+    def looped(*batches: jax.Array) -> Value:
         shape = jnp.broadcast_shapes(*(x.shape[:-2] for x in batches))
         if prod(shape) == 1:
             return solve(*batches)
@@ -32,13 +34,13 @@ def _one_by_one(solve: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), done)
 
     @jax.custom_jvp
-    def alone(*batches: Any) -> Any:
+    def alone(*batches: jax.Array) -> Value:
         # JAX cannot differentiate what has a rule for vmap: the derivative takes the loop itself.
         return sequential_vmap(looped)(*batches)
 
     alone.defjvp(lambda primals, tangents: jax.jvp(looped, primals, tangents))
 
-    def solved(*batches: Any) -> Any:
+    def solved(*batches: jax.Array) -> Value:
         if any(x.size == 0 for x in batches):
             return solve(*batches)
         if is_known(batches):
@@ -48,7 +50,7 @@ def _one_by_one(solve: Callable[..., Any]) -> Callable[..., Any]:
     return solved
 
 
-def eigh(matrices: Any, symmetrize_input: bool = True) -> tuple[Any, Any]:
+def eigh(matrices: jax.Array, symmetrize_input: bool = True) -> tuple[jax.Array, jax.Array]:
     """`jnp.linalg.eigh`.
 
     A function of arrays.
@@ -56,7 +58,7 @@ def eigh(matrices: Any, symmetrize_input: bool = True) -> tuple[Any, Any]:
     return (_eigh if symmetrize_input else _eigh_of_lower)(matrices)
 
 
-def qr(matrices: Any) -> tuple[Any, Any]:
+def qr(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`jnp.linalg.qr`.
 
     A function of arrays.
@@ -64,7 +66,7 @@ def qr(matrices: Any) -> tuple[Any, Any]:
     return _qr(matrices)
 
 
-def svd(matrices: Any, full_matrices: bool = False) -> tuple[Any, Any, Any]:
+def svd(matrices: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`jnp.linalg.svd`, by default without the vectors that have no singular value.
 
     A function of arrays.
@@ -72,7 +74,7 @@ def svd(matrices: Any, full_matrices: bool = False) -> tuple[Any, Any, Any]:
     return (_full_svd if full_matrices else _svd)(matrices)
 
 
-def singular_values(matrices: Any) -> Any:
+def singular_values(matrices: jax.Array) -> jax.Array:
     """`jnp.linalg.svdvals`.
 
     A function of arrays.
@@ -80,7 +82,7 @@ def singular_values(matrices: Any) -> Any:
     return _singular_values(matrices)
 
 
-def solve(matrices: Any, right: Any) -> Any:
+def solve(matrices: jax.Array, right: jax.Array) -> jax.Array:
     """`jnp.linalg.solve`; a right side of one dimension is a vector.
 
     A function of arrays.
@@ -90,7 +92,7 @@ def solve(matrices: Any, right: Any) -> Any:
     return _solve(matrices, right)
 
 
-def inv(matrices: Any) -> Any:
+def inv(matrices: jax.Array) -> jax.Array:
     """`jnp.linalg.inv`.
 
     A function of arrays.
@@ -98,7 +100,7 @@ def inv(matrices: Any) -> Any:
     return _inv(matrices)
 
 
-def expm(matrices: Any) -> Any:
+def expm(matrices: jax.Array) -> jax.Array:
     """`jax.scipy.linalg.expm`.
 
     A function of arrays.
@@ -108,7 +110,7 @@ def expm(matrices: Any) -> Any:
 
 _eigh = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x)))
 _eigh_of_lower = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False)))
-_qr = _one_by_one(lambda x: tuple(jnp.linalg.qr(x)))
+_qr = _one_by_one(lambda x: jnp.linalg.qr(x)[:2])
 _svd = _one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)))
 _full_svd = _one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
 _singular_values = _one_by_one(jnp.linalg.svdvals)

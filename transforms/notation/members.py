@@ -5,9 +5,11 @@ the types that the other branch gives or that it was entered with, and constants
 belongs to a member of an ensemble starts varying as its params do.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+
+Tree = TypeVar("Tree")
 
 
 def inside_shard_map() -> bool:
@@ -15,37 +17,38 @@ def inside_shard_map() -> bool:
     return bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
-def axes_of(leaf: Any) -> frozenset[str]:
+def axes_of(leaf: bool | jax.Array | jax.ShapeDtypeStruct) -> frozenset[str]:
     """The mesh axes along which an array, or abstract value, varies."""
     kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
     manual = getattr(kind, "manual_axis_type", None)
-    return frozenset() if manual is None else manual.varying
+    varies: frozenset[str] = frozenset() if manual is None else manual.varying
+    return varies
 
 
-def all_axes_of(tree: Any) -> frozenset[str]:
+def all_axes_of(tree: object) -> frozenset[str]:
     """The axes along which anything in a tree varies."""
     arrays = (leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype"))
     return frozenset().union(*map(axes_of, arrays)) if inside_shard_map() else frozenset()
 
 
-def varying(leaf: Any, axes: frozenset[str]) -> Any:
+def varying(leaf: jax.Array, axes: frozenset[str]) -> jax.Array:
     """The array as one that varies along these axes, too."""
     missing = tuple(sorted(axes - axes_of(leaf)))
     return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
 
 
-def all_varying(tree: Any, axes: frozenset[str]) -> Any:
+def all_varying(tree: Tree, axes: frozenset[str]) -> Tree:
     """Every array of a tree as one that varies along these axes."""
     return jax.tree.map(lambda leaf: varying(leaf, axes), tree) if axes else tree
 
 
-def alike(tree: Any, like: Any) -> Any:
+def alike(tree: Tree, like: object) -> Tree:
     """A tree whose arrays vary wherever those of another of its structure do."""
     if not inside_shard_map():
         return tree
     return jax.tree.map(lambda leaf, other: varying(leaf, axes_of(other)), tree, like)
 
 
-def union_of(*outputs: Any) -> Any:
+def union_of(*outputs: object) -> Any:
     """For every place in trees of one structure the axes along which any of them varies."""
     return jax.tree.map(lambda *leaves: frozenset().union(*map(axes_of, leaves)), *outputs)

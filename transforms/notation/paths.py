@@ -1,26 +1,29 @@
 """The names of leaves in a tree, the same whichever containers hold it."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 
+Name: TypeAlias = Hashable
+"""What a key of a path says: a name, a key of a mapping or an index."""
 
-def leaf_names(treedef: Any) -> list[tuple[Any, ...]]:
+
+def leaf_names(treedef: jax.tree_util.PyTreeDef) -> list[tuple[Name, ...]]:
     """The path of every leaf as plain names; the `.value` of a Flax variable is no part of it."""
     numbered = treedef.unflatten(range(treedef.num_leaves))
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(numbered)[0]]
     return [plain_path(path) for path in paths]
 
 
-def plain_path(path: Sequence[Any]) -> tuple[Any, ...]:
+def plain_path(path: Sequence[Any]) -> tuple[Name, ...]:
     """The names along a path of `jax.tree_util` keys."""
     if path and getattr(path[-1], "name", None) == "value":
         path = path[:-1]
     return tuple(map(name_of, path))
 
 
-def name_of(key: Any) -> Any:
+def name_of(key: Any) -> Name:
     """What a key of a path says: a name, a key of a mapping or an index."""
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
@@ -28,7 +31,7 @@ def name_of(key: Any) -> Any:
     return str(key)
 
 
-def joined(path: Iterable[Any]) -> str:
+def joined(path: Iterable[Name]) -> str:
     """A path of names as one name: "block/dense"."""
     return "/".join(map(str, path)) or "(the only leaf)"
 

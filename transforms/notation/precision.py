@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from jax.typing import DTypeLike
 
 from .scope import Scope
 
@@ -51,15 +53,15 @@ KNOWN = FIRST_MOMENTS | SECOND_MOMENTS
 class _Storage(NamedTuple):
     """What the factory that is running was told: dtypes of first and second moments, or None."""
 
-    mu_dtype: Any
-    nu_dtype: Any
+    mu_dtype: DTypeLike | None
+    nu_dtype: DTypeLike | None
 
 
 _storage: ContextVar[_Storage | None] = ContextVar("gradchain_storage", default=None)
 
 
 @contextmanager
-def storing(mu_dtype: Any, nu_dtype: Any) -> Iterator[None]:
+def storing(mu_dtype: DTypeLike | None, nu_dtype: DTypeLike | None) -> Iterator[None]:
     """Within it, delays that are named as moments are stored in these dtypes.
 
     A factory that was not told leaves it to the one around it.
@@ -79,7 +81,9 @@ def storing(mu_dtype: Any, nu_dtype: Any) -> Iterator[None]:
         _storage.reset(token)
 
 
-def stored_as(dtype: Any, hint: str, explicit: bool, scope: Scope | None) -> Any:
+def stored_as(
+    dtype: DTypeLike | None, hint: str, explicit: bool, scope: Scope | None
+) -> DTypeLike | None:
     """The storage dtype of a delay: its own, or what the running factory was told.
 
     Args:

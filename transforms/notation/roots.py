@@ -2,21 +2,24 @@
 
 import functools
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from .known import choose
+
+Tree = TypeVar("Tree")
 
 CHEAP_TO_READ_TWICE = 2**16
 """Entries of an array that stays in a cache between two readings."""
 
 
 @jax.custom_jvp
-def root(tree: Any) -> Any:
+def root(tree: Tree) -> Tree:
     """The square root, whose derivative at 0 is 0 and not infinite.
 
     An infinite derivative becomes NaN behind whatever is constant there, such as the square of a
@@ -25,26 +28,29 @@ def root(tree: Any) -> Any:
     Args:
       tree: an array, or a tree of them: one rule for a whole tree costs no time to trace.
     """
-    return jax.tree.map(lax.sqrt, tree)
+    roots: Tree = jax.tree.map(lax.sqrt, tree)
+    return roots
 
 
 @root.defjvp
-def _root_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+def _root_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Tree, Tree]:
     roots = root(primals[0])
 
-    def tangent(y: Any, dx: Any) -> Any:
+    def tangent(y: jax.Array, dx: jax.Array) -> jax.Array:
         zero = y == 0
         return jnp.where(zero, jnp.zeros_like(dx), dx / (2 * jnp.where(zero, jnp.ones_like(y), y)))
 
     return roots, jax.tree.map(tangent, roots, tangents[0])
 
 
-def squared(x: Any) -> Any:
+def squared(x: jax.Array) -> jax.Array:
     """The squared magnitude of every entry."""
     return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
 
 
-def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def norm(
+    x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> jax.Array:
     """The Euclidean norm, also where squares of the entries overflow or vanish; 0 at 0.
 
     Where an array is too large to be read twice for nothing, it is only when the plain sum of
@@ -56,7 +62,7 @@ def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
       keepdims: whether the axis stays, with length 1.
     """
 
-    def scaled() -> Any:
+    def scaled() -> jax.Array:
         size = magnitude(x, axis)
         total = jnp.sum(squared(x / size), axis=axis, keepdims=True)
         length = size * root(total)
@@ -68,7 +74,9 @@ def norm(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return choose(jnp.all(is_trusted(total, x.size)), lambda: root(total), scaled)
 
 
-def dot(x: Any, y: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def dot(
+    x: jax.Array, y: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> jax.Array:
     """The inner product, real part; products that the format does not hold end in no NaN.
 
     Opposite ones may cancel in truth, so no sum of their infinities is taken: there each product is
@@ -85,7 +93,7 @@ def dot(x: Any, y: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return jnp.sum(products, axis=axis, keepdims=keepdims)
     total = jnp.sum(products, axis=axis, keepdims=keepdims)
 
-    def bounded() -> Any:
+    def bounded() -> jax.Array:
         share = jnp.finfo(products.dtype).max / max(x.size, 1)
         numbers = jnp.real(jnp.conj(saturated(x)) * saturated(y))
         parts = jnp.sum(lax.clamp(-share, numbers, share), axis=axis, keepdims=keepdims)
@@ -96,7 +104,7 @@ def dot(x: Any, y: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return choose(jnp.all(jnp.isfinite(total)), lambda: total, bounded)
 
 
-def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
+def relative_norm(leaves: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """The norm over all leaves as a product (size, norm of the leaves divided by size).
 
     The size is a power of two, and 1 unless squares overflow or vanish; the norm of entries near
@@ -111,7 +119,7 @@ def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
     total = balanced([jnp.sum(squared(x)) for x in arrays])
     count = sum(x.size for x in arrays)
 
-    def scaled() -> Any:
+    def scaled() -> tuple[jax.Array, jax.Array]:
         size = _remedy(total)
         parts = [jnp.sum(squared(jnp.abs(x).astype(total.dtype) / size)) for x in arrays]
         return size, root(balanced(parts))
@@ -119,7 +127,7 @@ def relative_norm(leaves: list[Any]) -> tuple[Any, Any]:
     return choose(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)
 
 
-def _remedy(total: Any) -> Any:
+def _remedy(total: jax.Array) -> jax.Array:
     """By which entries are divided so that their squares, of which this is no sum, have one.
 
     Of entries whose squares overflow, and of those whose squares vanish, all that count are then
@@ -131,7 +139,7 @@ def _remedy(total: Any) -> Any:
     return jnp.where(total > 1, smaller, larger).astype(total.dtype)
 
 
-def saturated(x: Any, dtype: Any = None) -> Any:
+def saturated(x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
     """The largest numbers of the format in place of infinities; NaN stays NaN.
 
     Finite numbers of which a sum is none are no longer opposite infinities in the next one.
@@ -150,7 +158,7 @@ def saturated(x: Any, dtype: Any = None) -> Any:
     return lax.clamp(-top, x, top)
 
 
-def quotient(a: Any, b: Any) -> Any:
+def quotient(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     """a / b, and no NaN where both have become infinite.
 
     What is cheaper to look at is taken for a large number of the format in place of infinity.
@@ -163,12 +171,12 @@ def quotient(a: Any, b: Any) -> Any:
     return a / lax.clamp(-large, b, large)
 
 
-def magnitude(x: Any, axis: Any = None) -> Any:
+def magnitude(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
     """The largest absolute value along an axis, which stays; 1 where that cannot be divided by."""
     return usable(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
 
 
-def usable(size: Any) -> Any:
+def usable(size: jax.Array) -> jax.Array:
     """A number near this one by which can be divided; never differentiated.
 
     It is 1 in place of 0 and of what is not finite. Its reciprocal is a normal number: compilers
@@ -179,14 +187,17 @@ def usable(size: Any) -> Any:
     return jnp.where((size > 0) & jnp.isfinite(size), bounded, jnp.ones_like(size))
 
 
-def is_trusted(total: Any, count: int) -> Any:
+def is_trusted(total: jax.Array, count: int) -> jax.Array:
     """Whether a sum of squares has lost nothing to the ends of the format."""
     limits = jnp.finfo(total.dtype)
     low = float(limits.tiny) / float(limits.eps) * max(count, 1)
     return (total > min(low, 1.0)) & (total < float(limits.max))
 
 
-def balanced(parts: list[Any], combine: Callable[[Any, Any], Any] = operator.add) -> Any:
+def balanced(
+    parts: Sequence[jax.Array],
+    combine: Callable[[jax.Array, jax.Array], jax.Array] = operator.add,
+) -> jax.Array:
     """Scalars combined as a balanced tree: short dependencies, small rounding.
 
     Args:

@@ -4,20 +4,19 @@ A second moment in bfloat16 with a decay of 0.999 that is rounded to nearest nev
 change is less than half of the last bit.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
-def is_narrow(dtype: Any) -> bool:
+def is_narrow(dtype: DTypeLike | None) -> bool:
     """Whether it is a floating-point dtype below float32."""
     if dtype is None or not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
         return False
     return bool(jnp.finfo(dtype).bits < 32)
 
 
-def rounding_key(step: Any, number: int) -> Any:
+def rounding_key(step: jax.Array, number: int) -> jax.Array:
     """The key of one delay at one step: the same in every run.
 
     Args:
@@ -27,7 +26,7 @@ def rounding_key(step: Any, number: int) -> Any:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), step)
 
 
-def narrowed(x: Any, dtype: Any, key: Any) -> Any:
+def narrowed(x: jax.Array, dtype: DTypeLike, key: jax.Array) -> jax.Array:
     """x in a narrower dtype, rounded at random to one of its two neighbours there.
 
     The nearer one is the likelier one, by the distances, so that the mean of many roundings is x;

@@ -34,17 +34,17 @@ def by_side(fn: Callable[..., Any]) -> Callable[..., Any]:
     return applied
 
 
-def matrix_product(a: Any, b: Any) -> Any:
+def matrix_product(a: jax.Array, b: jax.Array) -> jax.Array:
     """a @ b of matrices, with batch axes in front."""
     return _matrix(a, "a @ b") @ _matrix(b, "a @ b")
 
 
-def transposed(x: Any) -> Any:
+def transposed(x: jax.Array) -> jax.Array:
     """The matrices with their last two axes exchanged."""
     return jnp.swapaxes(_matrix(x, "x.T"), -1, -2)
 
 
-def _matrix(x: Any, what: str) -> Any:
+def _matrix(x: jax.Array, what: str) -> jax.Array:
     if getattr(x, "ndim", 2) < 2:
         raise FlowError(
             f"`{what}` needs matrices, and a leaf has shape {x.shape}: "

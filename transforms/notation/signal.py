@@ -5,10 +5,11 @@ import itertools
 import operator
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import jax
 import optax
+from jax.typing import ArrayLike, DTypeLike
 
 from .cell import Cell, foreign_cell
 from .errors import FlowError, MissingAttributeError, SignalError
@@ -22,6 +23,9 @@ from .source import Span, check_parentheses, running, users_line
 from .values import promoting
 
 _order = itertools.count()
+
+Operand: TypeAlias = "Signal | ArrayLike | optax.Schedule"
+"""What a signal meets in arithmetic: another one, a number, an array, or a schedule."""
 
 
 class Signal:
@@ -81,7 +85,7 @@ class Signal:
     def __iter__(self) -> NoReturn:
         raise SignalError(f"`{self.label}` is a signal and cannot be iterated; take items by index")
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+    def __array__(self, *_: object, **__: object) -> NoReturn:
         raise SignalError(f"`{self.label}` is a signal: it has no value while the flow is built")
 
     if not TYPE_CHECKING:  # a checker is to know the attributes that there are
@@ -94,46 +98,46 @@ class Signal:
     def __getitem__(self, item: Any) -> "Signal":
         return leafwise(lambda leaf: leaf[item], f"[{item}]", self)
 
-    def __add__(self, other: Any) -> "Signal":
+    def __add__(self, other: "Operand") -> "Signal":
         return elementwise(operator.add, "+", self, other)
 
-    def __radd__(self, other: Any) -> "Signal":
+    def __radd__(self, other: "Operand") -> "Signal":
         return elementwise(operator.add, "+", other, self)
 
-    def __sub__(self, other: Any) -> "Signal":
+    def __sub__(self, other: "Operand") -> "Signal":
         return elementwise(operator.sub, "-", self, other)
 
-    def __rsub__(self, other: Any) -> "Signal":
+    def __rsub__(self, other: "Operand") -> "Signal":
         return elementwise(operator.sub, "-", other, self)
 
-    def __mul__(self, other: Any) -> "Signal":
+    def __mul__(self, other: "Operand") -> "Signal":
         return elementwise(operator.mul, "*", self, other)
 
-    def __rmul__(self, other: Any) -> "Signal":
+    def __rmul__(self, other: "Operand") -> "Signal":
         return elementwise(operator.mul, "*", other, self)
 
-    def __truediv__(self, other: Any) -> "Signal":
+    def __truediv__(self, other: "Operand") -> "Signal":
         return elementwise(_quotient, "/", self, other)
 
-    def __rtruediv__(self, other: Any) -> "Signal":
+    def __rtruediv__(self, other: "Operand") -> "Signal":
         return elementwise(_quotient, "/", other, self)
 
-    def __floordiv__(self, other: Any) -> "Signal":
+    def __floordiv__(self, other: "Operand") -> "Signal":
         return elementwise(operator.floordiv, "//", self, other)
 
-    def __rfloordiv__(self, other: Any) -> "Signal":
+    def __rfloordiv__(self, other: "Operand") -> "Signal":
         return elementwise(operator.floordiv, "//", other, self)
 
-    def __mod__(self, other: Any) -> "Signal":
+    def __mod__(self, other: "Operand") -> "Signal":
         return elementwise(operator.mod, "%", self, other)
 
-    def __rmod__(self, other: Any) -> "Signal":
+    def __rmod__(self, other: "Operand") -> "Signal":
         return elementwise(operator.mod, "%", other, self)
 
-    def __pow__(self, other: Any) -> "Signal":
+    def __pow__(self, other: "Operand") -> "Signal":
         return elementwise(_power, "**", self, other)
 
-    def __rpow__(self, other: Any) -> "Signal":
+    def __rpow__(self, other: "Operand") -> "Signal":
         return elementwise(_power, "**", other, self)
 
     def __pos__(self) -> "Signal":
@@ -145,30 +149,30 @@ class Signal:
     def __abs__(self) -> "Signal":
         return elementwise(operator.abs, "abs", self)
 
-    def __lt__(self, other: Any) -> "Signal":
+    def __lt__(self, other: "Operand") -> "Signal":
         return elementwise(operator.lt, "<", _apart(self), other)
 
-    def __le__(self, other: Any) -> "Signal":
+    def __le__(self, other: "Operand") -> "Signal":
         return elementwise(operator.le, "<=", _apart(self), other)
 
-    def __gt__(self, other: Any) -> "Signal":
+    def __gt__(self, other: "Operand") -> "Signal":
         return elementwise(operator.gt, ">", _apart(self), other)
 
-    def __ge__(self, other: Any) -> "Signal":
+    def __ge__(self, other: "Operand") -> "Signal":
         return elementwise(operator.ge, ">=", _apart(self), other)
 
-    def __eq__(self, other: Any) -> "Signal":  # type: ignore[override]
+    def __eq__(self, other: "Operand") -> "Signal":  # type: ignore[override]
         return elementwise(operator.eq, "==", _apart(self), other)
 
-    def __ne__(self, other: Any) -> "Signal":  # type: ignore[override]
+    def __ne__(self, other: "Operand") -> "Signal":  # type: ignore[override]
         return elementwise(operator.ne, "!=", _apart(self), other)
 
     __hash__ = object.__hash__
 
-    def __matmul__(self, other: Any) -> "Signal":
+    def __matmul__(self, other: "Operand") -> "Signal":
         return elementwise(matrix_product, "@", self, other)
 
-    def __rmatmul__(self, other: Any) -> "Signal":
+    def __rmatmul__(self, other: "Operand") -> "Signal":
         return elementwise(matrix_product, "@", other, self)
 
     @property
@@ -176,16 +180,16 @@ class Signal:
         """The transposed matrices: the last two axes of every leaf change places."""
         return elementwise(transposed, "T", self)
 
-    def __and__(self, other: Any) -> "Signal":
+    def __and__(self, other: "Operand") -> "Signal":
         return elementwise(operator.and_, "and", _apart(self), other)
 
-    def __or__(self, other: Any) -> "Signal":
+    def __or__(self, other: "Operand") -> "Signal":
         return elementwise(operator.or_, "or", _apart(self), other)
 
-    def __rand__(self, other: Any) -> "Signal":
+    def __rand__(self, other: "Operand") -> "Signal":
         return elementwise(operator.and_, "and", other, self)
 
-    def __ror__(self, other: Any) -> "Signal":
+    def __ror__(self, other: "Operand") -> "Signal":
         return elementwise(operator.or_, "or", other, self)
 
     def __invert__(self) -> "Signal":
@@ -322,10 +326,10 @@ class Delay(Slot):
         self,
         like: Any,
         start: Any,
-        dtype: Any,
+        dtype: DTypeLike | None,
         hint: str,
         explicit: bool,
-        evaluation: tuple[Any, Any] | None,
+        evaluation: tuple[float | jax.Array, float | jax.Array] | None,
     ) -> None:
         super().__init__((like,), "delay" if not explicit else hint, hint, explicit)
         self.start = start
@@ -389,19 +393,19 @@ def _apart(signal: Signal) -> Signal:
     return signal
 
 
-def _quotient(a: Any, b: Any) -> Any:
+def _quotient(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     # Of two integers, as of a step count and a period, jax makes a float32 even in a float64 run.
     return a * 1.0 / b if _is_integer(a) and _is_integer(b) else quotient(a, b)
 
 
-def _power(a: Any, b: Any) -> Any:
+def _power(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     # To an integer array that is known, outside jit, jax compiles a power of its own at each step.
     if isinstance(b, jax.Array) and _is_integer(b) and not _is_integer(a):
         b = b.astype(float if isinstance(a, float) else a.real.dtype)
     return a**b
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "f") in "iu"
 
 

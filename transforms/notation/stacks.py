@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +13,12 @@ FEW = 8
 """So many slices of one stack are compiled one by one."""
 
 
-def whole(batches: Sequence[Any]) -> Any:
+def whole(batches: Sequence[jax.Array]) -> jax.Array:
     """One array of all batches, made once: XLA would make it anew, leaf by leaf, for every use."""
     return jax.lax.optimization_barrier(jax.lax.concatenate(batches, 0))
 
 
-def parts_of(stack: Any, counts: Sequence[int]) -> list[Any]:
+def parts_of(stack: jax.Array, counts: Sequence[int]) -> list[jax.Array]:
     """A stack split along its leading axis into parts of these lengths.
 
     For the CPU, XLA compiles a kernel for every slice, which for hundreds of leaves takes longer
@@ -39,7 +38,7 @@ def parts_of(stack: Any, counts: Sequence[int]) -> list[Any]:
     )
 
 
-def _split_at_hidden_places(stack: Any, counts: tuple[int, ...]) -> list[Any]:
+def _split_at_hidden_places(stack: jax.Array, counts: tuple[int, ...]) -> list[jax.Array]:
     starts = np.array([0, *itertools.accumulate(counts)][:-1], np.int32)
     certain = jax.lax.optimization_barrier(jnp.bool_(True))
     places = choose(certain, lambda: list(starts), lambda: list(starts + 1))
@@ -52,11 +51,11 @@ def _split_at_hidden_places(stack: Any, counts: tuple[int, ...]) -> list[Any]:
     ]
 
 
-def stacked(arrays: Sequence[Any]) -> Any:
+def stacked(arrays: Sequence[jax.Array]) -> jax.Array:
     """Arrays that are alike as one, with a leading axis; keys too."""
     return whole([jax.lax.expand_dims(x, (0,)) for x in arrays])
 
 
-def unstacked(stack: Any) -> list[Any]:
+def unstacked(stack: jax.Array) -> list[jax.Array]:
     """The arrays of a stack."""
     return [jax.lax.squeeze(x, (0,)) for x in parts_of(stack, (1,) * stack.shape[0])]

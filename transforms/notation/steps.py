@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import jax
+from jax.typing import DTypeLike
+
 from .cell import Cell
 from .hyperparameters import Hyperparameter, Scalar
 from .scope import Builder, current_builder
@@ -71,8 +74,8 @@ def delay(
     start: Any = None,
     *,
     name: str | None = None,
-    dtype: Any = None,
-    evaluation: tuple[Any, Any] | None = None,
+    dtype: DTypeLike | None = None,
+    evaluation: tuple[float | jax.Array, float | jax.Array] | None = None,
 ) -> Delay:
     """A unit delay: the value that was written to it at the previous step.
 

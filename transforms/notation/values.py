@@ -2,13 +2,18 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import PyTreeDef
+from jax.typing import DTypeLike
+
+Given = ParamSpec("Given")
+Value = TypeVar("Value")
 
 
 class Missing(optax.MaskedNode):
@@ -23,12 +28,12 @@ MISSING = Missing()
 """Stands where a signal has no value for a leaf: the other side of a `split`."""
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """True for a leaf that the signal leaves out."""
     return isinstance(value, optax.MaskedNode)
 
 
-def serializable(kind: Any, fields: tuple[str, ...] = ()) -> None:
+def serializable(kind: type[Any], fields: tuple[str, ...] = ()) -> None:
     """Lets `jax.export` write programs whose arguments or results are named tuples of that kind."""
     name = f"gradchain.{kind.__name__}({', '.join(fields)})"
     jax.export.register_namedtuple_serialization(kind, serialized_name=name)
@@ -47,18 +52,18 @@ class Leaves:
 
     __slots__ = ("treedef", "values")
 
-    def __init__(self, values: Iterable[Any], treedef: Any) -> None:
+    def __init__(self, values: Iterable[Any], treedef: PyTreeDef) -> None:
         self.values = tuple(values)
         self.treedef = treedef
 
     @classmethod
-    def of(cls, tree: Any) -> "Leaves":
+    def of(cls, tree: optax.Params) -> "Leaves":
         """Flattens a tree by its own structure."""
         values, treedef = jax.tree.flatten(tree)
         return cls(values, treedef)
 
     @classmethod
-    def up_to(cls, treedef: Any, tree: Any) -> "Leaves":
+    def up_to(cls, treedef: PyTreeDef, tree: optax.Params) -> "Leaves":
         """Flattens a tree by a given structure; raises ValueError where it does not fit."""
         return cls(treedef.flatten_up_to(tree), treedef)
 
@@ -84,12 +89,12 @@ class Leaves:
     def __len__(self) -> int:
         return len(self.values)
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+    def tree_flatten(self) -> tuple[tuple[Any, ...], PyTreeDef]:
         """For jax: the leaves are the children, the structure is static."""
         return self.values, self.treedef
 
     @classmethod
-    def tree_unflatten(cls, treedef: Any, values: Sequence[Any]) -> "Leaves":
+    def tree_unflatten(cls, treedef: PyTreeDef, values: Sequence[Any]) -> "Leaves":
         """For jax."""
         return cls(values, treedef)
 
@@ -98,7 +103,7 @@ def _unless_missing(fn: Callable[..., Any], row: Sequence[Any]) -> Any:
     return MISSING if any(map(is_missing, row)) else fn(*row)
 
 
-def at_least_float32(dtype: Any) -> Any:
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     """The dtype in which leaves of `dtype` are computed and accumulated."""
     if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
         return jnp.dtype(jnp.float32)  # JAX promotes no 8-bit float by itself
@@ -119,21 +124,21 @@ def working(leaf: Any) -> Any:
     return leaf.astype(dtype)
 
 
-def scalar_dtype(leaves: Iterable[Any]) -> Any:
+def scalar_dtype(leaves: Iterable[Any]) -> jnp.dtype:
     """The real dtype of scalars that accompany these leaves: the widest, at least float32."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(list(leaves)) if hasattr(leaf, "dtype")]
     real = [jnp.finfo(dtype).dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
     return promoting(jnp.result_type)(jnp.float32, *map(at_least_float32, real))
 
 
-def is_strong_scalar(value: Any) -> bool:
+def is_strong_scalar(value: object) -> bool:
     """True for scalars whose dtype would otherwise decide the dtype of a result."""
     if isinstance(value, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
         return bool(jnp.issubdtype(value.dtype, jnp.inexact))
     return False
 
 
-def fit_scalar(scalar: Any, leaf_dtype: Any) -> Any:
+def fit_scalar(scalar: jax.Array, leaf_dtype: DTypeLike) -> jax.Array:
     """A scalar in the precision of the leaf that it meets, so that it never widens the leaf."""
     if not jnp.issubdtype(leaf_dtype, jnp.inexact):
         return scalar
@@ -142,7 +147,7 @@ def fit_scalar(scalar: Any, leaf_dtype: Any) -> Any:
     return jnp.asarray(scalar, jnp.finfo(leaf_dtype).dtype)
 
 
-def promoting(fn: Callable[..., Any]) -> Callable[..., Any]:
+def promoting(fn: Callable[Given, Value]) -> Callable[Given, Value]:
     """`fn` of counts, flags and floats together, also where the program forbids JAX to mix them.
 
     Signals have rules of their own, by which a scalar never widens a leaf; under
@@ -151,7 +156,7 @@ def promoting(fn: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(fn)
-    def promoted(*values: Any, **constants: Any) -> Any:
+    def promoted(*values: Given.args, **constants: Given.kwargs) -> Value:
         if jax.config.jax_numpy_dtype_promotion == "standard":  # type: ignore[attr-defined]
             return fn(*values, **constants)
         with jax.numpy_dtype_promotion("standard"):
