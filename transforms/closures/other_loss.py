@@ -99,6 +99,7 @@ def with_inputs(
         inputs = dict(made(context, *others))
         reads_value = "value" in cell.needs or context.extra.get("value") is not None
         if "value" in provides and "value_fn" in inputs and reads_value:
+            assert context.whole is not None
             inputs["value"] = inputs["value_fn"](context.whole.tree())
         shown = dataclasses.replace(context, extra={**context.extra, **inputs})
         return cell.update(shown, state, value)
@@ -128,6 +129,7 @@ def _sum(context: Context, params: Any, by: Leaves) -> Leaves:
     def moved(param: Any, step: Any) -> Any:
         return param if is_missing(step) else (working(param) + step).astype(param.dtype)
 
+    assert context.whole is not None
     at = Leaves.up_to(context.whole.treedef, params)
     pairs = zip(at.values, by.values, strict=True)
     return Leaves((moved(param, step) for param, step in pairs), at.treedef)
@@ -155,6 +157,7 @@ def distance_term(context: Context, like: Leaves, params: Any) -> Any:
 
 def _product(context: Context, params: Any, fn: Any, leaves: Leaves) -> Any:
     """A function of each leaf and of how far its param is from that of this step, summed."""
+    assert context.whole is not None
     at = Leaves.up_to(context.whole.treedef, params)
     rows = zip(leaves.values, at.values, context.whole.values, strict=True)
     return balanced([fn(c, working(p) - working(x)) for c, p, x in rows if not is_missing(c)])

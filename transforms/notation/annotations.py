@@ -5,19 +5,25 @@ axes that it shares with the param, in order, keep their names, others have none
 array has no box. Reading, the boxes are taken off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
+import optax
+from jax.sharding import PartitionSpec
+from jax.tree_util import PyTreeDef
 
 from .values import Leaves, is_missing
 
 METADATA = ("out_sharding", "sharding_names", "sharding")
 """What the names of the axes are called in the metadata of an NNX variable."""
 
+AxisNames: TypeAlias = str | tuple[str, ...] | None
+"""What one axis is sharded over."""
 
-def is_box(node: Any) -> bool:
+
+def is_box(node: object) -> bool:
     """Whether it is a node of Flax around one array that has annotations."""
     return hasattr(node, "replace_boxed") or _names_of_variable(node) is not None
 
@@ -30,13 +36,13 @@ def _names_of_variable(node: Any) -> Any:
 
 
 @cache
-def has_boxes(treedef: Any) -> bool:
+def has_boxes(treedef: PyTreeDef) -> bool:
     """Whether the leaves of a tree of this structure are in boxes."""
     numbered = treedef.unflatten(range(treedef.num_leaves))
     return any(map(is_box, jax.tree.leaves(numbered, is_leaf=is_box)))
 
 
-def boxed(leaves: Leaves, params: Leaves | None) -> Any:
+def boxed(leaves: Leaves, params: Leaves | None) -> optax.Params:
     """The tree of a state's leaves, each in the box of its param as far as that fits.
 
     Args:
@@ -74,11 +80,11 @@ def _in_box(box: Any, value: Any, param: Any) -> Any:
     return filled
 
 
-def _is_spec(names: Any) -> bool:
-    return isinstance(names, jax.sharding.PartitionSpec)
+def _is_spec(names: object) -> bool:
+    return isinstance(names, PartitionSpec)
 
 
-def _of_axes(names: Sequence[Any], axes: Sequence[int | None]) -> tuple[Any, ...]:
+def _of_axes(names: Sequence[AxisNames], axes: Sequence[int | None]) -> tuple[AxisNames, ...]:
     known = tuple(names)
     return tuple(known[a] if a is not None and a < len(known) else None for a in axes)
 
@@ -92,7 +98,9 @@ def shared_axes(whole: Sequence[int], part: Sequence[int]) -> tuple[int | None, 
     return found[0] if len(found) == 1 else (None,) * len(part)
 
 
-def _embeddings(whole: tuple[int, ...], part: tuple[int, ...], first: int = 0) -> Any:
+def _embeddings(
+    whole: tuple[int, ...], part: tuple[int, ...], first: int = 0
+) -> Iterator[tuple[int, ...]]:
     if not part:
         yield ()
         return
@@ -102,7 +110,7 @@ def _embeddings(whole: tuple[int, ...], part: tuple[int, ...], first: int = 0) -
                 yield (axis, *rest)
 
 
-def unboxed(treedef: Any, tree: Any) -> Leaves:
+def unboxed(treedef: PyTreeDef, tree: optax.Params) -> Leaves:
     """A stored tree, flattened by the structure of the params, whatever boxes it has."""
     try:
         return Leaves.up_to(treedef, tree)
@@ -110,15 +118,15 @@ def unboxed(treedef: Any, tree: Any) -> Leaves:
         if not has_boxes(treedef):
             raise
     numbered = treedef.unflatten(range(treedef.num_leaves))
-    structure: Any = jax.tree.structure(_bare(numbered))
+    structure: PyTreeDef = jax.tree.structure(_bare(numbered))
     values = structure.flatten_up_to(_bare(tree))
     return Leaves(values, treedef)
 
 
-def _bare(tree: Any) -> Any:
+def _bare(tree: optax.Params) -> optax.Params:
     """The tree with what is in its boxes in their places."""
 
-    def opened(node: Any) -> Any:
+    def opened(node: object) -> object:
         return jax.tree.leaves(node)[0] if is_box(node) else node
 
     return jax.tree.map(opened, tree, is_leaf=is_box)

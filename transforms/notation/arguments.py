@@ -30,7 +30,7 @@ class Argument:
 
     name: str
     domains: tuple[Domain, ...] = ()
-    choices: tuple[Any, ...] = ()
+    choices: tuple[object, ...] = ()
     optional: bool = False
     functions: bool = False
     is_rate: bool = False
@@ -40,7 +40,7 @@ class Argument:
         """Whether a function is taken for a number that changes from step to step."""
         return self.functions and any(isinstance(domain, Interval) for domain in self.domains)
 
-    def check(self, label: str, value: Any) -> None:
+    def check(self, label: str, value: object) -> None:
         """Raises FlowError for a value that is not allowed, naming method, argument and range."""
         if value is None and (self.optional or not self.domains):
             return
@@ -77,7 +77,7 @@ def _read(annotation: Any) -> Argument:
     """What an annotation says of an argument, whatever its name."""
     name = ""
     domains: list[Domain] = []
-    choices: list[Any] = []
+    choices: list[object] = []
     optional = functions = is_handed_in = False
     members = list(_members(annotation))
     for member in members:

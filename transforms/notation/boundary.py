@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.tree_util import PyTreeDef
 
 from .context import Context
 from .errors import FlowError
@@ -45,30 +47,30 @@ def _as_signal(value: Any, name: str, context: Context) -> Any:
         return own_arrays(value)
 
 
-def _up_to(treedef: Any, value: Any) -> Leaves:
+def _up_to(treedef: PyTreeDef, value: optax.Params) -> Leaves:
     """Flattened like the gradient, also where that has masked nodes and the value all leaves."""
     try:
         return Leaves.up_to(treedef, value)
     except (ValueError, TypeError, KeyError):
         numbered = treedef.unflatten(range(treedef.num_leaves))
-        whole: Any
+        whole: PyTreeDef
         places, whole = jax.tree.flatten(numbered, is_leaf=is_missing)
         pairs = zip(places, whole.flatten_up_to(value), strict=True)
         return Leaves((x for place, x in pairs if not is_missing(place)), treedef)
 
 
-def _working_floats(leaf: Any) -> Any:
+def _working_floats(leaf: object) -> object:
     is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
     return working(leaf) if is_float else leaf
 
 
-def outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> Any:
+def outgoing(value: Leaves, incoming: Leaves, given: Leaves | None, label: str) -> optax.Updates:
     """The tree of updates, checked to fit the params and in their dtypes."""
     check_outgoing(value, incoming, given, label)
     return value.map(_fitted, given or incoming).tree()
 
 
-def check_outgoing(value: Any, incoming: Leaves, given: Leaves | None, label: str) -> None:
+def check_outgoing(value: object, incoming: Leaves, given: Leaves | None, label: str) -> None:
     """Raises FlowError for what is no update of the params; abstract values will do."""
     like = given or incoming
     if not isinstance(value, Leaves) or value.treedef != incoming.treedef:
@@ -95,12 +97,12 @@ def _shape_of(leaf: Any) -> Any:
     return leaf.shape if hasattr(leaf, "shape") else jax.tree.map(jnp.shape, leaf)
 
 
-def _fitted(leaf: Any, param: Any) -> Any:
+def _fitted(leaf: jax.Array, param: jax.Array) -> jax.Array:
     leaf = saturated(leaf, param.dtype).astype(param.dtype)
     return resharded(leaf, param) if leaf.shape == param.shape else leaf
 
 
-def matching(incoming: Leaves, params: Any, label: str) -> Leaves:
+def matching(incoming: Leaves, params: optax.Params, label: str) -> Leaves:
     """The params flattened like the updates; FlowError where the trees differ.
 
     Updates may have one more axis in front: gradients of several losses, stacked.
@@ -126,7 +128,7 @@ def checked(leaves: Leaves, what: str, label: str) -> Leaves:
     )
 
 
-def _checked_leaf(leaf: Any, index: int, leaves: Leaves, what: str, label: str) -> Any:
+def _checked_leaf(leaf: object, index: int, leaves: Leaves, what: str, label: str) -> object:
     array = jnp.asarray(leaf) if isinstance(leaf, float | complex) else own_array(leaf)
     dtype = getattr(array, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):

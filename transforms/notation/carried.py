@@ -3,9 +3,11 @@
 from typing import Any
 
 import jax
+import optax
+from jax.tree_util import PyTreeDef
 
 
-def only_arrays(params: Any) -> Any:
+def only_arrays(params: optax.Params) -> optax.Params:
     """The params without leaves that are no arrays, such as the functions of an Equinox module.
 
     They have no gradient (None), and their place in a state is None.
@@ -13,7 +15,7 @@ def only_arrays(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf if _may_be_array(leaf) else None, params)
 
 
-def _may_be_array(leaf: Any) -> bool:
+def _may_be_array(leaf: object) -> bool:
     return hasattr(leaf, "dtype") or isinstance(leaf, float | complex)
 
 
@@ -25,17 +27,17 @@ class Template:
       arrays: the same with None in place of what has no gradient.
     """
 
-    def __init__(self, updates: Any, params: Any) -> None:
-        self.structure: Any
+    def __init__(self, updates: optax.Updates, params: optax.Params) -> None:
+        self.structure: PyTreeDef
         values, self.structure = jax.tree.flatten(updates, is_leaf=_is_none)
         self.entries = self.structure.flatten_up_to(params)
         self.present = [value is not None for value in values]
         pairs = zip(self.entries, self.present, strict=True)
         self.arrays = self.structure.unflatten([x if there else None for x, there in pairs])
 
-    def completed(self, tree: Any) -> Any:
+    def completed(self, tree: optax.Params) -> optax.Params:
         """A tree like `arrays`, with what was carried along in its place; others as they are."""
-        structure: Any = jax.tree.structure(tree)
+        structure: PyTreeDef = jax.tree.structure(tree)
         if structure != jax.tree.structure(self.arrays):
             return tree
         values = iter(jax.tree.leaves(tree))
@@ -49,11 +51,11 @@ class Template:
         return lambda tree, *args, **kwargs: value(self.completed(tree), *args, **kwargs)
 
 
-def _is_none(node: Any) -> bool:
+def _is_none(node: object) -> bool:
     return node is None
 
 
-def template_of(updates: Any, params: Any) -> Template | None:
+def template_of(updates: optax.Updates, params: optax.Params) -> Template | None:
     """What is to be carried along, where leaves of the params have None for a gradient."""
     if all(leaf is not None for leaf in jax.tree.leaves(updates, is_leaf=_is_none)):
         return None

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 
 from .values import Leaves, fit_scalar, is_missing, is_strong_scalar, promoting
 
@@ -26,22 +27,27 @@ class Context:
     """
 
     label: str
-    treedef: Any
+    treedef: PyTreeDef
     params: Leaves | None
     extra: Mapping[str, Any]
-    count: Any
-    scalar_dtype: Any
+    count: jax.Array | None
+    scalar_dtype: jnp.dtype
     given: Leaves | None = None
     outer: "Context | None" = None
 
     @property
-    def step(self) -> Any:
+    def step(self) -> jax.Array:
         """The number of the outermost flow's step: that of a held node runs on while it rests."""
-        outer = None if self.outer is None else self.outer.step  # None where nothing counts
+        found = self._outermost_count()
+        assert found is not None  # a flow in which something reads it counts
+        return found
+
+    def _outermost_count(self) -> jax.Array | None:
+        outer = None if self.outer is None else self.outer._outermost_count()
         return self.count if outer is None else outer
 
     @property
-    def whole(self) -> Any:
+    def whole(self) -> Leaves | None:
         """All params in their own dtype, as closures take them, also where a part is computed."""
         is_whole = self.given is not None and len(self.given.present()) == len(self.given)
         if self.outer is None or is_whole:
@@ -49,7 +55,7 @@ class Context:
         outer = self.outer.whole
         return self.given if outer is None or outer.treedef != self.treedef else outer
 
-    def params_like(self, value: Leaves) -> Any:
+    def params_like(self, value: Leaves) -> Leaves | None:
         """The params at the leaves that `value` has; None if they are not shaped like it."""
         if self.given is None or value.treedef != self.treedef:
             return None

@@ -42,7 +42,7 @@ def crowds(rows: Sequence[Any]) -> list[list[int]]:
     return [where for where in groups.values() if len(where) >= MANY]
 
 
-def _kind(row: Any) -> Hashable | None:
+def _kind(row: object) -> Hashable | None:
     """What tells rows apart; None of one that is for itself."""
     arrays, structure = jax.tree.flatten(row)
     alone = any(not hasattr(x, "dtype") or x.size > SMALL or explicit_axes(x) for x in arrays)
@@ -51,7 +51,9 @@ def _kind(row: Any) -> Hashable | None:
     return (structure, *map(jax.typeof, arrays))
 
 
-def together(fn: Callable[..., Any], rows: Sequence[Any], *stacks: Any) -> list[Any]:
+def together(
+    fn: Callable[..., Any], rows: Sequence[Any], *stacks: jax.Array | np.ndarray
+) -> list[Any]:
     """`fn` of each row, of the stack of all; rows and results are trees of arrays.
 
     Args:
@@ -66,7 +68,7 @@ def together(fn: Callable[..., Any], rows: Sequence[Any], *stacks: Any) -> list[
     return [jax.tree.unflatten(shape, part) for part in parts]
 
 
-def is_worth_it(fn: Callable[[Any], Any], row: Any) -> bool:
+def is_worth_it(fn: Callable[..., Any], row: object) -> bool:
     """Whether what `fn` does to a row is more than to put it into a stack and to take it out."""
     try:
         program = jax.make_jaxpr(fn)(row)
@@ -86,11 +88,15 @@ def operations(jaxpr: core.Jaxpr) -> int:
     )
 
 
-def _is_program(value: Any) -> bool:
+def _is_program(value: object) -> bool:
     return isinstance(value, core.ClosedJaxpr | core.Jaxpr)
 
 
-def map_alike(fn: Callable[..., Any], *columns: Sequence[Any], stack: Any = None) -> list[Any]:
+def map_alike(
+    fn: Callable[..., Any],
+    *columns: Sequence[Any],
+    stack: jax.Array | np.ndarray | None = None,
+) -> list[Any]:
     """`fn` of every row of arrays; those that are alike and many in one program.
 
     Args:
@@ -111,7 +117,9 @@ def map_alike(fn: Callable[..., Any], *columns: Sequence[Any], stack: Any = None
     return [found[i] for i in range(len(rows))]
 
 
-def map_leaves(fn: Callable[..., Any], tree: Leaves, *others: Leaves, stack: Any = None) -> Leaves:
+def map_leaves(
+    fn: Callable[..., Any], tree: Leaves, *others: Leaves, stack: jax.Array | None = None
+) -> Leaves:
     """As `tree.map(fn, *others)`, with those leaves together that are alike and many.
 
     Args:

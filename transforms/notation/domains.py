@@ -16,7 +16,7 @@ from .signal import Signal
 class Domain(Protocol):
     """What an argument may be."""
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """What is wrong with a value, as the end of a sentence about it; None: nothing."""
 
 
@@ -48,7 +48,7 @@ class Interval:
         kind = "an integer in " if self.integer else "in "
         return f"{kind}{left}{self.low:g}, {self.high:g}{right}"
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`; signals and traced arrays may be anything."""
         if isinstance(value, Signal):
             return None
@@ -75,7 +75,7 @@ class Neutral:
 
     value: float
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         return None
 
@@ -84,7 +84,7 @@ class Neutral:
 class Static:
     """A number that sets shapes or the length of loops, so that it is never an array."""
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         if not isinstance(value, jax.Array | Signal):
             return None
@@ -98,7 +98,7 @@ class Static:
 class Switch:
     """A truth value; "no" would count as true."""
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         allowed = isinstance(value, bool | np.bool_ | jax.Array | Signal)
         return None if allowed else "must be True or False"
@@ -112,9 +112,9 @@ class Choice:
       choices: the words.
     """
 
-    choices: tuple[Any, ...]
+    choices: tuple[object, ...]
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         if any(value is choice or value == choice for choice in self.choices):
             return None
@@ -125,7 +125,7 @@ class Choice:
 class Keys:
     """A seed or a key."""
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         if isinstance(value, bool | float | str | np.floating):
             return "must be an integer seed or a key of jax.random"
@@ -152,7 +152,7 @@ class DTypes:
 class Masks:
     """What selects leaves."""
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         if isinstance(value, str):
             return "must be a tree of booleans or a function of the params"
@@ -169,7 +169,7 @@ class Masks:
 class Dimensions:
     """Integers for leaves of each number of dimensions; keys are text where a file gives them."""
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         hint = "map numbers of dimensions to integers or lists of them, as {2: [0], 4: [0, 1]}"
         if not isinstance(value, Mapping):
@@ -188,7 +188,7 @@ class Dimensions:
 class Functions:
     """A function that is handed in."""
 
-    def problem(self, value: Any) -> str | None:
+    def problem(self, value: object) -> str | None:
         """See `Domain`."""
         if callable(value):
             return None
@@ -196,5 +196,5 @@ class Functions:
         return f"must be a function{hint if _is_number(value) else ''}"
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float | jax.Array | np.ndarray | np.generic | Signal)

@@ -1,13 +1,16 @@
 """Evaluation weights: the parameters to evaluate with, where they differ from the training ones."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import optax
 
 from .errors import FlowError
 from .paths import joined, named_leaves
 from .values import serializable
+
+Params = TypeVar("Params")
 
 
 class EvaluationWeights(NamedTuple):
@@ -16,15 +19,15 @@ class EvaluationWeights(NamedTuple):
     They are `scale * weights + params_scale * params`.
     """
 
-    weights: Any
-    scale: Any
-    params_scale: Any
+    weights: optax.Params
+    scale: jax.Array
+    params_scale: jax.Array
 
 
 serializable(EvaluationWeights, EvaluationWeights._fields)
 
 
-def eval_params(state: Any, params: Any) -> Any:
+def eval_params(state: optax.OptState, params: Params) -> Params:
     """The parameters to evaluate, export and checkpoint with.
 
     A function of a state and params.
@@ -61,10 +64,15 @@ def eval_params(state: Any, params: Any) -> Any:
     mixed = dict(found)
     for mark in reversed(marks):  # the outermost last: it holds
         _mix(mark, found, mixed)
-    return jax.tree.unflatten(jax.tree.structure(params), mixed.values())
+    evaluated: Params = jax.tree.unflatten(jax.tree.structure(params), mixed.values())
+    return evaluated
 
 
-def _mix(mark: Mapping[str, Any], params: Mapping[Any, Any], mixed: dict[Any, Any]) -> None:
+def _mix(
+    mark: Mapping[str, Any],
+    params: Mapping[tuple[str, ...], Any],
+    mixed: dict[tuple[str, ...], Any],
+) -> None:
     """Enters the evaluation weights of the leaves that a mark has."""
     scale, params_scale = (_only(mark[name]) for name in ("scale", "params_scale"))
     for name, weight in named_leaves(mark["weights"]).items():
@@ -80,15 +88,16 @@ def _mix(mark: Mapping[str, Any], params: Mapping[Any, Any], mixed: dict[Any, An
         mixed[name] = (scale * weight + params_scale * param).astype(param.dtype)
 
 
-def _only(scalar: Any) -> Any:
+def _only(scalar: optax.Params) -> jax.Array:
     """A scalar, out of whatever holds it."""
+    value: jax.Array
     (value,) = jax.tree.leaves(scalar)
     return value
 
 
-def _marks(state: Any) -> Iterator[Mapping[str, Any]]:
+def _marks(state: optax.OptState) -> Iterator[Mapping[str, Any]]:
     """All evaluation weights, the outermost first; none that lie within others."""
-    level = [state]
+    level: list[object] = [state]
     while level:
         marks = [_as_mark(node) for node in level]
         yield from (mark for mark in marks if mark is not None)
@@ -96,7 +105,7 @@ def _marks(state: Any) -> Iterator[Mapping[str, Any]]:
         level = [child for node in rest for child in _children(node)]
 
 
-def _as_mark(node: Any) -> Mapping[str, Any] | None:
+def _as_mark(node: object) -> Mapping[str, Any] | None:
     """The parts of evaluation weights by name, also where the containers were renamed."""
     fields = set(EvaluationWeights._fields)
     if set(getattr(node, "_fields", ())) == fields:
@@ -104,7 +113,7 @@ def _as_mark(node: Any) -> Mapping[str, Any] | None:
     return node if isinstance(node, Mapping) and set(map(str, node)) == fields else None
 
 
-def _children(node: Any) -> list[Any]:
+def _children(node: object) -> list[object]:
     if hasattr(node, "opt_state"):  # a Flax TrainState or nnx.Optimizer
         return [node.opt_state]
     if isinstance(node, Mapping):
@@ -114,10 +123,11 @@ def _children(node: Any) -> list[Any]:
     return [] if _is_leaf(node) else jax.tree.leaves(node, is_leaf=lambda x: x is not node)
 
 
-def _is_leaf(node: Any) -> bool:
+def _is_leaf(node: object) -> bool:
     return jax.tree_util.all_leaves([node])
 
 
-def _has_lost_its_names(state: Any) -> bool:
-    is_list = isinstance(state, list) and bool(state)
-    return is_list and all(hasattr(leaf, "dtype") for leaf in state)
+def _has_lost_its_names(state: object) -> bool:
+    if not isinstance(state, list) or not state:
+        return False
+    return all(hasattr(leaf, "dtype") for leaf in state)

@@ -16,17 +16,18 @@ class Owner:
     update: Callable[..., Any]
 
 
-def owner_of(transformation: Any) -> Any:
+def owner_of(transformation: object) -> Any:
     """The program whose functions a transformation consists of; None if they are foreign.
 
     A named tuple of them is all that there is to a flow: whoever rebuilds it from its two
     functions, as JAX, `copy` and `pickle` do, has the same flow.
     """
     owner = getattr(getattr(transformation, "update", None), "__self__", None)
-    return owner if isinstance(owner, Owner) and transformation.init == owner.init else None
+    init = getattr(transformation, "init", None)
+    return owner if isinstance(owner, Owner) and init == owner.init else None
 
 
-def update_with_extra(transformation: Any) -> Callable[..., Any]:
+def update_with_extra(transformation: optax.GradientTransformation) -> Callable[..., Any]:
     """The update of any transformation, which takes further inputs and drops what it cannot use.
 
     Unlike with `optax.with_extra_args_support`, the update decides and not the type: that of an
@@ -40,13 +41,18 @@ def update_with_extra(transformation: Any) -> Callable[..., Any]:
         return update
     known = {parameter.name for parameter in parameters[3:]}
 
-    def chosen(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+    def chosen(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
         return update(updates, state, params, **{k: extra[k] for k in extra.keys() & known})
 
     return chosen
 
 
-def brief(value: Any) -> str:
+def brief(value: object) -> str:
     """A hyper-parameter as tables and messages show it."""
     if owner_of(value) is not None:
         return repr(owner_of(value))
@@ -97,7 +103,7 @@ def parts_of(transformation: optax.GradientTransformation) -> tuple[Any, ...]:
     return tuple(_original(init, update) for init, update in pairs)
 
 
-def _original(init: Any, update: Any) -> Any:
+def _original(init: Callable[..., Any], update: Callable[..., Any]) -> Any:
     """The transformation that these functions belong to."""
     return _captured(update).get("tx", optax.GradientTransformationExtraArgs(init, update))
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from .foreign import owner_of
 from .rounding import is_narrow
@@ -70,7 +69,7 @@ class Graph:
 
     def _leading_to(self, *more: Signal) -> tuple[Signal, ...]:
         evaluated = [d for d in self.builder.delays if d.evaluation is not None]
-        pending: list[Any] = [self.output, *self.observed.values(), *evaluated, *more]
+        pending: list[object] = [self.output, *self.observed.values(), *evaluated, *more]
         found: dict[int, Signal] = {}
         while pending:
             node = pending.pop()

@@ -1,12 +1,15 @@
 """How the states of a flow's nodes are arranged: named tuples that mirror the scopes."""
 
 from collections import namedtuple
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import optax
+
 from .errors import FlowError
+from .scope import Scope
 from .signal import CellNode, Signal, Slot
 from .values import NoState, serializable
 
@@ -15,16 +18,16 @@ OBSERVED = "observed"
 
 
 @cache
-def state_class(name: str, fields: tuple[str, ...]) -> Any:
+def state_class(name: str, fields: tuple[str, ...]) -> type[Any]:
     """The NamedTuple of that name and fields: always the same class, so that states compare."""
     base = namedtuple(name, fields)  # type: ignore[misc]
     members = {"__slots__": (), "__reduce__": _reduce, "__module__": __name__}
-    made: Any = type(name, (base,), members)
+    made: type[Any] = type(name, (base,), members)
     serializable(made, fields)
     return made
 
 
-def make_state(name: str, values: Mapping[str, Any]) -> Any:
+def make_state(name: str, values: Mapping[str, Any]) -> optax.OptState:
     """A state with these fields; used when unpickling, too."""
     return state_class(name, tuple(values))(**values)
 
@@ -33,7 +36,7 @@ def _reduce(self: Any) -> Any:
     return make_state, (type(self).__name__, self._asdict())
 
 
-def field_of(state: Any, name: str) -> Any:
+def field_of(state: optax.OptState, name: str) -> Any:
     """A field of a state; FlowError if it has none of that name."""
     if name not in getattr(state, "_fields", ()):
         has = getattr(state, "_fields", type(state).__name__)
@@ -56,9 +59,11 @@ class Group:
 
     title: str
     fields: dict[str, "Slot | Group"]
-    scope: Any
+    scope: Scope
 
-    def pack(self, values: Mapping[int, Any], **extra: Any) -> Any:
+    def pack(
+        self, values: Mapping[int, optax.OptState], **extra: optax.OptState | None
+    ) -> optax.OptState:
         """The state, from the values of the slots by node index."""
         packed = {
             name: child.pack(values) if isinstance(child, Group) else values[child.index]
@@ -67,7 +72,7 @@ class Group:
         fields = {**extra, **packed}
         return state_class(self.title, tuple(fields))(**fields) if fields else NoState()
 
-    def unpack(self, state: Any, values: dict[int, Any]) -> None:
+    def unpack(self, state: optax.OptState, values: dict[int, optax.OptState]) -> None:
         """Enters the value of each slot by node index."""
         for name, child in self.fields.items():
             value = field_of(state, name)
@@ -95,7 +100,7 @@ class Group:
             if isinstance(child, Group):
                 found |= {id(child.scope): name, **child.names()}
                 continue
-            way: list[Any] = [child]
+            way: list[Slot | Scope] = [child]
             scope = child.scope
             while scope is not self.scope:
                 way.append(scope)
@@ -104,7 +109,7 @@ class Group:
         return found
 
 
-def arrange(slots: tuple[Slot, ...], root: Any, title: str) -> Group:
+def arrange(slots: tuple[Slot, ...], root: Scope, title: str) -> Group:
     """Groups the slots by scope and gives each a name that is unique in its scope."""
     stored = [slot for slot in slots if not (isinstance(slot, CellNode) and slot.cell.stateless)]
     group = _group(contents(stored, root), root, title)
@@ -114,7 +119,7 @@ def arrange(slots: tuple[Slot, ...], root: Any, title: str) -> Group:
     return group
 
 
-def contents(nodes: Iterable[Signal], root: Any) -> dict[int, list[Any]]:
+def contents(nodes: Iterable[Signal], root: Scope) -> dict[int, list[Any]]:
     """What each scope contains, by its id: nodes and inner scopes, in order of appearance."""
     tree: dict[int, list[Any]] = {}
     for node in nodes:
@@ -122,15 +127,16 @@ def contents(nodes: Iterable[Signal], root: Any) -> dict[int, list[Any]]:
     return tree
 
 
-def _enter(tree: dict[int, list[Any]], root: Any, child: Any, scope: Any) -> None:
+def _enter(tree: dict[int, list[Any]], root: Scope, child: Signal | Scope, scope: Scope) -> None:
     siblings = tree.setdefault(id(scope), [])
     if not any(child is sibling for sibling in siblings):
         siblings.append(child)
     if scope is not root:
+        assert scope.parent is not None
         _enter(tree, root, scope, scope.parent)
 
 
-def _group(tree: dict[int, list[Any]], scope: Any, title: str) -> Group:
+def _group(tree: dict[int, list[Any]], scope: Scope, title: str) -> Group:
     group = Group(title, {}, scope)
     for child in tree.get(id(scope), []):
         if isinstance(child, Slot):
@@ -157,7 +163,7 @@ def _collapsed(inner: Group, children: list[Any], named: bool) -> Slot | Group:
     return field if named and isinstance(field, Slot) else inner
 
 
-def _free(hint: str, explicit: bool, taken: Mapping[str, Any]) -> str:
+def _free(hint: str, explicit: bool, taken: Container[str]) -> str:
     if hint not in taken:
         return hint
     if explicit:

@@ -1,10 +1,10 @@
 """Which inputs a transformation needs beside the gradients."""
 
-from typing import Any
+import optax
 
 from .foreign import owner_of
 from .graph import Graph
-from .signal import CellNode, Delay, Function, Input
+from .signal import CellNode, Delay, Function, Input, Signal
 
 HOW_TO_PASS = {
     "params": "the parameters at which the gradient was taken",
@@ -24,7 +24,7 @@ HOW_TO_PASS = {
 }
 
 
-def needs(transformation: Any) -> tuple[str, ...]:
+def needs(transformation: optax.GradientTransformation) -> tuple[str, ...]:
     """Names of the inputs that `transformation.update` must be given beside the gradients.
 
     A function of a transformation.
@@ -52,7 +52,7 @@ def needs_of(graph: Graph) -> tuple[str, ...]:
 
 def reads_updates(graph: Graph) -> bool:
     """Whether what comes out depends on the incoming updates, not just on their structure."""
-    pending: list[Any] = [n for n in graph.live if isinstance(n, Input) and n.name == "updates"]
+    pending: list[Signal] = [n for n in graph.live if isinstance(n, Input) and n.name == "updates"]
     while pending:
         source = pending.pop()
         if graph.output is source:
@@ -69,7 +69,7 @@ def reads_updates(graph: Graph) -> bool:
     return False
 
 
-def _reads_entries(node: Any) -> bool:
+def _reads_entries(node: Signal) -> bool:
     if isinstance(node, CellNode):
         programs = [owner_of(child) for child in node.cell.children]
         return not programs or any(p is None or reads_updates(p.graph) for p in programs)

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Any
 
 from .context import Context
 from .errors import FlowError
@@ -43,7 +42,7 @@ def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
 
 
 def split_by_label(
-    signal: Signal, param_labels: Any, labels: Sequence[Hashable]
+    signal: Signal, param_labels: object, labels: Sequence[Hashable]
 ) -> tuple[Signal, ...]:
     """Parts a tree by the labels of its leaves, one part for each label.
 
@@ -75,7 +74,7 @@ def split_by_label(
     return tuple(map(side, labels))
 
 
-def _where(given: Sequence[Any], wanted: Any, tree: Leaves) -> Leaves:
+def _where(given: Sequence[object], wanted: object, tree: Leaves) -> Leaves:
     pairs = zip(tree.values, given, strict=True)
     return Leaves((x if of_leaf == wanted else MISSING for x, of_leaf in pairs), tree.treedef)
 

@@ -16,18 +16,19 @@ def leaf_names(treedef: jax.tree_util.PyTreeDef) -> list[tuple[Name, ...]]:
     return [plain_path(path) for path in paths]
 
 
-def plain_path(path: Sequence[Any]) -> tuple[Name, ...]:
+def plain_path(path: Sequence[object]) -> tuple[Name, ...]:
     """The names along a path of `jax.tree_util` keys."""
     if path and getattr(path[-1], "name", None) == "value":
         path = path[:-1]
     return tuple(map(name_of, path))
 
 
-def name_of(key: Any) -> Name:
+def name_of(key: object) -> Name:
     """What a key of a path says: a name, a key of a mapping or an index."""
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
-            return getattr(key, attribute)
+            name: Name = getattr(key, attribute)
+            return name
     return str(key)
 
 
@@ -36,7 +37,7 @@ def joined(path: Iterable[Name]) -> str:
     return "/".join(map(str, path)) or "(the only leaf)"
 
 
-def named_leaves(tree: Any) -> dict[tuple[str, ...], Any]:
+def named_leaves(tree: object) -> dict[tuple[str, ...], Any]:
     """The leaves of a tree by their names."""
     found, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {tuple(map(str, plain_path(path))): leaf for path, leaf in found}

@@ -5,7 +5,7 @@ every serialiser takes, and what stays what it is where wrappers blend two state
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ import numpy as np
 from .layout import make_state
 from .paths import name_of
 from .values import Leaves, is_missing
+
+Tree = TypeVar("Tree")
 
 
 def plain(leaf: Any) -> Any:
@@ -38,7 +40,7 @@ def _children(node: Any) -> list[tuple[Any, Any]]:
     return [(path[0], child) for path, child in found]
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
     name = str(name_of(key))
     return name if name.isidentifier() else f"part_{name}"
 
@@ -53,7 +55,7 @@ def restored(leaves: Leaves, like: Leaves) -> Leaves:
     return Leaves((restored_leaf(new, old) for new, old in pairs), leaves.treedef)
 
 
-def restored_leaf(leaf: Any, like: Any) -> Any:
+def restored_leaf(leaf: Any, like: object) -> Any:
     """One of them; `like` is the leaf, or abstract value, whose form it takes."""
     if hasattr(leaf, "dtype"):
         return leaf != 0 if _is_flag(like) and leaf.dtype != jnp.bool_ else leaf
@@ -66,7 +68,7 @@ def restored_leaf(leaf: Any, like: Any) -> Any:
     return jax.tree.unflatten(structure, [restored_leaf(_at(leaf, p), x) for p, x in paths])
 
 
-def _is_flag(like: Any) -> bool:
+def _is_flag(like: object) -> bool:
     return isinstance(like, bool) or getattr(like, "dtype", None) == jnp.bool_
 
 
@@ -83,17 +85,18 @@ def _at(node: Any, path: tuple[Any, ...]) -> Any:
     return node
 
 
-def own_arrays(tree: Any) -> Any:
+def own_arrays(tree: Tree) -> Tree:
     """NumPy's arrays and numbers as arrays of JAX, copied: whoever made them may overwrite them."""
-    return jax.tree.map(own_array, tree)
+    own: Tree = jax.tree.map(own_array, tree)
+    return own
 
 
-def own_array(leaf: Any) -> Any:
+def own_array(leaf: object) -> object:
     """A leaf of NumPy as an array of JAX, others as they are."""
     return jnp.array(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
 
 
-def owned(state: Any, *others: Any) -> Any:
+def owned(state: Tree, *others: object) -> Tree:
     """The state, in which no array is one of the others' or occurs twice.
 
     Then it can be donated, and nothing that is donated or overwritten elsewhere changes it. In a
@@ -105,10 +108,11 @@ def owned(state: Any, *others: Any) -> Any:
     """
     taken = {id(leaf) for leaf in jax.tree.leaves(others)}
 
-    def own(leaf: Any) -> Any:
+    def own(leaf: object) -> object:
         if id(leaf) in taken and hasattr(leaf, "dtype"):
             return jnp.array(leaf, copy=True)
         taken.add(id(leaf))
         return leaf
 
-    return jax.tree.map(own, state)
+    owned_state: Tree = jax.tree.map(own, state)
+    return owned_state

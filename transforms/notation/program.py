@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -51,10 +51,10 @@ class Program(Owner):
     def __copy__(self) -> "Program":
         return self
 
-    def __deepcopy__(self, memo: Any) -> "Program":
+    def __deepcopy__(self, memo: dict[int, object]) -> "Program":
         return self
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[object, ...]:
         if self.remake is None:
             return super().__reduce_ex__(protocol)
         return _remade, (self.remake, self.state_name)
@@ -119,7 +119,7 @@ class Program(Owner):
         top = Scope(around, self.name, explicit, self.label, self.arguments)
         return splice(signal, self.graph, top, reader, clock, narrow, inputs)
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: optax.Params) -> optax.OptState:
         """The state before the first step; abstract params give an abstract state."""
         params = only_arrays(params)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
@@ -134,7 +134,7 @@ class Program(Owner):
 
     def init_on(
         self, examples: Leaves, given: Leaves | None = None, outer: Context | None = None
-    ) -> Any:
+    ) -> optax.OptState:
         """The state for a signal like `examples`: the params, or zeros of other shapes."""
         shapes = Shapes(self.starting(examples, given, outer))
         observed = all_varying(self._nothing_observed(shapes), all_axes_of(examples.values))
@@ -159,14 +159,20 @@ class Program(Owner):
         label, dtype = self._label_in(outer), scalar_dtype(examples.present())
         return Context(label, examples.treedef, examples, {}, None, dtype, given, outer)
 
-    def _nothing_observed(self, shapes: Shapes) -> dict[str, Any]:
+    def _nothing_observed(self, shapes: Shapes) -> dict[str, optax.Params]:
         zeros = {}
         for name, signal in self.graph.observed.items():
             shape = shapes.require(signal, f"observing {name!r}")
             zeros[name] = jax.tree.map(lambda leaf: filled(leaf, None), _exposed(shape))
         return zeros
 
-    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        self,
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
         """One step: the outgoing update, in the dtype of the params, and the new state."""
         if updates is None and params is not None:
             updates = self._nothing_read(params)
@@ -180,7 +186,7 @@ class Program(Owner):
         leaving = outgoing(value, incoming, given, self.label)
         return leaving, owned(state, leaving, updates, params, extra)
 
-    def _nothing_read(self, params: Any) -> Any:
+    def _nothing_read(self, params: optax.Params) -> optax.Updates:
         """What stands in for gradients that were not given, if no node looks at them."""
         if reads_updates(self.graph):
             raise FlowError(f"{self.label}: the gradient is None, but the method reads it")
@@ -189,11 +195,11 @@ class Program(Owner):
     def run(
         self,
         incoming: Leaves,
-        state: Any,
+        state: optax.OptState,
         given: Leaves | None,
         extra: Mapping[str, Any],
         outer: Context | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, optax.OptState]:
         """One step on flattened trees; what comes out may have any shape."""
         label = self._label_in(outer)
         stored, count = self._read(state, label)
@@ -224,9 +230,12 @@ class Program(Owner):
         is_part = bool(self.parts) and self.label == "chain" and scope.parent is not None
         return f"{context.label}: {scope.label}" if is_part else context.label
 
-    def _read(self, state: Any, label: str) -> tuple[dict[int, Any], Any]:
+    def _read(
+        self, state: optax.OptState, label: str
+    ) -> tuple[dict[int, optax.OptState], jax.Array | None]:
         """What the slots hold, by node index, and the number of this step."""
-        stored: dict[int, Any] = {}
+        stored: dict[int, optax.OptState] = {}
+        count: Any
         try:
             self.layout.unpack(state, stored)
             count = optax.safe_increment(field_of(state, COUNT)) if self.graph.uses_clock else None
@@ -234,7 +243,13 @@ class Program(Owner):
             raise FlowError(f"{label}: {error}") from error
         return stored, count
 
-    def _packed(self, values: dict[int, Any], observed: dict[str, Any], count: Any) -> Any:
+    def _packed(
+        self,
+        values: dict[int, optax.OptState],
+        observed: dict[str, optax.Params],
+        count: jax.Array | None,
+    ) -> optax.OptState:
+        extra: dict[str, optax.OptState | None]
         extra = {COUNT: count} if self.graph.uses_clock else {}
         if observed:
             extra[OBSERVED] = observed

@@ -4,11 +4,12 @@ Between two nodes that look at the whole tree, or keep a state, lies a region of
 same to every leaf by itself. Stacks are made and parted at its borders alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.tree_util import PyTreeDef
 
 from .crowds import crowds, is_worth_it, together
 from .graph import Graph
@@ -18,12 +19,12 @@ from .values import MISSING, Leaves
 
 Env = dict[int, Any]
 Evaluate = Callable[[Signal, Env], Any]
-Kept = Callable[[Delay, Any], Leaves]
+Kept = Callable[[Delay, PyTreeDef], Leaves]
 
 Inputs = dict[tuple[bool, int], Leaves]
 """Trees by whether it is what a delay holds, and the index of the node."""
 
-_ONE: Any = jax.tree.structure(0)
+_ONE = jax.tree.structure(0)
 
 
 def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept) -> Env:
@@ -57,7 +58,7 @@ def _what_is_no_region(nodes: list[Signal], env: Env, evaluate: Evaluate) -> Ite
             yield node
 
 
-def _treedef(node: Signal, env: Env, inside: dict[int, Any]) -> Any:
+def _treedef(node: Signal, env: Env, inside: dict[int, PyTreeDef]) -> PyTreeDef | None:
     """The structure of the leaves by which a node is computed; None where it is not."""
     if isinstance(node, Delay):  # it can be read as soon as it is known what the values are like
         return inside.get(node.like.index) if isinstance(node.like, Signal) else None
@@ -70,7 +71,7 @@ def _treedef(node: Signal, env: Env, inside: dict[int, Any]) -> Any:
 
 def _next_region(nodes: list[Signal], env: Env) -> tuple[list[Signal], list[Signal]]:
     """The nodes that can be computed leaf by leaf now, all of one tree, and the others."""
-    inside: dict[int, Any] = {}
+    inside: dict[int, PyTreeDef] = {}
     region: list[Signal] = []
     left: dict[int, Signal] = {}
     for node in nodes:
@@ -88,7 +89,7 @@ def _next_region(nodes: list[Signal], env: Env) -> tuple[list[Signal], list[Sign
 def _wanted(graph: Graph, region: list[Signal]) -> list[int]:
     """Indices of the nodes of a region that something else reads."""
     own = {node.index for node in region}
-    read: list[Any] = [graph.output, *graph.observed.values()]
+    read: list[object] = [graph.output, *graph.observed.values()]
     for node in graph.live:
         read += () if node.index in own else node.args
         read += (node.written,) if isinstance(node, Delay) else ()
@@ -166,6 +167,6 @@ def _with_others(region: _Region, inputs: Inputs, found: dict[int, list[Any]]) -
     ]
 
 
-def _without(tree: Leaves, found: dict[int, Any]) -> Leaves:
+def _without(tree: Leaves, found: Container[int]) -> Leaves:
     rows = enumerate(tree.values)
     return Leaves((MISSING if i in found else x for i, x in rows), tree.treedef)

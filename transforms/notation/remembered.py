@@ -5,7 +5,7 @@ would take most of its time.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -21,10 +21,10 @@ NAMED = (BuiltinFunctionType, type, jnp.ufunc, type(jnp.sqrt))
 LIMIT = 4096
 """Entries that are kept: the longest unused goes."""
 
-_SHAPES: OrderedDict[Any, Any] = OrderedDict()
+_SHAPES: OrderedDict[Hashable, Any] = OrderedDict()
 
 
-def remembered(fn: Callable[..., Any], row: Sequence[Any], leaves: Sequence[bool]) -> Any:
+def remembered(fn: Callable[..., Any], row: Sequence[object], leaves: Sequence[bool]) -> Any:
     """The shape that was found for these arguments; None for one that is not known.
 
     A scalar fits the leaves that it meets, and two scalars do not: `leaves` tells which are which,
@@ -38,7 +38,7 @@ def remembered(fn: Callable[..., Any], row: Sequence[Any], leaves: Sequence[bool
 
 
 def remember(
-    fn: Callable[..., Any], row: Sequence[Any], leaves: Sequence[bool], shape: Any
+    fn: Callable[..., Any], row: Sequence[object], leaves: Sequence[bool], shape: object
 ) -> None:
     """Keeps a shape, if it depends on the function and its arguments alone."""
     key = _key(fn, row, leaves)
@@ -48,14 +48,14 @@ def remember(
             _SHAPES.popitem(last=False)
 
 
-def _key(fn: Callable[..., Any], row: Sequence[Any], leaves: Sequence[bool]) -> Any:
+def _key(fn: Callable[..., Any], row: Sequence[object], leaves: Sequence[bool]) -> Hashable | None:
     written, kinds = _written(fn), tuple(map(_kind, row))
     if written is None or None in kinds:
         return None
     return written, _settings(), kinds, tuple(leaves)
 
 
-def _written(fn: Any) -> Any:
+def _written(fn: object) -> Hashable | None:
     """What a function computes, by its code and what it closes over.
 
     None where that is more than functions and numbers, or where the function is the user's: what
@@ -73,7 +73,7 @@ def _written(fn: Any) -> Any:
     return fn if isinstance(fn, NAMED) else None
 
 
-def _kind(value: Any) -> Any:
+def _kind(value: object) -> Hashable | None:
     if value is None or isinstance(value, NUMBERS):
         return type(value), value
     entries, structure = jax.tree.flatten(value)
@@ -81,13 +81,13 @@ def _kind(value: Any) -> Any:
     return None if None in kinds else (structure, kinds)
 
 
-def _kind_of_array(value: Any) -> Any:
+def _kind_of_array(value: object) -> Hashable | None:
     if isinstance(value, jax.ShapeDtypeStruct):
         return value
     return (type(value), jax.typeof(value)) if isinstance(value, jax.Array) else None
 
 
-def _settings() -> tuple[Any, ...]:
+def _settings() -> tuple[Hashable, ...]:
     """On what of JAX's configuration a shape, or that there is one, depends."""
     config: Any = jax.config
     return (

@@ -62,7 +62,7 @@ class Builder:
         self.taps: dict[str, Any] = {}
         self.observed: dict[str, Any] = {}
 
-    def tap(self, name: str, signal: Any) -> None:
+    def tap(self, name: str, signal: object) -> None:
         """Enters a signal under a name that is free."""
         taken, unique = 1, name
         while unique in self.taps:

@@ -1,11 +1,12 @@
 """Something for each leaf: the masks, labels and predicates that choose leaves."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from .context import Context
 from .errors import FlowError
@@ -30,14 +31,16 @@ def selected(select: Selector, tree: Leaves, context: Context) -> list[bool]:
     return [not is_missing(leaf) and bool(select(leaf)) for leaf in tree.values]
 
 
-def labels_of(param_labels: Any, tree: Leaves, context: Context) -> list[Any]:
+def labels_of(param_labels: object, tree: Leaves, context: Context) -> list[Any]:
     """One label per leaf, from a tree of labels, or a function from the params to one."""
     if _is_function(param_labels, _is_label):
         param_labels = param_labels(_tree_of(tree, context))
     return _per_leaf(param_labels, tree, "param_labels", "a label")
 
 
-def _is_function(given: Any, is_value: Callable[[Any], bool]) -> bool:
+def _is_function(
+    given: object, is_value: Callable[[object], bool]
+) -> TypeGuard[Callable[..., Any]]:
     """Whether it is to be called; a tree of values may be callable too, as modules are."""
     if not callable(given):
         return False
@@ -47,12 +50,12 @@ def _is_function(given: Any, is_value: Callable[[Any], bool]) -> bool:
     return not (leaves and all(map(is_value, leaves)))
 
 
-def _is_flag(value: Any) -> bool:
-    is_boolean = getattr(value, "dtype", None) == jnp.bool_ and jnp.ndim(value) == 0
+def _is_flag(value: object) -> bool:
+    is_boolean = getattr(value, "dtype", None) == jnp.bool_ and getattr(value, "ndim", 0) == 0
     return isinstance(value, bool | np.bool_) or is_boolean
 
 
-def _is_traced(flag: Any) -> bool:
+def _is_traced(flag: object) -> bool:
     try:
         bool(flag)
     except jax.errors.ConcretizationTypeError:
@@ -60,15 +63,15 @@ def _is_traced(flag: Any) -> bool:
     return False
 
 
-def _is_label(value: Any) -> bool:
+def _is_label(value: object) -> bool:
     return isinstance(value, str | int)
 
 
-def _tree_of(tree: Leaves, context: Context) -> Any:
+def _tree_of(tree: Leaves, context: Context) -> optax.Params:
     return (tree if context.params is None else context.params).tree()
 
 
-def _flags(mask: Any, tree: Leaves) -> list[bool]:
+def _flags(mask: object, tree: Leaves) -> list[bool]:
     flags = [not is_missing(x) and x for x in _per_leaf(mask, tree, "mask", "a boolean")]
     for index, flag in enumerate(flags):
         if not _is_flag(flag) or _is_traced(flag):
@@ -79,7 +82,7 @@ def _flags(mask: Any, tree: Leaves) -> list[bool]:
     return list(map(bool, flags))
 
 
-def _per_leaf(given: Any, tree: Leaves, what: str, one: str) -> list[Any]:
+def _per_leaf(given: object, tree: Leaves, what: str, one: str) -> list[Any]:
     """What a tree, or a prefix, has for each leaf; in other containers it is found by name."""
     numbered = tree.treedef.unflatten(range(len(tree)))
     try:
@@ -91,7 +94,7 @@ def _per_leaf(given: Any, tree: Leaves, what: str, one: str) -> list[Any]:
     return jax.tree.leaves(spread, is_leaf=is_missing)
 
 
-def _by_name(given: Any, tree: Leaves, what: str, one: str) -> list[Any]:
+def _by_name(given: object, tree: Leaves, what: str, one: str) -> list[Any]:
     paths = jax.tree_util.tree_flatten_with_path(given, is_leaf=is_missing)[0]
     entries = {tuple(map(str, plain_path(path))): value for path, value in paths}
     found, used = [], set()

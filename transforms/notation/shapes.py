@@ -1,10 +1,11 @@
 """What shape a signal has, known before anything is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from .context import Context, Fitter
 from .errors import FlowError
@@ -22,7 +23,7 @@ SCALARS = frozenset({"value"})
 class Shapes:
     """Abstract values of the signals of one graph, each worked out once."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
         self.known: dict[int, Any] = {}
 
@@ -71,6 +72,7 @@ class Shapes:
     def _input(self, name: str) -> Any:
         if name in PARAMS_LIKE:
             params = self.context.params
+            assert params is not None
             return Leaves(jax.eval_shape(lambda leaves: leaves, params.values), params.treedef)
         if name in SCALARS:
             return jax.ShapeDtypeStruct((), self.context.scalar_dtype)
@@ -118,7 +120,7 @@ class Shapes:
         pairs = zip(kinds, gaps, strict=True)
         return Leaves((shapes[k] if gap is None else gap for k, gap in pairs), trees[0].treedef)
 
-    def _of_scalars(self, fn: Any, args: list[Any]) -> Any:
+    def _of_scalars(self, fn: Callable[..., Any], args: list[Any]) -> Any:
         none = [False] * len(args)
         shape = remembered(fn, args, none)
         if shape is None:
@@ -126,7 +128,9 @@ class Shapes:
             remember(fn, args, none, shape)
         return shape
 
-    def _of_rows(self, fn: Any, args: list[Any], distinct: dict[Any, Any]) -> dict[Any, Any]:
+    def _of_rows(
+        self, fn: Callable[..., Any], args: list[Any], distinct: dict[Hashable, Any]
+    ) -> dict[Hashable, Any]:
         """What a leafwise function makes of each row of leaves and scalars."""
         leaves = [isinstance(arg, Leaves) for arg in args]
         shapes = {k: remembered(fn, row, leaves) for k, row in distinct.items()}
@@ -146,7 +150,7 @@ class Shapes:
         return shapes
 
     @staticmethod
-    def _evaluated(fn: Any, args: Any) -> Any:
+    def _evaluated(fn: Callable[..., Any], args: Sequence[Any]) -> Any:
         abstract_at = [i for i, arg in enumerate(args) if _is_abstract(arg)]
 
         def call(*values: Any) -> Any:
@@ -163,7 +167,7 @@ def bound(node: Function, context: Context) -> Callable[..., Any]:
     return (lambda *args: node.fn(context, *args)) if node.context else node.fn
 
 
-def abstract(leaf: Any) -> Any:
+def abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array (and its sharding, where the mesh is explicit)."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
@@ -176,7 +180,7 @@ def few_shapes(leaves: Leaves) -> Leaves:
     With these the shapes of a graph can be checked in a time that does not grow with the number of
     different shapes.
     """
-    found: dict[Any, Any] = {}
+    found: dict[tuple[int, jnp.dtype], jax.ShapeDtypeStruct] = {}
     for leaf in leaves.present():
         kind = leaf.ndim, leaf.dtype
         if kind not in found or len(set(leaf.shape)) > len(set(found[kind].shape)):
@@ -184,7 +188,7 @@ def few_shapes(leaves: Leaves) -> Leaves:
     return leaves.map(lambda leaf: found[leaf.ndim, leaf.dtype])
 
 
-def scalar_start(value: Any, dtype: Any) -> Any:
+def scalar_start(value: Any, dtype: DTypeLike) -> jax.Array:
     """The array at which a scalar delay starts: floats in the precision of the params."""
     if callable(value):
         value = value()
@@ -195,18 +199,18 @@ def scalar_start(value: Any, dtype: Any) -> Any:
     return jnp.array(value, copy=True)
 
 
-def _kind(leaves: tuple[Any, ...]) -> Any:
+def _kind(leaves: tuple[Any, ...]) -> Hashable:
     """What tells abstract leaves apart."""
     entries, structure = jax.tree.flatten(leaves)
     return tuple(entries), structure
 
 
-def _is_abstract(value: Any) -> bool:
+def _is_abstract(value: object) -> bool:
     nodes = jax.tree.leaves(value)
     return any(isinstance(node, jax.ShapeDtypeStruct) for node in nodes)
 
 
-def _widened(leaf: Any) -> Any:
+def _widened(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return leaf
     return leaf.update(dtype=at_least_float32(leaf.dtype))

@@ -35,8 +35,8 @@ def splice(
     """
     builder = current_builder(top.label)
     scopes = _Scopes(graph.builder.scope, top)
-    copies: dict[int, Any] = {}
-    delays: list[tuple[Delay, Any]] = []
+    copies: dict[int, Signal] = {}
+    delays: list[tuple[Delay, Delay]] = []
 
     def copied(value: Any) -> Any:
         return copies.get(value.index, value) if isinstance(value, Signal) else value
@@ -52,15 +52,14 @@ def splice(
                 read = narrow(read)
             copies[node.index] = read
         elif isinstance(node, Clock):
-            replaced = clock is not None and not node.outermost
-            copies[node.index] = clock if replaced else step_count(outermost=node.outermost)
+            own = None if node.outermost else clock
+            copies[node.index] = step_count(outermost=node.outermost) if own is None else own
         else:
             copy = node.rewired(tuple(map(copied, node.args)))
             copy.scope, copy.site = scopes[node.scope], node.site
             copies[node.index] = copy
-            if isinstance(copy, Delay):
+            if isinstance(node, Delay) and isinstance(copy, Delay):
                 copy.settle_dtype()
-            if isinstance(node, Delay):
                 delays.append((node, copy))
             if reader and isinstance(node, Delay | CellNode):
                 copies[node.index] = reader(node, copy)

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.tree_util import PyTreeDef
 
 from .annotations import boxed, unboxed
 from .context import Context
@@ -24,7 +26,7 @@ from .signal import Delay, Signal
 from .values import Leaves, is_missing, working
 
 
-def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
+def initial(node: Delay, context: Context, shapes: Shapes) -> optax.OptState:
     """What the delay holds before the first step."""
     if not isinstance(node.like, Signal):
         return plain(scalar_start(node.like, context.scalar_dtype))
@@ -37,7 +39,9 @@ def initial(node: Delay, context: Context, shapes: Shapes) -> Any:
     return _marked(node, stored(leaves, context), context)
 
 
-def of_members(node: Signal, state: Any, context: Context, shapes: Shapes) -> Any:
+def of_members(
+    node: Signal, state: optax.OptState, context: Context, shapes: Shapes
+) -> optax.OptState:
     """The first state of a node, varying from device to device as what it is of does.
 
     That is as the params do, and as the signals that it is like where these are a worker's own.
@@ -78,12 +82,12 @@ def _copied(leaf: Any) -> Any:
     return jax.tree.map(lambda x: jnp.array(x, copy=True), leaf)
 
 
-def stored(leaves: Leaves, context: Context) -> Any:
+def stored(leaves: Leaves, context: Context) -> optax.Params:
     """The tree that is kept of a signal's leaves."""
     return boxed(leaves.map(plain), context.params)
 
 
-def read(node: Delay, stored: Any, like: Any) -> Any:
+def read(node: Delay, stored: optax.OptState, like: object) -> jax.Array | Leaves:
     """The stored value as a signal; `like` is the running value of the signal it resembles.
 
     An infinite state times 0, or less another one, would be NaN for good, so the largest number
@@ -95,7 +99,7 @@ def read(node: Delay, stored: Any, like: Any) -> Any:
     return read_leaves(node, kept_leaves(stored, like.treedef), like)
 
 
-def kept_leaves(stored: Any, treedef: Any) -> Leaves:
+def kept_leaves(stored: optax.OptState, treedef: PyTreeDef) -> Leaves:
     """The leaves that a delay of a tree signal holds, as they are stored."""
     tree = stored.weights if isinstance(stored, EvaluationWeights) else stored
     try:
@@ -112,7 +116,7 @@ def read_leaves(node: Delay, kept: Leaves, like: Leaves) -> Leaves:
     )
 
 
-def _number(node: Delay) -> Callable[[Any], Any]:
+def _number(node: Delay) -> Callable[[jax.Array], jax.Array]:
     return _as_it_is if _starts_infinite(node) else saturated
 
 
@@ -121,11 +125,13 @@ def _starts_infinite(node: Delay) -> bool:
     return isinstance(start, float) and math.isinf(start)
 
 
-def _as_it_is(x: Any) -> Any:
+def _as_it_is(x: jax.Array) -> jax.Array:
     return x
 
 
-def written(node: Delay, value: Any, stored: Any, key: Any = None) -> Any:
+def written(
+    node: Delay, value: Any, stored: optax.OptState, key: jax.Array | None = None
+) -> optax.OptState:
     """What replaces `stored`, in its dtypes and shapes.
 
     Args:
@@ -139,7 +145,7 @@ def written(node: Delay, value: Any, stored: Any, key: Any = None) -> Any:
     return _replaced(node, value, stored, key)
 
 
-def check_written(node: Delay, value: Any, kept: Any) -> None:
+def check_written(node: Delay, value: object, kept: object) -> None:
     """Raises ValueError for abstract leaves that do not fit into the delay."""
     if not isinstance(value, Leaves) or not isinstance(kept, Leaves):
         return
@@ -149,11 +155,13 @@ def check_written(node: Delay, value: Any, kept: Any) -> None:
             raise ValueError(_misfit(node, old.shape, new.shape))
 
 
-def _misfit(node: Delay, old: Any, new: Any) -> str:
+def _misfit(node: Delay, old: tuple[int, ...], new: tuple[int, ...]) -> str:
     return f"delay `{node.hint}` holds shape {old}, written {new}"
 
 
-def _replaced(node: Delay, value: Any, stored: Any, key: Any) -> Any:
+def _replaced(
+    node: Delay, value: Any, stored: optax.OptState, key: jax.Array | None
+) -> optax.OptState:
     if not isinstance(value, Leaves):
         olds, structure = jax.tree.flatten(stored)
         return jax.tree.unflatten(
@@ -173,11 +181,13 @@ def _replaced(node: Delay, value: Any, stored: Any, key: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(stored), jax.tree.leaves(leaves))
 
 
-def _spread(value: Any, old: Any) -> Any:
+def _spread(value: jax.Array, old: jax.Array) -> jax.Array:
     return jnp.broadcast_to(value, old.shape)
 
 
-def _kept(node: Delay, news: list[Any], olds: list[Any], key: Any) -> list[Any]:
+def _kept(
+    node: Delay, news: list[jax.Array], olds: list[jax.Array], key: jax.Array | None
+) -> list[jax.Array]:
     """Arrays in the dtypes of those that they replace; each that is rounded has its own key."""
     for new, old in zip(news, olds, strict=True):
         if jnp.shape(new) != old.shape:
@@ -187,8 +197,9 @@ def _kept(node: Delay, news: list[Any], olds: list[Any], key: Any) -> list[Any]:
         for i, (new, old) in enumerate(zip(news, olds, strict=True))
         if key is not None and is_narrow(old.dtype) and not is_narrow(new.dtype)
     }
-    found: dict[int, Any] = {}
+    found: dict[int, jax.Array] = {}
     for dtype in set(rounded.values()):
+        assert key is not None
         places = [i for i in rounded if rounded[i] == dtype]
         narrow = partial(_narrowed, key, dtype)
         numbers = np.array(places, np.int32)
@@ -201,7 +212,7 @@ def _kept(node: Delay, news: list[Any], olds: list[Any], key: Any) -> list[Any]:
     ]
 
 
-def _narrowed(key: Any, dtype: Any, number: Any, new: Any) -> Any:
+def _narrowed(key: jax.Array, dtype: jnp.dtype, number: jax.Array, new: jax.Array) -> jax.Array:
     return narrowed(new, dtype, jax.random.fold_in(key, number))
 
 
@@ -229,18 +240,18 @@ def zeros(shape: Leaves) -> Leaves:
     return shape.map(_zeros)
 
 
-def filled(leaf: Any, start: Any) -> Any:
+def filled(leaf: jax.Array | jax.ShapeDtypeStruct, start: float | None) -> jax.Array:
     """An array like `leaf`, abstract or not, with every entry `start` (None: zero)."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.full(leaf.shape, 0 if start is None else start, leaf.dtype, device=leaf.sharding)
     return jnp.zeros_like(leaf) if start is None else jnp.full_like(leaf, start)
 
 
-def _computable(leaf: Any) -> Any:
+def _computable(leaf: jax.Array) -> jax.Array:
     return working(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
 
 
-def _marked(node: Delay, tree: Any, context: Context) -> Any:
+def _marked(node: Delay, tree: optax.Params, context: Context) -> optax.OptState:
     if node.evaluation is None:
         return tree
     weight, params_weight = (scalar_start(w * 1.0, context.scalar_dtype) for w in node.evaluation)

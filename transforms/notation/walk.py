@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import jax
+import optax
+from jax.tree_util import PyTreeDef
+
 from .boundary import input_value
 from .context import Context, leaf_by_leaf
 from .crowds import is_crowded
@@ -16,7 +20,7 @@ from .storage import check_written, example, initial, kept_leaves, of_members, r
 from .values import Leaves, NoState
 
 
-def first_states(graph: Graph, shapes: Shapes) -> dict[int, Any]:
+def first_states(graph: Graph, shapes: Shapes) -> dict[int, optax.OptState]:
     """What each node that keeps state holds before the first step, by its index."""
     context, found = shapes.context, {}
     for node in graph.slots:
@@ -25,7 +29,7 @@ def first_states(graph: Graph, shapes: Shapes) -> dict[int, Any]:
     return found
 
 
-def _first(node: Signal, context: Context, shapes: Shapes) -> Any:
+def _first(node: Signal, context: Context, shapes: Shapes) -> optax.OptState:
     if isinstance(node, Delay):
         return initial(node, context, shapes)
     assert isinstance(node, CellNode)
@@ -42,7 +46,7 @@ def check_delays(graph: Graph, shapes: Shapes) -> None:
 
 
 def walk(
-    graph: Graph, incoming: Leaves, stored: dict[int, Any], context: Context
+    graph: Graph, incoming: Leaves, stored: dict[int, optax.OptState], context: Context
 ) -> dict[int, Any]:
     """The values of all nodes at one step, by index.
 
@@ -57,7 +61,7 @@ def walk(
         with located(context.label, node):
             return _evaluated(node, env, stored, incoming, context)
 
-    def kept(node: Delay, treedef: Any) -> Leaves:
+    def kept(node: Delay, treedef: PyTreeDef) -> Leaves:
         with located(context.label, node):
             return kept_leaves(stored[node.index], treedef)
 
@@ -70,13 +74,17 @@ def walk(
     for node in graph.slots:
         if isinstance(node, Delay):
             with located(context.label, node):
-                value, kept = _value(node.written, env, context), stored[node.index]
-                stored[node.index] = written(node, value, kept, _key(node, graph, context))
+                value, held = _value(node.written, env, context), stored[node.index]
+                stored[node.index] = written(node, value, held, _key(node, graph, context))
     return env
 
 
 def _evaluated(
-    node: Signal, env: dict[int, Any], stored: dict[int, Any], incoming: Leaves, context: Context
+    node: Signal,
+    env: dict[int, Any],
+    stored: dict[int, optax.OptState],
+    incoming: Leaves,
+    context: Context,
 ) -> Any:
     if isinstance(node, Input):
         return input_value(node, incoming, context)
@@ -96,12 +104,13 @@ def _evaluated(
     return leaf_by_leaf(node.fn, args)
 
 
-def _key(node: Delay, graph: Graph, context: Context) -> Any:
+def _key(node: Delay, graph: Graph, context: Context) -> jax.Array | None:
     """The key by which what the delay keeps is rounded, None where it is not."""
     if not is_narrow(node.dtype):
         return None
     delays = enumerate(graph.builder.delays)
     number = next(i for i, delay in delays if delay.index == node.index)
+    assert context.count is not None  # a flow that rounds counts
     return rounding_key(context.count, number)
 
 
@@ -125,7 +134,7 @@ class located:  # noqa: N801  a context manager, used as a verb
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, TypeError | ValueError) and not isinstance(error, FlowError):
             where = f"`{self.node.label}` ({self.node.site})"
             raise FlowError(f"{self.label}: at {where}: {error}") from error
