@@ -1,12 +1,14 @@
 """A run of the text example that is killed again and again, and ends as if nothing had happened.
 
     python tests/killed.py 50       # kills it fifty times, with SIGKILL, at random moments
+    python tests/killed.py 10 --optimizers soap:3e-3 --controller auto_lrs     # another run
 
 It is killed at any moment from its start on: while it compiles, trains, evaluates, or in the middle
 of a save. Then it is resumed, until it is through, and compared with a run that was left alone;
 the next run follows until there were as many kills.
 """
 
+import argparse
 import json
 import os
 import random
@@ -16,23 +18,37 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_text.py"
 SMALL = "--width 16 --layers 1 --heads 2 --context 16 --batch-size 4 --sample-length 20"
-OPTIMIZERS = "--optimizers adam:1e-2 sophia_h:1e-2"
+OPTIMIZERS = ("--optimizers", "adam:1e-2", "sophia_h:1e-2")
 """A method that keeps a random key and refreshes every tenth step beside one without periods."""
 CHECKPOINT_EVERY = 3
 
 
-def command(folder: Path, steps: int, resume: bool) -> list[str]:
-    """Starts the run, or continues it."""
-    out = [sys.executable, str(SCRIPT), "--out", str(folder)]
-    if resume:
-        return [*out, "--resume"]
-    periods = f"--steps {steps} --eval-every 5 --checkpoint-every {CHECKPOINT_EVERY}"
-    return [*out, *f"{SMALL} {OPTIMIZERS} {periods}".split()]
+@dataclass(frozen=True)
+class Run:
+    """What is trained.
+
+    Attributes:
+      steps: number of steps.
+      options: of the example: which optimizers, which controller.
+    """
+
+    steps: int
+    options: Sequence[str]
+
+    def command(self, folder: Path) -> list[str]:
+        """Starts the run, or continues it."""
+        out = [sys.executable, str(SCRIPT), "--out", str(folder)]
+        if has_begun(folder):
+            return [*out, "--resume"]
+        periods = f"--steps {self.steps} --eval-every 5 --checkpoint-every {CHECKPOINT_EVERY}"
+        return [*out, *f"{SMALL} {periods}".split(), *self.options]
 
 
 def has_begun(folder: Path) -> bool:
@@ -57,16 +73,17 @@ def saved_steps(folder: Path) -> list[int]:
 class Killer:
     """Starts a run and kills it, every other time in the middle of a save."""
 
-    def __init__(self, seed: int):
+    def __init__(self, run: Run, seed: int):
+        self.run = run
         self.random = random.Random(seed)
         self.kills = 0
         self.starts_up = 20.0  # seconds before the first save
 
-    def kill(self, folder: Path, steps: int) -> dict[str, Any] | None:
+    def kill(self, folder: Path) -> dict[str, Any] | None:
         """Runs until its end comes; what was going on then, or None if it was through before."""
         before, left_over = saved_steps(folder), unfinished(folder)
         process = subprocess.Popen(
-            command(folder, steps, has_begun(folder)),
+            self.run.command(folder),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=os.environ,
@@ -90,7 +107,7 @@ class Killer:
         process.kill()
         moment = {
             "in a save": bool(unfinished(folder) - left_over),
-            "in the first seconds": now < self.starts_up / 2,
+            "before the first save": not saved_steps(folder),
             "step": max(saved_steps(folder), default=0),
         }
         errors = process.communicate()[1].decode()
@@ -104,11 +121,9 @@ class Killer:
         return moment
 
 
-def finished(folder: Path, steps: int) -> dict[str, Any]:
+def finished(run: Run, folder: Path) -> dict[str, Any]:
     """What a run comes to that is left alone from here on."""
-    done = subprocess.run(
-        command(folder, steps, has_begun(folder)), capture_output=True, text=True, env=os.environ
-    )
+    done = subprocess.run(run.command(folder), capture_output=True, text=True, env=os.environ)
     if done.returncode != 0:
         raise AssertionError(f"it does not go on:\n{done.stderr}")
     rows = json.loads((folder / "results.json").read_text())["optimizers"]
@@ -116,27 +131,28 @@ def finished(folder: Path, steps: int) -> dict[str, Any]:
     return {label: {name: row[name] for name in kept} for label, row in rows.items()}
 
 
-def main(kills: int, seed: int = 0) -> None:
+def main(kills: int, run: Run, seed: int) -> None:
     """Kills, resumes, compares, and says what was seen."""
-    steps = 60
-    killer = Killer(seed)
+    killer = Killer(run, seed)
     seen: Counter[str] = Counter()
     runs = 0
     with tempfile.TemporaryDirectory() as scratch:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{scratch}/compiled")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        straight = finished(Path(scratch) / "straight", steps)
+        straight = finished(run, Path(scratch) / "straight")
         while killer.kills < kills:
             folder = Path(scratch) / f"run {runs}"
-            while killer.kills < kills and (moment := killer.kill(folder, steps)) is not None:
-                seen.update(what for what in ("in a save", "in the first seconds") if moment[what])
+            while killer.kills < kills and (moment := killer.kill(folder)) is not None:
+                seen.update(what for what in ("in a save", "before the first save") if moment[what])
                 print(f"{killer.kills}: {moment}", flush=True)
-            assert finished(folder, steps) == straight, "a run that was killed is another one"
+            assert finished(run, folder) == straight, "a run that was killed is another one"
             runs += 1
     print(f"killed {kills} times in {runs} runs, {dict(seen)}: all equal to the bit")
 
 
 if __name__ == "__main__":
-    main(
-        int(sys.argv[1]) if len(sys.argv) > 1 else 50, int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kills", type=int, nargs="?", default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    given, options = parser.parse_known_args()
+    main(given.kills, Run(60, options or OPTIMIZERS), given.seed)

@@ -1,13 +1,13 @@
 """Which arguments a recorded run notices: each is changed by one per cent, integers by one.
 
 A record that is followed whatever an argument is says nothing about it. For every argument of
-every method the runs are asked in turn until one of them departs from its record:
+every function the runs are asked in turn until one of them departs from its record:
 
     python tests/noticing.py             # all methods: lists what no run notices
     python tests/noticing.py psgd sgd    # those whose name begins so
 
 Numbers are traced, so that a run is compiled once for all of them. An argument that is 0, None, a
-switch or a name is left alone.
+switch or a name is left alone here; `unexercised` lists those that stand so in every run.
 """
 
 import dataclasses
@@ -16,11 +16,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import gradchain
 import jax
 import numpy as np
 import replay
 
-TRAINED = [kind for kind, run in replay.KINDS.items() if run is replay._training]
+FOLDERS = (replay.REFERENCES, replay.REFERENCES / "schedules")
+SCHEDULES = [getattr(gradchain.schedules, name) for name in gradchain.schedules.__all__]
 
 
 def arguments(record: replay.Record) -> dict[str, Any]:
@@ -48,34 +50,64 @@ def changed(value: Any) -> Any:
     return 1.01 * value if not 0.9 < value <= 1 else 0.99 * value
 
 
+def changed_back(value: Any) -> Any:
+    """The other way, where a run does not allow one more."""
+    if isinstance(value, list):
+        return [0.99 * v for v in value] if isinstance(value[0], float) else [v - 1 for v in value]
+    return value - 1 if isinstance(value, int) else 2 * value - changed(value)
+
+
 def noticed(record: replay.Record, names: list[str]) -> Iterator[tuple[str, bool]]:
     """Whether the replay departs from the record when each of the arguments is changed."""
     values = arguments(record)
-    wanted = {name: changed(values[name]) for name in names if name in values}
-    floats = [name for name, value in wanted.items() if isinstance(value, float)]
+    wanted = [name for name in names if name in values]
+    floats = [name for name in wanted if isinstance(values[name], float)]
     try:
         run = _traced(record, floats)
         run(values)
     except Exception:  # some number of this run has to be known: one program for each of them
-        run = lambda now: _run(record, {n: now[n] for n in wanted if now[n] != values[n]})  # noqa: E731
-    for name, value in wanted.items():
-        now = {**values, name: value}
+        run = None
+    for name in wanted:
+        yield name, _departs(record, run if name in floats else None, name, values)
+
+
+def _departs(record: replay.Record, run: Any, name: str, values: dict[str, Any]) -> bool:
+    for value in (changed(values[name]), changed_back(values[name])):
         try:
-            got = run(now) if name in floats else _run(record, {name: value})
-        except (ValueError, TypeError):
-            yield name, True  # not an allowed value for this run
-        else:
-            yield name, any(replay.deviations(record, got))
+            now = run({**values, name: value}) if run else _run(record, {name: value})
+            return any(replay.deviations(record, now))
+        except (ValueError, TypeError, IndexError, AssertionError):
+            continue
+    return True  # the shapes of the run leave it no other value
 
 
 def _run(record: replay.Record, kwargs: dict[str, Any]) -> dict[str, Any]:
-    return replay.replay(dataclasses.replace(record, kwargs={**record.kwargs, **kwargs}))
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, _outcome(record, kwargs))
+
+
+def _outcome(record: replay.Record, kwargs: dict[str, Any]) -> dict[str, Any]:
+    now = dataclasses.replace(record, kwargs={**record.kwargs, **kwargs})
+    factory = replay.public(record.api)
+    if factory in SCHEDULES:
+        return _values(now, factory)
+    return replay.KINDS[record.kind](now, None)
+
+
+def _values(record: replay.Record, factory: Any) -> dict[str, Any]:
+    """What a recorded schedule, or law of schedules, is at the recorded steps."""
+    groups = {name: x for name, x in record.constants.items() if name.startswith("problem/")}
+    problem = {name.removeprefix("problem/"): x for name, x in groups.items()}
+    made = factory(**problem, **record.kwargs)
+    if record.kind == "law":
+        return {name: getattr(made, name, made) for name in replay.expected(record)}
+    schedule = made if callable(made) else gradchain.schedules.as_schedule(made)
+    return {"values": jax.vmap(schedule)(record.constants["steps"])}
 
 
 def _traced(record: replay.Record, floats: list[str]) -> Any:
     def outcome(numbers: dict[str, Any]) -> Any:
-        traced = dataclasses.replace(record, kwargs={**record.kwargs, **numbers})
-        return replay.KINDS[record.kind](traced, None)
+        return _outcome(record, numbers)
 
     compiled = jax.jit(outcome)
 
@@ -98,16 +130,18 @@ def unnoticed(api: str, records: list[replay.Record]) -> list[str]:
 
 def recorded() -> list[str]:
     """The methods with recorded runs, by the names of the files."""
-    return sorted({name.partition("__")[0] for name in replay.collect()})
+    names = [path.name for folder in FOLDERS for path in folder.glob("*.npz")]
+    return sorted({name.partition("__")[0] for name in names})
 
 
 def by_api(method: str) -> dict[str, list[replay.Record]]:
     """The recorded runs of a method, by the function that was run."""
     found: dict[str, list[replay.Record]] = {}
-    for path in sorted(replay.REFERENCES.glob(f"{method}__*.npz")):
-        record = replay.load(path)
-        if record.kind in TRAINED:
-            found.setdefault(record.api, []).append(record)
+    for folder in FOLDERS:
+        for path in sorted(folder.glob(f"{method}__*.npz")):
+            record = replay.load(path)
+            if record.kind != "manifold_ops":  # a room of functions, not one
+                found.setdefault(record.api, []).append(record)
     return found
 
 

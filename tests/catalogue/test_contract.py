@@ -15,6 +15,7 @@ import optax
 import pytest
 from flax import nnx
 from gradchain import eval_params
+from gradchain.catalogue import METHODS
 from gradchain.transforms import Interval
 from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
 from numeric import given_numbers
@@ -293,25 +294,29 @@ def test_wrong_trees_and_dtypes_are_refused(name):
 
 
 def refused_values(argument):
-    """Values that the argument's annotation does not allow."""
+    """Values that the argument's annotation does not allow, the open ends among them."""
     for domain in argument.domains:
         if isinstance(domain, Interval):
-            below = domain.low - 1 if domain.low > -np.inf else np.nan
-            yield from (below, 1.5) if domain.integer else (below,)
+            yield from (np.nan, 1.5) if domain.integer else (np.nan,)
+            if domain.low > -np.inf:
+                yield from (domain.low - 1, domain.low)[: 1 + domain.low_open]
             if domain.high < np.inf:
-                yield domain.high + 1
+                yield from (domain.high + 1, domain.high)[: 1 + domain.high_open]
         yield "no"
+        if not argument.optional:
+            yield None
     if argument.choices and not argument.domains:
         yield "something else"
 
 
-@every_method
+@pytest.mark.parametrize("name", sorted(METHODS))
 def test_hyperparameters_out_of_range_are_refused_by_name(name):
     """Whatever an argument's type does not allow is refused, and the error names it."""
     method = method_named(name)
+    given = arguments_of(name)
     for argument in typed_arguments_of(method.factory).values():
         for value in refused_values(argument):
-            changed = {**arguments_of(name), argument.name: value}
+            changed = {**given, argument.name: value}
             with pytest.raises(ValueError, match=argument.name):
                 method.factory(**changed)
 

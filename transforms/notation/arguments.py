@@ -54,6 +54,8 @@ class Argument:
         domains = (Choice(self.choices),) if by_choice else self.domains
         for domain in domains:
             problem = domain.problem(value)
+            if problem is None and value is None:
+                problem = "is no value here; leave the argument out for its default"
             if problem:
                 raise FlowError(f"{label}: {self.name}={value!r} {problem}")
 
