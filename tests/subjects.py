@@ -78,7 +78,8 @@ def matrix_inputs(params: Any, cotangents: bool) -> Any:
         if leaf.ndim != 2:
             return None
         size = leaf.shape[1 if cotangents else 0]
-        return jnp.sin(jnp.arange(5.0 * size).reshape(5, size) + cotangents).astype(jnp.float32)
+        wide = jnp.promote_types(jnp.finfo(leaf.dtype).dtype, jnp.float32)
+        return jnp.sin(jnp.arange(5.0 * size).reshape(5, size) + cotangents).astype(wide)
 
     return jax.tree.map(of, params)
 
@@ -166,6 +167,19 @@ def seed_of(name: str) -> int:
 def signature_of(tree: Any) -> Any:
     """Structure, shapes and dtypes."""
     return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def rounded_in(traced: Any) -> list[str]:
+    """The operations of a program in float64 that leave less."""
+    low = (jnp.float32, jnp.bfloat16, jnp.float16)
+    found = []
+    for eqn in traced.eqns:
+        given = [getattr(out.aval, "dtype", None) for out in eqn.outvars]
+        found += [f"{eqn.primitive} leaves {dtype}" for dtype in given if dtype in low]
+        for inside in jax.tree.leaves(list(eqn.params.values())):
+            program = getattr(inside, "jaxpr", inside)
+            found += rounded_in(program) if hasattr(program, "eqns") else []
+    return found
 
 
 def same(a: Any, b: Any) -> bool:

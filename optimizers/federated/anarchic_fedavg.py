@@ -11,7 +11,7 @@ from ...transforms.notation.checks import checked
 from .averaging import plain_descent
 from .pair import Client, Federated, Server
 from .rates import by_round
-from .trees import like, mean, minus, plus, select, times, total, wide, zeros
+from .trees import like, mean, minus, over, plus, select, total, wide, zeros
 
 
 @method(
@@ -79,13 +79,13 @@ def anarchic_fedavg(
 
     def run(broadcast: Any, last: Any, grad_fn: Any, num_steps: Any = None) -> tuple[Any, Any]:
         moved = plain_descent(eta, broadcast, grad_fn, num_steps, None)
-        sent = times(-1 / jnp.maximum(num_steps, 1), moved)
+        sent = over(moved, -jnp.maximum(num_steps, 1))
         return (minus(sent, last), sent) if cross_silo else (sent, last)
 
     def update(params: Any, state: Any, messages: Any, clients: Any) -> tuple[Any, Any]:
         if cross_silo:
-            share = 1 / (num_clients or state[1])
-            g = plus(state[0], share, total(messages, clients))
+            new = over(total(messages, clients), num_clients or state[1])
+            g = plus(state[0], 1, new)
             state = select((clients >= 0).any(), (g, state[1]), state)
         else:
             g = mean(messages, clients)

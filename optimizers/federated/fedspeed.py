@@ -11,7 +11,20 @@ from ...transforms.notation.checks import checked
 from ...transforms.notation.roots import relative_norm
 from .pair import Client, Federated, Server
 from .rates import by_round
-from .trees import gradient, like, local_steps, mean, minus, plus, select, times, total, wide, zeros
+from .trees import (
+    gradient,
+    like,
+    local_steps,
+    mean,
+    minus,
+    over,
+    plus,
+    select,
+    times,
+    total,
+    wide,
+    zeros,
+)
 
 
 class Duals(NamedTuple):
@@ -127,7 +140,7 @@ def fedspeed(
 
     def update(params: Any, state: Duals, messages: Upload, clients: Any) -> tuple[Any, Duals]:
         there = (clients >= 0).any()
-        duals = plus(state.mean, 1 / state.clients, total(messages.moved, clients))
+        duals = plus(state.mean, 1, over(total(messages.moved, clients), state.clients))
         added = duals if server_dual == "all" else mean(messages.dual, clients)
         found = like(plus(mean(messages.end, clients), 1, added), params)
         new = Duals(duals, state.round + 1, state.clients)

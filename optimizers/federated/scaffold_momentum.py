@@ -10,7 +10,20 @@ from ...transforms import Positive, Share, Size
 from ...transforms.notation.checks import checked
 from .pair import Client, Federated, Server
 from .rates import by_round
-from .trees import gradient, like, local_steps, mean, minus, plus, select, times, total, wide, zeros
+from .trees import (
+    gradient,
+    like,
+    local_steps,
+    mean,
+    minus,
+    over,
+    plus,
+    select,
+    times,
+    total,
+    wide,
+    zeros,
+)
 
 
 class Held(NamedTuple):
@@ -121,13 +134,14 @@ def scaffold_momentum(
 
         start = wide(params)
         end, raw = local_steps(step, (start, zeros(params)), num_steps, num_local_steps)
-        new = times(1 / steps, raw)
+        new = over(raw, steps)
         moved = times(1 / (eta * steps), minus(start, end))
         return Upload(moved, minus(new, control)), new
 
     def update(params: Any, state: Held, messages: Upload, clients: Any) -> tuple[Any, Any]:
         g = mean(messages.direction, clients)
-        control = plus(state.control, 1 / state.clients, total(messages.control, clients))
+        changed = over(total(messages.control, clients), state.clients)
+        control = plus(state.control, 1, changed)
         moved = like(plus(wide(params), -gamma, g), params)
         found = moved, Held(control, g, wide(params), state.clients)
         return select((clients >= 0).any(), found, (params, state))

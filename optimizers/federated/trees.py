@@ -45,6 +45,14 @@ def times(scale: Any, x: Any) -> Any:
     return jax.tree.map(lambda a: jnp.asarray(scale, jnp.finfo(a.dtype).dtype) * a, x)
 
 
+def over(tree: Any, count: Any) -> Any:
+    """A tree divided by a count.
+
+    JAX divides by a count in float32 even in a float64 run, so it becomes a float first.
+    """
+    return jax.tree.map(lambda a: a / jnp.asarray(count, jnp.finfo(a.dtype).dtype), tree)
+
+
 def select(condition: Any, x: Any, y: Any) -> Any:
     """x where a scalar condition holds, else y."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
@@ -66,7 +74,7 @@ def total(messages: Any, clients: Any, weights: Any = None) -> Any:
 
 def mean(messages: Any, clients: Any) -> Any:
     """The mean over the slots in which there is a client; 0 without any."""
-    return times(1 / jnp.maximum(jnp.sum(clients >= 0), 1), total(messages, clients))
+    return over(total(messages, clients), jnp.maximum(jnp.sum(clients >= 0), 1))
 
 
 def local_steps(

@@ -111,7 +111,7 @@ def _flat(pruned: Any, x: Any) -> Any:
 
 def _smallest(magnitudes: Any, sparsity: Any) -> Any:
     """What was pruned, and the smallest others, up to that share."""
-    count = jnp.floor(jnp.asarray(sparsity, jnp.float32) * magnitudes.size).astype(jnp.int32)
+    count = jnp.floor(jnp.asarray(sparsity, float) * magnitudes.size).astype(jnp.int32)
     pruned = magnitudes == PRUNED
 
     def more() -> Any:

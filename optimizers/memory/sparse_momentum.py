@@ -201,12 +201,16 @@ def _sparse_steps(
 
 
 def _falling(t: Any, steps: Any, start: Any, end: Any) -> Any:
-    part = jnp.minimum(t / steps, 1.0).astype(jnp.result_type(start, float))
-    return end + (start - end) * (1 + jnp.cos(jnp.pi * part)) / 2
+    return end + (start - end) * (1 + jnp.cos(jnp.pi * _part(t, steps))) / 2
+
+
+def _part(t: Any, steps: Any) -> Any:
+    # JAX divides counts in float32 even in a float64 run.
+    return jnp.minimum(jnp.asarray(t, float) / jnp.asarray(steps, float), 1.0)
 
 
 def _linear(t: jax.Array, steps: float | jax.Array, start: float | jax.Array) -> jax.Array:
-    return start * (1 - jnp.minimum(t / steps, 1.0))
+    return start * (1 - _part(t, steps))
 
 
 _prune_rate = lift_tree(promoting(_falling), "prune_rate", out="scalar")

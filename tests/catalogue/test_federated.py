@@ -11,6 +11,7 @@ import pytest
 from gradchain import federated
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import adam, fedhyper_global, fedhyper_server_local, sgd
+from subjects import rounded_in
 
 NAMES = sorted(name for name, entry in METHODS.items() if entry.kind == "federated")
 CLIENTS, SLOTS = 6, 3
@@ -91,6 +92,22 @@ def test_empty_slots_and_rounds(name):
     new, state = algorithm.server.update(params, state, stacked, jnp.array([0, -1]))
     inexact = [x for x in jax.tree.leaves((new, state)) if jnp.issubdtype(x.dtype, jnp.inexact)]
     assert all(jnp.isfinite(x).all() for x in inexact)
+
+
+@every_pair
+def test_nothing_is_rounded_in_float64(name):
+    """Such as a share of clients, a quotient of counts."""
+    algorithm = build(name)
+
+    def turn(params, count):
+        state, own = algorithm.server.init(params, CLIENTS), algorithm.client.init(params, 0)
+        sent = algorithm.server.broadcast(params, state)
+        message, _ = algorithm.client.run(sent, own, lambda p, k: p, count)
+        messages = jax.tree.map(lambda x: jnp.stack([x, x]), message)
+        return algorithm.server.update(params, state, messages, jnp.array([0, 1]))
+
+    with jax.enable_x64(True):
+        assert rounded_in(jax.make_jaxpr(turn)(start(jnp.float64), jnp.int32(2))) == []
 
 
 @every_pair
