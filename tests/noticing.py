@@ -21,7 +21,10 @@ import jax
 import numpy as np
 import replay
 
-FOLDERS = (replay.REFERENCES, replay.REFERENCES / "schedules")
+RECORDS = [
+    *(replay.REFERENCES / name for name in replay.collect()),
+    *sorted((replay.REFERENCES / "schedules").glob("*.npz")),
+]
 SCHEDULES = [getattr(gradchain.schedules, name) for name in gradchain.schedules.__all__]
 
 
@@ -130,15 +133,14 @@ def unnoticed(api: str, records: list[replay.Record]) -> list[str]:
 
 def recorded() -> list[str]:
     """The methods with recorded runs, by the names of the files."""
-    names = [path.name for folder in FOLDERS for path in folder.glob("*.npz")]
-    return sorted({name.partition("__")[0] for name in names})
+    return sorted({path.name.partition("__")[0] for path in RECORDS})
 
 
 def by_api(method: str) -> dict[str, list[replay.Record]]:
     """The recorded runs of a method, by the function that was run."""
     found: dict[str, list[replay.Record]] = {}
-    for folder in FOLDERS:
-        for path in sorted(folder.glob(f"{method}__*.npz")):
+    for path in RECORDS:
+        if path.name.partition("__")[0] == method:
             record = replay.load(path)
             if record.kind != "manifold_ops":  # a room of functions, not one
                 found.setdefault(record.api, []).append(record)
