@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift, saturate
-from ..notation.hyperparameters import Decay, Number
+from ..notation.hyperparameters import Decay, Hyperparameter, Number
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
 
@@ -66,7 +66,7 @@ def linked_trace(coefficients: Any) -> Flow:
     return flow(step)
 
 
-def polar(modulus: Any, phase: Any) -> tuple[Any, Any]:
+def polar(modulus: Hyperparameter, phase: Hyperparameter) -> tuple[Signal, Signal]:
     """Real and imaginary part of modulus exp(i phase), either of which may be a schedule.
 
     A function of signals.
@@ -78,7 +78,7 @@ def polar(modulus: Any, phase: Any) -> tuple[Any, Any]:
 
 
 def complex_buffer(
-    g: Signal, beta: tuple[Any, Any], gain: tuple[Any, Any]
+    g: Signal, beta: tuple[Signal, Signal], gain: tuple[Hyperparameter, Hyperparameter]
 ) -> tuple[Signal, Signal]:
     """Real and imaginary part of the buffer beta mu + gain g.
 
@@ -91,7 +91,11 @@ def complex_buffer(
     return _linked(g, ((beta[0], -beta[1]), (beta[1], beta[0])), gain)
 
 
-def _linked(g: Signal, coefficients: Any, gain: tuple[Any, Any]) -> tuple[Signal, Signal]:
+def _linked(
+    g: Signal,
+    coefficients: tuple[tuple[Signal, Signal], tuple[Signal, Signal]],
+    gain: tuple[Hyperparameter, Hyperparameter],
+) -> tuple[Signal, Signal]:
     (c11, c12), (c21, c22) = coefficients
     a, b = delay(g, name="real"), delay(g, name="imaginary")
     return (

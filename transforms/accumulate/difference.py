@@ -1,7 +1,6 @@
 """The change of a signal since the last step."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
@@ -31,5 +30,5 @@ def difference(from_first: bool = False) -> Flow:
     return flow(step)
 
 
-def _unless_first(g: Any, past: Any, t: Any) -> Any:
+def _unless_first(g: jax.Array, past: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.where(t == 1, 0, g - past)

@@ -3,12 +3,13 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift_elementwise, where
-from ..notation.hyperparameters import Count, Decay, DType, Number, is_neutral
+from ..notation.hyperparameters import Count, Decay, DType, Hyperparameter, Number, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
 
@@ -96,7 +97,7 @@ def one_minus_power(decay: Decay, t: Count) -> Signal:
     return lift_elementwise(_one_minus_power, "1 - decay^t")(decay, t)
 
 
-def _one_minus_power(decay: Any, count: Any) -> Any:
+def _one_minus_power(decay: float | jax.Array, count: jax.Array) -> jax.Array:
     if isinstance(decay, int | float):
         return -jnp.expm1(count * math.log(decay)) if decay > 0 else jnp.ones(())
     return -jnp.expm1(count * jnp.log(decay))
@@ -131,7 +132,7 @@ def trace(
     return flow(step)
 
 
-def _undamped_first(dampening: Number) -> Any:
+def _undamped_first(dampening: Number) -> Hyperparameter:
     if is_neutral(dampening):
         return 1.0
     undamped = lift_elementwise(lambda t, d: jnp.where(t == 1, 1.0, 1.0 - d), "undamped first")

@@ -1,7 +1,6 @@
 """Extrapolation of a sequence of vectors."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
@@ -45,7 +44,7 @@ def extrapolate(history: Size = 5, reg: NonNegative = 1e-3) -> Flow:
     return flow(step)
 
 
-def _guess(g: Any, values: Any, t: Any, reg: Any) -> Any:
+def _guess(g: jax.Array, values: jax.Array, t: jax.Array, reg: float | jax.Array) -> jax.Array:
     history = len(values) - 1
     differences = replicated(jnp.diff(values, axis=0)).reshape(history, -1)
     size = magnitude(differences).reshape(())

@@ -1,7 +1,6 @@
 """Second moments that are kept as row and column averages."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -46,7 +45,7 @@ def scale_by_factored_rms(
       Shazeer & Stern 2018, Adafactor (arXiv 1804.04235); axes as in `optax.scale_by_factored_rms`.
     """
 
-    def is_factored(leaf: Any) -> bool:
+    def is_factored(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:
         enough = factored and leaf.ndim >= 2 and leaf.size > 0
         return enough and leaf.shape[_axes(leaf)[1]] >= min_dim_size_to_factor
 
@@ -62,13 +61,13 @@ def scale_by_factored_rms(
 
 
 @lift
-def bounded_square(g: Any) -> Any:
+def bounded_square(g: jax.Array) -> jax.Array:
     """The square of every entry, kept within the format with room for sums."""
     # An infinite average would stay for ever, and its share of itself is no number.
     return jnp.minimum(squared(g), jnp.finfo(g.dtype).max / 16)
 
 
-def _axes(leaf: Any) -> tuple[int, int]:
+def _axes(leaf: jax.Array | jax.ShapeDtypeStruct) -> tuple[int, int]:
     """The axes of the largest and the second largest size."""
     order = np.argsort(leaf.shape, kind="stable")
     return int(order[-1]), int(order[-2])
@@ -85,7 +84,7 @@ def mean_along_largest(x: Signal, which: int, like: Signal | None = None) -> Sig
       like: whose axes are meant, where x has lost one.
     """
 
-    def mean(a: Any, shaped: Any) -> Any:
+    def mean(a: jax.Array, shaped: jax.Array) -> jax.Array:
         axis = _axes(shaped)[which]
         return jnp.sum(a / a.shape[axis], axis=axis, keepdims=True)
 

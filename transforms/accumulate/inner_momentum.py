@@ -10,6 +10,7 @@ import optax
 from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
 from ..notation.errors import FlowError
+from ..notation.hyperparameters import Hyperparameter
 from ..notation.layout import make_state
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
@@ -20,7 +21,11 @@ MOMENTUM_STATES = ("mu", "trace", "momentum", "momentum_buffer")
 
 
 def pull_back_momentum(
-    at: Signal, inner: optax.GradientTransformation, weight: Any = None, *, name: str | None = None
+    at: Signal,
+    inner: optax.GradientTransformation,
+    weight: Hyperparameter | None = None,
+    *,
+    name: str | None = None,
 ) -> Receiver:
     """Pulls a momentum back after some steps: `g >> pull_back_momentum(at, inner)`.
 
@@ -45,7 +50,7 @@ def pull_back_momentum(
 def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
     cell = cell_of(inner)
 
-    def init(context: Context, value: Any, at: Any) -> Any:
+    def init(context: Context, value: Leaves, at: jax.Array) -> Any:
         state = cell.init(context, value)
         momenta = _momenta(state)
         if not jax.tree.leaves(momenta):
@@ -56,23 +61,23 @@ def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
         cached = jax.tree.map(jnp.zeros_like, momenta)
         return make_state("PullBackState", {"inner": state, "cached": cached})
 
-    def run(context: Context, state: Any, value: Leaves, at: Any) -> tuple[Any, Any]:
+    def run(context: Context, state: Any, value: Leaves, at: jax.Array) -> tuple[Any, Any]:
         out, new = cell.update(context, state if weight is None else state.inner, value)
         momenta = _momenta(new)
         if weight is None:
             return out, _with(new, jax.tree.map(lambda b: jnp.where(at, 0, b), momenta))
 
-        def pulled(b: Any, cached: Any) -> Any:
+        def pulled(b: jax.Array, cached: jax.Array) -> jax.Array:
             return jnp.where(at, weight * b + (1 - weight) * cached, b).astype(b.dtype)
 
-        def kept(b: Any, cached: Any) -> Any:
+        def kept(b: jax.Array, cached: jax.Array) -> jax.Array:
             return jnp.where(at, b, cached)
 
         momenta = jax.tree.map(pulled, momenta, state.cached)
         cached = jax.tree.map(kept, momenta, state.cached)
         return out, state._replace(inner=_with(new, momenta), cached=cached)
 
-    def out(context: Context, value: Any, at: Any) -> Any:
+    def out(context: Context, value: Leaves, at: jax.ShapeDtypeStruct) -> Leaves:
         return cell.out(context, value) if cell.out else value
 
     return Cell(
@@ -87,11 +92,11 @@ def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
     )
 
 
-def _momenta(state: Any) -> tuple[Any, ...]:
+def _momenta(state: Any) -> tuple[dict[str, jax.Array], ...]:
     """The momentum trees in a state, in the order in which they are met."""
     found: list[Any] = []
 
-    def collect(momentum: Any) -> Any:
+    def collect(momentum: optax.Params) -> optax.Params:
         found.append(momentum)
         return momentum
 
@@ -99,7 +104,7 @@ def _momenta(state: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _with(state: Any, momenta: tuple[Any, ...]) -> Any:
+def _with(state: Any, momenta: tuple[dict[str, jax.Array], ...]) -> Any:
     """The state with other momentum trees."""
     rest = iter(momenta)
     return _visit(state, lambda _: next(rest))

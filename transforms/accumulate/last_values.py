@@ -1,7 +1,6 @@
 """The last values of a signal, in the order of their age."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
@@ -35,7 +34,7 @@ def last_values(length: Size) -> Flow:
 def slots_like(g: Signal, length: int) -> Signal:
     """Zeros that hold `length` values of a signal along a new leading axis."""
 
-    def stacked(x: Any) -> Any:
+    def stacked(x: jax.Array) -> jax.Array:
         return jnp.broadcast_to(jnp.zeros_like(x), (length, *x.shape))
 
     return lift(stacked, "slots")(g)

@@ -1,10 +1,8 @@
 """Positive-negative momentum."""
 
-from typing import Any
-
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.hyperparameters import Decay, Number
+from ..notation.hyperparameters import Decay, Number, Scalar
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
 
@@ -46,5 +44,5 @@ def positive_negative_momentum(
     return flow(step)
 
 
-def _length(a: Any, b: Any) -> Any:
+def _length(a: Scalar, b: Scalar) -> Scalar:
     return (a * a + b * b) ** 0.5

@@ -1,8 +1,9 @@
 """The variance rectification of RAdam."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.functions import lift_elementwise
@@ -46,14 +47,14 @@ def radam_rectification(b2: Decay) -> Rectification:
     return Rectification(length, factor(length, b2))
 
 
-def _longest(b2: Any) -> tuple[Any, Any]:
+def _longest(b2: float | jax.Array) -> tuple[float | jax.Array, float | jax.Array]:
     """The length in the limit, and half the rate at which b2^t decays."""
     if isinstance(b2, int | float):
         return 2 / (1 - b2) - 1, -math.log(b2) / 2 if b2 > 0 else math.inf
     return 2 / (1 - b2) - 1, -jnp.log(b2) / 2
 
 
-def _length(longest: Any, rate: Any, t: Any) -> Any:
+def _length(longest: float | jax.Array, rate: float | jax.Array, t: jax.Array) -> jax.Array:
     # With b2 = exp(-2 rate) the length is t + L(rate) - t L(rate t), L(z) = coth z - 1/z: early
     # on, the textbook form is a difference of numbers near n_inf, in which float32 loses the
     # step at which a threshold is crossed.
@@ -65,14 +66,14 @@ def _length(longest: Any, rate: Any, t: Any) -> Any:
     return jnp.where(late, late_length, early_length)
 
 
-def _langevin(z: Any) -> Any:
+def _langevin(z: jax.Array) -> jax.Array:
     tiny = z < 0.02
     safe = jnp.where(tiny, 1.0, z)
     series = z / 3 - z**3 / 45 + 2 * z**5 / 945
     return jnp.where(tiny, series, 1 / jnp.tanh(safe) - 1 / safe)
 
 
-def _factor(longest: Any, length: Any) -> Any:
+def _factor(longest: float | jax.Array, length: jax.Array) -> jax.Array:
     tractable = (length > 4) & (jnp.asarray(longest) > 4)
     n, n_inf = jnp.where(tractable, length, 5.0), jnp.where(longest > 4, longest, 5.0)
     squared = (n - 4) * (n - 2) * n_inf / ((n_inf - 4) * (n_inf - 2) * n)

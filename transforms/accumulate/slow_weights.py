@@ -1,11 +1,12 @@
 """Slow weights that the fast ones return to."""
 
-from typing import Any
-
 from ..notation import Signal, delay, where
+from ..notation.hyperparameters import Hyperparameter
 
 
-def back_to_slow_weights(u: Signal, params: Signal, sync: Signal, slow_step_size: Any) -> Signal:
+def back_to_slow_weights(
+    u: Signal, params: Signal, sync: Signal, slow_step_size: Hyperparameter
+) -> Signal:
     """An update that, where `sync` is true, ends at slow weights on the way.
 
     A function of signals. The slow weights start at the params; where `sync` is true they go the

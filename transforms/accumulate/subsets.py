@@ -1,8 +1,9 @@
 """Second moments that the entries of a subset share."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.compose import named
@@ -64,7 +65,7 @@ def _axis(shape: tuple[int, ...]) -> int:
     return 1 if shape[0] >= shape[1] else 0
 
 
-def _sum(x: Any, size: SubsetSize) -> Any:
+def _sum(x: jax.Array, size: SubsetSize) -> jax.Array:
     if size == 1 or x.size == 0:
         return x
     if size == "heuristics":
@@ -72,7 +73,7 @@ def _sum(x: Any, size: SubsetSize) -> Any:
     return jnp.sum(replicated(x).reshape(-1, _chunk(size, x.size)), axis=1)
 
 
-def _spread_of(v: Any, x: Any, size: SubsetSize) -> Any:
+def _spread_of(v: jax.Array, x: jax.Array, size: SubsetSize) -> jax.Array:
     if size == 1 or x.size == 0:
         return v
     if size == "heuristics":

@@ -47,7 +47,7 @@ def ring_slot(size: int) -> Signal:
     return lift(lambda t: (t - 1) % size, "ring_slot")(step_count())
 
 
-def write_slot(stack: Signal, value: Signal, slot: Any) -> Signal:
+def write_slot(stack: Signal, value: Signal, slot: Signal) -> Signal:
     """A stack with one slot replaced; a slot that it does not have leaves it as it is.
 
     A function of signals.
@@ -60,7 +60,7 @@ def write_slot(stack: Signal, value: Signal, slot: Any) -> Signal:
     return _write(stack, value, slot)
 
 
-def _written(stack: Any, value: Any, slot: Any) -> Any:
+def _written(stack: jax.Array, value: jax.Array, slot: jax.Array) -> jax.Array:
     fits = (slot >= 0) & (slot < stack.shape[0])
     old = jax.lax.dynamic_index_in_dim(stack, slot, 0, keepdims=False)
     new = jnp.where(fits, value.astype(stack.dtype), old)

@@ -4,12 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.errors import FlowError
 from ..notation.values import is_missing
 
 
-def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn") -> Any:
+def scalar_closure(value_fn: Any, params: optax.Params, label: str, name: str = "value_fn") -> Any:
     """The closure itself, if it can be called and returns a real scalar; FlowError otherwise.
 
     A function of signals.
@@ -27,7 +28,7 @@ def scalar_closure(value_fn: Any, params: Any, label: str, name: str = "value_fn
     return value_fn
 
 
-def _shape_of(fn: Any, params: Any, label: str, name: str) -> Any:
+def _shape_of(fn: Any, params: optax.Params, label: str, name: str) -> jax.ShapeDtypeStruct:
     try:
         return jax.eval_shape(fn, params)
     except Exception as error:
@@ -40,7 +41,7 @@ def _shape_of(fn: Any, params: Any, label: str, name: str) -> Any:
         raise
 
 
-def array_closure(fn: Any, params: Any, label: str, name: str, axes: int = 0) -> Any:
+def array_closure(fn: Any, params: optax.Params, label: str, name: str, axes: int = 0) -> Any:
     """The closure itself, if it can be called and returns one real array; FlowError otherwise.
 
     A function of signals.

@@ -54,7 +54,9 @@ def at_offset(
     return through("at_offset", with_inputs(inner, moved, ("value",)), offset, name=name)
 
 
-def tilted(slope: Signal, inner: optax.GradientTransformation, *, name: str | None = None) -> Any:
+def tilted(
+    slope: Signal, inner: optax.GradientTransformation, *, name: str | None = None
+) -> Receiver:
     """Shows a transformation the loss plus a linear term: `g + slope >> tilted(slope, inner)`.
 
     A transformation to send signals through.
@@ -92,10 +94,10 @@ def with_inputs(
     """
     cell = cell_of(inner)
 
-    def init(context: Context, value: Any, *_: Any) -> Any:
+    def init(context: Context, value: Leaves, *_: Leaves) -> Any:
         return cell.init(context, value)
 
-    def run(context: Context, state: Any, value: Any, *others: Any) -> tuple[Any, Any]:
+    def run(context: Context, state: Any, value: Leaves, *others: Leaves) -> tuple[Any, Any]:
         inputs = dict(made(context, *others))
         reads_value = "value" in cell.needs or context.extra.get("value") is not None
         if "value" in provides and "value_fn" in inputs and reads_value:
@@ -104,7 +106,7 @@ def with_inputs(
         shown = dataclasses.replace(context, extra={**context.extra, **inputs})
         return cell.update(shown, state, value)
 
-    def out(context: Context, value: Any, *_: Any) -> Any:
+    def out(context: Context, value: Leaves, *_: Leaves) -> Leaves:
         return cell.out(context, value) if cell.out else value
 
     return dataclasses.replace(
@@ -123,10 +125,10 @@ def _given(context: Context, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: context.extra[name] for name in names if callable(context.extra.get(name))}
 
 
-def _sum(context: Context, params: Any, by: Leaves) -> Leaves:
+def _sum(context: Context, params: optax.Params, by: Leaves) -> Leaves:
     """The params moved where `by` has a leaf, in their own dtype."""
 
-    def moved(param: Any, step: Any) -> Any:
+    def moved(param: jax.Array, step: jax.Array) -> jax.Array:
         return param if is_missing(step) else (working(param) + step).astype(param.dtype)
 
     assert context.whole is not None
@@ -139,7 +141,7 @@ def _plus_linear(context: Context, value_fn: Any, slope: Leaves) -> Any:
     return lambda params: plus(value_fn(params), linear_term(context, slope, params))
 
 
-def linear_term(context: Context, slope: Leaves, params: Any) -> Any:
+def linear_term(context: Context, slope: Leaves, params: optax.Params) -> jax.Array:
     """<slope, params - the params of this step>, over the leaves that the slope has.
 
     A function of params, and of the step that they were met in.
@@ -147,7 +149,7 @@ def linear_term(context: Context, slope: Leaves, params: Any) -> Any:
     return _product(context, params, lambda c, away: jnp.sum(jnp.real(jnp.conj(c) * away)), slope)
 
 
-def distance_term(context: Context, like: Leaves, params: Any) -> Any:
+def distance_term(context: Context, like: Leaves, params: optax.Params) -> jax.Array:
     """|params - the params of this step|^2 / 2, over the leaves that a signal has.
 
     A function of params, and of the step that they were met in.
@@ -155,7 +157,7 @@ def distance_term(context: Context, like: Leaves, params: Any) -> Any:
     return _product(context, params, lambda _, away: jnp.sum(squared(away)) / 2, like)
 
 
-def _product(context: Context, params: Any, fn: Any, leaves: Leaves) -> Any:
+def _product(context: Context, params: optax.Params, fn: Any, leaves: Leaves) -> jax.Array:
     """A function of each leaf and of how far its param is from that of this step, summed."""
     assert context.whole is not None
     at = Leaves.up_to(context.whole.treedef, params)
@@ -163,7 +165,7 @@ def _product(context: Context, params: Any, fn: Any, leaves: Leaves) -> Any:
     return balanced([fn(c, working(p) - working(x)) for c, p, x in rows if not is_missing(c)])
 
 
-def plus(loss: Any, term: Any) -> Any:
+def plus(loss: jax.Array, term: jax.Array) -> jax.Array:
     """A loss and a term, in the dtype of the loss.
 
     A function of arrays.

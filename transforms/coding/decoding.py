@@ -1,17 +1,19 @@
 """From the gradients of parts to what a worker sends, and from that to the whole gradient."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ..notation.errors import FlowError
 from ..notation.known import is_known
 from ..workers import axis
 
 
-def encode(partial_grads: Any, row: Any) -> Any:
+def encode(partial_grads: optax.Params, row: Sequence[float] | jax.Array) -> optax.Params:
     """What a worker sends: the sum of its parts' gradients with its coefficients.
 
     A function of arrays.
@@ -35,20 +37,20 @@ def encode(partial_grads: Any, row: Any) -> Any:
       >>> encode({"w": jnp.array([[1.0, 2.0], [3.0, 4.0]])}, [1.0, -1.0])["w"].tolist()
       [-2.0, -2.0]
     """
-    row = jnp.asarray(row)
+    shares = jnp.asarray(row)
 
-    def summed(parts: Any) -> Any:
-        if row.ndim != 1 or jnp.shape(parts)[:1] != row.shape:
+    def summed(parts: jax.Array) -> jax.Array:
+        if shares.ndim != 1 or jnp.shape(parts)[:1] != shares.shape:
             raise FlowError(
-                f"encode: row of shape {row.shape} must have a coefficient for each of the parts "
-                f"on the leading axis; an array has shape {jnp.shape(parts)}"
+                f"encode: row of shape {shares.shape} must have a coefficient for each of the "
+                f"parts on the leading axis; an array has shape {jnp.shape(parts)}"
             )
-        return jnp.tensordot(_fitted(row, parts), parts, axes=1, precision="highest")
+        return jnp.tensordot(_fitted(shares, parts), parts, axes=1, precision="highest")
 
     return jax.tree.map(summed, partial_grads)
 
 
-def decode_weights(code: Any, survivors: Any) -> np.ndarray:
+def decode_weights(code: Any, survivors: Sequence[bool] | np.ndarray) -> np.ndarray:
     """With which weights what the survivors sent sums to the whole gradient.
 
     A function of numbers.
@@ -90,7 +92,11 @@ def decode_weights(code: Any, survivors: Any) -> np.ndarray:
     return weights
 
 
-def decode(coded: Any, weights: Any, axis_name: str | None = None) -> Any:
+def decode(
+    coded: optax.Params,
+    weights: Sequence[float] | np.ndarray | jax.Array,
+    axis_name: str | None = None,
+) -> optax.Params:
     """The sum of the gradients of all parts; divide it by the number of examples, or of parts.
 
     A function of arrays.
@@ -117,17 +123,17 @@ def decode(coded: Any, weights: Any, axis_name: str | None = None) -> Any:
       >>> decode(jnp.array([[1.0, 2.0], [jnp.nan, jnp.nan]]), [3.0, 0.0]).tolist()
       [3.0, 6.0]
     """
-    weights = jnp.asarray(weights)
+    numbers = jnp.asarray(weights)
     axis.require_axis("decode", axis_name)
     count = None if axis_name is None else axis.count_workers(axis_name)
 
-    def weighted(x: Any) -> Any:
+    def weighted(x: jax.Array) -> jax.Array:
         workers = jnp.shape(x)[:1] if count is None else (count,)
-        if weights.shape != workers:
+        if numbers.shape != workers:
             raise FlowError(
-                f"decode: weights of shape {weights.shape} must be one for each worker, {workers}"
+                f"decode: weights of shape {numbers.shape} must be one for each worker, {workers}"
             )
-        own = _fitted(weights if count is None else weights[axis.worker_index(axis_name)], x)
+        own = _fitted(numbers if count is None else numbers[axis.worker_index(axis_name)], x)
         own = own.reshape(own.shape + (1,) * (x.ndim - own.ndim))
         return jnp.where(own == 0, jnp.zeros_like(x), own * x)
 
@@ -137,5 +143,5 @@ def decode(coded: Any, weights: Any, axis_name: str | None = None) -> Any:
     return axis.total(terms, axis_name)
 
 
-def _fitted(numbers: Any, like: Any) -> Any:
+def _fitted(numbers: jax.Array, like: jax.Array) -> jax.Array:
     return numbers.astype(jnp.finfo(jnp.result_type(like)).dtype)

@@ -1,17 +1,20 @@
 """What a compressor is: a worker sends a message in place of a tree, all read what it says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.typing import DTypeLike
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
+from ..notation.hyperparameters import Key
 from ..notation.known import choose
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
@@ -21,6 +24,12 @@ from ..trees.random import random_key
 from ..trees.vector import from_vector, one_leaf, to_vector
 from ..workers import axis
 from ..workers.signals import exchanged
+
+Message: TypeAlias = dict[str, jax.Array]
+"""What is sent for a vector."""
+
+Weights: TypeAlias = jax.Array | np.ndarray | Sequence[float] | Sequence[Sequence[float]]
+"""One number for each worker, or a matrix of which each worker has a row."""
 
 
 class Compressor(Protocol):
@@ -32,7 +41,7 @@ class Compressor(Protocol):
         ...
 
     def exchange(
-        self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
+        self, signal: Signal, axis_name: str | None, weights: Weights | None, whole: Signal | None
     ) -> tuple[Signal, Signal]:
         """What the worker's message says, and the mean of what all say."""
         ...
@@ -43,7 +52,7 @@ def exchange(
     compressor: Compressor | Callable[[Any], Any],
     axis_name: str | None = None,
     *,
-    weights: Any = None,
+    weights: Weights | None = None,
     whole: Signal | None = None,
 ) -> tuple[Signal, Signal]:
     """Sends a signal to all workers, compressed: (what this worker's message says, their mean).
@@ -93,23 +102,31 @@ class Coded:
     name: str
     encode: Callable[[Leaves, Any], Any]
     decode: Callable[[Any, Leaves, Any], Leaves]
-    key: Any = None
+    key: Key | Signal | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def exchange(
-        self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
+        self,
+        signal: Signal,
+        axis_name: str | None,
+        weights: Weights | None,
+        whole: Signal | None,
     ) -> tuple[Signal, Signal]:
         """See `exchange`."""
         fresh = None if self.key is None else random_key(self.key)
 
-        def run(context: Context, tree: Leaves, key: Any, whole: Any) -> Leaves:
+        def run(
+            context: Context, tree: Leaves, key: jax.Array | None, whole: jax.Array | None
+        ) -> Leaves:
             dtype = context.scalar_dtype
             shares = shares_of(context.label, weights, axis_name, dtype, rows=True)
             if whole is None:
                 return self._sent(tree, key, shares, axis_name)
             return choose(
                 whole,
-                lambda: sent_whole(tree, shares, axis_name, np.ndim(weights) == 2),
+                lambda: sent_whole(
+                    tree, shares, axis_name, weights is not None and np.ndim(weights) == 2
+                ),
                 lambda: self._sent(tree, key, shares, axis_name),
             )
 
@@ -119,8 +136,10 @@ class Coded:
         both = exchanged(run, self.name, axis_name, sent, workers_of(weights))(signal, fresh, whole)
         return both[0], both[1]
 
-    def _sent(self, tree: Leaves, key: Any, shares: Any, axis_name: str | None) -> Leaves:
-        if self.key is not None:
+    def _sent(
+        self, tree: Leaves, key: jax.Array | None, shares: jax.Array, axis_name: str | None
+    ) -> Leaves:
+        if key is not None:
             key = jax.random.fold_in(key, axis.worker_index(axis_name))
         message = self.encode(tree.map(replicated), key)
         mine = self.decode(
@@ -143,7 +162,9 @@ def paired(mine: Leaves, mean: Leaves, like: Leaves) -> Leaves:
     )
 
 
-def sent_whole(tree: Leaves, shares: Any, axis_name: str | None, mixed: bool = False) -> Leaves:
+def sent_whole(
+    tree: Leaves, shares: jax.Array, axis_name: str | None, mixed: bool = False
+) -> Leaves:
     """What `exchange` gives where nothing is compressed."""
     if mixed:
         means = axis.gather(tree, axis_name).map(lambda x: summed(shares, x))
@@ -153,15 +174,19 @@ def sent_whole(tree: Leaves, shares: Any, axis_name: str | None, mixed: bool = F
     return paired(tree, axis.total(scaled, axis_name), tree)
 
 
-def summed(shares: Any, stacked: Any) -> Any:
+def summed(shares: jax.Array, stacked: jax.Array) -> jax.Array:
     """The weighted sum over the leading axis."""
     fitted = shares.astype(jnp.finfo(stacked.dtype).dtype)
     return jnp.tensordot(fitted, stacked, axes=1, precision="highest")
 
 
 def shares_of(
-    label: str, weights: Any, axis_name: str | None, dtype: Any, rows: bool = False
-) -> Any:
+    label: str,
+    weights: Weights | None,
+    axis_name: str | None,
+    dtype: DTypeLike,
+    rows: bool = False,
+) -> jax.Array:
     """One number for each worker, of sum 1; or, of a matrix, this worker's row."""
     count = axis.count_workers(axis_name)
     if weights is None:
@@ -177,7 +202,7 @@ def shares_of(
     return given / jnp.sum(given)
 
 
-def workers_of(weights: Any) -> int:
+def workers_of(weights: Weights | None) -> int:
     """How many workers there are, as the weights say."""
     return 1 if weights is None else len(weights)
 
@@ -187,7 +212,7 @@ def on_vectors(
     encode: Callable[[Any, Any], Any],
     decode: Callable[[Any, int, Any, Any], Any],
     per_leaf: bool,
-    key: Any = None,
+    key: Key | Signal | None = None,
     **arguments: Any,
 ) -> Coded:
     """A compressor of vectors as one of trees.
@@ -205,12 +230,12 @@ def on_vectors(
         parts = [one_leaf(leaf) for leaf in tree.present()] if per_leaf else [tree]
         return [part for part in parts if sum(leaf.size for leaf in part.present())]
 
-    def encoded(tree: Leaves, key: Any) -> Any:
+    def encoded(tree: Leaves, key: jax.Array | None) -> list[optax.Params]:
         parts = parts_of(tree)
         keys = [None if key is None else jax.random.fold_in(key, i) for i in range(len(parts))]
         return [encode(to_vector(part), k) for part, k in zip(parts, keys, strict=True)]
 
-    def decoded(messages: Any, like: Leaves, weights: Any) -> Leaves:
+    def decoded(messages: list[optax.Params], like: Leaves, weights: jax.Array) -> Leaves:
         vectors = [
             _decoded_part(message, part, weights)
             for message, part in zip(messages, parts_of(like), strict=True)
@@ -220,14 +245,14 @@ def on_vectors(
         found = iter(vectors)
         return like.map(lambda leaf: next(found).values[0] if leaf.size else leaf)
 
-    def _decoded_part(message: Any, part: Leaves, weights: Any) -> Leaves:
+    def _decoded_part(message: optax.Params, part: Leaves, weights: jax.Array) -> Leaves:
         vector = jax.eval_shape(to_vector, part.map(_abstract))
         return from_vector(decode(message, vector.size, vector.dtype, weights), part)
 
     return Coded(name, encoded, decoded, key, {**arguments, "per_leaf": per_leaf})
 
 
-def _abstract(leaf: Any) -> Any:
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
@@ -236,7 +261,7 @@ def of_function(fn: Any) -> Coded:
     if not callable(fn):
         raise FlowError(f"compressor={fn!r} must be a compressor, or a function from tree to tree")
 
-    def decode(messages: Any, like: Leaves, weights: Any) -> Leaves:
+    def decode(messages: optax.Params, like: Leaves, weights: jax.Array) -> Leaves:
         stacked = Leaves.up_to(like.treedef, messages)
 
         return stacked.map(lambda x, leaf: summed(weights, x.astype(leaf.dtype)), like)
@@ -244,7 +269,7 @@ def of_function(fn: Any) -> Coded:
     return Coded(getattr(fn, "__name__", "compressor"), lambda tree, _: fn(tree.tree()), decode)
 
 
-def of_vectors(fn: Callable[..., Any], key: Any, per_worker: bool = False) -> Compressor:
+def of_vectors(fn: Callable[..., Any], key: Key | Signal, per_worker: bool = False) -> Compressor:
     """A compressor from a function of the leaves, raveled and joined, whose results are sent whole.
 
     A compressor, for `exchange`.
@@ -262,16 +287,16 @@ class _OfVectors:
     """See `of_vectors`."""
 
     fn: Callable[..., Any]
-    key: Any
+    key: Key | Signal
     per_worker: bool
     name: str = "compressor"
 
     def exchange(
-        self, signal: Signal, axis_name: str | None, weights: Any, whole: Signal | None
+        self, signal: Signal, axis_name: str | None, weights: Weights | None, whole: Signal | None
     ) -> tuple[Signal, Signal]:
         """See `exchange`."""
 
-        def run(context: Context, tree: Leaves, key: Any, t: Any, whole: Any) -> Leaves:
+        def run(context: Context, tree: Leaves, key: jax.Array, t: jax.Array, whole: Any) -> Leaves:
             shares = shares_of(context.label, weights, axis_name, context.scalar_dtype)
             worker = (axis.worker_index(axis_name),) if self.per_worker else ()
             vector = to_vector(tree.map(replicated))

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from ..notation.checks import checked
 from ..notation.crowds import map_alike
 from ..notation.hyperparameters import Size
 from ..notation.values import Leaves
-from .compressor import Coded
+from .compressor import Coded, Message
 
 
 @checked()
@@ -28,12 +29,12 @@ def chunked_dct(topk: Size = 32, chunk_size: Size = 64) -> Coded:
       chunk_size: longest side of a chunk.
     """
 
-    def encode(tree: Leaves, _: Any) -> Any:
+    def encode(tree: Leaves, _: Any) -> list[Message]:
         leaves = [x for x in tree.present() if x.size]
         return map_alike(lambda x: _largest(_transformed(x, chunk_size), topk), leaves)
 
-    def decode(messages: Any, like: Leaves, weights: Any) -> Leaves:
-        def restored(message: Any, x: Any) -> Any:
+    def decode(messages: list[Message], like: Leaves, weights: jax.Array) -> Leaves:
+        def restored(message: Message, x: jax.Array) -> jax.Array:
             return _restored(message, x, chunk_size, weights)
 
         found = iter(map_alike(restored, messages, [x for x in like.present() if x.size]))
@@ -47,7 +48,7 @@ def chunk_of(length: int, chunk_size: int) -> int:
     return next(h for h in range(min(length, chunk_size), 0, -1) if length % h == 0)
 
 
-def cosines(length: int, dtype: Any) -> Any:
+def cosines(length: int, dtype: DTypeLike) -> jax.Array:
     """The orthonormal DCT-II as a matrix, from entries (rows) to coefficients (columns)."""
     i, k = np.arange(length)[:, None], np.arange(length)[None, :]
     basis = np.cos(math.pi * (2 * i + 1) * k / (2 * length)) * math.sqrt(2 / length)
@@ -62,7 +63,7 @@ def _layout(shape: tuple[int, ...], chunk_size: int) -> tuple[tuple[int, int], .
     return tuple((side // h, h) for side, h in zip(sides, chunks, strict=True))
 
 
-def _transformed(x: Any, chunk_size: int) -> Any:
+def _transformed(x: jax.Array, chunk_size: int) -> jax.Array:
     """The coefficients, one row for each chunk."""
     layout = _layout(x.shape, chunk_size)
     chunks = x.reshape([n for pair in layout for n in pair])
@@ -72,7 +73,7 @@ def _transformed(x: Any, chunk_size: int) -> Any:
     return rows.reshape(-1, math.prod(h for _, h in layout))
 
 
-def _largest(rows: Any, topk: int) -> Any:
+def _largest(rows: jax.Array, topk: int) -> Message:
     length = rows.shape[1]
     places = jax.lax.top_k(jnp.abs(rows), min(topk, length))[1]
     kind = next(t for t in (jnp.uint8, jnp.uint16, jnp.uint32) if length - 1 <= jnp.iinfo(t).max)
@@ -82,7 +83,7 @@ def _largest(rows: Any, topk: int) -> Any:
     }
 
 
-def _restored(messages: Any, like: Any, chunk_size: int, weights: Any) -> Any:
+def _restored(messages: Message, like: jax.Array, chunk_size: int, weights: jax.Array) -> jax.Array:
     layout = _layout(like.shape, chunk_size)
     count, length = (math.prod(side) for side in zip(*layout, strict=True))
     shares = weights.astype(jnp.finfo(like.dtype).dtype)[:, None, None]

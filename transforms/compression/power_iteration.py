@@ -1,7 +1,7 @@
 """Matrices by their leading singular directions, found by one step of a power iteration a time."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,9 +80,9 @@ class PowerIteration:
 
     rank: int
     iterations: int
-    min_rate: Any
+    min_rate: float
     variant: Variant
-    key: Any
+    key: Key
     given: Mapping[str, Any]
     name: str = "power_iteration"
 
@@ -94,7 +94,9 @@ class PowerIteration:
         q = self._factor(signal, "q")
         done = delay(0, name="iterations")
 
-        def run(context: Context, tree: Leaves, q: Leaves, p: Any, done: Any, whole: Any) -> Leaves:
+        def run(
+            context: Context, tree: Leaves, q: Leaves, p: Leaves | None, done: jax.Array, whole: Any
+        ) -> Leaves:
             shares = shares_of(context.label, weights, axis_name, context.scalar_dtype)
             p = q if p is None else p
 
@@ -102,7 +104,7 @@ class PowerIteration:
                 sent = sent_whole(tree, shares, axis_name)
                 return _quadruples(tree, sent.values, p, q)
 
-            def compressed() -> Any:
+            def compressed() -> Leaves:
                 return self._sent(tree, p, q, done, shares, axis_name)
 
             return compressed() if whole is None else choose(whole, all_of_it, compressed)
@@ -120,8 +122,8 @@ class PowerIteration:
         done << (further if whole is None else where(whole, done, further))
         return made[0], made[1]
 
-    def _factor(self, signal: Signal, side: str) -> Any:
-        def shape(x: Any) -> Any:
+    def _factor(self, signal: Signal, side: str) -> Signal:
+        def shape(x: jax.Array) -> jax.Array:
             return jnp.zeros(self._sides(x)[side == "q"], x.dtype)
 
         compressed, _ = split(signal, leaf_where(self._is_compressed))
@@ -149,13 +151,13 @@ class PowerIteration:
         start.of_tree = True  # type: ignore[attr-defined]
         return start
 
-    def _sides(self, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _sides(self, x: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of P and Q."""
         n, m = x.shape[0], math.prod(x.shape[1:])
         rank = min(self.rank, n, m)
         return (n, rank), (m, rank)
 
-    def _is_compressed(self, x: Any) -> bool:
+    def _is_compressed(self, x: jax.Array | jax.ShapeDtypeStruct) -> bool:
         if x.ndim < 2 or x.size == 0:
             return False
         if self.variant == "paper":
@@ -170,7 +172,13 @@ class PowerIteration:
         return p + q if self.variant == "paper" else self.iterations * (p + q) / 2
 
     def _sent(
-        self, tree: Leaves, p: Leaves, q: Leaves, done: Any, shares: Any, axis_name: str | None
+        self,
+        tree: Leaves,
+        p: Leaves,
+        q: Leaves,
+        done: jax.Array,
+        shares: jax.Array,
+        axis_name: str | None,
     ) -> Leaves:
         at = [i for i, x in enumerate(tree.values) if not is_missing(x) and self._is_compressed(x)]
         share = shares[axis.worker_index(axis_name)]
@@ -192,8 +200,13 @@ class PowerIteration:
         return _quadruples(tree, both, Leaves(ps, p.treedef), Leaves(qs, q.treedef))
 
     def _alternating(
-        self, matrices: list[Any], factors: list[Any], done: Any, share: Any, axis_name: Any
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+        self,
+        matrices: list[jax.Array],
+        factors: list[tuple[jax.Array, jax.Array]],
+        done: jax.Array,
+        share: jax.Array,
+        axis_name: str | None,
+    ) -> tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]]:
         means = [jnp.zeros(x.shape, x.dtype) for x in matrices]  # the same on all workers
         left = matrices
         for iteration in range(self.iterations):
@@ -206,8 +219,13 @@ class PowerIteration:
         return [x - rest for x, rest in zip(matrices, left, strict=True)], means, factors
 
     def _both(
-        self, matrices: list[Any], factors: list[Any], done: Any, share: Any, axis_name: Any
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+        self,
+        matrices: list[jax.Array],
+        factors: list[tuple[jax.Array, jax.Array]],
+        done: jax.Array,
+        share: jax.Array,
+        axis_name: str | None,
+    ) -> tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]]:
         firsts = [
             share.astype(_real(x)) * _product(x, q)
             for x, (_, q) in zip(matrices, factors, strict=True)
@@ -223,8 +241,11 @@ class PowerIteration:
 
 
 def _half(
-    now: tuple[list[Any], list[Any], list[Any]], share: Any, axis_name: Any, right: bool
-) -> tuple[list[Any], list[Any], list[Any]]:
+    now: tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]],
+    share: jax.Array,
+    axis_name: str | None,
+    right: bool,
+) -> tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]]:
     """One iteration: the projection on one factor makes the other."""
     left, means, factors = now
     bases = [_orthonormal(pair[not right]) for pair in factors]
@@ -234,7 +255,7 @@ def _half(
     sums = axis.total(shared, axis_name)
     count = axis.count_workers(axis_name)
 
-    def outer(basis: Any, part: Any) -> Any:
+    def outer(basis: jax.Array, part: jax.Array) -> jax.Array:
         return _product(basis, _adjoint(part)) if right else _product(part, _adjoint(basis))
 
     left = [x - outer(b, y) for x, b, y in zip(left, bases, parts, strict=True)]
@@ -245,11 +266,11 @@ def _half(
     return left, means, [(b, s) if right else (s, b) for b, s in pairs]
 
 
-def _list(length: int) -> Any:
+def _list(length: int) -> jax.tree_util.PyTreeDef:
     return jax.tree.structure([0] * length)
 
 
-def _quadruples(tree: Leaves, both: Any, p: Leaves, q: Leaves) -> Leaves:
+def _quadruples(tree: Leaves, both: Sequence[Any], p: Leaves, q: Leaves) -> Leaves:
     """(sent, mean, P, Q) at each leaf."""
     # a leaf that is sent in full has no factors to keep: whatever is written for them is dropped
     p, q = (
@@ -260,29 +281,29 @@ def _quadruples(tree: Leaves, both: Any, p: Leaves, q: Leaves) -> Leaves:
     return Leaves((x if is_missing(x) else (*pair, f, h) for x, pair, f, h in rows), tree.treedef)
 
 
-def _as_matrix(x: Any) -> Any:
+def _as_matrix(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
-def _real(x: Any) -> Any:
+def _real(x: jax.Array) -> jnp.dtype:
     return jnp.finfo(x.dtype).dtype
 
 
-def _adjoint(x: Any) -> Any:
+def _adjoint(x: jax.Array) -> jax.Array:
     return jnp.conj(x).T
 
 
-def _product(x: Any, y: Any) -> Any:
+def _product(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.matmul(x, y.astype(x.dtype), precision="highest")
 
 
-def _orthonormal(x: Any) -> Any:
+def _orthonormal(x: jax.Array) -> jax.Array:
     if x.shape[1] == 1:
         return x / jnp.maximum(norm(x), 1e-16)
     return linalg.qr(x)[0]
 
 
-def _gram_schmidt(x: Any, eps: float = 1e-8) -> Any:
+def _gram_schmidt(x: jax.Array, eps: float = 1e-8) -> jax.Array:
     """Columns made orthogonal one after another, each of length 1 / (1 + eps / length)."""
     columns: list[Any] = []
     for column in x.T:

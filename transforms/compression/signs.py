@@ -1,11 +1,11 @@
 """One bit for each entry."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.checks import checked
-from .compressor import Coded, on_vectors
+from .compressor import Coded, Message, on_vectors
 
 
 @checked()
@@ -32,10 +32,10 @@ def scaled_sign(per_leaf: bool = True) -> Coded:
       (arXiv 1901.09847).
     """
 
-    def encode(vector: Any, _: Any) -> Any:
+    def encode(vector: jax.Array, _: jax.Array | None) -> Message:
         return {"bits": jnp.packbits(vector >= 0), "scale": jnp.mean(jnp.abs(vector))}
 
-    def decode(messages: Any, length: int, dtype: Any, weights: Any) -> Any:
+    def decode(messages: Message, length: int, dtype: DTypeLike, weights: jax.Array) -> jax.Array:
         bits = jnp.unpackbits(messages["bits"], axis=-1, count=length)
         signs = 2 * bits.astype(dtype) - 1
         return jnp.sum((messages["scale"] * weights.astype(dtype))[:, None] * signs, axis=0)

@@ -1,14 +1,14 @@
 """The entries of largest magnitude, or some at random."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.checks import checked
 from ..notation.hyperparameters import Key, Portion, Size
-from .compressor import Coded, on_vectors
+from .compressor import Coded, Message, on_vectors
 
 
 @checked()
@@ -31,7 +31,7 @@ def top_k(k: Size = 1, per_leaf: bool = False) -> Coded:
       [0.0, -3.0, 2.0]
     """
 
-    def encode(vector: Any, _: Any) -> Any:
+    def encode(vector: jax.Array, _: jax.Array | None) -> Message:
         places = jax.lax.top_k(jnp.abs(vector), min(k, vector.size))[1]
         return {"places": places, "values": vector[places]}
 
@@ -49,7 +49,7 @@ def top_fraction(fraction: Portion = 0.01, per_leaf: bool = True) -> Coded:
       per_leaf: of every leaf; else of the whole tree.
     """
 
-    def encode(vector: Any, _: Any) -> Any:
+    def encode(vector: jax.Array, _: jax.Array | None) -> Message:
         k = max(1, math.floor(fraction * vector.size))
         places = jax.lax.top_k(jnp.abs(vector), k)[1]
         return {"places": places, "values": vector[places]}
@@ -69,7 +69,7 @@ def rand_k(k: Size = 1, per_leaf: bool = False, key: Key = 0) -> Coded:
       key: seed or key of the draws, of which each worker makes its own.
     """
 
-    def encode(vector: Any, key: Any) -> Any:
+    def encode(vector: jax.Array, key: jax.Array) -> Message:
         count = min(k, vector.size)
         places = jax.random.permutation(key, vector.size)[:count].astype(jnp.int32)
         return {"places": places, "values": vector[places] * (vector.size / count)}
@@ -77,7 +77,7 @@ def rand_k(k: Size = 1, per_leaf: bool = False, key: Key = 0) -> Coded:
     return on_vectors("rand_k", encode, scattered, per_leaf, key, k=k)
 
 
-def scattered(messages: Any, length: int, dtype: Any, weights: Any) -> Any:
+def scattered(messages: Message, length: int, dtype: DTypeLike, weights: jax.Array) -> jax.Array:
     """The vector whose entries stand in messages with their places."""
     values = messages["values"] * weights.astype(dtype)[:, None]
     return jnp.zeros(length, dtype).at[messages["places"].ravel()].add(values.ravel())

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -64,14 +65,14 @@ def accumulate(inner: optax.GradientTransformation, micro_batches: Period) -> Fl
     return flow(step)
 
 
-def _mean(new: Any, total: Delay, held: Signal, due: Signal) -> Signal:
+def _mean(new: Signal | None, total: Delay, held: Signal, due: Signal) -> Signal:
     """The mean of what came since the last step, this one included."""
     now = _sum(total, new)
     total << where(due, 0.0, now)
     return _divided(now, held)
 
 
-def _sum_of(total: Any, new: Any) -> Any:
+def _sum_of(total: jax.Array | Leaves, new: Any) -> jax.Array | Leaves:
     if new is None:  # a loss that is not given
         return total
     if isinstance(total, Leaves):
@@ -79,7 +80,7 @@ def _sum_of(total: Any, new: Any) -> Any:
     return _added(total, jnp.asarray(new))
 
 
-def _added(total: Any, new: Any) -> Any:
+def _added(total: jax.Array, new: jax.Array) -> jax.Array:
     """An infinite one stays visible in the mean: NaN, as a state is read as finite."""
     new = new.astype(total.dtype)
     return total + jnp.where(jnp.isfinite(new), new, jnp.nan)
@@ -93,7 +94,9 @@ def _on_means(inner: optax.GradientTransformation) -> Cell:
     """Runs where the second argument holds, with the third one as `value` where there is one."""
     cell = resting(inner, 0.0)
 
-    def run(context: Context, state: Any, mean: Any, due: Any, loss: Any) -> tuple[Any, Any]:
+    def run(
+        context: Context, state: Any, mean: Leaves, due: jax.Array, loss: jax.Array
+    ) -> tuple[Any, Any]:
         extra = context.extra
         if extra.get("value") is not None:
             extra = {**extra, "value": loss}

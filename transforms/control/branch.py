@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 
 from ..notation.build import Flow, flow
@@ -43,11 +44,11 @@ def either(
 def _branches(children: tuple[Any, ...]) -> Cell:
     first, second = cells = tuple(map(cell_of, children))
 
-    def init(context: Context, value: Any, condition: Any) -> Any:
+    def init(context: Context, value: Leaves, condition: jax.Array) -> Any:
         states = [cell.init(context, value) for cell in cells]
         return make_state("EitherState", dict(zip(("first", "second"), states, strict=True)))
 
-    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Any, Any]:
+    def run(context: Context, state: Any, value: Leaves, condition: jax.Array) -> tuple[Any, Any]:
         def taken() -> Any:
             out, new = first.update(context, state.first, value)
             return out, state._replace(first=new)
@@ -59,7 +60,7 @@ def _branches(children: tuple[Any, ...]) -> Cell:
         check = any(cell.may_refuse(context) for cell in cells)
         return choose(condition, taken, other, check_both=check)
 
-    def out(context: Context, value: Any, condition: Any) -> Any:
+    def out(context: Context, value: Leaves, condition: jax.ShapeDtypeStruct) -> Leaves:
         return first.out(context, value) if first.out else value
 
     needs = tuple(dict.fromkeys((*first.needs, *second.needs)))

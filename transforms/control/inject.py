@@ -111,11 +111,11 @@ def _sorted(
     return parts
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float | jax.Array | np.ndarray) and not isinstance(value, bool)
 
 
-def _is_static(argument: Argument, annotation: Any, value: Any) -> bool:
+def _is_static(argument: Argument, annotation: object, value: object) -> bool:
     for domain in argument.domains:
         if isinstance(domain, Static | Keys) or (isinstance(domain, Interval) and domain.integer):
             return True
@@ -135,10 +135,10 @@ def _injected(factory: Callable[..., Any], parts: _Parts) -> optax.GradientTrans
             made = factory(**parts.static, **parts.shown, **numbers)
         return optax.with_extra_args_support(made)
 
-    def shown(count: Any) -> dict[str, Any]:
+    def shown(count: jax.Array) -> dict[str, Any]:
         return {name: jnp.asarray(f(count), dtype) for name, f in parts.shown.items()}
 
-    def init(params: Any) -> Any:
+    def init(params: optax.Params) -> optax.OptState:
         count = jnp.zeros([], jnp.int32)
         states = {name: schedule.init() for name, schedule in parts.followed.items()}
         values = {name: jnp.asarray(value, dtype) for name, value in parts.numbers.items()}

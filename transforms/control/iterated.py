@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -67,16 +68,18 @@ def _cell(inner: optax.GradientTransformation, how: _How) -> Cell:
     cell = cell_of(inner)
     made = () if how.inputs is None else ("value_fn", "grad_fn", "value")
 
-    def init(context: Context, value: Any, *_: Any) -> Any:
+    def init(context: Context, value: Leaves, *_: float | jax.Array | Leaves) -> Any:
         return () if how.fresh else cell.init(context, value)
 
-    def run(context: Context, state: Any, value: Leaves, *others: Any) -> tuple[Leaves, Any]:
+    def run(
+        context: Context, state: Any, value: Leaves, *others: float | jax.Array | Leaves
+    ) -> tuple[Leaves, Any]:
         x = context.given
         if x is None:
             raise FlowError(missing_input(context.label, "params"))
         inputs = how.inputs(context, *others) if how.inputs else lambda _: {}
 
-        def body(i: Any, carry: Any) -> Any:
+        def body(i: int | jax.Array, carry: Any) -> Any:
             moved, state = carry
             given = _at(x, moved)
             extra = {**context.extra, **inputs(i)}

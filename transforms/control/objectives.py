@@ -1,9 +1,8 @@
 """Gradients of several losses, stacked along a leading axis."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -43,7 +42,7 @@ def _are_plain(tree: Leaves, params: Leaves | None) -> bool:
     return all(tree.map(lambda leaf, p: leaf.ndim == p.ndim, params).present())
 
 
-def _of_length(count: int, leaf: Any, context: Context) -> Any:
+def _of_length(count: int, leaf: jax.Array, context: Context) -> jax.Array:
     if leaf.shape[:1] != (count,):
         raise FlowError(
             f"{context.label}: gradients must be stacked over {count} losses on a leading axis; "
@@ -52,7 +51,7 @@ def _of_length(count: int, leaf: Any, context: Context) -> Any:
     return leaf
 
 
-def combine(stacked: Signal, weights: Any) -> Signal:
+def combine(stacked: Signal, weights: optax.Params) -> Signal:
     """The weighted sum over the leading axis.
 
     A function of signals.
@@ -62,7 +61,7 @@ def combine(stacked: Signal, weights: Any) -> Signal:
       weights: one number for each of its entries.
     """
 
-    def weighted(x: Any) -> Any:
+    def weighted(x: jax.Array) -> jax.Array:
         scaled = jnp.asarray(weights, jnp.finfo(x.dtype).dtype)
         return jnp.tensordot(scaled, x, axes=1, precision="highest")
 

@@ -16,7 +16,7 @@ from ..notation.compose import as_flow, named
 from ..notation.context import Context
 from ..notation.foreign import owner_of
 from ..notation.functions import lift, lift_tree
-from ..notation.hyperparameters import Count, Period, Step
+from ..notation.hyperparameters import Count, Hyperparameter, Period, Step
 from ..notation.known import choose
 from ..notation.layout import Group, make_state
 from ..notation.plain import restored
@@ -62,7 +62,9 @@ def every(
     return flow(step)
 
 
-def _is_due(t: Any, k: Any, phase: Any, start: Any) -> Any:
+def _is_due(
+    t: jax.Array, k: int | jax.Array, phase: int | jax.Array, start: int | jax.Array
+) -> jax.Array:
     return (t % k == phase % k) & (t >= start)
 
 
@@ -70,7 +72,7 @@ def when(
     condition: Signal,
     inner: optax.GradientTransformation,
     *,
-    otherwise: Any = None,
+    otherwise: Hyperparameter | None = None,
     name: str | None = None,
 ) -> Receiver:
     """Runs a transformation only where a condition holds: `g >> when(condition, inner)`.
@@ -93,7 +95,9 @@ def resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
     """The cell of `when`, with the condition as its second argument."""
     cell = cell_of(inner)
 
-    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+    def run(
+        context: Context, state: Any, value: Leaves, condition: jax.Array
+    ) -> tuple[Leaves, Any]:
         shape = cell.out(context, value) if cell.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
         check = cell.may_refuse(context)
@@ -104,7 +108,7 @@ def resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
             check_both=check,
         )
 
-    def out(context: Context, value: Any, condition: Any) -> Any:
+    def out(context: Context, value: Leaves, condition: jax.ShapeDtypeStruct) -> Leaves:
         return cell.out(context, value) if cell.out else value
 
     return Cell(
@@ -166,7 +170,9 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
     cell = cell_of(inner)
     memory = _memory_of(inner, cell)
 
-    def run(context: Context, state: Any, value: Leaves, condition: Any) -> tuple[Leaves, Any]:
+    def run(
+        context: Context, state: Any, value: Leaves, condition: jax.Array
+    ) -> tuple[Leaves, Any]:
         before = state
         shapes: list[Leaves] = []
 
@@ -184,10 +190,10 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
         last = restored(memory.output(before, shapes[0].treedef), shapes[0])
         return last.map(_in_pairs, held), state
 
-    def init(context: Context, value: Any, condition: Any) -> Any:
+    def init(context: Context, value: Leaves, condition: jax.Array) -> Any:
         return memory.init(context, value)
 
-    def out(context: Context, value: Any, condition: Any) -> Any:
+    def out(context: Context, value: Leaves, condition: jax.ShapeDtypeStruct) -> Leaves:
         shape = cell.out(context, value) if cell.out else value
         return shape.map(_in_pairs, shape) if paired else shape
 
@@ -212,7 +218,7 @@ def _abstract(leaf: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), leaf)
 
 
-def _memory_of(inner: Any, cell: Cell) -> Any:
+def _memory_of(inner: optax.GradientTransformation, cell: Cell) -> "_Beside | _InState":
     """How the held output is kept: by a delay of the inner flow that holds just that, or beside."""
     program = owner_of(inner)
     for node in () if program is None else program.graph.slots:
@@ -227,16 +233,16 @@ class _InState:
     def __init__(self, layout: Group, cell: Cell, node: Delay) -> None:
         self.layout, self.cell, self.node = layout, cell, node
 
-    def init(self, context: Context, value: Any) -> Any:
+    def init(self, context: Context, value: Leaves) -> Any:
         return self.cell.init(context, value)
 
     def inner(self, state: Any) -> Any:
         return state
 
-    def join(self, out: Any, new: Any, state: Any) -> Any:
+    def join(self, out: Leaves, new: Any, state: Any) -> Any:
         return new
 
-    def output(self, state: Any, treedef: Any) -> Leaves:
+    def output(self, state: Any, treedef: jax.tree_util.PyTreeDef) -> Leaves:
         found: dict[int, Any] = {}
         self.layout.unpack(state, found)
         return unboxed(treedef, found[self.node.index])
@@ -248,7 +254,7 @@ class _Beside:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
 
-    def init(self, context: Context, value: Any) -> Any:
+    def init(self, context: Context, value: Leaves) -> Any:
         shape = self.cell.out(context, value) if self.cell.out else value
         held = stored(zeros(shape), context)
         inner = self.cell.init(context, value)
@@ -259,7 +265,7 @@ class _Beside:
     def inner(self, state: Any) -> Any:
         return getattr(state, "inner", NoState())
 
-    def join(self, out: Any, new: Any, state: Any) -> Any:
+    def join(self, out: Leaves, new: Any, state: Any) -> Any:
         olds, structure = jax.tree.flatten(state.output)
         news = _filled_up(out, self.output(state, out.treedef))
         pairs = zip(jax.tree.leaves(news.values), olds, strict=True)
@@ -267,7 +273,7 @@ class _Beside:
         fields = {"output": held, "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
-    def output(self, state: Any, treedef: Any) -> Leaves:
+    def output(self, state: Any, treedef: jax.tree_util.PyTreeDef) -> Leaves:
         return unboxed(treedef, state.output)
 
 
@@ -398,7 +404,7 @@ def _start_of(past: Delay, copy: Delay) -> Any:
     return lift_tree(start, "start", context=True, out=0)(copy.like)
 
 
-def _reset(due: Any, start: Any, old: Any) -> Any:
+def _reset(due: jax.Array, start: object, old: optax.Params) -> optax.Params:
     structure: Any = jax.tree.structure(old)
     starts = start if structure == jax.tree.structure(start) else None
     if starts is None:

@@ -42,7 +42,7 @@ def _shown_other_params(inner: optax.GradientTransformation) -> Cell:
     def run(context: Context, state: Any, value: Leaves, at: Leaves) -> tuple[Any, Any]:
         return cell.update(elsewhere(context, at), state, value)
 
-    def out(context: Context, value: Any, at: Any) -> Any:
+    def out(context: Context, value: Leaves, at: Leaves) -> Leaves:
         return cell.out(context, value) if cell.out else value
 
     def rebuilt(children: tuple[Any, ...]) -> Cell:

@@ -13,7 +13,7 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
-from ..notation.hyperparameters import Period
+from ..notation.hyperparameters import Hyperparameter, Period
 from ..notation.signal import Signal
 from ..notation.steps import step_count, tap
 from ..notation.values import Leaves, is_missing, working
@@ -32,8 +32,8 @@ class Spectrum:
       vectors: (d, d), the eigenvectors in columns; the largest entry of each is positive.
     """
 
-    values: Any
-    vectors: Any
+    values: jax.Array
+    vectors: jax.Array
 
 
 def dense_hessian(value_fn: Signal, params: Signal, like: Signal) -> Signal:
@@ -57,7 +57,7 @@ def _hessian_of(context: Context, value_fn: Any, params: Leaves, like: Leaves) -
     scalar_closure(value_fn, at.tree(), context.label)
     wanted = like.map(lambda _, param: param, at)
 
-    def loss(vector: Any) -> Any:
+    def loss(vector: jax.Array) -> jax.Array:
         return value_fn(replaced(at, from_vector(vector, wanted)).tree())
 
     start = to_vector(wanted.map(working))
@@ -72,7 +72,7 @@ def replaced(leaves: Leaves, new: Leaves) -> Leaves:
     return Leaves((old if is_missing(x) else x for old, x in pairs), leaves.treedef)
 
 
-def _square_of(context: Context, value_fn: Any, params: Any, like: Leaves) -> Leaves:
+def _square_of(context: Context, value_fn: Any, params: Leaves, like: Leaves) -> Leaves:
     size = flat_size(like)
     return one_leaf(jax.ShapeDtypeStruct((size, size), flat_dtype(like)))
 
@@ -80,7 +80,7 @@ def _square_of(context: Context, value_fn: Any, params: Any, like: Leaves) -> Le
 _hessian = lift_tree(_hessian_of, "dense_hessian", context=True, out=_square_of)
 
 
-def decomposed(matrix: Any) -> Spectrum:
+def decomposed(matrix: jax.Array) -> Spectrum:
     """The spectrum of a symmetric matrix; all eigenvalues infinite if it is not finite."""
     finite = jnp.all(jnp.isfinite(matrix))
     if not matrix.size:
@@ -93,8 +93,8 @@ def decomposed(matrix: Any) -> Spectrum:
 
 
 def _spectrum_shape(context: Context, matrices: Leaves) -> Leaves:
-    def shape(matrix: Any) -> Spectrum:
-        return Spectrum(jax.ShapeDtypeStruct(matrix.shape[:1], matrix.dtype), matrix)
+    def shape(matrix: jax.ShapeDtypeStruct) -> Spectrum:
+        return jax.eval_shape(lambda x: Spectrum(jnp.zeros(x.shape[:1], x.dtype), x), matrix)
 
     return matrices.map(shape)
 
@@ -132,7 +132,7 @@ def hessian_spectrum(update_interval: Period | None = None) -> Flow:
     return flow(step)
 
 
-def _is_due(tree: Leaves, t: Any, update_interval: int | None) -> Any:
+def _is_due(tree: Leaves, t: jax.Array, update_interval: int | None) -> jax.Array:
     most = int(jnp.iinfo(t.dtype).max)  # the count never gets beyond it
     period = min(max(flat_size(tree), 1), most) if update_interval is None else update_interval
     return (t - 1) % period == 0
@@ -141,7 +141,7 @@ def _is_due(tree: Leaves, t: Any, update_interval: int | None) -> Any:
 _due = lift_tree(_is_due, "due")
 
 
-def shifted_solve(of: Signal, shift: Any, vector: Signal) -> Signal:
+def shifted_solve(of: Signal, shift: Hyperparameter, vector: Signal) -> Signal:
     """(A + shift I)^{-1} vector, given the spectrum of A.
 
     A function of signals.
@@ -156,18 +156,18 @@ def shifted_solve(of: Signal, shift: Any, vector: Signal) -> Signal:
     return _solve(of, shift, vector)
 
 
-def _solved(of: Spectrum, shift: Any, vector: Any) -> Any:
+def _solved(of: Spectrum, shift: float | jax.Array, vector: jax.Array) -> jax.Array:
     inner = divided(matmul(of.vectors.T, vector), of.values + shift, rounding(of))
     return matmul(of.vectors, inner)
 
 
-def rounding(of: Spectrum) -> Any:
+def rounding(of: Spectrum) -> jax.Array:
     """The size below which an eigenvalue is rounding."""
     largest = jnp.max(jnp.abs(of.values), initial=0.0)
     return of.values.size * jnp.finfo(of.values.dtype).eps * largest
 
 
-def divided(numerator: Any, denominator: Any, cutoff: Any) -> Any:
+def divided(numerator: float | jax.Array, denominator: jax.Array, cutoff: jax.Array) -> jax.Array:
     """numerator / denominator, and 0 where the denominator is at most `cutoff`, or not finite."""
     usable = (jnp.abs(denominator) > cutoff) & jnp.isfinite(denominator)
     return jnp.where(usable, numerator / jnp.where(usable, denominator, 1), 0)

@@ -5,7 +5,6 @@ parameters whose right-hand side the rows of R span costs one in their number.
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,9 @@ matmul = partial(jnp.matmul, precision="highest")
 """Products of which systems are made: never in the reduced precision of an accelerator."""
 
 
-def dual_solve(gram: Any, shift: Any, rhs: Any, *, symmetric: bool = True) -> Any:
+def dual_solve(
+    gram: jax.Array, shift: float | jax.Array, rhs: jax.Array, *, symmetric: bool = True
+) -> jax.Array:
     """(K + shift I)^{-1} rhs.
 
     Args:

@@ -1,10 +1,13 @@
 """Gauss-Newton matrices: a sampled diagonal, and exact systems in the space of the outputs."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.typing import DTypeLike
 
 from ..closures.checks import array_closure, scalar_closure
 from ..notation.build import Flow, flow
@@ -12,7 +15,7 @@ from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
-from ..notation.hyperparameters import Key, Sampler, Size
+from ..notation.hyperparameters import Hyperparameter, Key, Sampler, Size
 from ..notation.members import all_axes_of, all_varying
 from ..notation.needs import missing_input
 from ..notation.roots import root
@@ -29,8 +32,12 @@ OutputsLoss = Literal["mse", "ce", "bce"]
 
 
 def gauss_newton_bartlett(
-    logits_fn: Any, params: Any, key: Key, batch_size: int | None = None, labels: Any = None
-) -> Any:
+    logits_fn: Callable[..., Any],
+    params: optax.Params,
+    key: Key,
+    batch_size: int | None = None,
+    labels: jax.Array | None = None,
+) -> optax.Updates:
     """An unbiased estimate of the Gauss-Newton diagonal of a mean softmax cross entropy.
 
     A function of arrays.
@@ -68,7 +75,7 @@ def gauss_newton_bartlett(
     return jax.tree.map(lambda g: (scale * g * g).astype(g.dtype), grads)
 
 
-def _masked(out: Any) -> tuple[Any, Any]:
+def _masked(out: jax.Array) -> tuple[Any, Any]:
     return out if isinstance(out, tuple) else (out, None)
 
 
@@ -113,10 +120,10 @@ def bartlett_diagonal(
 def _diagonal_of(
     context: Context,
     logits_fn: Any,
-    ready: Any,
+    ready: Leaves | None,
     params: Leaves,
-    key: Any,
-    _: Any,
+    key: jax.Array,
+    _: jax.Array,
     batch_size: int | None,
     sampler: Sampler | None,
 ) -> Leaves:
@@ -151,7 +158,7 @@ def gauss_newton_solve(
     outputs_loss_fn: Signal,
     params: Signal,
     like: Signal,
-    damping: Any,
+    damping: Hyperparameter,
     loss: OutputsLoss = "mse",
 ) -> Signal:
     """(J^T Q J + damping I)^{-1} J^T r, exactly, through the smaller of two systems.
@@ -191,7 +198,7 @@ def _outputs_of(context: Context, outputs_fn: Any, outputs_loss_fn: Any, like: L
     shape = jax.eval_shape(outputs_fn, at.tree())
     scalar_closure(outputs_loss_fn, shape, context.label, "outputs_loss_fn")
 
-    def outputs(parts: Leaves) -> Any:
+    def outputs(parts: Leaves) -> jax.Array:
         return outputs_fn(replaced(at, parts).tree())
 
     return outputs, like.map(lambda _, param: param, at)
@@ -203,7 +210,7 @@ def _solved(
     outputs_loss_fn: Any,
     params: Leaves,
     like: Leaves,
-    damping: Any,
+    damping: float | jax.Array,
     loss: OutputsLoss,
 ) -> Leaves:
     outputs, parts = _outputs_of(context, outputs_fn, outputs_loss_fn, like)
@@ -213,17 +220,17 @@ def _solved(
 
 
 def _in_outputs(
-    outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, loss: OutputsLoss
+    outputs: Any, loss_fn: Any, parts: Leaves, damping: float | jax.Array, loss: OutputsLoss
 ) -> Leaves:
     """J^T (Q J J^T + damping I)^{-1} r."""
     out, pull = jax.vjp(outputs, parts)
     push = jax.linearize(outputs, parts)[1]
     dtype = at_least_float32(out.dtype)
 
-    def backward(vector: Any) -> Leaves:
+    def backward(vector: jax.Array) -> Leaves:
         return pull(vector.reshape(out.shape).astype(out.dtype))[0]
 
-    def row(vector: Any) -> Any:
+    def row(vector: jax.Array) -> jax.Array:
         return push(backward(vector)).reshape(-1).astype(dtype)
 
     gram = jax.lax.map(row, _unit_vectors(out.size, dtype, out), batch_size=CHUNK)
@@ -255,15 +262,15 @@ def _in_params(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, _: str) 
     return from_vector(dual_solve((matrix + matrix.T) / 2, damping, pull(slope(out))[0]), wide)
 
 
-def _unit_vectors(size: int, dtype: Any, like: Any) -> Any:
+def _unit_vectors(size: int, dtype: DTypeLike, like: jax.Array) -> jax.Array:
     """All of them as rows, each on every device that has a `like` of its own."""
     return all_varying(jnp.eye(size, dtype=dtype), all_axes_of(like))
 
 
-def _output_hessian(slope: Any, out: Any, loss: OutputsLoss, matrix: Any) -> Any:
+def _output_hessian(slope: Any, out: jax.Array, loss: OutputsLoss, matrix: jax.Array) -> jax.Array:
     """The Hessian of the loss in the outputs times a matrix."""
 
-    def product(tangent: Any) -> Any:
+    def product(tangent: jax.Array) -> jax.Array:
         return jax.jvp(slope, (out,), (tangent,))[1]
 
     if loss != "ce":

@@ -57,7 +57,7 @@ def _hvp_of(
     return vector.map(lambda _, leaf: working(leaf), Leaves.up_to(at.treedef, product))
 
 
-def _tangent(vector: Any, param: Any) -> Any:
+def _tangent(vector: jax.Array, param: jax.Array) -> jax.Array:
     """The vector at a leaf, zero where it has none."""
     return jnp.zeros_like(param) if is_missing(vector) else vector.astype(param.dtype)
 
@@ -122,8 +122,8 @@ def _diagonal_of(
     value_fn: Any,
     ready: Any,
     params: Leaves,
-    fresh: Any,
-    _: Any,
+    fresh: jax.Array,
+    _: jax.Array,
     num_samples: int,
     draw: Any,
 ) -> Leaves:
@@ -132,7 +132,7 @@ def _diagonal_of(
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
 
-    def estimate(key: Any) -> Leaves:
+    def estimate(key: jax.Array) -> Leaves:
         u = draw(context, params, key)
         return u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u))
 

@@ -1,7 +1,7 @@
 """Lanczos' method: the spectrum of a symmetric matrix of which only products are known."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from ..notation import linalg
 from ..notation.known import repeat
 
+Tree = TypeVar("Tree")
+
 
 def lanczos(
-    product: Callable[[Any], Any], start: Any, num_iterations: int
+    product: Callable[[Tree], Tree], start: Tree, num_iterations: int
 ) -> tuple[jax.Array, jax.Array]:
     """Ritz values of a symmetric operator, and their weights in its density at the start vector.
 
@@ -41,8 +43,13 @@ def lanczos(
 
 
 def _extended(
-    product: Callable[[Any], Any], i: Any, basis: Any, vector: Any, alpha: Any, beta: Any
-) -> tuple[Any, Any, Any, Any]:
+    product: Callable[[Tree], Tree],
+    i: int | jax.Array,
+    basis: Tree,
+    vector: Tree,
+    alpha: jax.Array,
+    beta: jax.Array,
+) -> tuple[Tree, Tree, jax.Array, jax.Array]:
     basis = jax.tree.map(lambda rows, leaf: rows.at[i].set(leaf), basis, vector)
     image = product(vector)
     along = _inner(vector, image)
@@ -60,13 +67,15 @@ def _extended(
     return basis, vector, alpha, beta.at[i].set(length)
 
 
-def _without(basis: Any, vector: Any) -> Any:
+def _without(basis: Tree, vector: Tree) -> Tree:
     """The vector less its parts along the rows of the basis, those yet to come being zero."""
     leaves = zip(jax.tree.leaves(basis), jax.tree.leaves(vector), strict=True)
     shares = sum(jnp.tensordot(rows, leaf, leaf.ndim) for rows, leaf in leaves)
-    return jax.tree.map(lambda rows, leaf: leaf - jnp.tensordot(shares, rows, 1), basis, vector)
+    rest: Tree
+    rest = jax.tree.map(lambda rows, leaf: leaf - jnp.tensordot(shares, rows, 1), basis, vector)
+    return rest
 
 
-def _inner(a: Any, b: Any) -> Any:
+def _inner(a: Tree, b: Tree) -> Any:
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return sum(jnp.sum(x * y) for x, y in pairs)

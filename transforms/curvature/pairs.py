@@ -14,7 +14,7 @@ WHITENING_DAMPING = 2.0**-13
 """Of the noise that bounds a preconditioner which whitens: h = g + damping mean|g| v."""
 
 
-def given_or(given: Any, drawn: Signal) -> Signal:
+def given_or(given: Signal | None, drawn: Signal) -> Signal:
     """An optional input, where `update` was given it, else the other signal.
 
     A function of signals.
@@ -23,7 +23,9 @@ def given_or(given: Any, drawn: Signal) -> Signal:
     return choose(given, drawn)
 
 
-def hessian_along(value_fn: Any, ready: Any, params: Signal, vector: Signal) -> Signal:
+def hessian_along(
+    value_fn: Signal | None, ready: Signal | None, params: Signal, vector: Signal
+) -> Signal:
     """H v, from the closure `value_fn`; or the product that is given as the input `hvp`.
 
     A function of signals.

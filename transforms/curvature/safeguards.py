@@ -1,6 +1,6 @@
 """What stands in for curvature that is not finite, and floors under what is divided by."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +26,12 @@ def with_floor(x: Signal, eps: NonNegative, mode: Floor = "max") -> Signal:
     return _nonzero(x + eps if mode == "add" else maximum(x, eps))
 
 
-def nonzero(x: Any) -> Any:
+def nonzero(x: jax.Array) -> jax.Array:
     """A leaf whose zeros are the least normal number of its dtype."""
     return jnp.where(x == 0, jnp.finfo(x.dtype).tiny, x)
 
 
-def finite_curvature(x: Any) -> Any:
+def finite_curvature(x: jax.Array) -> jax.Array:
     """A leaf of curvature whose non-finite entries take the largest finite magnitude in it.
 
     A function of arrays.
@@ -46,7 +46,7 @@ def finite_curvature(x: Any) -> Any:
     return jnp.where(finite, x, jnp.where(jnp.any(finite), largest, 1).astype(x.dtype))
 
 
-def _all_finite(*trees: Leaves) -> Any:
+def _all_finite(*trees: Leaves) -> jax.Array:
     leaves = [jnp.all(jnp.isfinite(x)) for tree in trees for x in jax.tree.leaves(tree.present())]
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
 

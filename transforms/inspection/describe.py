@@ -172,7 +172,7 @@ def state_size(state: Any) -> int:
     return sum(math.prod(leaf.shape) * _itemsize(leaf.dtype) for leaf in jax.tree.leaves(state))
 
 
-def _itemsize(dtype: Any) -> int:
+def _itemsize(dtype: jnp.dtype) -> int:
     is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
     return jax.random.key_data(jax.random.key(0)).nbytes if is_key else dtype.itemsize
 

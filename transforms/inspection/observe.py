@@ -115,7 +115,7 @@ def _within(node: CellNode, prefix: str) -> dict[str, _Place]:
     }
 
 
-def _newest(slot: Slot) -> Any:
+def _newest(slot: Slot) -> Signal:
     """What the state becomes at this step: what is written to a delay, what a cell gives."""
     return slot.written if isinstance(slot, Delay) else slot
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as linalg
 
@@ -68,7 +69,7 @@ def _indices(tree: Leaves, pairs: Pairs) -> list[tuple[int, int]]:
     return found
 
 
-def _solve_gram(x: Any, factor: Any, damping: Any) -> Any:
+def _solve_gram(x: jax.Array, factor: jax.Array, damping: float | jax.Array) -> jax.Array:
     x, factor = replicated(x), replicated(factor)
     gram = factor.T @ factor + damping * jnp.eye(factor.shape[-1], dtype=factor.dtype)
     root = jnp.linalg.cholesky(gram)

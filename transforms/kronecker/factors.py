@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..curvature.safeguards import all_finite
 from ..notation import linalg
@@ -20,7 +21,7 @@ from .grouped import per_matrix, solve_grouped
 from .identities import identity_beside, identity_like
 
 
-def _gram(rows: Any, weight: Any = 1.0) -> Any:
+def _gram(rows: jax.Array, weight: float | jax.Array = 1.0) -> jax.Array:
     return weight * jnp.swapaxes(rows, -1, -2) @ rows
 
 
@@ -66,7 +67,7 @@ sandwich = lift(
 )
 
 
-def _inverse(matrices: Any) -> Any:
+def _inverse(matrices: jax.Array) -> jax.Array:
     lower = jnp.linalg.cholesky(matrices)
     root = jax.lax.linalg.triangular_solve(
         lower, identity_like(matrices), left_side=True, lower=True
@@ -81,7 +82,7 @@ positive_inverse = per_matrix(
 )
 
 
-def _damped(matrix: Any, damping: Any) -> Any:
+def _damped(matrix: jax.Array, damping: float | jax.Array) -> jax.Array:
     return matrix + damping * identity_beside(matrix)
 
 
@@ -92,7 +93,7 @@ damped = lift_elementwise(
 )
 
 
-def _eigenbasis(matrices: Any) -> tuple[Any, Any]:
+def _eigenbasis(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
     values, vectors = linalg.eigh(matrices)
     return values, vectors
 
@@ -136,8 +137,8 @@ def eigenvectors(warm_start: bool = True) -> Flow:
     return flow(step)
 
 
-def _track(matrices: Leaves, past: Leaves, anew: Any) -> Leaves:
-    def solve(kind: Any, batch: Any, basis: Any) -> Any:
+def _track(matrices: Leaves, past: Leaves, anew: jax.Array) -> Leaves:
+    def solve(kind: tuple[int, DTypeLike], batch: jax.Array, basis: jax.Array) -> jax.Array:
         return choose(anew, _solved, _iterated, batch, basis)
 
     arrays, structure = jax.tree.flatten(jax.lax.stop_gradient(matrices))
@@ -151,11 +152,11 @@ def _track(matrices: Leaves, past: Leaves, anew: Any) -> Leaves:
     return jax.tree.unflatten(structure, shaped)
 
 
-def _solved(matrices: Any, _: Any) -> Any:
+def _solved(matrices: jax.Array, _: jax.Array) -> jax.Array:
     return linalg.eigh(matrices)[1]
 
 
-def _iterated(matrices: Any, basis: Any) -> Any:
+def _iterated(matrices: jax.Array, basis: jax.Array) -> jax.Array:
     moved = jnp.matmul(matrices, basis, precision="highest")
     quotients = jnp.sum((basis.conj() * moved).real, axis=-2, keepdims=True)
     order = jnp.argsort(-quotients, axis=-1)
@@ -168,7 +169,7 @@ def _iterated(matrices: Any, basis: Any) -> Any:
 _tracked = lift_tree(_track, "eigenvectors", out=0)
 
 
-def _is_finite(x: Any) -> Any:
+def _is_finite(x: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(x), axis=(-2, -1), keepdims=True)
 
 
@@ -213,7 +214,9 @@ def finite_or_plain(x: Signal, plain: Signal) -> Signal:
     return finite_or(x, plain)
 
 
-def _rank_one_inverse(inverse: Any, u: Any, old: Any = 1.0, new: Any = 1.0) -> Any:
+def _rank_one_inverse(
+    inverse: jax.Array, u: jax.Array, old: float | jax.Array = 1.0, new: float | jax.Array = 1.0
+) -> jax.Array:
     moved = inverse @ u[..., None]
     turned = jnp.swapaxes(moved, -1, -2)
     return (inverse - new * moved * turned / (old + new * (u[..., None, :] @ moved))) / old
@@ -226,7 +229,7 @@ rank_one_inverse = lift_elementwise(
 )
 
 
-def _blend_identity(matrix: Any, weight: Any) -> Any:
+def _blend_identity(matrix: jax.Array, weight: float | jax.Array) -> jax.Array:
     return weight * matrix + (1 - weight) * identity_beside(matrix)
 
 

@@ -14,7 +14,7 @@ from .spreading import spread_batch
 
 
 def solve_grouped(
-    solve: Callable[..., Any], kinds: Sequence[Hashable], *columns: Sequence[Any]
+    solve: Callable[..., Any], kinds: Sequence[Hashable], *columns: Sequence[jax.Array]
 ) -> list[Any]:
     """`solve` of all entries of one kind at once.
 
@@ -77,5 +77,5 @@ def _restacked(result: Any, stack: tuple[int, ...]) -> Any:
     return jax.tree.map(lambda x: x.reshape(*stack, *x.shape[1:]), result)
 
 
-def _joined(parts: list[Any]) -> Any:
+def _joined(parts: list[jax.Array]) -> jax.Array:
     return parts[0] if len(parts) == 1 else jax.lax.concatenate(parts, 0)

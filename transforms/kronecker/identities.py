@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.sides import by_side
 
 
 @by_side
-def identity_like(matrix: Any) -> Any:
+def identity_like(matrix: jax.Array) -> jax.Array:
     """Identity matrices in the shape of `matrix`; the start of a delay of factors.
 
     A function of arrays.
@@ -16,7 +17,7 @@ def identity_like(matrix: Any) -> Any:
     return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape) + 0
 
 
-def identity_beside(matrices: Any) -> Any:
+def identity_beside(matrices: jax.Array) -> jax.Array:
     """One identity matrix that can be added to each of `matrices`, of as many axes as they have.
 
     Where `jax_numpy_rank_promotion` is "raise", leading axes are not made up on the way.

@@ -5,36 +5,37 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import DType
-from ..notation.paths import joined, plain_path
+from ..notation.paths import Name, joined, plain_path
 from ..notation.shapes import UNKNOWN
 from ..notation.values import Leaves, is_missing
 from .layer_places import ABSENT, KERNEL, Place, child_of
 
 
-def is_number(node: Any) -> bool:
+def is_number(node: object) -> bool:
     """Whether it is one number, a Python or an array one."""
     return isinstance(node, int | float) or getattr(node, "ndim", None) == 0
 
 
-def has_data(data: Any, place: Place) -> bool:
+def has_data(data: object, place: Place) -> bool:
     """Whether a layer has an entry that is not None."""
     return data is None or data is UNKNOWN or lookup(data, place.name, "layer_inputs") is not None
 
 
-def found_for(data: Any, place: Place) -> Any:
+def found_for(data: object, place: Place) -> jax.Array:
     """The entry of a layer that has to have one."""
-    found = lookup(data, place.name, "layer_cotangents")
+    found: jax.Array | None = lookup(data, place.name, "layer_cotangents")
     if found is None:
         raise FlowError(f"layer {joined(place.name)} has layer_inputs but no layer_cotangents")
     return found
 
 
-def lookup(data: Any, name: tuple[Any, ...], what: str) -> Any:
+def lookup(data: object, name: tuple[Name, ...], what: str) -> Any:
     """The entry of a layer: an array at the layer itself, or at its kernel; None if it says so."""
-    node = data
+    node: Any = data
     for part in name:
         if node is None or is_missing(node):
             return None
@@ -53,11 +54,11 @@ def lookup(data: Any, name: tuple[Any, ...], what: str) -> Any:
     return getattr(node, "value", node) if not hasattr(node, "dtype") else node
 
 
-def refuse_unknown(data: Any, tree: Leaves, what: str) -> None:
+def refuse_unknown(data: optax.Params, tree: Leaves, what: str) -> None:
     """Raises where an entry belongs to no params."""
     whole = tree.tree()
     for path, _ in jax.tree_util.tree_flatten_with_path(data)[0]:
-        node = whole
+        node: Any = whole
         for part in plain_path(path):
             if is_missing(node):
                 break
@@ -67,7 +68,9 @@ def refuse_unknown(data: Any, tree: Leaves, what: str) -> None:
                 raise FlowError(f"{what} has an entry for {name}, of which there are no params")
 
 
-def checked_rows(place: Place, inputs: Any, cotangents: Any, dtype: DType) -> tuple[Any, Any]:
+def checked_rows(
+    place: Place, inputs: jax.Array, cotangents: jax.Array, dtype: DType
+) -> tuple[jax.Array, jax.Array]:
     """The pair as arrays of a dtype, whose shapes suit the layer and each other."""
     inputs, cotangents = (jnp.asarray(x).astype(dtype) for x in (inputs, cotangents))
     name, stack = joined(place.name), len(place.stack)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import jax
+
 from ..notation.errors import FlowError
-from ..notation.paths import joined, leaf_names
+from ..notation.paths import Name, joined, leaf_names
 from ..notation.values import Leaves, is_missing
 
 KERNEL, BIAS, TABLE = "kernel", "bias", "embedding"
@@ -91,17 +93,17 @@ def places_of(tree: Leaves, layers: Layers, first_order: Sequence[str] = ()) -> 
     return found
 
 
-def owner_of(name: tuple[Any, ...]) -> tuple[Any, ...]:
+def owner_of(name: tuple[Name, ...]) -> tuple[Name, ...]:
     """The name of the layer that a leaf belongs to: a bare matrix is a layer of its own name."""
     return name[:-1] if name[-1:] in ((KERNEL,), (BIAS,)) else name
 
 
-def _under(path: tuple[Any, ...], name: str) -> bool:
+def _under(path: tuple[Name, ...], name: str) -> bool:
     full = joined(path)
     return full == name or full.startswith(name + "/")
 
 
-def _guess(name: tuple[Any, ...], leaf: Any) -> Layer | None:
+def _guess(name: tuple[Name, ...], leaf: jax.Array | jax.ShapeDtypeStruct) -> Layer | None:
     is_kernel = name[-1:] == (KERNEL,) and leaf.ndim >= 2
     is_matrix = leaf.ndim == 2 and name[-1:] != (TABLE,)
     return Layer() if is_kernel or is_matrix else None
@@ -109,10 +111,10 @@ def _guess(name: tuple[Any, ...], leaf: Any) -> Layer | None:
 
 def _place(
     tree: Leaves,
-    owner: tuple[Any, ...],
-    name: tuple[Any, ...],
+    owner: tuple[Name, ...],
+    name: tuple[Name, ...],
     i: int,
-    index: Mapping[tuple[Any, ...], int],
+    index: Mapping[tuple[Name, ...], int],
     layer: Layer,
 ) -> Place:
     shape = tree.values[i].shape
@@ -135,13 +137,13 @@ def _is_masked(tree: Leaves, name: str) -> bool:
     return is_missing(node)
 
 
-def child_of(node: Any, part: Any, default: Any) -> Any:
+def child_of(node: object, part: Name, default: object) -> Any:
     """What a mapping, sequence or object has under a name; `default` if nothing."""
     if isinstance(node, Mapping):
         for key in (part, str(part)):
             if key in node:
                 return node[key]
-        return node.get(int(part), default) if str(part).isdigit() else default
+        return node.get(int(str(part)), default) if str(part).isdigit() else default
     if isinstance(node, Sequence) and not isinstance(node, str) and str(part).isdigit():
-        return node[int(part)] if int(part) < len(node) else default
+        return node[int(str(part))] if int(str(part)) < len(node) else default
     return getattr(node, str(part), default)

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.context import Context
 from ..notation.crowds import map_alike
@@ -32,7 +33,7 @@ from .layer_places import Layers, Place, places_of
 
 def layer_matrices(
     g: Signal,
-    layer_inputs: Any = None,
+    layer_inputs: Signal | None = None,
     layers: Layers = None,
     first_order: Sequence[str] = (),
 ) -> Signal:
@@ -47,7 +48,7 @@ def layer_matrices(
       first_order: names of layers that are left out.
     """
 
-    def matrices(context: Context, tree: Leaves, data: Any) -> Leaves:
+    def matrices(context: Context, tree: Leaves, data: optax.Params | None) -> Leaves:
         values: list[Any] = [MISSING] * len(tree)
         for place in places_of(tree, layers, first_order):
             if has_data(data, place):
@@ -60,7 +61,7 @@ def layer_matrices(
     return lift_tree(matrices, "layer_matrices", context=True, out=shapes)(g, layer_inputs)
 
 
-def _matrix(tree: Leaves, place: Place) -> Any:
+def _matrix(tree: Leaves, place: Place) -> jax.Array:
     kernel = tree.values[place.kernel].reshape(*place.stack, place.fan_in, place.fan_out)
     if place.bias is None:
         return kernel
@@ -95,7 +96,7 @@ def join_layers(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
 
 
 def layer_rows(
-    g: Signal, layer_inputs: Any, layer_cotangents: Any, layers: Layers = None
+    g: Signal, layer_inputs: Signal, layer_cotangents: Signal, layers: Layers = None
 ) -> tuple[Signal, Signal]:
     """Inputs A and cotangents D of every layer as matrices with one row per example and position.
 
@@ -120,8 +121,8 @@ def layer_rows(
 
 def layer_means(
     g: Signal,
-    layer_inputs: Any,
-    layer_cotangents: Any,
+    layer_inputs: Signal,
+    layer_cotangents: Signal,
     layers: Layers,
     clip_value: Positive,
     first_order: Sequence[str] = (),
@@ -141,7 +142,9 @@ def layer_means(
       first_order: names of layers that are left out.
     """
 
-    def means(inputs: Any, cotangents: Any, place: Place, clip_value: Any) -> tuple[Any, Any]:
+    def means(
+        inputs: jax.Array, cotangents: jax.Array, place: Place, clip_value: float | jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(len(place.stack) + 1, inputs.ndim - 1))
         if place.is_convolution and axes:
             inputs, cotangents = inputs.mean(axes), cotangents.mean(axes)
@@ -157,7 +160,13 @@ def layer_means(
 
 
 def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = ()) -> Any:
-    def rows(context: Context, tree: Leaves, inputs: Any, cotangents: Any, *numbers: Any) -> Leaves:
+    def rows(
+        context: Context,
+        tree: Leaves,
+        inputs: optax.Params,
+        cotangents: optax.Params,
+        *numbers: float | jax.Array,
+    ) -> Leaves:
         refuse_unknown(inputs, tree, "layer_inputs")
         refuse_unknown(cotangents, tree, "layer_cotangents")
         values: list[Any] = [MISSING] * len(tree)
@@ -174,7 +183,7 @@ def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = (
         return Leaves(values, tree.treedef)
 
     def shapes(
-        context: Context, tree: Leaves, inputs: Any, cotangents: Any, *numbers: Any
+        context: Context, tree: Leaves, inputs: Any, cotangents: Any, *numbers: float | jax.Array
     ) -> Leaves:
         values: list[Any] = [MISSING] * len(tree)
         for place in places_of(tree, layers, first_order):
@@ -192,7 +201,9 @@ def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = (
     return lift_tree(rows, label, context=True, out=shapes)
 
 
-def _flat_rows(inputs: Any, cotangents: Any, place: Place, divide: bool = True) -> tuple[Any, Any]:
+def _flat_rows(
+    inputs: jax.Array, cotangents: jax.Array, place: Place, divide: bool = True
+) -> tuple[jax.Array, jax.Array]:
     stack = len(place.stack)
     positions = prod(inputs.shape[stack + 1 : -1])
     flat = inputs.reshape(*place.stack, -1, place.fan_in)
@@ -228,12 +239,12 @@ def layer_norms(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
     return lift_tree(norms, "layer_norms")(matrices, g)
 
 
-def _norms_of(fan_in: int, matrix: Any) -> Any:
+def _norms_of(fan_in: int, matrix: jax.Array) -> Any:
     parts = jnp.split(matrix, [fan_in], axis=-2)
     return sum(matrix_norm(part) for part in parts if part.shape[-2])
 
 
-def matrix_norm(matrix: Any) -> Any:
+def matrix_norm(matrix: jax.Array) -> jax.Array:
     """Frobenius norm, shaped to broadcast."""
     return norm(matrix, axis=(-2, -1), keepdims=True)
 

@@ -20,12 +20,12 @@ The residual is relative: 0 for an exact root, 1 or more or NaN for a useless on
 """
 
 
-def multiply(a: Any, b: Any) -> Any:
+def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
     """Matrix product in full precision, on accelerators too."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def _adjoint(a: Any) -> Any:
+def _adjoint(a: jax.Array) -> jax.Array:
     return jnp.conj(jnp.swapaxes(a, -1, -2))
 
 
@@ -41,7 +41,9 @@ def _ridged(a: Any, eps: Any) -> Any:
     return a + jnp.asarray(eps, a.real.dtype) * identity_beside(a)
 
 
-def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[Any, Any]:
+def eigh_root(
+    a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array, rectify: str = "clamp"
+) -> tuple[jax.Array, jax.Array]:
     """By symmetric eigendecomposition of the lower triangles; any exponent.
 
     A function of arrays.
@@ -59,7 +61,7 @@ def eigh_root(a: Any, eps: Any, exponent: Any, rectify: str = "clamp") -> tuple[
     return _eigh_root(a, jnp.asarray(eps, real), jnp.asarray(exponent, real), rectify)
 
 
-def _spectrum(a: Any, eps: Any, rectify: str) -> tuple[Any, Any]:
+def _spectrum(a: jax.Array, eps: jax.Array, rectify: str) -> tuple[jax.Array, jax.Array]:
     """The rectified eigenvalues with eps, and the eigenvectors."""
     # LAPACK wants columns: the transpose of a symmetric matrix is laid out so, without a copy.
     columns = _adjoint(jax.lax.optimization_barrier(a))
@@ -75,7 +77,9 @@ def _turned(vectors: Any, inner: Any) -> Any:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _eigh_root(a: Any, eps: Any, exponent: Any, rectify: str) -> tuple[Any, Any]:
+def _eigh_root(
+    a: jax.Array, eps: jax.Array, exponent: jax.Array, rectify: str
+) -> tuple[jax.Array, jax.Array]:
     values, vectors = _spectrum(a, eps, rectify)
     # One product of a matrix with its own adjoint is exactly symmetric. The barrier keeps the rows
     # as LAPACK leaves them; XLA would transpose them back, with a kernel that is slow to compile.
@@ -104,7 +108,9 @@ def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
     return (root, residual), (_turned(vectors, inner), jnp.zeros_like(residual))
 
 
-def shifted_eigh_root(a: Any, eps: Any, exponent: Any) -> tuple[Any, Any]:
+def shifted_eigh_root(
+    a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """As `eigh_root`, with the whole spectrum shifted where an eigenvalue is negative.
 
     A function of arrays.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
@@ -75,7 +76,7 @@ def newton_schulz(
     """
     triples = each_step(coefficients, steps)
 
-    def orthogonalised(m: Any, eps: Any) -> Any:
+    def orthogonalised(m: jax.Array, eps: float | jax.Array) -> jax.Array:
         x = (replicated(m) if preconditioning == "spectral" else over_batch(m)).astype(
             dtype or m.dtype
         )
@@ -109,7 +110,7 @@ def each_step(coefficients: Coefficients, steps: int) -> tuple[Triple, ...]:
     return listed
 
 
-def _scaled(x: Any, preconditioning: str, eps: Any) -> Any:
+def _scaled(x: jax.Array, preconditioning: str, eps: float | jax.Array) -> jax.Array:
     """The matrices at which the iteration starts; its singular values are at most about 1."""
     if preconditioning == "frobenius":
         return _over(x, norm(x, axis=(-2, -1), keepdims=True) + eps)
@@ -123,9 +124,9 @@ def _scaled(x: Any, preconditioning: str, eps: Any) -> Any:
     raise FlowError(f"newton_schulz: preconditioning={preconditioning!r} is not known")
 
 
-def _over(x: Any, size: Any) -> Any:
+def _over(x: jax.Array, size: jax.Array) -> jax.Array:
     return quotient(x, jnp.where(size == 0, 1, size))
 
 
-def _transposed(x: Any) -> Any:
+def _transposed(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, -1, -2).conj()

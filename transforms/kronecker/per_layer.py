@@ -1,20 +1,25 @@
 """Hyper-parameters that differ between layers, given by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Hyperparameter
 from ..notation.paths import leaf_names, plain_path
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
 from .layer_data import is_number, lookup
 from .layer_places import child_of, owner_of
 
+PerLayer: TypeAlias = Hyperparameter | Mapping[str, Any] | list[Any] | tuple[Any, ...]
+"""A hyper-parameter, or a tree of numbers with one at every layer."""
 
-def per_layer(value: Any, like: Signal) -> Any:
+
+def per_layer(value: PerLayer, like: Signal) -> Hyperparameter:
     """A hyper-parameter that may differ between layers, as a signal; numbers stay numbers.
 
     A function of signals.
@@ -38,7 +43,7 @@ def per_layer(value: Any, like: Signal) -> Any:
     return lift_tree(looked_up, "per_layer")(like)
 
 
-def spread(values: Any, default: Any) -> Callable[[Any], Any]:
+def spread(values: object, default: float) -> Callable[[optax.Params], optax.Params]:
     """A number for every leaf of a tree, from a tree of numbers that may be cut off above them.
 
     A function of trees of numbers.
@@ -51,8 +56,8 @@ def spread(values: Any, default: Any) -> Callable[[Any], Any]:
       A function from a tree to the tree of its numbers; see `leaf_multipliers`.
     """
 
-    def number(path: Sequence[Any], _: Any) -> Any:
-        node = values
+    def number(path: Sequence[Any], _: jax.Array) -> Any:
+        node: Any = values
         for part in plain_path(path):
             node = node if is_number(node) else child_of(node, part, None)
         return node if is_number(node) else default

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 from ..notation.sharding import explicit_axes, replicated, resharded
 
 
-def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = None) -> Any:
+def spread_batch(fn: Callable[[Any], Any], batch: jax.Array, axis_name: str | None = None) -> Any:
     """`fn` of a batch of square matrices, each device taking its share of them.
 
     A function of arrays.
@@ -41,7 +41,7 @@ def spread_batch(fn: Callable[[Any], Any], batch: Any, axis_name: str | None = N
     return jax.tree.map(lambda x: replicated(x)[: batch.shape[0]], done)
 
 
-def over_batch(stack: Any) -> Any:
+def over_batch(stack: jax.Array) -> jax.Array:
     """A stack of matrices, of which each device of an explicit mesh has its share, in full.
 
     A function of arrays.
@@ -64,7 +64,7 @@ def over_batch(stack: Any) -> Any:
     return jax.sharding.reshard(replicated(stack), PartitionSpec(axes))
 
 
-def from_batch(stack: Any, like: Any) -> Any:
+def from_batch(stack: jax.Array, like: jax.Array) -> jax.Array:
     """What is done to a stack `over_batch`, spread as the stack was before.
 
     A function of arrays.

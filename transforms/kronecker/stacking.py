@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated, resharded
@@ -32,11 +33,11 @@ class Cut(Protocol):
 class Whole:
     """Every leaf is one tensor."""
 
-    def cut(self, leaf: Any) -> list[Any]:
+    def cut(self, leaf: jax.Array) -> list[jax.Array]:
         """One batch of one tensor."""
         return [jax.lax.expand_dims(leaf, (0,))]
 
-    def join(self, batches: list[Any], shape: tuple[int, ...]) -> Any:
+    def join(self, batches: list[jax.Array], shape: tuple[int, ...]) -> jax.Array:
         """The tensor itself."""
         return jax.lax.squeeze(batches[0], (0,))
 
@@ -81,7 +82,9 @@ class Blocks:
     block_size: int
     target_ndim: int = 1
 
-    def _parts(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[Any]]:
+    def _parts(
+        self, shape: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], list[tuple[tuple[int, int, int], ...]]]:
         """The merged shape, and the (start, count, side) of full and last pieces by dimension."""
         merged = merge_dims(shape, self.block_size, self.target_ndim)
         sides = []
@@ -96,7 +99,7 @@ class Blocks:
         _, parts = self._parts(shape)
         return [(prod(c for _, c, _ in part), tuple(s for *_, s in part)) for part in parts]
 
-    def cut(self, leaf: Any) -> list[Any]:
+    def cut(self, leaf: jax.Array) -> list[jax.Array]:
         """One batch per block shape, the blocks in row-major order."""
         merged, parts = self._parts(leaf.shape)
         leaf = leaf.reshape(merged)
@@ -109,7 +112,7 @@ class Blocks:
             batches.append(piece.transpose(axes).reshape(-1, *(side for *_, side in part)))
         return batches
 
-    def join(self, batches: list[Any], shape: tuple[int, ...]) -> Any:
+    def join(self, batches: list[jax.Array], shape: tuple[int, ...]) -> jax.Array:
         """The blocks in their places."""
         merged, parts = self._parts(shape)
         pieces = {}
@@ -206,7 +209,7 @@ def _in_stack(leaf: Any) -> bool:
     return not is_missing(leaf) and leaf.size > 0
 
 
-def _name(shape: tuple[int, ...], dtype: Any) -> str:
+def _name(shape: tuple[int, ...], dtype: DTypeLike) -> str:
     """The key of a stack; the usual dtype goes without saying."""
     name = "x".join(map(str, shape)) or "scalar"
     return name if dtype == jnp.float32 else f"{name}_{jnp.dtype(dtype).name}"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -26,18 +27,18 @@ from .spreading import spread_batch
 RESIDUAL_LIMIT = 0.1
 
 
-def as_tensors(stack: Any) -> Any:
+def as_tensors(stack: jax.Array) -> jax.Array:
     """A stack of scalars as one of vectors of length one; others as they are."""
     return stack[:, None] if stack.ndim == 1 else stack
 
 
-def unfolding(stack: Any, axis: int) -> Any:
+def unfolding(stack: jax.Array, axis: int) -> jax.Array:
     """(batch, n_axis, rest): the matrices whose rows belong to one dimension of the tensors."""
     moved = jnp.moveaxis(stack, axis + 1, 1)
     return moved.reshape(*moved.shape[:2], -1)
 
 
-def mode_product(stack: Any, factor: Any, axis: int) -> Any:
+def mode_product(stack: jax.Array, factor: jax.Array, axis: int) -> jax.Array:
     """Multiplies one dimension of stacked tensors by a matrix each, or by a diagonal.
 
     A function of arrays.
@@ -56,12 +57,12 @@ def mode_product(stack: Any, factor: Any, axis: int) -> Any:
     return jnp.moveaxis(_contracted(factor, stack, ([2], [axis + 1])), 1, axis + 1)
 
 
-def _contracted(a: Any, b: Any, axes: tuple[list[int], list[int]]) -> Any:
+def _contracted(a: jax.Array, b: jax.Array, axes: tuple[list[int], list[int]]) -> jax.Array:
     batched = (axes, ([0], [0]))
     return jax.lax.dot_general(a, b, batched, precision=jax.lax.Precision.HIGHEST)
 
 
-def along_modes(stack: Any, factors: Any) -> Any:
+def along_modes(stack: jax.Array, factors: tuple[jax.Array | None, ...]) -> jax.Array:
     """The stacked tensors multiplied along every dimension by its factor, if it has one."""
     product = as_tensors(stack)
     for axis, factor in enumerate(factors):
@@ -83,13 +84,13 @@ def mode_products(stacked: Signal, factors: Signal, *, transposed: bool = False)
       transposed: multiply by the transposed matrices: L^T X R.
     """
 
-    def multiplied(x: Any, matrices: tuple[Any, ...]) -> Any:
+    def multiplied(x: jax.Array, matrices: tuple[jax.Array | None, ...]) -> jax.Array:
         return along_modes(x, by_side(_transposed)(matrices) if transposed else matrices)
 
     return lift(multiplied, "mode_products")(stacked, factors)
 
 
-def _transposed(x: Any) -> Any:
+def _transposed(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, -1, -2).conj()
 
 
@@ -109,7 +110,7 @@ def kronecker_factors(
         1 here that of a vector of length one.
     """
 
-    def factors(stack: Any) -> tuple[Any, ...]:
+    def factors(stack: jax.Array) -> tuple[jax.Array | None, ...]:
         if stack.ndim - 1 < least_order and least_order > 1:
             return ()
         tensors = as_tensors(stack)
@@ -119,7 +120,7 @@ def kronecker_factors(
     return lift(factors, "kronecker_factors")(stacked)
 
 
-def gram(stack: Any, axis: int, diagonal: bool = False) -> Any:
+def gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
     """G_(i) G_(i)^H of stacked tensors, or its diagonal."""
     others = [other for other in range(1, stack.ndim) if other != axis + 1]
     if diagonal:
@@ -136,7 +137,7 @@ def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
       signal: a signal of stacks.
     """
 
-    def squares(x: Any) -> Any:
+    def squares(x: jax.Array) -> jax.Array:
         return jnp.sum((x * x.conj()).real, range(1, x.ndim), keepdims=True)
 
     fine = lift(lambda x: jnp.isfinite(squares(x)), "is_bounded")(signal)
@@ -189,7 +190,7 @@ def kronecker_statistics(b2: Fraction = 1.0, max_dim: Size | None = None) -> Flo
     return flow(step)
 
 
-def _grams(stack: Any, max_dim: int | None) -> tuple[Any, ...]:
+def _grams(stack: jax.Array, max_dim: int | None) -> tuple[jax.Array, ...]:
     tensors = as_tensors(stack)
     sizes = tensors.shape[1:]
     return tuple(
@@ -197,8 +198,10 @@ def _grams(stack: Any, max_dim: int | None) -> tuple[Any, ...]:
     )
 
 
-def _accumulated(past: Any, fresh: Any, b2: Any) -> Any:
-    def accumulate(old: Any, gram: Any) -> Any:
+def _accumulated(
+    past: tuple[jax.Array, ...], fresh: tuple[jax.Array, ...], b2: float | jax.Array
+) -> tuple[jax.Array, ...]:
+    def accumulate(old: jax.Array, gram: jax.Array) -> jax.Array:
         decay = jnp.asarray(b2, old.real.dtype)
         return decay * old + jnp.where(decay < 1, 1 - decay, 1) * gram
 
@@ -213,8 +216,8 @@ class Roots(NamedTuple):
       failed: for each, which elements of the batch kept their previous root at the last refresh.
     """
 
-    factors: tuple[Any, ...]
-    failed: tuple[Any, ...]
+    factors: tuple[jax.Array, ...]
+    failed: tuple[jax.Array, ...]
 
 
 Exponent = Annotated[float | jax.Array | Callable[[int], float], Interval(-math.inf, math.inf)]
@@ -254,7 +257,12 @@ def inverse_roots(
         past = delay(lift(_unsolved, "roots")(factors), _identities)
 
         def solved(
-            context: Context, statistics: Leaves, past: Leaves, t: Any, eps: Any, decay: Any
+            context: Context,
+            statistics: Leaves,
+            past: Leaves,
+            t: jax.Array,
+            eps: float | jax.Array,
+            decay: float | jax.Array,
         ) -> Leaves:
             correction = 1.0 if b2 is None else _correction(decay, context.step)
             return _solved(statistics, past, eps, exponent, solver, correction, axis_name)
@@ -265,7 +273,7 @@ def inverse_roots(
     return flow(step)
 
 
-def _unsolved(factors: Any) -> Roots:
+def _unsolved(factors: tuple[jax.Array, ...]) -> Roots:
     flags = (jnp.zeros(factor.shape[0], jnp.bool_) for factor in factors)
     return Roots(tuple(factors), tuple(flags))
 
@@ -274,16 +282,16 @@ def _identities(roots: Roots) -> Roots:
     return roots._replace(factors=tuple(map(_identity, roots.factors)))
 
 
-def _identity(factor: Any) -> Any:
+def _identity(factor: jax.Array) -> jax.Array:
     return jnp.ones_like(factor) if factor.ndim == 2 else identity_like(factor)
 
 
-def _correction(b2: Any, t: Any) -> Any:
+def _correction(b2: float | jax.Array, t: jax.Array) -> jax.Array:
     decay = jnp.asarray(b2) * 1.0
     return jnp.where(decay < 1, -jnp.expm1(jnp.asarray(t, decay.dtype) * jnp.log(decay)), 1.0)
 
 
-def _exponent_of(exponent: Any, order: int) -> Any:
+def _exponent_of(exponent: Any, order: int) -> float:
     if exponent is None:
         return -1 / (2 * order)
     return exponent(order) if callable(exponent) else exponent
@@ -292,10 +300,10 @@ def _exponent_of(exponent: Any, order: int) -> Any:
 def _solved(
     statistics: Leaves,
     past: Leaves,
-    eps: Any,
+    eps: float | jax.Array,
     exponent: Any,
     solver: Solver,
-    correction: Any,
+    correction: float | jax.Array,
     axis_name: str | None,
 ) -> Leaves:
     orders = [len(factors) for factors in statistics.values for _ in factors]
@@ -307,7 +315,9 @@ def _solved(
         for factor, order in zip(factors, orders, strict=True)
     ]
 
-    def solve(kind: Any, batch: Any, old: Any) -> tuple[Any, Any]:
+    def solve(
+        kind: tuple[int, int, int, DTypeLike], batch: jax.Array, old: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         power = _exponent_of(exponent, kind[-2])
         batch = batch / jnp.asarray(correction, batch.real.dtype)
         if batch.ndim == 2:
@@ -327,7 +337,7 @@ def _solved(
     return Leaves(values, past.treedef)
 
 
-def _bound(solver: Solver, eps: Any, power: Any) -> Callable[[Any], Any]:
+def _bound(solver: Solver, eps: float | jax.Array, power: float) -> Callable[[Any], Any]:
     return lambda batch: solver(batch, eps, power)
 
 

@@ -1,10 +1,11 @@
 """One manifold for each leaf, and its operations as functions of signals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.cell import Cell
 from ..notation.context import Context
@@ -40,8 +41,8 @@ def manifolds_by_path(rule: Callable[[str], Manifold | None]) -> Callable[[Any],
       {'bias': Euclidean(), 'codes': Sphere(exact=False)}
     """
 
-    def of_params(params: Any) -> Any:
-        def chosen(path: Any, _: Any) -> Manifold:
+    def of_params(params: optax.Params) -> optax.Params:
+        def chosen(path: Sequence[object], _: object) -> Manifold:
             return rule("/".join(str(_name(key)) for key in path)) or Euclidean()
 
         return jax.tree_util.tree_map_with_path(chosen, params)
@@ -143,7 +144,7 @@ class OnManifolds:
                 )
         return found
 
-    def _check(self, context: Context, x: Leaves) -> Any:
+    def _check(self, context: Context, x: Leaves) -> tuple[()]:
         chosen = self._assigned(context, x)
         for index, (manifold, leaf) in enumerate(zip(chosen, x.values, strict=True)):
             known = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
@@ -159,16 +160,16 @@ class OnManifolds:
         return ()
 
 
-def _applied(operation: str, manifold: Manifold, *values: Any) -> Any:
+def _applied(operation: str, manifold: Manifold, *values: jax.Array) -> jax.Array:
     missing = [value for value in values if is_missing(value)]
     return missing[0] if missing else getattr(manifold, operation)(*values)
 
 
-def _is_entry(value: Any) -> bool:
+def _is_entry(value: object) -> bool:
     return value is None or isinstance(value, Manifold)
 
 
-def _by_prefix(label: str, given: Any, tree: Leaves) -> list[Manifold]:
+def _by_prefix(label: str, given: optax.Params, tree: Leaves) -> list[Manifold]:
     """For each leaf the entry that lies on its path; Euclidean where there is none."""
     numbered = tree.treedef.unflatten(range(len(tree)))
     leaves = jax.tree_util.tree_flatten_with_path(numbered)[0]
@@ -186,7 +187,7 @@ def _by_prefix(label: str, given: Any, tree: Leaves) -> list[Manifold]:
     return found
 
 
-def _name(key: Any) -> Any:
+def _name(key: Any) -> str:
     """What a key of a path says, whatever the kind of container."""
     for attribute in ("key", "name", "idx"):
         if hasattr(key, attribute):

@@ -20,7 +20,7 @@ class Manifold(ABC):
         """What is wrong with params of this shape, as the end of a sentence; None: nothing."""
         return None
 
-    def egrad2rgrad(self, x: Any, g: Any) -> Any:
+    def egrad2rgrad(self, x: jax.Array, g: jax.Array) -> jax.Array:
         """The Riemannian gradient, a tangent vector."""
         return self.project_tangent(x, g)
 
@@ -32,7 +32,7 @@ class Manifold(ABC):
     def retract(self, x: Any, u: Any) -> Any:
         """The point to which u leads from x."""
 
-    def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
+    def transport(self, x: jax.Array, u: jax.Array, y: jax.Array, v: jax.Array) -> jax.Array:
         """v, carried along to y, which is `retract(x, u)`."""
         return self.project_tangent(y, v)
 
@@ -57,19 +57,19 @@ class Manifold(ABC):
 class Euclidean(Manifold):
     """Flat space: every entry is a point of its own, so that adaptive methods are the ordinary."""
 
-    def egrad2rgrad(self, x: Any, g: Any) -> Any:
+    def egrad2rgrad(self, x: jax.Array, g: jax.Array) -> jax.Array:
         """The gradient itself."""
         return g
 
-    def inner(self, x: Any, u: Any) -> Any:
+    def inner(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """The square of every entry."""
         return jnp.real(u * jnp.conj(u))
 
-    def retract(self, x: Any, u: Any) -> Any:
+    def retract(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """The sum."""
         return x + u
 
-    def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
+    def transport(self, x: jax.Array, u: jax.Array, y: jax.Array, v: jax.Array) -> jax.Array:
         """The vector itself."""
         return v
 
@@ -82,12 +82,12 @@ class Euclidean(Manifold):
         return v
 
 
-def dot(x: Any, y: Any) -> Any:
+def dot(x: jax.Array, y: jax.Array) -> jax.Array:
     """Inner products along the last axis, which is kept."""
     return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
-def length(x: Any) -> Any:
+def length(x: jax.Array) -> jax.Array:
     """Lengths along the last axis, which is kept; the derivative at 0 is 0."""
     squared = dot(x, x)
     return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)

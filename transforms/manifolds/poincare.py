@@ -44,19 +44,19 @@ class PoincareBall(Manifold):
         """See `Manifold`."""
         return None if shape and shape[-1] else "needs an axis of coordinates"
 
-    def conformal(self, x: Any) -> Any:
+    def conformal(self, x: jax.Array) -> jax.Array:
         """lambda, by which lengths at x are multiplied."""
         return 2 / jnp.maximum(1 - self.c * dot(x, x), LEAST)
 
-    def egrad2rgrad(self, x: Any, g: Any) -> Any:
+    def egrad2rgrad(self, x: jax.Array, g: jax.Array) -> jax.Array:
         """See `Manifold`."""
         return g / self.conformal(x) ** 2
 
-    def inner(self, x: Any, u: Any) -> Any:
+    def inner(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """See `Manifold`."""
         return self.conformal(x) ** 2 * dot(u, u)
 
-    def retract(self, x: Any, u: Any) -> Any:
+    def retract(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """See `Manifold`."""
         if not self.exact:
             return self.project(x + u)
@@ -64,11 +64,11 @@ class PoincareBall(Manifold):
         angle = jnp.minimum(root * self.conformal(x) * size / 2, STEEPEST)
         return self.project(self.add(x, jnp.tanh(angle) * u / (root * size)))
 
-    def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
+    def transport(self, x: jax.Array, u: jax.Array, y: jax.Array, v: jax.Array) -> jax.Array:
         """See `Manifold`; along the geodesic from x to y, whatever led there."""
         return self.gyration(y, -x, v) * self.conformal(x) / self.conformal(y)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: jax.Array) -> jax.Array:
         """See `Manifold`; to the margin."""
         size = length(x)
         largest = (1 - self.margin(x)) / jnp.sqrt(jnp.asarray(self.c, x.dtype))
@@ -84,7 +84,7 @@ class PoincareBall(Manifold):
         drawn = 0.1 * jax.random.normal(key, shape, dtype)
         return PoincareBall(self.c, exact=True).retract(jnp.zeros_like(drawn), drawn / 2)
 
-    def margin(self, x: Any) -> float:
+    def margin(self, x: jax.Array) -> float:
         """How far from the boundary points are kept, as a share of the radius."""
         return 1e-5 if x.dtype == jnp.float64 else 4e-3
 
@@ -94,7 +94,7 @@ class PoincareBall(Manifold):
         sum_ = (1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y
         return sum_ / jnp.maximum(1 + 2 * c * xy + c**2 * xx * yy, LEAST)
 
-    def gyration(self, a: Any, b: Any, w: Any) -> Any:
+    def gyration(self, a: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
         """How w turns when it goes by a and b in one order instead of the other."""
         k = -self.c
         ab, aw, bw, aa, bb = dot(a, b), dot(a, w), dot(b, w), dot(a, a), dot(b, b)

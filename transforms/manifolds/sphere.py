@@ -1,8 +1,8 @@
 """The unit sphere."""
 
 from dataclasses import dataclass
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .manifold import Manifold, dot, length
@@ -29,26 +29,26 @@ class Sphere(Manifold):
         """See `Manifold`."""
         return None if shape and shape[-1] else "needs an axis of coordinates"
 
-    def inner(self, x: Any, u: Any) -> Any:
+    def inner(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """See `Manifold`."""
         return dot(u, u)
 
-    def retract(self, x: Any, u: Any) -> Any:
+    def retract(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """See `Manifold`; the result is normalised, so that rounding does not add up."""
         if not self.exact:
             return self.project(x + u)
         angle = length(u)
         return self.project(x * jnp.cos(angle) + u * jnp.sinc(angle / jnp.pi))
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: jax.Array) -> jax.Array:
         """See `Manifold`; zero, which is nearest to none, stays zero."""
         size = length(x)
         return x / jnp.where(size > 0, size, 1)
 
-    def project_tangent(self, x: Any, v: Any) -> Any:
+    def project_tangent(self, x: jax.Array, v: jax.Array) -> jax.Array:
         """See `Manifold`."""
         return v - dot(x, v) * x
 
-    def distance(self, x: Any) -> Any:
+    def distance(self, x: jax.Array) -> jax.Array:
         """See `Manifold`."""
         return jnp.max(jnp.abs(length(x) - 1), initial=0.0)

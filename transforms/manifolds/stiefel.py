@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
@@ -42,13 +43,13 @@ class Stiefel(Manifold):
         fits = len(shape) >= 2 and shape[-2] >= shape[-1] > 0
         return None if fits else "needs matrices with at least as many rows as columns"
 
-    def egrad2rgrad(self, x: Any, g: Any) -> Any:
+    def egrad2rgrad(self, x: jax.Array, g: jax.Array) -> jax.Array:
         """See `Manifold`."""
         if self.metric == "euclidean":
             return self.project_tangent(x, g)
         return g - _mm(x, _mm(_t(g), x))
 
-    def inner(self, x: Any, u: Any) -> Any:
+    def inner(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """See `Manifold`."""
         squared = jnp.sum(u * u, axis=(-2, -1), keepdims=True)
         if self.metric == "euclidean":
@@ -56,13 +57,13 @@ class Stiefel(Manifold):
         along = _mm(_t(x), u)
         return squared - jnp.sum(along * along, axis=(-2, -1), keepdims=True) / 2
 
-    def retract(self, x: Any, u: Any) -> Any:
+    def retract(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """See `Manifold`; the result is made orthonormal, so that rounding does not add up."""
         if self.metric == "canonical":
             return _polished(_cayley(x, u, x))
         return _polished(_geodesic(x, u)) if self.exact else _orthonormal(x + u)
 
-    def transport(self, x: Any, u: Any, y: Any, v: Any) -> Any:
+    def transport(self, x: jax.Array, u: jax.Array, y: jax.Array, v: jax.Array) -> jax.Array:
         """See `Manifold`; with the canonical metric, v is turned as x was."""
         return _cayley(x, u, v) if self.metric == "canonical" else self.project_tangent(y, v)
 
@@ -71,7 +72,7 @@ class Stiefel(Manifold):
         left, _, right = linalg.svd(replicated(x))
         return resharded(_mm(left, right), x)
 
-    def project_tangent(self, x: Any, v: Any) -> Any:
+    def project_tangent(self, x: jax.Array, v: jax.Array) -> jax.Array:
         """See `Manifold`."""
         along = _mm(_t(x), v)
         return v - _mm(x, (along + _t(along)) / 2)
@@ -82,27 +83,27 @@ class Stiefel(Manifold):
         return jnp.max(jnp.abs(_mm(_t(x), x) - identity), initial=0.0)
 
 
-def _t(x: Any) -> Any:
+def _t(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, -1, -2)
 
 
-def _mm(a: Any, b: Any) -> Any:
+def _mm(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")
 
 
-def _orthonormal(x: Any) -> Any:
+def _orthonormal(x: jax.Array) -> jax.Array:
     """Q of a QR decomposition whose R has a positive diagonal, whatever LAPACK prefers."""
     q, r = linalg.qr(replicated(x))
     signs = jnp.where(jnp.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1).astype(q.dtype)
     return resharded(q * signs[..., None, :], x)
 
 
-def _polished(x: Any) -> Any:
+def _polished(x: jax.Array) -> jax.Array:
     """A step of Newton and Schulz, which squares a small distance from orthonormality."""
     return 1.5 * x - 0.5 * _mm(x, _mm(_t(x), x))
 
 
-def _cayley(x: Any, u: Any, v: Any) -> Any:
+def _cayley(x: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
     """(I - a/2)^-1 (I + a/2) v with a = u x^T - x u^T, by a system of twice the columns.
 
     With a = P Q^T this is v + P (I - Q^T P / 2)^-1 Q^T v.

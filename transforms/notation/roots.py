@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -156,6 +156,14 @@ def saturated(x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
     if dtype is not None and jnp.finfo(dtype).bits < jnp.finfo(x.dtype).bits:
         top = jnp.finfo(dtype).max.astype(x.dtype)
     return lax.clamp(-top, x, top)
+
+
+@overload
+def quotient(a: jax.Array, b: float | jax.Array) -> jax.Array: ...
+@overload
+def quotient(a: float, b: jax.Array) -> jax.Array: ...
+@overload
+def quotient(a: float, b: float) -> float: ...
 
 
 def quotient(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:

@@ -24,9 +24,6 @@ from .values import promoting
 
 _order = itertools.count()
 
-Operand: TypeAlias = "Signal | ArrayLike | optax.Schedule"
-"""What a signal meets in arithmetic: another one, a number, an array, or a schedule."""
-
 
 class Signal:
     """A value that flows through a transformation at every step.
@@ -197,6 +194,10 @@ class Signal:
 
     def __repr__(self) -> str:
         return f"<signal {self.label} at {self.site}>"
+
+
+Operand: TypeAlias = Signal | ArrayLike | optax.Schedule
+"""What a signal meets in arithmetic: another one, a number, an array, or a schedule."""
 
 
 class Input(Signal):

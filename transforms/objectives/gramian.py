@@ -11,6 +11,7 @@ from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
+from ..notation.hyperparameters import Hyperparameter
 from ..notation.sharding import explicit_axes
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
@@ -53,7 +54,7 @@ def aggregate_by_gramian(
       [0.6, 1.8]
     """
 
-    def weights(*values: Any) -> Any:
+    def weights(*values: float | jax.Array) -> jax.Array:
         given = len(values) - len(hyperparameters)
         named_values = dict(zip(hyperparameters, values[given:], strict=True))
         return weights_fn(*values[:given], **named_values)
@@ -67,7 +68,7 @@ def aggregate_by_gramian(
     return flow(step)
 
 
-def gramian(g: Signal, scale: Any = 1.0) -> Signal:
+def gramian(g: Signal, scale: Hyperparameter = 1.0) -> Signal:
     """The inner products of stacked gradients over the whole tree, of shape (m, m).
 
     A function of signals.
@@ -87,7 +88,7 @@ def largest_entry(g: Signal) -> Signal:
     return _largest_entry(g)
 
 
-def _gramian_of(context: Context, tree: Leaves, scale: Any) -> Any:
+def _gramian_of(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
     count = count_objectives(context, tree)
     parts = tree.map(lambda x: _products(jax.lax.stop_gradient(x), scale)).present()
     if not parts:
@@ -95,7 +96,7 @@ def _gramian_of(context: Context, tree: Leaves, scale: Any) -> Any:
     return sum(part.astype(context.scalar_dtype) for part in parts)
 
 
-def _products(x: Any, scale: Any) -> Any:
+def _products(x: jax.Array, scale: jax.Array) -> jax.Array:
     x = x / jnp.asarray(scale, jnp.finfo(x.dtype).dtype)
     axes = tuple(range(1, x.ndim))
     products = jax.lax.dot_general(
@@ -108,11 +109,11 @@ def _products(x: Any, scale: Any) -> Any:
     return jnp.real(products)
 
 
-def _everywhere(x: Any) -> Any:
+def _everywhere(x: jax.Array) -> Any:
     return NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec()) if explicit_axes(x) else None
 
 
-def _largest_entry_of(context: Context, tree: Leaves) -> Any:
+def _largest_entry_of(context: Context, tree: Leaves) -> jax.Array:
     sizes = [jnp.max(jnp.abs(x)) for x in tree.present() if x.size]
     largest = jnp.zeros((), context.scalar_dtype)
     for size in sizes:
@@ -120,7 +121,7 @@ def _largest_entry_of(context: Context, tree: Leaves) -> Any:
     return power_of_two_below(jax.lax.stop_gradient(largest))
 
 
-def power_of_two_below(x: Any) -> Any:
+def power_of_two_below(x: jax.Array) -> jax.Array:
     """The largest power of two that is not above x, to divide by without rounding; 1 for 0."""
     exponent = jnp.frexp(x)[1] - 1
     exponent = jnp.clip(exponent, jnp.finfo(x.dtype).minexp, jnp.finfo(x.dtype).maxexp - 1)

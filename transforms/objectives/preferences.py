@@ -1,14 +1,19 @@
 """How much each objective counts, as the user says it."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..notation.errors import FlowError
 
+Vector: TypeAlias = Sequence[float] | np.ndarray | jax.Array
+"""Numbers, one for each objective."""
 
-def check_vector(label: str, name: str, value: Any) -> None:
+
+def check_vector(label: str, name: str, value: Vector | None) -> None:
     """Raises FlowError unless an argument is None or a vector of numbers, one per objective.
 
     A check of an argument.
@@ -16,7 +21,7 @@ def check_vector(label: str, name: str, value: Any) -> None:
     if value is None:
         return
     try:
-        array = np.asarray(value) if isinstance(value, list | tuple) else value
+        array: Any = np.asarray(value) if isinstance(value, list | tuple) else value
         is_vector = array.ndim == 1 and array.dtype.kind in "iuf" and array.size > 0
     except (AttributeError, TypeError, ValueError):
         is_vector = False
@@ -24,7 +29,9 @@ def check_vector(label: str, name: str, value: Any) -> None:
         raise FlowError(f"{label}: {name}={value!r} must be a vector of numbers, or None")
 
 
-def vector_for(label: str, name: str, value: Any, like: Any, default: float) -> Any:
+def vector_for(
+    label: str, name: str, value: Vector | None, like: jax.Array, default: float
+) -> jax.Array:
     """The argument as a vector with one number for each row of `like`.
 
     A function of arrays.

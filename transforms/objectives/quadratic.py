@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ..notation import linalg
 from ..notation.errors import FlowError
@@ -19,7 +20,7 @@ HALVINGS = 12
 MOST_ITERATIONS = 100
 
 
-def nonnegative_qp(G: Any, c: Any, solver: Solver = "auto") -> Any:
+def nonnegative_qp(G: jax.Array, c: jax.Array, solver: Solver = "auto") -> jax.Array:
     """argmin of y^T G y / 2 + c^T y over y >= 0.
 
     A function of arrays.
@@ -53,7 +54,7 @@ def nonnegative_qp(G: Any, c: Any, solver: Solver = "auto") -> Any:
     return solve(C, c / units) / units
 
 
-def dual_cone_projection(G: Any, bounds: Any, solver: Solver = "auto") -> Any:
+def dual_cone_projection(G: jax.Array, bounds: jax.Array, solver: Solver = "auto") -> jax.Array:
     """argmin of v^T G v over v >= bounds, for one vector of bounds or a stack of them.
 
     A function of arrays.
@@ -87,7 +88,7 @@ def simplex_minimum_norm(G: Any, solver: Solver = "auto") -> Any:
     return y / jnp.sum(y)
 
 
-def symmetric_pseudo_inverse(G: Any, cutoff: Any) -> Any:
+def symmetric_pseudo_inverse(G: jax.Array, cutoff: ArrayLike) -> jax.Array:
     """The pseudo-inverse of a symmetric matrix.
 
     A function of arrays.
@@ -102,11 +103,11 @@ def symmetric_pseudo_inverse(G: Any, cutoff: Any) -> Any:
     return _dot(vectors * inverse[None, :], vectors.T)
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")
 
 
-def _on(free: Any, C: Any, c: Any) -> Any:
+def _on(free: jax.Array, C: jax.Array, c: jax.Array) -> jax.Array:
     """The stationary point when only the free entries may differ from zero."""
     m = C.shape[0]
     system = jnp.where(free[:, None] & free[None, :], C, jnp.eye(m, dtype=C.dtype))
@@ -114,11 +115,11 @@ def _on(free: Any, C: Any, c: Any) -> Any:
     return linalg.solve(system, jnp.where(free, -c, 0))
 
 
-def _enumerated(C: Any, c: Any) -> Any:
+def _enumerated(C: jax.Array, c: jax.Array) -> jax.Array:
     m = C.shape[0]
     subsets = jnp.asarray((np.arange(2**m)[:, None] >> np.arange(m)) & 1, bool)
 
-    def candidate(free: Any) -> tuple[Any, Any]:
+    def candidate(free: jax.Array) -> tuple[jax.Array, jax.Array]:
         y = _on(free, C, c)
         violation = jnp.max(-jnp.minimum(jnp.where(free, y, _dot(C, y) + c), 0))
         return jnp.where(jnp.isfinite(violation), violation, jnp.inf), y

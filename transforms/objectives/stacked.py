@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -16,7 +17,7 @@ from ..notation.functions import lift_tree
 from ..notation.shapes import UNKNOWN, abstract
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing
-from .preferences import vector_for
+from .preferences import Vector, vector_for
 
 HOW_TO_STACK = {
     "objectives": "Stack them with gradchain.objective_gradients, or jax.jacrev of the vector of "
@@ -43,7 +44,7 @@ def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal
     return lift_tree(reduced, name, context=True, out=like_params)
 
 
-def weigh(g: Signal, weights: Any = None) -> Signal:
+def weigh(g: Signal, weights: Vector | Signal | None = None) -> Signal:
     """The weighted sum of stacked gradients, a tree like the params.
 
     A function of signals.
@@ -57,7 +58,9 @@ def weigh(g: Signal, weights: Any = None) -> Signal:
     return _weigh(g, weights)
 
 
-def draw_for_objectives(g: Signal, key: Signal, draw: Callable[..., Any], given: Any) -> Signal:
+def draw_for_objectives(
+    g: Signal, key: Signal, draw: Callable[..., Any], given: Signal | None
+) -> Signal:
     """One random number for each objective, for the whole tree.
 
     A function of signals.
@@ -69,7 +72,7 @@ def draw_for_objectives(g: Signal, key: Signal, draw: Callable[..., Any], given:
       given: an input that stands in for the draw, where it is given.
     """
 
-    def drawn(context: Context, tree: Leaves, fresh: Any, ready: Any) -> Any:
+    def drawn(context: Context, tree: Leaves, fresh: jax.Array, ready: jax.Array) -> jax.Array:
         count = count_objectives(context, tree)
         if ready is None:
             return draw(fresh, (count,), context.scalar_dtype)
@@ -78,7 +81,9 @@ def draw_for_objectives(g: Signal, key: Signal, draw: Callable[..., Any], given:
     return lift_tree(drawn, "draw", context=True, out=unknown_shape)(g, key, given)
 
 
-def draw_for_entries(g: Signal, key: Signal, draw: Callable[..., Any], given: Any) -> Signal:
+def draw_for_entries(
+    g: Signal, key: Signal, draw: Callable[..., Any], given: Signal | None
+) -> Signal:
     """A random number for each entry of the params, one for all objectives.
 
     A function of signals.
@@ -90,7 +95,7 @@ def draw_for_entries(g: Signal, key: Signal, draw: Callable[..., Any], given: An
       given: an input that stands in for the draws, where it is given.
     """
 
-    def drawn(context: Context, tree: Leaves, fresh: Any, ready: Any) -> Leaves:
+    def drawn(context: Context, tree: Leaves, fresh: jax.Array, ready: Leaves) -> Leaves:
         if ready is not None:
             return ready
         keys = iter(jax.random.split(fresh, max(len(tree), 1)))
@@ -135,7 +140,7 @@ def bare_array(value: Signal | None) -> Signal | None:
     return None if value is None else _bare_array(value)
 
 
-def _bare_array_of(value: Any) -> Any:
+def _bare_array_of(value: jax.Array | Leaves | None) -> int | jax.Array | None:
     # Where the gradient is a single array, a single array looks like a tree of the same structure.
     return value.values[0] if isinstance(value, Leaves) else value
 
@@ -148,20 +153,20 @@ def unknown_shape(*_: Any) -> Any:
     return UNKNOWN
 
 
-def _weigh_of(context: Context, tree: Leaves, weights: Any) -> Leaves:
+def _weigh_of(context: Context, tree: Leaves, weights: Vector | None) -> Leaves:
     count = count_objectives(context, tree)
     like = jnp.zeros(count, context.scalar_dtype)
     given = vector_for(context.label, "weights", weights, like, 1 / count)
     weights = jax.lax.stop_gradient(given)
 
-    def weighted(x: Any) -> Any:
+    def weighted(x: jax.Array) -> jax.Array:
         fitted = weights.astype(jnp.finfo(x.dtype).dtype)
         return jnp.tensordot(fitted, x, axes=1, precision="highest")
 
     return tree.map(weighted)
 
 
-def like_params(context: Context, tree: Any, *_: Any) -> Leaves:
+def like_params(context: Context, tree: Any, *_: optax.Params | None) -> Leaves:
     """Abstract value of what is made of stacked gradients: it is shaped like the params."""
     assert context.params is not None
     if not isinstance(tree, Leaves):  # UNKNOWN

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import optax
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -45,7 +46,7 @@ def check_projection(label: str, projection: Any) -> None:
         )
 
 
-def _applied(label: str, projection: Any, point: Any) -> Any:
+def _applied(label: str, projection: Any, point: optax.Params) -> optax.Params:
     if callable(projection):
         return projection(point)
     try:

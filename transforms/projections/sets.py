@@ -5,11 +5,11 @@ That is the whole interface: any function of that kind can stand in their place,
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ..notation.errors import FlowError
 
@@ -28,15 +28,16 @@ class Box:
       [-1.0, 0.5]
     """
 
-    lower: Any = -np.inf
-    upper: Any = np.inf
+    lower: optax.Params = -np.inf
+    upper: optax.Params = np.inf
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(bound, int | float) for bound in (self.lower, self.upper))
-        if numbers and not self.lower <= self.upper:
+        if not isinstance(self.lower, int | float) or not isinstance(self.upper, int | float):
+            return
+        if not self.lower <= self.upper:
             raise FlowError(f"box: lower={self.lower} is above upper={self.upper}")
 
-    def __call__(self, point: Any) -> Any:
+    def __call__(self, point: optax.Params) -> optax.Params:
         """The nearest point of the box."""
         lower, upper = (_like(bound, point) for bound in (self.lower, self.upper))
         return jax.tree.map(jnp.clip, point, lower, upper)
@@ -56,17 +57,17 @@ class Simplex:
       [0.75, 0.0, 0.25]
     """
 
-    total: float = 1.0
+    total: float | jax.Array = 1.0
 
     def __post_init__(self) -> None:
         if not self.total > 0:
             raise FlowError(f"simplex: total={self.total} must be positive")
 
-    def __call__(self, point: Any) -> Any:
+    def __call__(self, point: optax.Params) -> optax.Params:
         """The nearest point of the simplex."""
         return jax.tree.map(self._nearest, point)
 
-    def _nearest(self, leaf: Any) -> Any:
+    def _nearest(self, leaf: jax.Array) -> jax.Array:
         x = jnp.atleast_1d(leaf)
         if not x.size:
             return leaf
@@ -94,14 +95,14 @@ class Ball:
       [3.0]
     """
 
-    radius: Any = 1.0
-    center: Any = 0.0
+    radius: float | jax.Array = 1.0
+    center: optax.Params = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.radius, int | float) and not self.radius >= 0:
             raise FlowError(f"ball: radius={self.radius} must not be negative")
 
-    def __call__(self, point: Any) -> Any:
+    def __call__(self, point: optax.Params) -> optax.Params:
         """The nearest point of the ball."""
         center = _like(self.center, point)
         offset = jax.tree.map(lambda x, c: x - c, point, center)
@@ -129,10 +130,10 @@ class HalfSpace:
       [1.0, 0.0]
     """
 
-    normal: Any
-    offset: Any = 0.0
+    normal: optax.Params
+    offset: float | jax.Array = 0.0
 
-    def __call__(self, point: Any) -> Any:
+    def __call__(self, point: optax.Params) -> optax.Params:
         """The nearest point of the half-space."""
         normal = jax.tree.map(lambda a, x: jnp.asarray(a, x.dtype), self.normal, point)
         squared = sum(jnp.sum(jnp.abs(a) ** 2) for a in jax.tree.leaves(normal))
@@ -143,7 +144,7 @@ class HalfSpace:
         )
 
 
-def _like(value: Any, point: Any) -> Any:
+def _like(value: optax.Params, point: optax.Params) -> optax.Params:
     """A number, an array or a tree as a tree like the point, in its dtypes."""
     is_one = isinstance(value, int | float) or hasattr(value, "dtype")
     spread = jax.tree.map(lambda _: value, point) if is_one else value

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.checks import checked
@@ -46,7 +47,7 @@ def cosine_similarity(
 
 
 @lift
-def _size(x: Any, channel_axis: int | None) -> Any:
+def _size(x: jax.Array, channel_axis: int | None) -> jax.Array:
     """A number near the largest entry, by which squares are brought into the format."""
     if not _within(x, channel_axis):
         return magnitude(x).reshape(())
@@ -55,16 +56,16 @@ def _size(x: Any, channel_axis: int | None) -> Any:
 
 
 @lift
-def _dot(x: Any, y: Any, channel_axis: int | None) -> Any:
+def _dot(x: jax.Array, y: jax.Array, channel_axis: int | None) -> jax.Array:
     return jnp.sum((x * jnp.conj(y)).real, **_within(x, channel_axis))
 
 
 @lift
-def _length(x: Any, channel_axis: int | None) -> Any:
+def _length(x: jax.Array, channel_axis: int | None) -> jax.Array:
     return norm(x, **_within(x, channel_axis))
 
 
-def _within(x: Any, channel_axis: int | None) -> dict[str, Any]:
+def _within(x: jax.Array, channel_axis: int | None) -> dict[str, Any]:
     """The axes that are summed over, and whether they stay."""
     if channel_axis is None or x.ndim <= 1:
         return {}

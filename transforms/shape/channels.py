@@ -1,8 +1,8 @@
 """Output channels: the axis convention, and norms and means over one channel's weights."""
 
 import math
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
@@ -15,7 +15,7 @@ from ..notation.signal import Signal
 from ..notation.steps import scheduled
 
 
-def as_rows(x: Any, channel_axis: int) -> Any:
+def as_rows(x: jax.Array, channel_axis: int) -> jax.Array:
     """The array as a matrix with one row per output channel; scalars and vectors are one row."""
     if x.ndim <= 1:
         return replicated(x).reshape(1, -1)
@@ -24,12 +24,12 @@ def as_rows(x: Any, channel_axis: int) -> Any:
     return rows.reshape(x.shape[channel_axis], width)
 
 
-def other_axes(x: Any, channel_axis: int) -> tuple[int, ...]:
+def other_axes(x: jax.Array, channel_axis: int) -> tuple[int, ...]:
     """All axes of the array but that of the output channels."""
     return tuple(axis for axis in range(x.ndim) if axis != channel_axis % x.ndim)
 
 
-def _unit_axes(x: Any, channel_axis: int) -> tuple[int, ...]:
+def _unit_axes(x: jax.Array, channel_axis: int) -> tuple[int, ...]:
     if x.ndim <= 1:
         return tuple(range(x.ndim))
     if x.ndim >= 4:
@@ -39,7 +39,7 @@ def _unit_axes(x: Any, channel_axis: int) -> tuple[int, ...]:
 
 
 @lift
-def unit_norm(x: Any, channel_axis: int = -1) -> Any:
+def unit_norm(x: jax.Array, channel_axis: int = -1) -> jax.Array:
     """Norm of each unit's weights, shaped to broadcast against the leaf.
 
     A unit is the whole leaf for scalars and vectors, the axis beside that of the channels (the
@@ -101,7 +101,7 @@ def centralize_gradients(channel_axis: Axis = -1) -> Flow:
       Networks (arXiv 2004.01461).
     """
 
-    def centred(g: Any) -> Any:
+    def centred(g: jax.Array) -> jax.Array:
         if g.ndim <= 1 or g.size == 0:
             return g
         return g - jnp.mean(g, axis=other_axes(g, channel_axis), keepdims=True)
@@ -124,7 +124,7 @@ def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
       Wright & Demeure 2021, Ranger21 (arXiv 2106.13731).
     """
 
-    def normalized(g: Any, eps: Any) -> Any:
+    def normalized(g: jax.Array, eps: float | jax.Array) -> jax.Array:
         if g.size <= 2:
             return g
         deviation = g - jnp.mean(g)

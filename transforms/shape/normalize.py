@@ -1,13 +1,12 @@
 """Vectors of unit length."""
 
-from typing import Any
-
 from ..notation.functions import divide_or_zero, lift, maximum
+from ..notation.hyperparameters import Hyperparameter
 from ..notation.roots import norm
 from ..notation.signal import Signal
 
 
-def normalize(g: Signal, axis: int | None = None, min_norm: Any = 0.0) -> Signal:
+def normalize(g: Signal, axis: int | None = None, min_norm: Hyperparameter = 0.0) -> Signal:
     """Divides by the Euclidean norm; a zero vector stays zero.
 
     A function of signals.

@@ -1,7 +1,6 @@
 """The k-th largest entry of a leaf or of a whole tree."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ..notation.functions import lift, lift_tree
@@ -28,14 +27,14 @@ def largest_magnitude(g: Signal, fraction: Fraction, scope: str = "global") -> S
             g, fraction
         )
 
-    def over_tree(tree: Leaves, fraction: Any) -> Any:
+    def over_tree(tree: Leaves, fraction: float | jax.Array) -> jax.Array:
         entries = [_entries(leaf) for leaf in tree.present()]
         return _following(jnp.concatenate(entries or [jnp.zeros(0)]), fraction)
 
     return lift_tree(over_tree, "largest_magnitude", out="scalar")(g, fraction)
 
 
-def _following(magnitudes: Any, fraction: Any) -> Any:
+def _following(magnitudes: jax.Array, fraction: float | jax.Array) -> jax.Array:
     padded = jnp.concatenate(
         [jnp.sort(magnitudes, descending=True), jnp.zeros(1, magnitudes.dtype)]
     )
@@ -46,12 +45,12 @@ def _following(magnitudes: Any, fraction: Any) -> Any:
     )
 
 
-def _rank(size: int, fraction: Any) -> Any:
+def _rank(size: int, fraction: float | jax.Array) -> int | jax.Array:
     # On the host in double precision, as the published code: 0.1 * n may lie just below an integer.
     if isinstance(fraction, int | float):
         return int(size * fraction)
     return jnp.floor(size * fraction).astype(jnp.int32)
 
 
-def _entries(leaf: Any) -> Any:
+def _entries(leaf: jax.Array) -> jax.Array:
     return jnp.abs(replicated(leaf)).ravel()

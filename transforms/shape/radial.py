@@ -3,31 +3,36 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.functions import lift, where
-from ..notation.hyperparameters import NonNegative
+from ..notation.hyperparameters import Hyperparameter, NonNegative
 from ..notation.roots import dot, norm, quotient
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from .channels import as_rows
 
 
-def _rows(x: Any, channel_axis: int | None) -> Any:
+def _rows(x: jax.Array, channel_axis: int | None) -> jax.Array:
     return replicated(x).reshape(1, -1) if channel_axis is None else as_rows(x, channel_axis)
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return dot(b, a, axis=1, keepdims=True)
 
 
-def _lengths(rows: Any) -> Any:
+def _lengths(rows: jax.Array) -> jax.Array:
     return norm(rows, axis=1, keepdims=True)
 
 
 def _looks_scale_invariant(
-    params: Any, g: Any, delta: Any, eps: Any, channel_axis: int | None
-) -> Any:
+    params: jax.Array,
+    g: jax.Array,
+    delta: float | jax.Array,
+    eps: float | jax.Array,
+    channel_axis: int | None,
+) -> jax.Array:
     theta, grad = _rows(params, channel_axis), _rows(g, channel_axis)
     norms = jnp.maximum(_lengths(theta), eps) * jnp.maximum(_lengths(grad), eps)
     # With eps = 0 a zero row would be 0 / 0; its cosine is 0.
@@ -37,7 +42,9 @@ def _looks_scale_invariant(
     return jnp.max(cosine, initial=0.0) < delta / math.sqrt(max(theta.shape[1], 1))
 
 
-def _without_radial(params: Any, u: Any, eps: Any, channel_axis: int | None) -> Any:
+def _without_radial(
+    params: jax.Array, u: jax.Array, eps: float | jax.Array, channel_axis: int | None
+) -> jax.Array:
     theta, rows = _rows(params, channel_axis), _rows(u, channel_axis)
     length = _lengths(theta) + eps
     unit = theta / jnp.where(length > 0, length, 1)
@@ -52,7 +59,7 @@ def project_out_radial(
     params: Signal,
     g: Signal,
     u: Signal,
-    delta: Any = 0.1,
+    delta: Hyperparameter = 0.1,
     eps: NonNegative = 1e-8,
     channel_axis: int = -1,
 ) -> tuple[Signal, Signal]:
@@ -93,14 +100,16 @@ def project_out_radial(
 
 
 def _matrices_only(gate: Any) -> Any:
-    def gated(params: Any, *args: Any, **kwargs: Any) -> Any:
+    def gated(params: jax.Array, *args: float | jax.Array, **kwargs: Any) -> jax.Array:
         return gate(params, *args, **kwargs) if params.ndim > 1 else jnp.zeros((), bool)
 
     return gated
 
 
 def _unless_vector(projection: Any) -> Any:
-    def projected(params: Any, u: Any, eps: Any, channel_axis: int | None) -> Any:
+    def projected(
+        params: jax.Array, u: jax.Array, eps: float | jax.Array, channel_axis: int | None
+    ) -> jax.Array:
         return projection(params, u, eps, channel_axis) if params.ndim > 1 else u
 
     return projected
@@ -110,7 +119,7 @@ _gate = lift(_matrices_only(_looks_scale_invariant), "looks_scale_invariant")
 _project = lift(_unless_vector(_without_radial), "without_radial")
 
 
-def _without_params(g: Any, params: Any, eps: Any = 1e-30) -> Any:
+def _without_params(g: jax.Array, params: jax.Array, eps: float | jax.Array = 1e-30) -> jax.Array:
     square = jnp.sum((params * jnp.conj(params)).real)
     share = quotient(dot(g, params), square + eps)
     return g - share * params

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.functions import global_dot, lift, square
@@ -47,7 +48,13 @@ def adgd_step_size(
     return rate << _next_rate(scheduled(learning_rate), rate, before, moved, changed)
 
 
-def _next(first: Any, rate: Any, before: Any, moved: Any, changed: Any) -> Any:
+def _next(
+    first: float | jax.Array,
+    rate: jax.Array,
+    before: jax.Array,
+    moved: jax.Array,
+    changed: jax.Array,
+) -> jax.Array:
     is_second = before == 0
     growth = root(1 + rate / jnp.where(is_second, 1, before))
     allowed = jnp.where(is_second, jnp.inf, growth * rate)

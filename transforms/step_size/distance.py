@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ..accumulate.initial import initial_params
 from ..notation.functions import global_squared_norm, leaf_sum, lift, maximum, sqrt, square
+from ..notation.hyperparameters import Hyperparameter
 from ..notation.parts import merge, split
 from ..notation.selection import Selector
 from ..notation.signal import Signal
@@ -48,7 +49,7 @@ _layer_sum = lift(_sum_of_layers, "layer_sum")
 
 def largest_distance(
     params: Signal,
-    smallest: Any,
+    smallest: Hyperparameter,
     squared_norm: SquaredNorm = global_squared_norm,
     *,
     squared: bool = False,

@@ -35,5 +35,5 @@ def leaf_multipliers(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signa
     return lift_tree(given, "leaf_multipliers", context=True, out=shape)(like)
 
 
-def _real(leaf: Any) -> Any:
+def _real(leaf: jax.Array | jax.ShapeDtypeStruct) -> jnp.dtype:
     return jnp.finfo(leaf.dtype).dtype

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ..closures.checks import scalar_closure
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree, maximum
+from ..notation.hyperparameters import Hyperparameter
 from ..notation.known import choose, repeat
 from ..notation.signal import Signal
 from ..notation.steps import delay
@@ -18,12 +19,12 @@ def backtracking(
     value_fn: Signal,
     params: Signal,
     direction: Signal,
-    start: Any = 1.0,
+    start: Hyperparameter = 1.0,
     *,
-    decrease_factor: Any = 0.5,
-    sufficient_decrease: Any = 1e-4,
+    decrease_factor: Hyperparameter = 0.5,
+    sufficient_decrease: Hyperparameter = 1e-4,
     max_steps: int = 20,
-    max_step: Any = None,
+    max_step: Hyperparameter | None = None,
     min_step: float = 0.0,
     slack: bool = False,
 ) -> Signal:
@@ -71,23 +72,25 @@ def _searched(
     value_fn: Any,
     params: Leaves,
     direction: Leaves,
-    start: Any,
-    factor: Any,
-    fraction: Any,
-    max_step: Any,
+    start: float | jax.Array,
+    factor: float | jax.Array,
+    fraction: float | jax.Array,
+    max_step: float | jax.Array | None,
     max_steps: int,
     min_step: float,
     slack: bool,
-) -> Any:
+) -> jax.Array:
     along = loss_along(context, value_fn, direction)
     zero = jnp.zeros((), context.scalar_dtype)
     value, slope = jax.jvp(along, (zero,), (jnp.ones_like(zero),))
     forgiven = jnp.finfo(value.dtype).eps if slack else 0
 
-    def is_enough(step: Any) -> Any:
+    def is_enough(step: jax.Array) -> jax.Array:
         return along(step) - value <= fraction * step * slope + forgiven
 
-    def shrink(_: Any, carry: Any) -> Any:
+    def shrink(
+        _: int | jax.Array, carry: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
         step, done = carry
         smaller = step * factor
         if max_step is not None:
@@ -112,12 +115,12 @@ def loss_along(context: Context, value_fn: Any, direction: Leaves) -> Any:
     assert at is not None
     scalar_closure(value_fn, at.tree(), context.label)
 
-    def moved(param: Any, towards: Any, step: Any) -> Any:
+    def moved(param: jax.Array, towards: jax.Array, step: jax.Array) -> jax.Array:
         if is_missing(towards):
             return param
         return (working(param) + step.astype(towards.real.dtype) * towards).astype(param.dtype)
 
-    def along(step: Any) -> Any:
+    def along(step: jax.Array) -> jax.Array:
         pairs = zip(at.values, direction.values, strict=True)
         point = Leaves((moved(param, towards, step) for param, towards in pairs), at.treedef)
         return value_fn(point.tree()).astype(context.scalar_dtype)
@@ -160,7 +163,9 @@ def keeps_loss(value_fn: Signal, params: Signal, update: Signal) -> Signal:
     return _is_within(after, largest.written)
 
 
-def _loss_of(context: Context, value_fn: Any, params: Leaves, update: Leaves, step: int) -> Any:
+def _loss_of(
+    context: Context, value_fn: Any, params: Leaves, update: Leaves, step: int
+) -> jax.Array:
     return loss_along(context, value_fn, update)(jnp.asarray(step, context.scalar_dtype))
 
 

@@ -1,20 +1,19 @@
 """Polyak step sizes from the quadratic model of the loss."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import optax
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import global_dot, lift
-from ..notation.hyperparameters import Number
+from ..notation.hyperparameters import Hyperparameter, Number
 from ..notation.roots import root
 from ..notation.signal import Signal
 from ..notation.steps import tap
 
 
-def quadratic_polyak_step(value: Signal, f_star: Any, squared_norm: Signal) -> Signal:
+def quadratic_polyak_step(value: Signal, f_star: Hyperparameter, squared_norm: Signal) -> Signal:
     """How far along -B^{-1} g the quadratic model of the loss reaches its least value.
 
     A function of signals.
@@ -30,7 +29,7 @@ def quadratic_polyak_step(value: Signal, f_star: Any, squared_norm: Signal) -> S
     return _smaller_root(value, f_star, squared_norm)
 
 
-def _root(value: Any, f_star: Any, squared_norm: Any) -> Any:
+def _root(value: jax.Array, f_star: float | jax.Array, squared_norm: jax.Array) -> jax.Array:
     gap = jnp.maximum(value - f_star, 0)
     reachable = (squared_norm > 0) & (2 * gap < squared_norm)
     c = gap / jnp.where(reachable, squared_norm, 1)

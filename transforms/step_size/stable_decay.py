@@ -1,13 +1,11 @@
 """Weight decay in proportion to the typical size of a step."""
 
-from typing import Any
-
 from ..accumulate.ema import debias, ema
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.compose import named
 from ..notation.functions import divide_or_zero, global_size, global_sum, sqrt, square, where
-from ..notation.hyperparameters import Decay, NonNegative
+from ..notation.hyperparameters import Decay, Hyperparameter, NonNegative
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
 from .weight_decay import decay_weights
@@ -25,7 +23,7 @@ def typical_gradient(second_moment: Signal, offset: NonNegative = 0.0) -> Signal
     return sqrt((offset + global_sum(second_moment)) / global_size(second_moment))
 
 
-def stable_decay(weight_decay: Any, typical: Signal) -> Signal:
+def stable_decay(weight_decay: Hyperparameter, typical: Signal) -> Signal:
     """weight_decay / typical, and 0 where that exceeds 1: vanishing gradients tell no scale.
 
     A function of signals.

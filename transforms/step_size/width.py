@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from ..notation.errors import FlowError
 
@@ -27,7 +28,7 @@ class Width(NamedTuple):
     is_output: bool = False
 
 
-def widths(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
+def widths(params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -1) -> optax.Params:
     """Tree of the `Width` of each leaf; see `mup_width_multipliers` for the arguments."""
     treedef: Any
     leaves, treedef = jax.tree.flatten(params)
@@ -39,7 +40,7 @@ def widths(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
     return treedef.unflatten(found)
 
 
-def _shape(base: Any) -> tuple[int, ...]:
+def _shape(base: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(getattr(base, "shape", base))
 
 
@@ -61,7 +62,9 @@ def _width(shape: tuple[int, ...], base: tuple[int, ...], fan_in_axis: int) -> W
     return Width("vector", multiplier, is_output)
 
 
-def mup_width_multipliers(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
+def mup_width_multipliers(
+    params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -1
+) -> optax.Params:
     """How each leaf grows with the width of the model.
 
     A function of params.
@@ -123,5 +126,5 @@ def mup_readout_multiplier(width_mult: float, output_mult: float = 1.0) -> float
     return output_mult / width_mult
 
 
-def _is_width(node: Any) -> bool:
+def _is_width(node: object) -> bool:
     return isinstance(node, Width)

@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +48,8 @@ def dynamic_codebook(signed: bool = True) -> np.ndarray:
 
 
 def quantize_blockwise(
-    x: Any, block_size: int, signed: bool = True, along_last_axis: bool = False
-) -> tuple[Any, Any]:
+    x: jax.Array, block_size: int, signed: bool = True, along_last_axis: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """The nearest codes to an array, and the largest magnitude of each block.
 
     A function of arrays.
@@ -94,13 +93,13 @@ def quantize_blockwise(
 
 
 def dequantize_blockwise(
-    codes: Any,
-    largest: Any,
+    codes: jax.Array,
+    largest: jax.Array,
     shape: Sequence[int],
     block_size: int,
     signed: bool = True,
     along_last_axis: bool = False,
-) -> Any:
+) -> jax.Array:
     """The float32 array that codes and magnitudes stand for; see `quantize_blockwise`.
 
     A function of arrays.
@@ -118,12 +117,12 @@ def dequantize_blockwise(
     return resharded(found, codes) if along_last_axis else found
 
 
-def _lines(x: Any, along_last_axis: bool) -> Any:
+def _lines(x: jax.Array, along_last_axis: bool) -> jax.Array:
     """The array with blocks along its last axis."""
     return jnp.atleast_1d(x) if along_last_axis else jnp.ravel(replicated(jnp.asarray(x)))
 
 
-def _parted(lines: Any, block_size: int) -> Any:
+def _parted(lines: jax.Array, block_size: int) -> jax.Array:
     """The last axis as two: blocks, and the entries of each."""
     length = lines.shape[-1]
     block = max(min(block_size, length), 1)
@@ -135,7 +134,7 @@ def _parted(lines: Any, block_size: int) -> Any:
     return padded.reshape(*lines.shape[:-1], count, block)
 
 
-def _unspread(lines: Any, count: int) -> Any:
+def _unspread(lines: jax.Array, count: int) -> jax.Array:
     """The array whole along its last axis, where the shards of an explicit mesh divide blocks."""
     if not explicit_axes(lines) or jax.typeof(lines).sharding.spec[-1] is None:
         return lines
@@ -147,13 +146,13 @@ def _unspread(lines: Any, count: int) -> Any:
     return jax.sharding.reshard(lines, PartitionSpec(*sharding.spec[:-1], None))
 
 
-def _joined(blocks: Any, lines: Any) -> Any:
+def _joined(blocks: jax.Array, lines: jax.Array) -> jax.Array:
     """Blocks as the lines that they were parted from."""
     *others, count, block = blocks.shape
     return blocks.reshape(*others, count * block)[..., : lines.shape[-1]]
 
 
-def _nearest(relative: Any, signed: bool) -> Any:
+def _nearest(relative: jax.Array, signed: bool) -> jax.Array:
     """The codes of the entries of the codebook that are nearest, by bisection."""
     book = _codebook(signed)
     middles = jnp.asarray((book[1:] + book[:-1]) / 2, jnp.float32)
@@ -165,7 +164,7 @@ def _nearest(relative: Any, signed: bool) -> Any:
     return codes
 
 
-def _entries(table: Any, indices: Any) -> Any:
+def _entries(table: jax.Array, indices: jax.Array) -> jax.Array:
     """Entries of a small table, spread over devices as the indices are."""
     sharding = jax.typeof(indices).sharding if explicit_axes(indices) else None
     return table.at[indices].get(out_sharding=sharding, mode="promise_in_bounds")

@@ -90,7 +90,7 @@ def encoded_cell(
                     "function of the path does, `lambda path: 'nu' not in path`"
                 )
 
-    def init(context: Context, value: Leaves, *key: Any) -> Any:
+    def init(context: Context, value: Leaves, *key: jax.Array) -> Any:
         # Zeros and other round numbers are exact in every form; no key is drawn from in init.
         return encoded(cell.init(context, value), value, None)
 
@@ -100,7 +100,7 @@ def encoded_cell(
         out, state = cell.update(context, state, value)
         return out, encoded(state, value, key[0] if key else None)
 
-    def out(context: Context, value: Any, *key: Any) -> Any:
+    def out(context: Context, value: Leaves, *key: jax.ShapeDtypeStruct) -> Leaves:
         return cell.out(context, value) if cell.out else value
 
     return Cell(
@@ -123,7 +123,7 @@ def large_floats(min_size: int) -> Callable[[Leaves], Select]:
     def of(value: Leaves) -> Select:
         shapes = {jnp.shape(leaf) for leaf in value.present()}
 
-        def chosen(path: tuple[Any, ...], leaf: Any) -> bool:
+        def chosen(path: tuple[Any, ...], leaf: jax.Array) -> bool:
             is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
             return bool(is_float and leaf.shape in shapes and leaf.size >= min_size)
 

@@ -77,7 +77,7 @@ def quantize_state(
     def is_signed(path: tuple[Any, ...]) -> bool:
         return signed(path) if callable(signed) else signed
 
-    def encode(path: tuple[Any, ...], leaf: Any, _: Any) -> Quantized:
+    def encode(path: tuple[Any, ...], leaf: jax.Array, _: Any) -> Quantized:
         form = block_size, is_signed(path), along_last_axis
         return Quantized(*quantize_blockwise(leaf, *form))
 

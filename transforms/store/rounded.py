@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -66,7 +67,7 @@ def store_state(
       'bfloat16'
     """
 
-    def encode(path: tuple[Any, ...], leaf: Any, own: Any) -> Any:
+    def encode(path: tuple[Any, ...], leaf: jax.Array, own: Any) -> jax.Array:
         return leaf.astype(dtype) if own is None else stochastically_rounded(leaf, dtype, own)
 
     def decode(path: tuple[Any, ...], kept: Any, leaf: Any) -> Any:

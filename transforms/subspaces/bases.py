@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ..notation.functions import lift
 from ..notation.sharding import replicated
@@ -29,20 +30,20 @@ class Basis:
     left: Any
     right: Any
 
-    def project(self, matrix: Any) -> Any:
+    def project(self, matrix: jax.Array) -> jax.Array:
         """left^H M right^H, sides that exist only."""
         matrix = replicated(matrix)
         if self.left is not None:
             matrix = self.left.conj().T @ matrix
         return matrix if self.right is None else matrix @ self.right.conj().T
 
-    def unproject(self, low: Any) -> Any:
+    def unproject(self, low: jax.Array) -> jax.Array:
         """left L right, sides that exist only."""
         if self.left is not None:
             low = self.left @ low
         return low if self.right is None else low @ self.right
 
-    def residual(self, matrix: Any) -> Any:
+    def residual(self, matrix: jax.Array) -> jax.Array:
         """What the basis leaves out; exactly nothing if it spans the whole space."""
         if all(side is None or side.shape[0] == side.shape[1] for side in (self.left, self.right)):
             return jnp.zeros_like(matrix)
@@ -66,18 +67,18 @@ class Coordinates:
       shape: of the leaf.
     """
 
-    indices: Any
-    weights: Any
+    indices: jax.Array
+    weights: jax.Array | None
     axis: int | None
     shape: tuple[int, ...]
 
-    def project(self, matrix: Any) -> Any:
+    def project(self, matrix: jax.Array) -> jax.Array:
         """The chosen entries, times their weights."""
         matrix = replicated(matrix)
         taken = jnp.take(matrix, self.indices, axis=self.axis, unique_indices=self.weights is None)
         return self._weighted(taken)
 
-    def unproject(self, low: Any) -> Any:
+    def unproject(self, low: jax.Array) -> jax.Array:
         """The chosen entries, times their weights, at their places, zeros elsewhere."""
         if self.weights is None:
             return self._with(jnp.zeros(self.shape, low.dtype), low)
@@ -94,14 +95,14 @@ class Coordinates:
     def _places(self) -> Any:
         return (slice(None),) * (self.axis or 0) + (self.indices,)
 
-    def _weighted(self, low: Any) -> Any:
+    def _weighted(self, low: jax.Array) -> jax.Array:
         if self.weights is None:
             return low
         across = [1] * low.ndim
         across[self.axis or 0] = -1
         return self.weights.reshape(across).astype(low.dtype) * low
 
-    def _with(self, matrix: Any, values: Any) -> Any:
+    def _with(self, matrix: jax.Array, values: ArrayLike) -> jax.Array:
         if self.axis is None:
             flat = matrix.reshape(-1).at[self.indices].set(values, unique_indices=True)
             return flat.reshape(self.shape)
@@ -117,15 +118,15 @@ class Switch:
       active: a boolean.
     """
 
-    active: Any
+    active: jax.Array
 
-    def project(self, leaf: Any) -> Any:
+    def project(self, leaf: jax.Array) -> jax.Array:
         """The leaf if it is active, zeros otherwise."""
         return jnp.where(self.active, leaf, 0)
 
     unproject = project
 
-    def residual(self, leaf: Any) -> Any:
+    def residual(self, leaf: jax.Array) -> jax.Array:
         """The leaf if it is not active, zeros otherwise."""
         return jnp.where(self.active, 0, leaf)
 

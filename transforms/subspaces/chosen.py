@@ -89,13 +89,13 @@ def selected_slices(
     """
     again = selection in ("multinomial_norm", "multinomial_norm2")
 
-    def axis_of(matrix: Any) -> int:
+    def axis_of(matrix: jax.Array) -> int:
         m, n = matrix.shape
         if rank > (min if along == "shorter" else max)(m, n):
             raise FlowError(f"rank={rank} exceeds the {along} side of a leaf of shape {(m, n)}")
         return int(m > n) if along == "shorter" else int(m < n)
 
-    def shares(matrix: Any) -> Any:
+    def shares(matrix: jax.Array) -> jax.Array:
         """Of each slice its probability; "topr": how large it is."""
         sizes = norm(replicated(matrix), axis=1 - axis_of(matrix))
         if selection == "topr":
@@ -107,18 +107,18 @@ def selected_slices(
         weight = relative**2 if "norm2" in selection else relative
         return weight / jnp.sum(weight)
 
-    def largest(sizes: Any) -> Any:
+    def largest(sizes: jax.Array) -> jax.Array:
         chosen = jax.lax.top_k(sizes, rank)[1]
         return chosen if by_norm else jnp.sort(chosen)
 
-    def draw(fresh: Any, q: Any) -> Any:
+    def draw(fresh: jax.Array, q: jax.Array) -> jax.Array:
         logs = jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1)), -jnp.inf)
         if again:
             return jax.random.categorical(fresh, logs, shape=(rank,)).astype(jnp.int32)
         # The largest of logarithms with Gumbel noise are draws without replacement.
         return jax.lax.top_k(logs + jax.random.gumbel(fresh, q.shape, q.dtype), rank)[1]
 
-    def slices(matrix: Any, indices: Any, q: Any) -> Coordinates:
+    def slices(matrix: jax.Array, indices: jax.Array, q: jax.Array) -> Coordinates:
         weights = jax.lax.rsqrt(rank * q[indices]) if again else None
         return Coordinates(indices, weights, axis_of(matrix), matrix.shape)
 

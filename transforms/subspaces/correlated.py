@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..control.periods import Holding
 from ..notation.annotations import unboxed
@@ -88,20 +89,22 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
     def shapes(tree: Leaves) -> Leaves:
         return tree.map(lambda x: jax.eval_shape(lambda: _empty(x, *ranks(x))))
 
-    def first(context: Context, g: Leaves, key: Any) -> Leaves:
-        def draw(fresh: Any, x: Any) -> Any:
+    def first(context: Context, g: Leaves, key: jax.Array) -> Leaves:
+        def draw(fresh: jax.Array, x: jax.Array) -> jax.Array:
             return jax.random.normal(fresh, _empty_sketch(x, ranks(x)[1]), x.dtype)
 
         omegas = drawn_leaves(context, g, key, draw, sampler)
         return map_leaves(lambda x, omega: _found(x, *ranks(x), omega), g, omegas)
 
-    def refined(g: Leaves, past: Leaves, mu: Leaves, rate: Any, clip: Any) -> Leaves:
-        def of_leaf(x: Any, p: Any, m: Any) -> Any:
+    def refined(
+        g: Leaves, past: Leaves, mu: Leaves, rate: float | jax.Array, clip: float | jax.Array
+    ) -> Leaves:
+        def of_leaf(x: jax.Array, p: Basis, m: jax.Array) -> Basis:
             return _refined(p, x, m, rate, clip, fan_in_axis)
 
         return map_leaves(of_leaf, g, past, mu)
 
-    def run(context: Context, state: Any, g: Leaves, due: Any, *rest: Any) -> tuple[Any, Any]:
+    def run(context: Context, state: Any, g: Leaves, due: jax.Array, *rest: Any) -> tuple[Any, Any]:
         anew, i, mu, rate, clip, key = rest
         g = g.map(replicated)  # once, and not in each branch
         held = unboxed(g.treedef, state.output)
@@ -122,7 +125,7 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
         kept = stored(new, context)
         return given, state._replace(output=_in_structure(kept, state.output))
 
-    def init(context: Context, g: Leaves, *_: Any) -> Any:
+    def init(context: Context, g: Leaves, *_: float | jax.Array | Leaves) -> Any:
         return make_state("HeldState", {"output": stored(zeros(shapes(g)), context)})
 
     def out(context: Context, g: Leaves, *_: Any) -> Leaves:
@@ -138,27 +141,31 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
     )
 
 
-def _in_structure(new: Any, old: Any) -> Any:
+def _in_structure(new: optax.Params, old: optax.Params) -> optax.Params:
     return jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))
 
 
-def _cast(new: Any, old: Any) -> Any:
+def _cast(new: Basis, old: Basis) -> Basis:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), new, old)
 
 
-def _empty_sketch(leaf: Any, counts: tuple[int, ...]) -> tuple[int, ...]:
+def _empty_sketch(leaf: jax.Array, counts: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the sketch's matrix; nothing is drawn for what is no matrix."""
     return (min(leaf.shape), counts[0]) if leaf.ndim == 2 else (0,)
 
 
-def _empty(leaf: Any, axes: tuple[int, ...], counts: tuple[int, ...]) -> Basis | Tucker:
+def _empty(
+    leaf: jax.Array | jax.ShapeDtypeStruct, axes: tuple[int, ...], counts: tuple[int, ...]
+) -> Basis | Tucker:
     if leaf.ndim == 2:
         return one_sided(jnp.zeros((counts[0], leaf.shape[axes[0]]), leaf.dtype), axes[0] == 1)
     sizes = zip(axes, counts, strict=True)
     return Tucker(tuple(jnp.zeros((leaf.shape[a], r), leaf.dtype) for a, r in sizes), axes)
 
 
-def _found(leaf: Any, axes: tuple[int, ...], counts: tuple[int, ...], omega: Any) -> Any:
+def _found(
+    leaf: jax.Array, axes: tuple[int, ...], counts: tuple[int, ...], omega: Any
+) -> Basis | Tucker:
     """A subspace by one sketch with omega, of a matrix, or else by a Tucker decomposition."""
     if leaf.ndim != 2:
         return partial_tucker(leaf, axes, counts)
@@ -166,14 +173,21 @@ def _found(leaf: Any, axes: tuple[int, ...], counts: tuple[int, ...], omega: Any
     return one_sided(sketched(leaf if is_right else leaf.T, omega), is_right)
 
 
-def _directions(subspace: Any) -> Any:
+def _directions(subspace: Basis | Tucker) -> jax.Array | None:
     """The columns at which a basis points; nothing of a Tucker decomposition."""
     if isinstance(subspace, Tucker):
         return None
     return subspace.right.conj().T if subspace.left is None else subspace.left.conj()
 
 
-def _refined(subspace: Any, g: Any, m: Any, rate: Any, clip: Any, fan_in_axis: int) -> Any:
+def _refined(
+    subspace: Basis,
+    g: jax.Array,
+    m: jax.Array,
+    rate: float | jax.Array,
+    clip: float | jax.Array,
+    fan_in_axis: int,
+) -> Basis:
     """The subspace after one gradient step on J, which is computed on g over its magnitude s.
 
     So J is 1 / s^2 of itself, and no square leaves the format.
@@ -182,12 +196,12 @@ def _refined(subspace: Any, g: Any, m: Any, rate: Any, clip: Any, fan_in_axis: i
     size = jnp.max(magnitude(g))
     unit = g / size
 
-    def loss(p: Any) -> Any:
+    def loss(p: Basis) -> jax.Array:
         left_out = p.unproject(p.project(unit)) - unit
         missed = jnp.mean(jnp.real(left_out * left_out.conj()))
         return missed * (1 - jnp.mean(_cosines(p.unproject(m), unit, axis, size)))
 
-    def stepped(p: Any, slope: Any) -> Any:
+    def stepped(p: jax.Array, slope: jax.Array) -> jax.Array:
         length = norm(slope)
         bound = clip / (length + 1e-6 / size / size)
         factor = jnp.where(length > 0, jnp.minimum(size * size, bound), 0)
@@ -196,10 +210,10 @@ def _refined(subspace: Any, g: Any, m: Any, rate: Any, clip: Any, fan_in_axis: i
     return jax.tree.map(stepped, subspace, jax.grad(loss)(subspace))
 
 
-def _cosines(a: Any, b: Any, axis: int, size: Any) -> Any:
+def _cosines(a: jax.Array, b: jax.Array, axis: int, size: jax.Array) -> jax.Array:
     """Of the vectors along an axis; norms are at least 1e-8, that of b times its size."""
 
-    def unit(x: Any, scale: Any) -> Any:
+    def unit(x: jax.Array, scale: jax.Array) -> jax.Array:
         length = root(jnp.sum(jnp.real(x * x.conj()), axis=axis, keepdims=True))
         return x / jnp.maximum(length, jnp.maximum(1e-8 / scale, 1e-30))
 

@@ -1,7 +1,6 @@
 """Subspaces that follow the gradients by gradient descent."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -65,17 +64,17 @@ def descending_basis(
     return flow(step)
 
 
-def empty_rows(matrix: Any, rank: int) -> Any:
+def empty_rows(matrix: jax.Array, rank: int) -> jax.Array:
     """Zeros in the shape of the vectors of a matrix, as rows."""
     return jnp.zeros((rank, min(matrix.shape)), matrix.dtype)
 
 
-def rows_as_basis(matrix: Any, rows: Any) -> Basis:
+def rows_as_basis(matrix: jax.Array, rows: jax.Array) -> Basis:
     """The basis on the side of the matrix that is projected away."""
     return one_sided(rows, matrix.shape[0] >= matrix.shape[1])
 
 
-def _first_leading(g: Leaves, past: Leaves, t: Any, rank: int) -> Leaves:
+def _first_leading(g: Leaves, past: Leaves, t: jax.Array, rank: int) -> Leaves:
     def leading() -> Leaves:
         return g.map(lambda x, old: leading_rows(oriented(x), rank).astype(old.dtype), past)
 
@@ -83,7 +82,7 @@ def _first_leading(g: Leaves, past: Leaves, t: Any, rank: int) -> Leaves:
     return found
 
 
-def _slope(matrix: Any, rows: Any, penalty: Any) -> Any:
+def _slope(matrix: jax.Array, rows: jax.Array, penalty: float | jax.Array) -> jax.Array:
     """The gradient of J; 0 where the matrix is."""
     x = oriented(replicated(matrix))
     size = norm(x)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation import linalg
 from ..notation.errors import FlowError
@@ -26,7 +27,7 @@ class LowRank(NamedTuple):
     s: Any
     v: Any
 
-    def matrix(self) -> Any:
+    def matrix(self) -> jax.Array:
         """The (m, n) matrix itself."""
         return self.u @ self.s @ self.v.T
 
@@ -38,7 +39,7 @@ class LowRank(NamedTuple):
         u, v = (jnp.pad(x, ((0, 0), (0, more))) for x in (self.u, self.v))
         return LowRank(u, jnp.pad(self.s, ((0, more), (0, more))), v)
 
-    def rank(self) -> Any:
+    def rank(self) -> jax.Array:
         """The number of columns that are not padding."""
         return jnp.sum(jnp.any(self.u != 0, axis=0))
 
@@ -46,12 +47,12 @@ class LowRank(NamedTuple):
 serializable(LowRank, ("u", "s", "v"))
 
 
-def is_low_rank(x: Any) -> bool:
+def is_low_rank(x: optax.Params) -> bool:
     """Whether something is a `LowRank`."""
     return isinstance(x, LowRank)
 
 
-def factored(matrix: Any, rank: int) -> LowRank:
+def factored(matrix: jax.Array, rank: int) -> LowRank:
     """The best approximation of a matrix by one of that rank.
 
     A function of arrays.
@@ -81,14 +82,14 @@ def random_low_rank(key: Any, shape: tuple[int, int], rank: int) -> LowRank:
     return factored(jax.random.normal(key, shape) / shape[0] ** 0.5, rank)
 
 
-def _check(shape: Any, rank: int) -> None:
+def _check(shape: tuple[int, ...], rank: int) -> None:
     if not 1 <= rank <= min(shape):
         raise FlowError(
             f"rank={rank} must be from 1 to the smaller side of a {tuple(shape)} matrix"
         )
 
 
-def orthonormal(matrix: Any) -> Any:
+def orthonormal(matrix: jax.Array) -> jax.Array:
     """A basis of the columns' space, by QR with a positive diagonal of R.
 
     A function of arrays.
@@ -108,8 +109,8 @@ def at_low_rank(fn: Callable[..., Any], other: Callable[..., Any] | None = None)
       other: of all other leaves; default the first of them as it is.
     """
 
-    def whole(first: Leaves, *rest: Any) -> Leaves:
-        def at(x: Any, *more: Any) -> Any:
+    def whole(first: Leaves, *rest: float | Leaves) -> Leaves:
+        def at(x: LowRank, *more: LowRank) -> LowRank:
             given = iter(more)
             args = [next(given) if isinstance(y, Leaves) else y for y in rest]
             return fn(x, *args) if is_low_rank(x) else x if other is None else other(x, *args)

@@ -1,6 +1,8 @@
 """By how much a transformation lengthens what goes through it in a subspace."""
 
-from typing import Any, Literal
+from typing import Literal
+
+import jax
 
 from ..notation.functions import lift
 from ..notation.roots import norm
@@ -29,7 +31,7 @@ def lengthening(
       Chen et al. 2024, Fira (arXiv 2410.01623); Zhu et al. 2024, APOLLO (arXiv 2412.05270).
     """
 
-    def ratio(basis: Basis, x: Any, y: Any) -> Any:
+    def ratio(basis: Basis, x: jax.Array, y: jax.Array) -> jax.Array:
         axis = None if per == "tensor" else int(basis.left is None)
         before, after = (norm(z, axis, keepdims=True) for z in (x, y))
         return after / (before + eps)

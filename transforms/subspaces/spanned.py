@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation import linalg
 from ..notation.build import Flow, flow
@@ -43,7 +44,7 @@ def svd_basis(rank: Rank, projection: Side = "std") -> Flow:
     return flow(lambda g: lift(lambda x: _leading(x, rank, projection), "svd_basis")(g))
 
 
-def _leading(matrix: Any, rank: Rank, projection: str) -> Basis:
+def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
     left, right = _ranks(matrix.shape, rank, projection)
     u, _, vt = linalg.svd(replicated(matrix))
     return Basis(
@@ -52,7 +53,7 @@ def _leading(matrix: Any, rank: Rank, projection: str) -> Basis:
     )
 
 
-def _ranks(shape: Any, rank: Rank, projection: str) -> tuple[int | None, int | None]:
+def _ranks(shape: tuple[int, ...], rank: Rank, projection: str) -> tuple[int | None, int | None]:
     """The numbers of left and right vectors, None for a side that is not projected."""
     m, n = shape
     right = {"std": m >= n, "reverse_std": m < n, "left": False, "right": True, "full": True}
@@ -67,7 +68,7 @@ def _ranks(shape: Any, rank: Rank, projection: str) -> tuple[int | None, int | N
     return tuple(min(rank(size), m, n) if used else None for used, size in sides)  # type: ignore
 
 
-def signed_rows(rows: Any) -> Any:
+def signed_rows(rows: jax.Array) -> jax.Array:
     """Every row with the sign (complex: phase) that makes its largest entry positive."""
     largest = jnp.take_along_axis(rows, jnp.argmax(jnp.abs(rows), axis=1, keepdims=True), axis=1)
     return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
@@ -109,7 +110,7 @@ def sketched_basis(
     return flow(step)
 
 
-def sketched(matrix: Any, omega: Any) -> Any:
+def sketched(matrix: jax.Array, omega: jax.Array) -> jax.Array:
     """Rows that nearly span the leading right singular vectors of a matrix.
 
     A function of arrays.
@@ -124,7 +125,7 @@ def sketched(matrix: Any, omega: Any) -> Any:
     return signed_rows(rows)
 
 
-def leading_rows(matrix: Any, rank: int) -> Any:
+def leading_rows(matrix: jax.Array, rank: int) -> jax.Array:
     """The leading right singular vectors of a matrix, as rows.
 
     A function of arrays.
@@ -137,7 +138,7 @@ def leading_rows(matrix: Any, rank: int) -> Any:
     return signed_rows(linalg.svd(replicated(matrix))[2][:rank])
 
 
-def oriented(matrix: Any) -> Any:
+def oriented(matrix: jax.Array) -> jax.Array:
     """The matrix, or its transposed if it has more columns than rows."""
     return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
 
@@ -146,12 +147,12 @@ def _too_high(rank: int, shape: Any) -> FlowError:
     return FlowError(f"rank={rank} exceeds the smaller side of a leaf of shape {tuple(shape)}")
 
 
-def one_sided(rows: Any, is_right: bool) -> Basis:
+def one_sided(rows: jax.Array, is_right: bool) -> Basis:
     """The basis of these rows on the right, or of their transposed on the left."""
     return Basis(None, rows) if is_right else Basis(rows.T, None)
 
 
-def _one_side(shape: Any, rank: Rank, projection: str) -> tuple[int, int, bool]:
+def _one_side(shape: tuple[int, ...], rank: Rank, projection: str) -> tuple[int, int, bool]:
     """The length of the projected side, how many vectors, and whether it is the right one."""
     left, right = _ranks(shape, rank, projection)
     return (shape[0], left or 0, False) if right is None else (shape[1], right, True)
@@ -185,12 +186,12 @@ def random_basis(
     """
     vectors = {"orthonormal": _orthonormal, "gaussian": _gaussian, "hadamard": _hadamard}[kind]
 
-    def draw(fresh: Any, matrix: Any) -> Any:
+    def draw(fresh: jax.Array, matrix: jax.Array) -> jax.Array:
         size, count, is_right = _one_side(matrix.shape, rank, projection)
         columns = vectors(fresh, size, count, matrix.dtype)
         return columns.T if is_right else columns
 
-    def basis(matrix: Any, given: Any) -> Basis:
+    def basis(matrix: jax.Array, given: jax.Array) -> Basis:
         _, _, is_right = _one_side(matrix.shape, rank, projection)
         return Basis(None, given) if is_right else Basis(given, None)
 
@@ -207,7 +208,7 @@ def _orthonormal(key: Any, size: int, count: int, dtype: Any) -> Any:
     return q * jnp.sign(jnp.diagonal(r))
 
 
-def _gaussian(key: Any, size: int, count: int, dtype: Any) -> Any:
+def _gaussian(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Array:
     return jax.random.normal(key, (size, count), dtype) / max(count, 1) ** 0.5
 
 

@@ -47,13 +47,13 @@ def active_leaves(density: Share, order: BlockOrder = "random", key: Key = 0) ->
             raise FlowError(f"order='mirror' needs an even number of active leaves, not {q} of {n}")
         return q
 
-    def switch(tree: Leaves, turn: Any, fresh: Any = None) -> Leaves:
+    def switch(tree: Leaves, turn: jax.Array, fresh: Any = None) -> Leaves:
         places = iter(_places(order, len(tree.present()), active(tree), turn, fresh))
         return tree.map(lambda _: Switch(next(places)))
 
-    def shape(_: Any, tree: Leaves, *rest: Any) -> Leaves:
+    def shape(_: Any, tree: Leaves, *rest: jax.ShapeDtypeStruct) -> Leaves:
         active(tree)
-        return tree.map(lambda _: Switch(jax.ShapeDtypeStruct((), jnp.bool_)))
+        return tree.map(lambda _: jax.eval_shape(lambda: Switch(jnp.bool_(False))))
 
     def step(g: Signal) -> Signal:
         switched = lift_tree(switch, "active_leaves", out=shape)
@@ -63,7 +63,7 @@ def active_leaves(density: Share, order: BlockOrder = "random", key: Key = 0) ->
     return flow(step)
 
 
-def _places(order: str, n: int, q: int, turn: Any, key: Any) -> Any:
+def _places(order: str, n: int, q: int, turn: jax.Array, key: Any) -> jax.Array:
     """Whether each of n leaves is among the q of this turn."""
     index = jnp.arange(n)
     if order == "random":

@@ -6,54 +6,54 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.context import Context
 from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
-from ..notation.hyperparameters import Period, Sampler
+from ..notation.hyperparameters import Key, Period, Sampler
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 
 
-def typed_key(key: Any) -> Any:
+def typed_key(key: Key) -> jax.Array:
     """A typed key, from a seed, raw data or a typed key; nothing may be made of it while building.
 
     Args:
       key: an integer of any kind, key data as in states (32-bit integers), or a typed key of any
         implementation.
     """
-    dtype = getattr(key, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     if _is_seed(key):
         return jax.random.key(key)
     return jax.random.wrap_key_data(jax.lax.bitcast_convert_type(jnp.asarray(key), jnp.uint32))
 
 
-def _is_seed(key: Any) -> bool:
+def _is_seed(key: Key) -> bool:
     if isinstance(key, bool):
         return False
-    return isinstance(key, int) or (_is_integer(key) and key.ndim == 0)
+    return isinstance(key, int) or (_is_integer(key) and jnp.ndim(key) == 0)
 
 
-def _is_integer(key: Any) -> bool:
+def _is_integer(key: Key) -> bool:
     return hasattr(key, "dtype") and bool(jnp.issubdtype(key.dtype, jnp.integer))
 
 
-def check_key(key: Any) -> None:
+def check_key(key: Key) -> None:
     """Raises FlowError for what is neither a seed nor one key."""
     is_key = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    is_data = _is_integer(key) and key.ndim == 1
-    if not (_is_seed(key) or is_data or (is_key and key.ndim == 0)):
+    is_data = _is_integer(key) and jnp.ndim(key) == 1
+    if not (_is_seed(key) or is_data or (is_key and jnp.ndim(key) == 0)):
         raise FlowError(
             f"key={key!r} must be a seed (an integer), jax.random.key(seed), or the data of one key"
         )
 
 
-def _key_bits(key: Any) -> Any:
+def _key_bits(key: Key) -> jax.Array:
     """What states hold of a key: its data as signed integers.
 
     Wrappers that blend two states by arithmetic, as `optax.contrib.sam`, leave signed integers what
@@ -62,7 +62,7 @@ def _key_bits(key: Any) -> Any:
     return jax.lax.bitcast_convert_type(jax.random.key_data(typed_key(key)), jnp.int32)
 
 
-def random_key(key: Any, every: Period = 1) -> Signal:
+def random_key(key: Key | Signal, every: Period = 1) -> Signal:
     """A signal that is a fresh key at every step; the key it is derived from is in the state.
 
     A function of signals.
@@ -76,19 +76,21 @@ def random_key(key: Any, every: Period = 1) -> Signal:
     if isinstance(key, Signal):
         return key
 
-    def fold_in(context: Context, root: Any, _: Any, every: Any) -> Any:
+    def fold_in(
+        context: Context, root: jax.Array, _: jax.Array, every: int | jax.Array
+    ) -> jax.Array:
         return jax.random.fold_in(root, _first_of(context.step - 1, every))
 
     lifted = lift_tree(fold_in, "fold_in", context=True, out=0)
     return lifted(stored_key(key), step_count(), every)
 
 
-def _first_of(count: Any, every: Any) -> Any:
+def _first_of(count: jax.Array, every: int | jax.Array) -> jax.Array:
     """The first of as many counts."""
     return count if isinstance(every, int) and every == 1 else count - count % every
 
 
-def stored_key(key: Any) -> Signal:
+def stored_key(key: Key) -> Signal:
     """A signal that is the same typed key at every step; its bits are in the state.
 
     A function of signals.
@@ -102,13 +104,13 @@ def stored_key(key: Any) -> Signal:
     root = delay(partial(_key_bits, key), name="key")
     root << root
 
-    def out(context: Context, bits: Any) -> Any:
+    def out(context: Context, bits: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.eval_shape(from_bits, bits)
 
     return lift_tree(from_bits, "key", out=out)(root)
 
 
-def _from_bits(bits: Any, impl: Any) -> Any:
+def _from_bits(bits: jax.Array, impl: Any) -> jax.Array:
     data = jax.lax.bitcast_convert_type(bits, jnp.uint32)
     return jax.random.wrap_key_data(data, impl=impl)
 
@@ -122,12 +124,12 @@ def fold_key(key: Signal, number: int) -> Signal:
     return folded(key)
 
 
-def rademacher(key: Any, shape: Any, dtype: Any) -> Any:
+def rademacher(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Entries +1 and -1 with equal probability."""
     return jax.random.rademacher(key, shape, dtype)
 
 
-def gaussian(key: Any, shape: Any, dtype: Any) -> Any:
+def gaussian(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Entries of the standard normal distribution."""
     return jax.random.normal(key, shape, dtype)
 
@@ -149,7 +151,7 @@ DISTRIBUTIONS: dict[Distribution, Callable[..., Any]] = {
 
 def draw_leaves(
     like: Signal,
-    key: Any,
+    key: Key,
     draw: Callable[[Any, Any], Any],
     sampler: Sampler | None = None,
     name: str = "draw",
@@ -168,10 +170,14 @@ def draw_leaves(
       every: for how many steps a draw stays the same; it is made again at each, and kept nowhere.
     """
 
-    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any, every: Any) -> Leaves:
+    def drawn(
+        context: Context, tree: Leaves, fresh: jax.Array, _: jax.Array, every: int | jax.Array
+    ) -> Leaves:
         return drawn_leaves(context, tree, fresh, draw, sampler, every)
 
-    def out(context: Context, tree: Leaves, fresh: Any, *_: Any) -> Leaves:
+    def out(
+        context: Context, tree: Leaves, fresh: jax.ShapeDtypeStruct, *_: int | jax.ShapeDtypeStruct
+    ) -> Leaves:
         return tree.map(lambda leaf: jax.eval_shape(draw, fresh, leaf))
 
     lifted = lift_tree(drawn, name, context=True, out=out)
@@ -181,10 +187,10 @@ def draw_leaves(
 def drawn_leaves(
     context: Context,
     tree: Leaves,
-    fresh: Any,
+    fresh: jax.Array,
     draw: Callable[[Any, Any], Any],
     sampler: Sampler | None,
-    every: Any = 1,
+    every: int | jax.Array = 1,
 ) -> Leaves:
     """What `draw` gives for each leaf, or the sampler for all; see `draw_leaves`."""
     if sampler is not None:
@@ -196,7 +202,7 @@ def drawn_leaves(
     return with_a_key_each(draw, fresh, tree)
 
 
-def with_a_key_each(draw: Callable[[Any, Any], Any], key: Any, tree: Leaves) -> Leaves:
+def with_a_key_each(draw: Callable[[Any, Any], Any], key: jax.Array, tree: Leaves) -> Leaves:
     """What `draw` gives for each leaf, with a key of its own.
 
     A function of arrays.
@@ -210,7 +216,11 @@ def with_a_key_each(draw: Callable[[Any, Any], Any], key: Any, tree: Leaves) -> 
 
 
 def drawn_like(
-    context: Context, tree: Leaves, fresh: Any, distribution: Distribution, sampler: Sampler | None
+    context: Context,
+    tree: Leaves,
+    fresh: jax.Array,
+    distribution: Distribution,
+    sampler: Sampler | None,
 ) -> Leaves:
     """Leaves of random entries, or those that the sampler gives; see `draw_like`."""
     if sampler is not None:
@@ -222,7 +232,10 @@ def drawn_like(
 
 
 def draw_like(
-    like: Signal, key: Any, distribution: Distribution = "gaussian", sampler: Sampler | None = None
+    like: Signal,
+    key: Key | Signal,
+    distribution: Distribution = "gaussian",
+    sampler: Sampler | None = None,
 ) -> Signal:
     """A signal of random entries in the shapes of `like`, drawn anew at every step.
 
@@ -235,7 +248,7 @@ def draw_like(
       sampler: `(key, count, params) -> tree` in place of the distribution.
     """
 
-    def drawn(context: Context, tree: Leaves, fresh: Any, _: Any) -> Leaves:
+    def drawn(context: Context, tree: Leaves, fresh: jax.Array, _: jax.Array) -> Leaves:
         return drawn_like(context, tree, fresh, distribution, sampler)
 
     lifted = lift_tree(drawn, distribution, context=True, out=lambda c, tree, *_: tree)
@@ -244,7 +257,7 @@ def draw_like(
 
 
 def draw_scalar(
-    key: Any, distribution: Callable[..., Any] = gaussian, sampler: Sampler | None = None
+    key: Key, distribution: Callable[..., Any] = gaussian, sampler: Sampler | None = None
 ) -> Signal:
     """A scalar signal drawn anew at every step, one for the whole tree.
 
@@ -256,7 +269,7 @@ def draw_scalar(
       sampler: `(key, count, params) -> scalar` in place of the distribution.
     """
 
-    def drawn(context: Context, fresh: Any, _: Any) -> Any:
+    def drawn(context: Context, fresh: jax.Array, _: jax.Array) -> jax.Array:
         if sampler is None:
             return distribution(fresh, (), context.scalar_dtype)
         params = None if context.params is None else context.params.tree()
@@ -267,7 +280,10 @@ def draw_scalar(
 
 
 def drawn_start(
-    scale: Any, key: Any, distribution: Distribution = "gaussian", sampler: Sampler | None = None
+    scale: float | jax.Array,
+    key: Key,
+    distribution: Distribution = "gaussian",
+    sampler: Sampler | None = None,
 ) -> Callable[[Leaves], Leaves]:
     """What a delay starts at, as its `start`: random entries times a scale.
 

@@ -1,11 +1,10 @@
 """The order of entries as ranks: what selects the largest or smallest with static shapes."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 
-def ranks(x: Any) -> Any:
+def ranks(x: jax.Array) -> jax.Array:
     """The place of every entry of a vector in ascending order; of equal ones the first is lower.
 
     A function of arrays.

@@ -1,7 +1,6 @@
 """A whole tree as one vector, and back."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +53,7 @@ def unflatten_tree(flat: Signal, like: Signal) -> Signal:
     return _unflatten(flat, like)
 
 
-def one_leaf(value: Any) -> Leaves:
+def one_leaf(value: jax.Array | jax.ShapeDtypeStruct) -> Leaves:
     """A value as the only leaf of a tree."""
     return Leaves((value,), ONE_LEAF)
 
@@ -64,38 +63,38 @@ def flat_size(tree: Leaves) -> int:
     return sum(_real_size(leaf) for leaf in tree.present())
 
 
-def flat_dtype(tree: Leaves) -> Any:
+def flat_dtype(tree: Leaves) -> jnp.dtype:
     """The real dtype that holds all entries."""
     kinds = [jnp.finfo(leaf.dtype).dtype for leaf in tree.present()]
     return jnp.result_type(*kinds) if kinds else jnp.dtype(jnp.float32)
 
 
-def to_vector(tree: Leaves) -> Any:
+def to_vector(tree: Leaves) -> jax.Array:
     """All entries that are there, as one real vector."""
     dtype = flat_dtype(tree)
     parts = [_entries(replicated(leaf)).astype(dtype) for leaf in tree.present()]
     return whole(parts) if parts else jnp.zeros(0, dtype)
 
 
-def from_vector(vector: Any, like: Leaves) -> Leaves:
+def from_vector(vector: jax.Array, like: Leaves) -> Leaves:
     """The leaves whose entries a vector holds, in the dtypes of `like`."""
     sizes = [_real_size(leaf) for leaf in like.present()]
     parts = iter(parts_of(vector, sizes) if sizes else ())
     return like.map(lambda leaf: resharded(_shaped(next(parts), leaf), leaf))
 
 
-def _real_size(leaf: Any) -> int:
+def _real_size(leaf: jax.Array | jax.ShapeDtypeStruct) -> int:
     size = math.prod(jnp.shape(leaf))
     return 2 * size if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else size
 
 
-def _entries(leaf: Any) -> Any:
+def _entries(leaf: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(leaf):
         return jnp.concatenate([jnp.real(leaf).reshape(-1), jnp.imag(leaf).reshape(-1)])
     return leaf.reshape(-1)
 
 
-def _shaped(entries: Any, leaf: Any) -> Any:
+def _shaped(entries: jax.Array, leaf: jax.Array) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
         real, imaginary = entries.reshape(2, *leaf.shape)
         return jax.lax.complex(real, imaginary).astype(leaf.dtype)

@@ -4,7 +4,7 @@ Arrays in, arrays out. With `axis_name=None` there is one worker.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from ..notation.errors import FlowError
 from ..notation.members import all_varying, axes_of, varying
 from ..notation.values import Leaves
+
+Tree = TypeVar("Tree")
 
 
 def is_bound(axis_name: str | None) -> bool:
@@ -37,12 +39,12 @@ def count_workers(axis_name: str | None) -> int:
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def worker_index(axis_name: str | None) -> Any:
+def worker_index(axis_name: str | None) -> jax.Array:
     """The number of the worker that asks, from 0."""
     return jnp.zeros((), jnp.int32) if axis_name is None else jax.lax.axis_index(axis_name)
 
 
-def own(tree: Any, axis_name: str | None) -> Any:
+def own(tree: Tree, axis_name: str | None) -> Tree:
     """The tree as one that differs from worker to worker, and says so in its types."""
     if axis_name is None or not is_manual(axis_name):
         return tree
@@ -54,7 +56,7 @@ def is_manual(axis_name: str | None) -> bool:
     return axis_name in jax.sharding.get_abstract_mesh().manual_axes
 
 
-def gather(tree: Any, axis_name: str | None) -> Any:
+def gather(tree: Tree, axis_name: str | None) -> Tree:
     """Every array of every worker, stacked on a new leading axis; the same on all of them."""
     if axis_name is None:
         return jax.tree.map(lambda x: x[None], tree)
@@ -65,14 +67,15 @@ def gather(tree: Any, axis_name: str | None) -> Any:
     )
 
 
-def total(tree: Any, axis_name: str | None) -> Any:
+def total(tree: Tree, axis_name: str | None) -> Tree:
     """The sum over the workers, the same on all of them."""
     if axis_name is None:
         return tree
-    return jax.tree.map(lambda x: jax.lax.psum(x, axis_name), own(tree, axis_name))
+    summed: Tree = jax.tree.map(lambda x: jax.lax.psum(x, axis_name), own(tree, axis_name))
+    return summed
 
 
-def mean(tree: Any, axis_name: str | None) -> Any:
+def mean(tree: Tree, axis_name: str | None) -> Tree:
     """The mean over the workers, the same on all of them."""
     count = count_workers(axis_name)
     return jax.tree.map(lambda x: (x / count).astype(x.dtype), total(tree, axis_name))
@@ -93,8 +96,8 @@ def along(axis_name: str | None, fn: Callable[..., Any], workers: int = 1) -> Ca
       workers: how many.
     """
 
-    def out(context: Any, *values: Any) -> Any:
-        def found() -> Any:
+    def out(context: Any, *values: Any) -> Leaves:
+        def found() -> Leaves:
             return fn(context, *_zeros(values))
 
         if axis_name is None or is_bound(axis_name):

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 
 from ..notation.context import Context
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Hyperparameter, Key
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..trees.random import random_key
 
 
-def coin(key: Any, probability: Any, coin_fn: Any = None, *, late: bool = False) -> Signal:
+def coin(
+    key: Key, probability: Hyperparameter, coin_fn: Any = None, *, late: bool = False
+) -> Signal:
     """A boolean scalar signal, true with a probability, the same on all workers.
 
     A function of signals.
@@ -25,14 +28,16 @@ def coin(key: Any, probability: Any, coin_fn: Any = None, *, late: bool = False)
     """
     t = step_count()
 
-    def thrown(context: Context, key: Any, count: Any, p: Any) -> Any:
+    def thrown(
+        context: Context, key: jax.Array, count: jax.Array, p: float | jax.Array
+    ) -> jax.Array:
         if coin_fn is None:
             shown = jax.random.uniform(key, (), context.scalar_dtype) < p
         else:
             shown = jnp.asarray(coin_fn(key, count - 1 - late)).astype(bool)
         return shown | (count == 1) if late else shown
 
-    def out(*_: Any) -> Any:
+    def out(*_: float | jax.ShapeDtypeStruct | Context) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((), jnp.bool_)
 
     return lift_tree(thrown, "coin", context=True, out=out)(random_key(key), t, probability)

@@ -1,9 +1,9 @@
 """Rounds of steps that each worker makes alone, from where all start together."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..notation.functions import where
+from ..notation.hyperparameters import Period
 from ..notation.signal import Delay, Signal
 from ..notation.steps import delay, step_count
 from .signals import mean_when
@@ -33,7 +33,9 @@ class Round:
         return where(self.ends, new - self.params, self.local)
 
 
-def local_round(update: Signal, params: Signal, num_local_steps: Any, axis_name: Any) -> Round:
+def local_round(
+    update: Signal, params: Signal, num_local_steps: Period, axis_name: str | None
+) -> Round:
     """What becomes of local updates at the end of a round; `eval_params` gives its start.
 
     A function of signals.

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Scalar
 from ..notation.known import choose
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
@@ -33,7 +35,7 @@ def exchanged(
       workers: how many there are, where that matters before the axis is known.
     """
 
-    def run(context: Context, first: Leaves, *others: Any) -> Any:
+    def run(context: Context, first: Leaves, *others: Any) -> Leaves:
         axis.require_axis(context.label, axis_name)
         return fn(context, axis.own(first, axis_name), *others)
 
@@ -67,7 +69,7 @@ def of_worker(signal: Signal, axis_name: str | None) -> Signal:
     return lift_tree(owned, "of_worker")(signal)
 
 
-def mean_over(signal: Signal, axis_name: str | None, *, share: Any = 1.0) -> Signal:
+def mean_over(signal: Signal, axis_name: str | None, *, share: float = 1.0) -> Signal:
     """The mean over the workers, the same on all of them.
 
     A function of signals.
@@ -107,7 +109,7 @@ def gathered_over(signal: Signal, axis_name: str | None) -> Signal:
 
 
 def mean_when(
-    condition: Signal, signal: Signal, axis_name: str | None, *, share: Any = 1.0
+    condition: Signal, signal: Signal, axis_name: str | None, *, share: Scalar = 1.0
 ) -> Signal:
     """The mean over the workers where a condition holds; elsewhere nothing is sent, or to be read.
 
@@ -120,7 +122,7 @@ def mean_when(
       share: of the steps in which the condition holds, for the count of bytes.
     """
 
-    def averaged(context: Context, tree: Leaves, due: Any) -> Leaves:
+    def averaged(context: Context, tree: Leaves, due: jax.Array) -> Leaves:
         if axis_name is None:
             return tree
         return choose(due, lambda: axis.mean(tree, axis_name), lambda: tree.map(_nothing))
@@ -131,7 +133,7 @@ def mean_when(
     return exchanged(averaged, "mean_when", axis_name, sent)(signal, condition)
 
 
-def _nothing(leaf: Any) -> Any:
+def _nothing(leaf: jax.Array) -> jax.Array:
     return resharded(jnp.zeros(leaf.shape, leaf.dtype), leaf)
 
 

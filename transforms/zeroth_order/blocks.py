@@ -6,10 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.cell import Cell
 from ..notation.context import Context
 from ..notation.errors import FlowError
+from ..notation.hyperparameters import Scalar
 from ..notation.known import each
 from ..notation.paths import joined, leaf_names
 from ..notation.roots import saturated
@@ -35,7 +37,11 @@ class BlockSteps:
 
 
 def block_steps(
-    params: Signal, root: Signal, learning_rate: Any, perturbation_scale: Any, how: BlockSteps
+    params: Signal,
+    root: Signal,
+    learning_rate: Scalar,
+    perturbation_scale: Scalar,
+    how: BlockSteps,
 ) -> Signal:
     """The sum of the steps of all blocks, as a tree signal: -lr c_k z_k at each leaf of block k.
 
@@ -52,12 +58,18 @@ def block_steps(
 
 
 def _cell(how: BlockSteps) -> Cell:
-    def init(context: Context, params: Leaves, *_: Any) -> Any:
+    def init(context: Context, params: Leaves, *_: float | jax.Array) -> tuple[()]:
         members(how.blocks, params, context.label)
         return ()
 
     def update(
-        context: Context, state: Any, params: Leaves, root: Any, _: Any, rate: Any, scale: Any
+        context: Context,
+        state: Any,
+        params: Leaves,
+        root: jax.Array,
+        _: jax.Array,
+        rate: float | jax.Array,
+        scale: float | jax.Array,
     ) -> tuple[Leaves, Any]:
         point = base_point(context, params)
         loss = loss_function(context, context.extra.get("value_fn"), point)
@@ -79,13 +91,18 @@ def _either(first: Leaves, second: Leaves) -> Leaves:
     return Leaves((y if is_missing(x) else x for x, y in pairs), first.treedef)
 
 
-def _real(number: Any, leaf: Any) -> Any:
+def _real(number: jax.Array, leaf: jax.Array) -> jax.Array:
     return jnp.asarray(number, jnp.finfo(leaf.dtype).dtype)
 
 
 def _slope(
-    loss: Any, at: Leaves, direction: Leaves, scale: Any, one_sided: bool, dtype: Any
-) -> Any:
+    loss: Any,
+    at: Leaves,
+    direction: Leaves,
+    scale: float | jax.Array,
+    one_sided: bool,
+    dtype: DTypeLike,
+) -> jax.Array:
     signs = jnp.asarray([1.0, 0.0 if one_sided else -1.0], dtype)
     above, below = each(
         lambda sign: loss(moved(at, direction, sign * scale)), signs, beside=direction

@@ -33,21 +33,21 @@ def best_of_three(value_fn: Signal, params: Signal, update: Signal) -> Signal:
     return sign * update
 
 
-def _losses_of(context: Context, value_fn: Any, params: Leaves, update: Leaves) -> Any:
+def _losses_of(context: Context, value_fn: Any, params: Leaves, update: Leaves) -> jax.Array:
     point = base_point(context, params)
     loss = loss_function(context, value_fn, point)
     steps = jnp.asarray([0.0, 1.0, -1.0], context.scalar_dtype)
     return each(lambda step: loss(moved(point, update, step)), steps, beside=update)
 
 
-def _shape(context: Context, *_: Any) -> Any:
+def _shape(context: Context, *_: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((3,), context.scalar_dtype)
 
 
 _losses = lift_tree(_losses_of, "losses", context=True, out=_shape)
 
 
-def _sign_of(losses: Any) -> Any:
+def _sign_of(losses: jax.Array) -> jax.Array:
     stay, ahead, back = jnp.where(jnp.isnan(losses), jnp.inf, losses)
     worse = jnp.where(stay < back, 0.0, -1.0)
     return jnp.where(ahead > stay, worse, jnp.where(ahead < back, 1.0, -1.0)).astype(losses.dtype)

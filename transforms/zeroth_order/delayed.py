@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -69,7 +70,7 @@ def delayed_spsa_step(
     return flow(step)
 
 
-def _no_slopes(count: int) -> Any:
+def _no_slopes(count: int) -> jax.Array:
     return jnp.zeros(() if count == 1 else (count,))
 
 

@@ -23,7 +23,7 @@ _MASKS = 0x6D61736B
 """Folded into the key for masks, so that they do not depend on the directions."""
 
 
-def _normal(key: Any, leaf: Any) -> Any:
+def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
     return jax.random.normal(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
@@ -40,7 +40,7 @@ DIRECTIONS: dict[str, Callable[[Any, Any], Any]] = {
 """Distributions with the identity as covariance; "sphere": of length sqrt(number of entries)."""
 
 
-def draw_leaf(distribution: str, key: Any, index: int, leaf: Any) -> Any:
+def draw_leaf(distribution: str, key: jax.Array, index: int, leaf: jax.Array) -> jax.Array:
     """The entries of a direction at one leaf; a complex leaf has two independent parts.
 
     A function of arrays.
@@ -77,7 +77,9 @@ class SparseDirections:
         dense = drawn.dense(context, like, key, count, self.sampler)
         return self.masked(context, dense, key, count).tree()
 
-    def masked(self, context: Context, direction: Leaves, root: Any, count: Any) -> Leaves:
+    def masked(
+        self, context: Context, direction: Leaves, root: jax.Array, count: jax.Array
+    ) -> Leaves:
         """The direction times the mask of this period."""
         period = (count - 1) // self.update_interval
         key = jax.random.fold_in(jax.random.fold_in(root, _MASKS), period)
@@ -87,7 +89,7 @@ class SparseDirections:
             return direction.map(lambda z, keep: z * jnp.asarray(keep, z.dtype), mask)
         rate = self.sparsity(count - 1) if callable(self.sparsity) else self.sparsity
 
-        def kept(i: Any, z: Any, own: Any = rate) -> Any:
+        def kept(i: Any, z: jax.Array, own: float | jax.Array = rate) -> jax.Array:
             return self._keep(jax.random.fold_in(key, i), z, own)
 
         structure: Any = jax.tree.structure(rate)
@@ -95,7 +97,7 @@ class SparseDirections:
             return _numbered(kept, direction)
         return _numbered(kept, direction, Leaves.up_to(direction.treedef, rate).values)
 
-    def _keep(self, key: Any, z: Any, rate: Any) -> Any:
+    def _keep(self, key: jax.Array, z: jax.Array, rate: float | jax.Array) -> jax.Array:
         draw = jax.random.normal if self.normal_threshold else jax.random.uniform
         drawn = draw(key, z.shape, jnp.finfo(z.dtype).dtype)
         return jnp.where(resharded(drawn, z) < jnp.asarray(rate, drawn.dtype), 0, z)
@@ -134,7 +136,7 @@ def sparse_directions(
     return SparseDirections(sampler, sparsity, update_interval, mask_fn, normal_threshold)
 
 
-def magnitude_sparsity(params: optax.Params, sparsity: float) -> Any:
+def magnitude_sparsity(params: optax.Params, sparsity: float) -> optax.Params:
     """Rates for `sparse_directions` by magnitude: the share of small entries in each leaf.
 
     A selector of leaves.
@@ -177,7 +179,12 @@ class Directions:
     n_samples: int
 
     def draw(
-        self, context: Context, like: Leaves, root: Any, sample: Any = 0, behind: int = 0
+        self,
+        context: Context,
+        like: Leaves,
+        root: jax.Array,
+        sample: int | jax.Array = 0,
+        behind: int = 0,
     ) -> Leaves:
         """The direction of this step, or of an earlier one: the same whenever it is asked for.
 
@@ -198,7 +205,12 @@ class Directions:
         return direction if sparse is None else sparse.masked(context, direction, root, count)
 
     def dense(
-        self, context: Context, like: Leaves, key: Any, count: Any, sampler: Sampler | None
+        self,
+        context: Context,
+        like: Leaves,
+        key: jax.Array,
+        count: jax.Array,
+        sampler: Sampler | None,
     ) -> Leaves:
         """The direction of a key, before any mask."""
         if sampler is not None:
@@ -215,7 +227,9 @@ def _numbered(fn: Callable[..., Any], tree: Leaves, *columns: Sequence[Any]) -> 
     return Leaves((made.get(i, leaf) for i, leaf in enumerate(tree.values)), tree.treedef)
 
 
-def given_direction(like: Leaves, tree: Any, context: Context, name: str = "sampler") -> Leaves:
+def given_direction(
+    like: Leaves, tree: optax.Params, context: Context, name: str = "sampler"
+) -> Leaves:
     """What a sampler gave, at the leaves of `like` and in their dtypes; FlowError if it misfits."""
     try:
         given = Leaves.up_to(like.treedef, tree)
@@ -236,7 +250,7 @@ def _on_sphere(direction: Leaves) -> Leaves:
     return direction.map(lambda leaf: leaf * scale.astype(jnp.finfo(leaf.dtype).dtype))
 
 
-def _params(context: Context) -> Any:
+def _params(context: Context) -> optax.Params | None:
     return None if context.params is None else context.params.tree()
 
 
@@ -251,7 +265,7 @@ def draw_direction(like: Signal, root: Signal, directions: Directions) -> Signal
       directions: how it is drawn.
     """
 
-    def drawn(context: Context, like: Leaves, root: Any, _: Any) -> Leaves:
+    def drawn(context: Context, like: Leaves, root: jax.Array, _: jax.Array) -> Leaves:
         return directions.draw(context, like, root)
 
     return lift_tree(drawn, directions.distribution, context=True, out=0)(like, root, step_count())

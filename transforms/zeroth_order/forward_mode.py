@@ -136,10 +136,10 @@ def _derivatives_of(
     value_fn: Any,
     given: Any,
     at: Leaves,
-    root: Any,
-    _: Any,
+    root: jax.Array,
+    _: jax.Array,
     directions: Directions,
-) -> Any:
+) -> jax.Array:
     count = directions.n_samples
     if given is not None:
         return known_slopes(given, count, context)
@@ -175,7 +175,7 @@ def derivative_along(context: Context, value_fn: Any, at: Leaves, count: int = 1
 
     linear = jax.linearize(loss, whole)[1] if count > 1 else None
 
-    def derivative(direction: Leaves) -> Any:
+    def derivative(direction: Leaves) -> jax.Array:
         v = tangent(direction)
         d = jax.jvp(loss, (whole,), (v,))[1] if linear is None else linear(v)
         return saturated(d.astype(context.scalar_dtype))
@@ -197,5 +197,5 @@ def named_custom_vjp(label: str) -> Iterator[None]:
         ) from error
 
 
-def _tangent(direction: Any, param: Any) -> Any:
+def _tangent(direction: jax.Array, param: jax.Array) -> jax.Array:
     return jnp.zeros_like(param) if is_missing(direction) else direction.astype(param.dtype)

@@ -135,7 +135,13 @@ def project_onto_guess(
 
 
 def _projection_of(
-    context: Context, a: Leaves, b: Any, value_fn: Any, eps: Any, mode: str, scope: str
+    context: Context,
+    a: Leaves,
+    b: Leaves,
+    value_fn: Any,
+    eps: float | jax.Array,
+    mode: str,
+    scope: str,
 ) -> Leaves:
     if not isinstance(b, Leaves):
         raise FlowError(f"{context.label}: guess must be a tree like the gradients")
@@ -196,7 +202,7 @@ def _guess_like(context: Context, activations: Leaves, guess: Any) -> Leaves:
         ) from error
 
 
-def _like(context: Context) -> Any:
+def _like(context: Context) -> Leaves:
     assert context.params is not None
     return context.params.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype))
 
@@ -233,7 +239,7 @@ def _with_samples(context: Context, tree: Leaves) -> Leaves:
     return tree.map(lambda x, p: x if x.ndim > p.ndim else x[None], context.params)
 
 
-def _dots(x: Any, y: Any) -> Any:
+def _dots(x: jax.Array, y: jax.Array) -> jax.Array:
     """One inner product for each sample."""
     if x.shape != y.shape:
         raise ValueError(f"the guess has shape {y.shape}, the gradient {x.shape}")
@@ -247,7 +253,7 @@ def _shared(dots: Leaves, scope: str) -> Leaves:
     return dots.map(lambda _: total)
 
 
-def _weight(inner: Any, norm: Any, eps: Any, mode: str) -> Any:
+def _weight(inner: jax.Array, norm: jax.Array, eps: float | jax.Array, mode: str) -> jax.Array:
     if mode == "sign":
         return jnp.sign(inner)
     # eps = 1e-16 vanishes beside any norm but zero, where the inner product is zero, too.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.extend.core import jaxpr_as_fun
+from jax.typing import ArrayLike
 
 from ..closures.checks import scalar_closure
 from ..notation.context import Context
@@ -49,10 +50,10 @@ def base_point(context: Context, params: Leaves) -> Leaves:
     return Leaves((given if is_missing(x) else x for x, given in pairs), whole.treedef)
 
 
-def moved(point: Leaves, direction: Leaves, step: Any) -> Leaves:
+def moved(point: Leaves, direction: Leaves, step: float | jax.Array) -> Leaves:
     """point + step * direction; where the direction has no leaf, the point."""
 
-    def leaf(x: Any, z: Any) -> Any:
+    def leaf(x: jax.Array, z: Any) -> jax.Array:
         if is_missing(z):
             return x
         return x + jnp.asarray(step, jnp.finfo(z.dtype).dtype) * z
@@ -61,7 +62,7 @@ def moved(point: Leaves, direction: Leaves, step: Any) -> Leaves:
     return Leaves((leaf(x, z) for x, z in pairs), point.treedef)
 
 
-def loss_function(context: Context, value_fn: Any, point: Leaves, *others: Any) -> LossAt:
+def loss_function(context: Context, value_fn: Any, point: Leaves, *others: jax.Array) -> LossAt:
     """The closure as a function of leaves, traced once; its values are float32 at least.
 
     Args:
@@ -83,7 +84,7 @@ def loss_function(context: Context, value_fn: Any, point: Leaves, *others: Any) 
     # Noise that is made in Python, outside jit too, must be the same in all evaluations.
     closure = jaxpr_as_fun(traced)
 
-    def loss(at: Leaves, *others: Any) -> Any:
+    def loss(at: Leaves, *others: jax.Array) -> jax.Array:
         (value,) = closure(*jax.tree.leaves((at.tree(), *others)))
         # Of two infinite losses, the difference would be NaN.
         return saturated(value.astype(jnp.promote_types(value.dtype, context.scalar_dtype)))
@@ -91,7 +92,7 @@ def loss_function(context: Context, value_fn: Any, point: Leaves, *others: Any) 
     return loss
 
 
-def _at_others(value_fn: Any, others: tuple[Any, ...], params: Any) -> Any:
+def _at_others(value_fn: Any, others: tuple[jax.Array, ...], params: optax.Params) -> jax.Array:
     return value_fn(params, *others)
 
 
@@ -121,7 +122,7 @@ params it returned 0.5 and then 0.25. Turn dropout off, or give both evaluations
     refuse_noise(value_fn(params), value_fn(params), "value_fn")
 
 
-def refuse_noise(first: Any, second: Any, label: str) -> None:
+def refuse_noise(first: ArrayLike, second: ArrayLike, label: str) -> None:
     """Raises FlowError where two losses differ; inside a compiled program, as it runs."""
 
     def compare(a: Any, b: Any) -> None:

@@ -71,7 +71,7 @@ def replay(
 def replayed_step(opt: optax.GradientTransformationExtraArgs) -> Any:
     """`(params and state, number of steps before, slopes) -> params and state`."""
 
-    def step(carry: Any, before: Any, slopes: Any) -> Any:
+    def step(carry: Any, before: jax.Array, slopes: jax.Array) -> Any:
         params, state = carry
         state = optax.tree_utils.tree_set(state, **{COUNT: before})
         nothing: Any = None

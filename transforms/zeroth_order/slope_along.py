@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
 from ..notation.functions import lift_tree
+from ..notation.hyperparameters import Hyperparameter
 from ..notation.known import each
 from ..notation.roots import saturated
 from ..notation.signal import Signal
@@ -20,7 +22,7 @@ def slope_along(
     given: Signal | None,
     params: Signal,
     direction: Signal,
-    perturbation_scale: Any,
+    perturbation_scale: Hyperparameter,
 ) -> Signal:
     """(L(theta + eps d) - L(theta - eps d)) / (2 eps), a scalar signal.
 
@@ -39,8 +41,13 @@ def slope_along(
 
 
 def _slope_of(
-    context: Context, value_fn: Any, given: Any, at: Leaves, direction: Leaves, scale: Any
-) -> Any:
+    context: Context,
+    value_fn: Any,
+    given: Any,
+    at: Leaves,
+    direction: Leaves,
+    scale: float | jax.Array,
+) -> jax.Array:
     if given is not None:
         return known_slopes(given, 1, context)
     point = base_point(context, at)

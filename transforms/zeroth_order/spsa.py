@@ -6,15 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import lift_tree
-from ..notation.hyperparameters import Key, Positive, Sampler, Size
+from ..notation.hyperparameters import Hyperparameter, Key, Positive, Sampler, Size
 from ..notation.known import each, repeat
 from ..notation.roots import saturated
-from ..notation.signal import Signal
+from ..notation.signal import Operand, Signal
 from ..notation.steps import scheduled, step_count, tap
 from ..notation.values import Leaves
 from ..trees.random import stored_key
@@ -110,7 +111,7 @@ def difference_quotients(
     given: Signal | None,
     at: Signal,
     root: Signal,
-    scale: Any,
+    scale: Hyperparameter,
     **how: Any,
 ) -> Signal:
     """The slopes along the directions of this step: a scalar signal, or one of n numbers.
@@ -129,15 +130,15 @@ def difference_quotients(
 def _quotients_of(
     context: Context,
     value_fn: Any,
-    given: Any,
+    given: jax.Array | None,
     at: Leaves,
-    root: Any,
-    scale: Any,
-    _: Any,
+    root: jax.Array,
+    scale: float | jax.Array,
+    _: jax.Array,
     directions: Directions,
     one_sided: bool = False,
     check_deterministic: bool = False,
-) -> Any:
+) -> jax.Array:
     count = directions.n_samples
     if given is not None:
         return known_slopes(given, count, context)
@@ -147,7 +148,7 @@ def _quotients_of(
         tree = point.tree()
         refuse_noise(value_fn(tree), value_fn(tree), f"{context.label}: value_fn")
 
-    def evaluate(row: tuple[Any, Any]) -> Any:
+    def evaluate(row: tuple[jax.Array, jax.Array]) -> jax.Array:
         sample, sign = row
         direction = directions.draw(context, at, tied(root, sign), sample)
         return loss(moved(point, direction, sign * scale))
@@ -162,7 +163,7 @@ def _quotients_of(
     return unfused(slopes[0] if count == 1 else slopes)
 
 
-def _rows(count: int, one_sided: bool, dtype: Any) -> tuple[Any, Any]:
+def _rows(count: int, one_sided: bool, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     """Which sample and which sign each evaluation of a step has."""
     if one_sided:
         samples, signs = [0, *range(count)], [0.0] + [1.0] * count
@@ -172,7 +173,7 @@ def _rows(count: int, one_sided: bool, dtype: Any) -> tuple[Any, Any]:
     return jnp.asarray(samples), jnp.asarray(signs, dtype)
 
 
-def known_slopes(given: Any, count: int, context: Context) -> Any:
+def known_slopes(given: jax.Array, count: int, context: Context) -> jax.Array:
     """Recorded slopes as the step has them; ValueError for another number of them."""
     slopes = jnp.asarray(given, context.scalar_dtype)
     if slopes.size != count:
@@ -180,7 +181,9 @@ def known_slopes(given: Any, count: int, context: Context) -> Any:
     return unfused(slopes.reshape(() if count == 1 else (count,)))
 
 
-def _slopes_shape(context: Context, *_: Any, directions: Directions, **how: Any) -> Any:
+def _slopes_shape(
+    context: Context, *_: Any, directions: Directions, **how: Any
+) -> jax.ShapeDtypeStruct:
     shape = () if directions.n_samples == 1 else (directions.n_samples,)
     return jax.ShapeDtypeStruct(shape, context.scalar_dtype)
 
@@ -188,7 +191,7 @@ def _slopes_shape(context: Context, *_: Any, directions: Directions, **how: Any)
 def with_slopes_shape(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
     """Lifts a function that gives the slopes along `directions=`."""
 
-    def lifted(*signals: Any, **how: Any) -> Signal:
+    def lifted(*signals: Operand | None, **how: Any) -> Signal:
         shape = partial(_slopes_shape, **how)
         node = lift_tree(
             partial(fn, **how), name, context=True, out=shape, needs=("params", "value_fn")
@@ -217,17 +220,17 @@ def along(slopes: Signal, at: Signal, root: Signal, directions: Directions, **ho
 
 def _along_of(
     context: Context,
-    slopes: Any,
+    slopes: jax.Array,
     at: Leaves,
-    root: Any,
-    _: Any,
+    root: jax.Array,
+    _: jax.Array,
     directions: Directions,
     normalize: bool = False,
     behind: int = 0,
 ) -> Leaves:
     count = directions.n_samples
 
-    def term(sample: Any, slope: Any) -> Leaves:
+    def term(sample: int | jax.Array, slope: jax.Array) -> Leaves:
         z = directions.draw(context, at, root, sample, behind)
         factor = slope / (_squared_norm(z) + 1e-16) if normalize else slope
         return z.map(lambda leaf: jnp.asarray(factor, jnp.finfo(leaf.dtype).dtype) * leaf)
@@ -235,7 +238,7 @@ def _along_of(
     if count == 1:
         return term(0, slopes)
 
-    def add(i: Any, total: Leaves) -> Leaves:
+    def add(i: int | jax.Array, total: Leaves) -> Leaves:
         return total.map(jnp.add, term(i, slopes[i]))
 
     total = repeat(count, add, term(0, slopes[0]), first=1)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -30,7 +31,7 @@ class StagedLoss:
     stages: tuple[Stage, ...]
     x: Any
 
-    def __call__(self, params: Any) -> Any:
+    def __call__(self, params: optax.Params) -> jax.Array:
         return jnp.mean(self.losses(params))
 
     def activations(self, params: Any) -> list[Any]:
@@ -41,7 +42,7 @@ class StagedLoss:
             found.append(x)
         return found
 
-    def losses(self, params: Any, shifts: Sequence[Any] | None = None) -> Any:
+    def losses(self, params: optax.Params, shifts: Sequence[Any] | None = None) -> jax.Array:
         """The last stage's losses; `shifts` are added to the activations."""
         x = self.x
         for i, stage in enumerate(self.stages[:-1]):
@@ -59,7 +60,7 @@ class StagedLoss:
         return total
 
 
-def staged_loss(stages: Sequence[Stage], x: Any) -> StagedLoss:
+def staged_loss(stages: Sequence[Stage], x: jax.Array) -> StagedLoss:
     """A loss whose activations a forward gradient may perturb: stages, one after the other.
 
     A function of params.

@@ -1,7 +1,5 @@
 """Dependencies that the compiler cannot see through: they decide when something is drawn."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +7,7 @@ from ..notation.functions import lift
 from ..notation.sharding import explicit_axes
 
 
-def tied(key: Any, value: Any) -> Any:
+def tied(key: jax.Array, value: jax.Array) -> jax.Array:
     """The key itself, but not before `value` is there.
 
     Draws from it can then neither be hoisted out of a loop nor be made ahead of the computation
@@ -28,7 +26,7 @@ def tied(key: Any, value: Any) -> Any:
     return jax.random.wrap_key_data(data ^ never.astype(data.dtype), impl=jax.random.key_impl(key))
 
 
-def unfused(array: Any) -> Any:
+def unfused(array: jax.Array) -> jax.Array:
     """The array behind a barrier: what follows is compiled alike, wherever it comes from."""
     return jax.lax.optimization_barrier(array)
 

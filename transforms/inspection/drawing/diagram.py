@@ -277,7 +277,7 @@ def _function_box(node: Signal) -> Box:
     return Box("operator" if is_operator else "function", symbol, ", ".join(kept))
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     """A constant in a diagram: short, with a true minus sign; empty for what has no short form."""
     if isinstance(value, bool) or value is None:
         return ""
