@@ -145,7 +145,7 @@ def half_life_interpolation(
     return decay
 
 
-def _memory(decay: Any) -> Any:
+def _memory(decay: Any) -> float | jax.Array:
     """`1 / ln b`, and 0 for a decay of 0; on the host where possible, for its digits near 1."""
     if isinstance(decay, (float, int)):
         return 1 / math.log(decay) if decay > 0 else 0.0

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -60,7 +61,7 @@ def check_steps_or_fraction(name: str, value: Any, total_steps: int) -> int:
     return check_steps(name, value, 0, total_steps)
 
 
-def check_choice(name: str, value: Any, choices: Any) -> None:
+def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
     """Refuses what is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {sorted(choices)}, got {value!r}")

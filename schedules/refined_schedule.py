@@ -195,11 +195,13 @@ def record_grad_norms(total_steps: int, ord: int = 2) -> optax.GradientTransform
     capacity = check_steps("total_steps", total_steps, 1)
     check_choice("ord", ord, (1, 2))
 
-    def init(params: Any) -> RecordGradNormsState:
+    def init(params: optax.Params) -> RecordGradNormsState:
         del params
         return RecordGradNormsState(jnp.zeros((), jnp.int32), jnp.zeros(capacity, float))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RecordGradNormsState]:
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, RecordGradNormsState]:
         del params
         count: Any = optax.safe_increment(state.count)
         norms = state.norms.at[state.count].set(_global_norm(updates, ord), mode="drop")

@@ -32,7 +32,7 @@ def largest(count: Count) -> float:
     return int(np.iinfo(count.dtype).max) if np.issubdtype(count.dtype, np.integer) else math.inf
 
 
-def within(count: Count, bound: float) -> Any:
+def within(count: Count, bound: float) -> float:
     """A bound on the count, cut to what its type can hold and rounded to its kind."""
     return bound if largest(count) == math.inf else int(min(bound, largest(count)))
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
+from jax.typing import ArrayLike
 
 from ...registry import method
 from ...schedules.ademamix import ademamix_alpha_schedule, ademamix_b3_schedule
@@ -93,10 +95,10 @@ def scale_by_ademamix(
             return lift(value, "schedule")(count + count_offset)
         return value if warmup is None else lift(at, "warm-up")(count, value, b1)
 
-    def _alpha_at(count: Any, end: Any, _: Any) -> Any:
+    def _alpha_at(count: jax.Array, end: float | jax.Array, _: float | jax.Array) -> ArrayLike:
         return ademamix_alpha_schedule(end, alpha_warmup, count_offset=count_offset)(count)
 
-    def _b3_at(count: Any, end: Any, start: Any) -> Any:
+    def _b3_at(count: jax.Array, end: float | jax.Array, start: float | jax.Array) -> ArrayLike:
         return ademamix_b3_schedule(end, start, b3_warmup, count_offset)(count)
 
     return flow(step)

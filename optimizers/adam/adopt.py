@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from ...registry import method
@@ -29,7 +30,7 @@ from ...transforms import (
 )
 
 
-def fourth_root(count: Any) -> Any:
+def fourth_root(count: jax.Array) -> jax.Array:
     """The bound of ADOPT's normalised gradients: count^(1/4)."""
     return count**0.25
 

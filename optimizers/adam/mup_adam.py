@@ -76,7 +76,7 @@ def scale_by_mup_adam(
     """
 
     def each(of: Any) -> Any:
-        def numbers(params: Any) -> Any:
+        def numbers(params: optax.Params) -> optax.Params:
             is_width = lambda node: isinstance(node, Width)  # noqa: E731
             found = widths(params, base_shapes, fan_in_axis)
             return jax.tree.map(of, found, is_leaf=is_width)

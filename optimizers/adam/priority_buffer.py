@@ -1,7 +1,6 @@
 """A buffer that keeps the most important values rather than the last."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ...transforms import Decay, Signal, delay, lift, step_count
@@ -34,7 +33,7 @@ def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Decay)
     return lift(_mean, "mean_of_buffer")(entries, t)
 
 
-def _slot(priorities: Any, priority: Any, t: Any) -> Any:
+def _slot(priorities: jax.Array, priority: jax.Array, t: jax.Array) -> jax.Array:
     """Where the new value goes; the capacity itself, past the last slot, drops it."""
     capacity = priorities.shape[0]
     least = jnp.argmin(priorities)
@@ -42,6 +41,6 @@ def _slot(priorities: Any, priority: Any, t: Any) -> Any:
     return jnp.where(t <= capacity, t - 1, replaced)
 
 
-def _mean(stack: Any, t: Any) -> Any:
+def _mean(stack: jax.Array, t: jax.Array) -> jax.Array:
     held = jnp.clip(t - 1, 1, stack.shape[0])
     return jnp.sum(stack, axis=0) / held.astype(stack.real.dtype)

@@ -45,7 +45,7 @@ def polynomial_average_update(average: Any, params: Any, t: Any, gamma: NonNegat
       As `polynomial_averaging`.
     """
 
-    def averaged(a: Any, y: Any) -> Any:
+    def averaged(a: jax.Array, y: jax.Array) -> jax.Array:
         a, y = working(jnp.asarray(a)), working(jnp.asarray(y))
         if not jnp.issubdtype(y.dtype, jnp.inexact):
             return y

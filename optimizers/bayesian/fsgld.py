@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import (
@@ -124,12 +125,12 @@ def fsgld(
             stacks[like] = made
         return stacks[like]
 
-    def conducive(context: Context, params: Leaves, shard: Any) -> Leaves:
+    def conducive(context: Context, params: Leaves, shard: int | jax.Array) -> Leaves:
         if is_known(shard) and not 0 <= int(shard) < shards:
             raise FlowError(f"{context.label}: shard={int(shard)} must be from 0 to {shards - 1}")
         share = 1 / jnp.asarray(shard_probs, context.scalar_dtype)[shard]
 
-        def of_leaf(x: Any, every: _Shards) -> Any:
+        def of_leaf(x: jax.Array, every: _Shards) -> jax.Array:
             means, precisions = jnp.asarray(every.means), jnp.asarray(every.precisions)
             total = every.pull - _curved(every.precision, x)
             own = _curved(precisions[shard], means[shard] - x)
@@ -146,7 +147,7 @@ def fsgld(
     return flow(step)
 
 
-def _real(x: Any) -> Any:
+def _real(x: jax.Array) -> jnp.dtype:
     return jnp.finfo(x.dtype).dtype
 
 
@@ -167,7 +168,7 @@ class _Shards:
     pull: Any
 
 
-def _summed(shards: int, x: Any, *given: Any) -> _Shards:
+def _summed(shards: int, x: jax.Array, *given: Any) -> _Shards:
     """In NumPy where nothing is traced: constants of the compiled step, not a part of it."""
     xp = np if is_known(given) else jnp
     shape = max((x.shape, *(p.shape for p in given[shards:])), key=len)
@@ -182,7 +183,7 @@ def _summed(shards: int, x: Any, *given: Any) -> _Shards:
     return _Shards(means, xp.stack(curves), sum(curves[1:], curves[0]), sum(pulls[1:], pulls[0]))
 
 
-def _curved(precision: Any, away: Any, xp: Any = jnp) -> Any:
+def _curved(precision: jax.Array, away: jax.Array, xp: Any = jnp) -> jax.Array:
     """Precision times distance, of a diagonal or of a matrix."""
     if precision.ndim <= away.ndim:
         return precision * away
@@ -198,7 +199,7 @@ def _fitted(context: Context, name: str, given: Any, params: Leaves) -> Leaves:
     except (ValueError, TypeError, KeyError) as error:
         raise FlowError(f"{context.label}: {name} must be trees like the params: {error}") from None
 
-    def fitted(x: Any, value: Any) -> Any:
+    def fitted(x: jax.Array, value: Any) -> Any:
         shape, square = jnp.shape(value), (*x.shape, *x.shape)
         if shape not in ((), x.shape) and not (
             name == "precisions" and x.ndim == 1 and shape == square
@@ -212,7 +213,7 @@ def _fitted(context: Context, name: str, given: Any, params: Leaves) -> Leaves:
     return params.map(fitted, leaves)
 
 
-def _array(value: Any, dtype: Any) -> Any:
+def _array(value: Any, dtype: DTypeLike) -> Any:
     return np.asarray(value, dtype) if is_known(value) else jnp.asarray(value, dtype)
 
 

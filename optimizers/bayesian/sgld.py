@@ -7,6 +7,7 @@ import optax
 from ...registry import method
 from ...transforms import (
     Flow,
+    Hyperparameter,
     Key,
     Mask,
     NonNegative,
@@ -87,7 +88,7 @@ def sgld(
 
 
 def langevin(
-    g: Signal, learning_rate: Any, temperature: Any, key: Any, noise_fn: Sampler | None
+    g: Signal, learning_rate: Any, temperature: Hyperparameter, key: Key, noise_fn: Sampler | None
 ) -> Signal:
     """The step along a gradient of the negative log posterior."""
     h = scheduled(learning_rate)

@@ -1,10 +1,11 @@
 """The lower variable as a function of the upper one, of which both are learned together."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...transforms.notation.values import working
 from .stepper import owned
@@ -19,12 +20,12 @@ class BestResponse(NamedTuple):
       gates: for each of its leaves an array (entries of the upper variable, outputs of the leaf).
     """
 
-    base: Any
-    response: Any
-    gates: Any
+    base: optax.Params
+    response: optax.Params
+    gates: optax.Params
 
 
-def started(lower: Any, upper: Any, key: Any) -> BestResponse:
+def started(lower: optax.Params, upper: optax.Params, key: jax.Array) -> BestResponse:
     """The map that gives `lower` everywhere, ready to learn.
 
     Gates are 0, so that the response has no effect; its entries are random signs over the root of
@@ -34,7 +35,7 @@ def started(lower: Any, upper: Any, key: Any) -> BestResponse:
     leaves, structure = jax.tree.flatten(lower)
     keys = jax.random.split(key, max(len(leaves), 1))
 
-    def signs(leaf: Any, fresh: Any) -> Any:
+    def signs(leaf: jax.Array, fresh: jax.Array) -> jax.Array:
         dtype, outputs = working(leaf).dtype, leaf.shape[-1:]
         fan_in = max(leaf.size // max(math.prod(outputs), 1), 1)
         drawn = jax.random.rademacher(fresh, leaf.shape, dtype)
@@ -49,11 +50,11 @@ def started(lower: Any, upper: Any, key: Any) -> BestResponse:
     )
 
 
-def responded(best_response: BestResponse, upper: Any) -> Any:
+def responded(best_response: BestResponse, upper: optax.Params) -> optax.Params:
     """The lower variable at an upper one, in the dtypes of the base."""
     vector = as_vector(upper)
 
-    def of_leaf(base: Any, response: Any, gates: Any) -> Any:
+    def of_leaf(base: jax.Array, response: jax.Array, gates: jax.Array) -> jax.Array:
         gate = jnp.matmul(vector.astype(gates.dtype), gates, precision="highest")
         gate = gate.reshape((1,) * (base.ndim - gate.ndim) + gate.shape)
         return (working(base) + response * gate).astype(base.dtype)
@@ -61,6 +62,6 @@ def responded(best_response: BestResponse, upper: Any) -> Any:
     return jax.tree.map(of_leaf, *best_response)
 
 
-def as_vector(tree: Any) -> Any:
+def as_vector(tree: optax.Params) -> jax.Array:
     """All entries of a tree as one vector."""
     return jnp.concatenate([working(leaf).ravel() for leaf in jax.tree.leaves(tree)])

@@ -84,7 +84,7 @@ def bilevel(
     """
     lower_opt, upper_opt = map(optax.with_extra_args_support, (lower_tx, upper_tx))
 
-    def init(upper: Any, lower: Any) -> BilevelState:
+    def init(upper: optax.Params, lower: optax.Params) -> BilevelState:
         check_losses("bilevel", upper, lower)
         x, y = owned(upper), owned(lower)
         return BilevelState(x, y, upper_opt.init(x), lower_opt.init(y))
@@ -92,8 +92,8 @@ def bilevel(
     def step(state: BilevelState, upper_loss: Loss, lower_loss: Loss) -> BilevelState:
         check_losses("bilevel", state.x, state.y, upper_loss=upper_loss, lower_loss=lower_loss)
 
-        def solve(x: Any) -> tuple[Any, Any]:
-            def descend(_: Any, carry: Any) -> Any:
+        def solve(x: optax.Params) -> tuple[Any, Any]:
+            def descend(_: int | jax.Array, carry: Any) -> Any:
                 y, lower_state = carry
                 value_fn = lambda y: lower_loss(x, y)  # noqa: E731
                 value, slope = jax.value_and_grad(value_fn)(y)

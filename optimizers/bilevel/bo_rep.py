@@ -108,11 +108,15 @@ def bo_rep(
       leaves out grad_x f; ours does neither.
     """
 
-    def down(times: int, x: Any, y: Any, lower_loss: Loss, rate: Any) -> Any:
+    def down(
+        times: int, x: optax.Params, y: optax.Params, lower_loss: Loss, rate: float | jax.Array
+    ) -> optax.Params:
         slope = jax.grad(lower_loss, argnums=1)
         return repeat(times, lambda _, y: moved(y, rate, slope(x, y)), y)
 
-    def init(upper: Any, lower: Any, upper_loss: Loss, lower_loss: Loss) -> BoRepState:
+    def init(
+        upper: optax.Params, lower: optax.Params, upper_loss: Loss, lower_loss: Loss
+    ) -> BoRepState:
         check_losses("bo_rep", upper, lower, upper_loss=upper_loss, lower_loss=lower_loss)
         y = down(refine_steps, upper, owned(lower), lower_loss, at_count(lower_rate, 0))
         return BoRepState(owned(upper), y, zeros(lower), zeros(upper), jnp.zeros((), jnp.int32))
@@ -137,6 +141,6 @@ def bo_rep(
     return BilevelStepper(init, step)
 
 
-def _averaged(old: Any, new: Any, decay: Any) -> Any:
+def _averaged(old: jax.Array, new: jax.Array, decay: float | jax.Array) -> jax.Array:
     d = jnp.asarray(decay, old.dtype)
     return d * old + (1 - d) * new.astype(old.dtype)

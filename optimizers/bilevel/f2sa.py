@@ -95,7 +95,7 @@ def f2sa(
       Optimization (arXiv 2301.10945). There is no official code; the increment is constant.
     """
 
-    def init(upper: Any, lower: Any) -> F2saState:
+    def init(upper: optax.Params, lower: optax.Params) -> F2saState:
         check_losses("f2sa", upper, lower)
         start = jnp.asarray(multiplier, jnp.result_type(float))
         return F2saState(owned(upper), owned(lower), owned(lower), start, jnp.zeros((), jnp.int32))
@@ -107,7 +107,9 @@ def f2sa(
             at_count(v, count) for v in (learning_rate_y, learning_rate_z, upper_ratio)
         )
 
-        def inner(_: Any, carry: Any) -> Any:
+        def inner(
+            _: int | jax.Array, carry: tuple[optax.Params, optax.Params]
+        ) -> tuple[optax.Params, optax.Params]:
             y, z = carry
             new_z = moved(z, gamma, jax.grad(lower_loss, argnums=1)(x, z))
             slope = jax.grad(lower_loss, argnums=1)(x, y)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import FlowError, Length, NonNegativeConstant, PositiveConstant, Size, checked
@@ -54,8 +55,10 @@ def neumann_series(step: PositiveConstant, terms: Length = 20) -> Inverse:
       Lorraine, Vicol & Duvenaud 2020 (arXiv 1911.02590), algorithm 3.
     """
 
-    def inverse(product: Callable[[Any], Any], v: Any) -> Any:
-        def add(_: Any, carry: Any) -> Any:
+    def inverse(product: Callable[[Any], Any], v: optax.Params) -> optax.Params:
+        def add(
+            _: int | jax.Array, carry: tuple[optax.Params, optax.Params]
+        ) -> tuple[optax.Params, optax.Params]:
             term, total = carry
             term = moved(term, step, product(term))
             return term, jax.tree.map(jnp.add, total, term)
@@ -66,8 +69,8 @@ def neumann_series(step: PositiveConstant, terms: Length = 20) -> Inverse:
     return inverse
 
 
-def _conjugate_gradients(max_steps: int, tol: Any) -> Inverse:
-    def inverse(product: Callable[[Any], Any], v: Any) -> Any:
+def _conjugate_gradients(max_steps: int, tol: float | jax.Array) -> Inverse:
+    def inverse(product: Callable[[Any], Any], v: optax.Params) -> optax.Params:
         return jax.scipy.sparse.linalg.cg(product, v, tol=tol, maxiter=max_steps)[0]
 
     return inverse
@@ -75,7 +78,7 @@ def _conjugate_gradients(max_steps: int, tol: Any) -> Inverse:
 
 def _implicit(inverse: Inverse) -> Hypergradient:
     def hypergradient(
-        upper_loss: Loss, lower_loss: Loss, upper: Any, solve: Solve
+        upper_loss: Loss, lower_loss: Loss, upper: optax.Params, solve: Solve
     ) -> tuple[Any, Any, Any]:
         lower, state = solve(upper)
         direct, v = jax.grad(upper_loss, argnums=(0, 1))(upper, lower)
@@ -190,7 +193,7 @@ def unrolled_hypergradient() -> Hypergradient:
     """
 
     def hypergradient(
-        upper_loss: Loss, lower_loss: Loss, upper: Any, solve: Solve
+        upper_loss: Loss, lower_loss: Loss, upper: optax.Params, solve: Solve
     ) -> tuple[Any, Any, Any]:
         lower, pull_back, state = jax.vjp(solve, upper, has_aux=True)
         direct, v = jax.grad(upper_loss, argnums=(0, 1))(upper, lower)

@@ -130,7 +130,7 @@ def stn(
     """
     lower_opt, upper_opt = map(optax.with_extra_args_support, (lower_tx, upper_tx))
 
-    def init(upper: Any, lower: Any) -> StnState:
+    def init(upper: optax.Params, lower: optax.Params) -> StnState:
         check_losses("stn", upper, lower)
         x, y, root = owned(upper), owned(lower), typed_key(key)
         best_response = started(lower, upper, root)
@@ -146,7 +146,7 @@ def stn(
             jnp.zeros((), jnp.int32),
         )
 
-    def _before_softplus() -> Any:
+    def _before_softplus() -> jax.Array:
         return jnp.log(jnp.expm1(jnp.asarray(initial_scale, jnp.result_type(float))))
 
     def step(state: StnState, upper_loss: Loss, lower_loss: Loss) -> StnState:
@@ -156,22 +156,24 @@ def stn(
         fresh = jax.random.split(jax.random.fold_in(root, state.count), train_steps + val_steps)
         tau = at_count(entropy_weight, state.count)
 
-        def expected(loss: Loss, x: Any, raw: Any, answer: BestResponse, k: Any) -> Any:
+        def expected(
+            loss: Loss, x: optax.Params, raw: optax.Params, answer: BestResponse, k: jax.Array
+        ) -> jax.Array:
             def of(sample: int) -> Any:
                 there = _perturbed(x, raw, draw(jax.random.fold_in(k, sample), state.count, x))
                 return loss(there, responded(answer, there))
 
             return sum(of(sample) for sample in range(num_samples)) / num_samples
 
-        def train(i: Any, carry: Any) -> Any:
+        def train(i: int | jax.Array, carry: Any) -> Any:
             answer, lower_state = carry
             value_fn = lambda a: expected(lower_loss, state.x, state.scale, a, fresh[i])  # noqa: E731
             return _descended(lower_opt, value_fn, answer, lower_state)
 
         answer, lower_state = repeat(train_steps, train, (state.best_response, state.lower_state))
 
-        def validate(i: Any, carry: Any) -> Any:
-            def value_fn(pair: Any) -> Any:
+        def validate(i: int | jax.Array, carry: Any) -> Any:
+            def value_fn(pair: tuple[optax.Params, optax.Params]) -> jax.Array:
                 here, raw = pair
                 loss = expected(upper_loss, here, raw, answer, fresh[train_steps + i])
                 return loss - jnp.asarray(tau, loss.dtype) * _entropy(pair[1]).astype(loss.dtype)
@@ -190,13 +192,15 @@ def stn(
     return BilevelStepper(init, step)
 
 
-def _descended(opt: Any, value_fn: Any, at: Any, opt_state: Any) -> Any:
+def _descended(
+    opt: Any, value_fn: Any, at: tuple[optax.Params, optax.Params] | BestResponse, opt_state: Any
+) -> Any:
     value, slope = jax.value_and_grad(value_fn)(at)
     updates, opt_state = opt.update(slope, opt_state, at, value=value, value_fn=value_fn)
     return optax.apply_updates(at, updates), opt_state
 
 
-def _normals(key: Any, count: Any, upper: Any) -> Any:
+def _normals(key: jax.Array, count: jax.Array, upper: optax.Params) -> optax.Params:
     leaves, structure = jax.tree.flatten(upper)
     keys = jax.random.split(key, max(len(leaves), 1))
     drawn = [
@@ -206,12 +210,12 @@ def _normals(key: Any, count: Any, upper: Any) -> Any:
     return jax.tree.unflatten(structure, drawn)
 
 
-def _perturbed(x: Any, raw: Any, noise: Any) -> Any:
+def _perturbed(x: optax.Params, raw: optax.Params, noise: optax.Params) -> optax.Params:
     return jax.tree.map(
         lambda a, s, e: (working(a) + jax.nn.softplus(s) * e).astype(a.dtype), x, raw, noise
     )
 
 
-def _entropy(raw: Any) -> Any:
+def _entropy(raw: optax.Params) -> jax.Array:
     """Of independent Gaussians, up to a constant."""
     return balanced([jnp.sum(jnp.log(jax.nn.softplus(s))) for s in jax.tree.leaves(raw)])

@@ -1,7 +1,8 @@
 """Clipping of the largest gradient entries."""
 
-from typing import Any, Literal
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -78,7 +79,7 @@ def coordinate_clipping(
     return flow(step)
 
 
-def _clipped(g: Any, tau: Any, share: Any) -> Any:
+def _clipped(g: jax.Array, tau: jax.Array, share: float | jax.Array) -> jax.Array:
     above = (jnp.abs(g) > tau) & (share > 0)
     return jnp.where(above, jnp.sign(g) * tau, g)
 

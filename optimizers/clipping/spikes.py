@@ -1,12 +1,12 @@
 """Spikes: gradient entries and norms far above what they were so far."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ...transforms import (
     Decay,
     Flow,
+    Hyperparameter,
     NonNegative,
     Signal,
     Step,
@@ -29,7 +29,7 @@ from ...transforms.accumulate import one_minus_power
 from ...transforms.notation.roots import root
 
 
-def _clipped(g: Any, second_moment: Any, threshold: Any) -> Any:
+def _clipped(g: jax.Array, second_moment: jax.Array, threshold: float | jax.Array) -> jax.Array:
     allowed = threshold * second_moment
     spikes = ((g * jnp.conj(g)).real > allowed) & (threshold != 0)
     return jnp.where(spikes, jnp.sign(g) * root(allowed), g)
@@ -68,7 +68,7 @@ def clip_spikes(threshold: NonNegative = 5000.0, b2: Decay = 0.999, start: Step 
     return flow(step)
 
 
-def _debiased(average: Signal, decay: Any, count: Signal | None) -> Signal:
+def _debiased(average: Signal, decay: Hyperparameter, count: Signal | None) -> Signal:
     return average >> debias(decay) if count is None else average / one_minus_power(decay, count)
 
 

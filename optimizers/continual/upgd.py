@@ -1,6 +1,6 @@
 """UPGD: utility-based perturbed gradient descent."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ from ...transforms import (
 
 
 @lift
-def bounded(x: Any) -> Any:
+def bounded(x: jax.Array) -> jax.Array:
     """The entries within the number format, so that the share of an infinite one is a number."""
     most = jnp.finfo(x.dtype).max
     return jnp.clip(x, -most, most)

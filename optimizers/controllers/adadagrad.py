@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import optax
+
 from ...registry import method
 from ...transforms import FlowError, Size, checked
 from .batch_tests import BatchTest, norm_test
@@ -98,7 +100,7 @@ class AdaptiveBatchSize(Kept):
         """Whether the next step is tested, so that its per-example gradients are needed."""
         return bool(self.state["count"] % self.settings["test_interval"] == 0)
 
-    def step(self, per_example_grads: Any = None) -> BatchSize:
+    def step(self, per_example_grads: optax.Params | None = None) -> BatchSize:
         """To be called after each step.
 
         Args:

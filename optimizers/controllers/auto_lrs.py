@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsFloat
 
 import numpy as np
 
@@ -163,7 +163,7 @@ class AutoLRS(Kept):
         """What `step` said last: where a loop goes on that reads its controller from a file."""
         return RateDecision(self.state["action"], self.state["learning_rate"])
 
-    def step(self, loss: Any = None) -> RateDecision:
+    def step(self, loss: SupportsFloat | None = None) -> RateDecision:
         """The next action.
 
         Args:
@@ -185,7 +185,7 @@ class AutoLRS(Kept):
         self.state.update(action=action, learning_rate=rate)
         return self.decision
 
-    def _report(self, loss: Any) -> None:
+    def _report(self, loss: SupportsFloat | None) -> None:
         at = self.state
         if at["action"] not in ("train", "evaluate"):
             return

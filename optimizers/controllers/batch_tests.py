@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...transforms import FlowError, PositiveConstant, checked
 from ...transforms.notation.values import working
@@ -54,7 +55,7 @@ def _total(terms: Any) -> jax.Array:
     return sum(terms, jnp.zeros(()))
 
 
-def _batch(per_example_grads: Any, axis_name: Any, label: str) -> _Batch:
+def _batch(per_example_grads: optax.Params, axis_name: Any, label: str) -> _Batch:
     leaves = [working(jnp.asarray(leaf)) for leaf in jax.tree.leaves(per_example_grads)]
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
     if len(sizes) != 1 or min(sizes) < 2:
@@ -159,7 +160,7 @@ def inner_product_test(
     return batch.result(*_inner_product(batch, theta), 4)
 
 
-def _inner_product(batch: _Batch, theta: Any) -> tuple[jax.Array, jax.Array]:
+def _inner_product(batch: _Batch, theta: float | jax.Array) -> tuple[jax.Array, jax.Array]:
     pairs = zip(batch.leaves, batch.means, strict=True)
     variance = _total(batch.variance(_along(leaf, mean)) for leaf, mean in pairs)
     return _quotient(variance, theta**2 * batch.norm_squared**2), variance
@@ -200,7 +201,7 @@ def orthogonality_test(
     return batch.result(*_orthogonality(batch, nu), 2)
 
 
-def _orthogonality(batch: _Batch, nu: Any) -> tuple[jax.Array, jax.Array]:
+def _orthogonality(batch: _Batch, nu: float | jax.Array) -> tuple[jax.Array, jax.Array]:
     def across(leaf: jax.Array, mean: jax.Array) -> jax.Array:
         square = jnp.sum(jnp.abs(mean) ** 2)
         share = leaf @ jnp.conj(mean) / jnp.where(square == 0, 1.0, square)

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import (
@@ -104,14 +105,16 @@ def lanczos_lr_momentum(
       code: which Ritz value counts as smallest, the safety factor and the caps are choices of ours.
     """
 
-    def estimate(params: Any, value_fn: Callable[[Any], Any], key: Any = key) -> RateAndMomentum:
+    def estimate(
+        params: optax.Params, value_fn: Callable[[Any], Any], key: Key = key
+    ) -> RateAndMomentum:
         for leaf in jax.tree.leaves(params):
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
                 raise FlowError(
                     f"lanczos_lr_momentum: params must be real, got {jnp.result_type(leaf)}"
                 )
 
-        def product(vector: Any) -> Any:
+        def product(vector: optax.Params) -> optax.Params:
             tangent = jax.tree.map(lambda v, p: v.astype(p.dtype), vector, params)
             found = jax.jvp(jax.grad(value_fn), (params,), (tangent,))[1]
             return jax.tree.map(working, found)
@@ -134,7 +137,7 @@ def lanczos_lr_momentum(
     return estimate
 
 
-def _start(params: Any, key: Any) -> Any:
+def _start(params: optax.Params, key: Key) -> optax.Params:
     """A Gaussian vector like the params."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(typed_key(key), max(len(leaves), 1))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -12,8 +13,10 @@ from ...transforms import (
     Flow,
     FlowError,
     Fraction,
+    Hyperparameter,
     NonNegative,
     Positive,
+    Scalar,
     Signal,
     delay,
     flow,
@@ -103,12 +106,12 @@ def cd_prox_sgt(
     """
     check_mixing(mixing)
 
-    def near(x: Signal, rate: Any) -> Signal:
+    def near(x: Signal, rate: Scalar) -> Signal:
         if prox is not None:
             return _called(prox)(x, rate)
         return x if isinstance(l1, int | float) and l1 == 0 else _shrunk(x, rate * scheduled(l1))
 
-    def gossip(x: Signal, gamma: Any, name: str) -> Signal:
+    def gossip(x: Signal, gamma: Hyperparameter, name: str) -> Signal:
         if ratio is None:
             return exchange(x, _everything, axis_name, weights=mixing)[1]
         known, others = delay(x, 0.0, name=name), delay(x, 0.0, name=f"{name}_of_others")
@@ -130,11 +133,11 @@ def cd_prox_sgt(
     return flow(step)
 
 
-def _everything(tree: Any) -> Any:
+def _everything(tree: jax.Array) -> jax.Array:
     return tree
 
 
-def _soft(x: Any, threshold: Any) -> Any:
+def _soft(x: jax.Array, threshold: float | jax.Array) -> jax.Array:
     return jnp.sign(x) * jnp.maximum(jnp.abs(x) - threshold, 0)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 
 from ...registry import method
@@ -12,6 +13,7 @@ from ...transforms import (
     Length,
     Period,
     Positive,
+    Scalar,
     Signal,
     clip,
     delay,
@@ -124,7 +126,7 @@ def held(new: Signal, ends: Signal, name: str) -> Signal:
     return pending
 
 
-def check_penalty(value: Any) -> None:
+def check_penalty(value: object) -> None:
     """Raises FlowError for what is no penalty."""
     wrong = isinstance(value, str) and value != "relative"
     if wrong or (isinstance(value, int | float) and not value > 0) or value is None:
@@ -134,7 +136,7 @@ def check_penalty(value: Any) -> None:
         )
 
 
-def penalty(value: Any, x: Signal, d: Signal, params: Signal, ends: Signal) -> Any:
+def penalty(value: Any, x: Signal, d: Signal, params: Signal, ends: Signal) -> Scalar:
     """Lambda of this round."""
     if not (callable(value) or value == "relative"):
         return value
@@ -143,7 +145,7 @@ def penalty(value: Any, x: Signal, d: Signal, params: Signal, ends: Signal) -> A
     if not callable(value):
         return 1 + divide_or_zero(global_norm(x - previous), global_norm(d))
 
-    def called(*trees: Leaves) -> Any:
+    def called(*trees: Leaves) -> jax.Array:
         return value(*(tree.tree() for tree in trees))
 
     return lift_tree(called, "gap_penalty", out="scalar")(x, previous, d)

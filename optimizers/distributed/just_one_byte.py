@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import (
@@ -131,7 +132,14 @@ class _Shared:
     axis_name: str | None
     perturbation_fn: Perturbation | None
 
-    def draw(self, context: Context, at: Leaves, root: Any, worker: Any, sample: Any) -> Leaves:
+    def draw(
+        self,
+        context: Context,
+        at: Leaves,
+        root: jax.Array,
+        worker: int | jax.Array,
+        sample: int | jax.Array,
+    ) -> Leaves:
         """The direction of a worker's sample at this step, the same whoever asks for it."""
         count = context.step - 1
         if self.perturbation_fn is not None:
@@ -147,8 +155,14 @@ class _Shared:
         return Leaves(drawn, at.treedef)
 
     def slopes(
-        self, context: Context, at: Leaves, value_fn: Any, root: Any, scale: Any, _: Any
-    ) -> Any:
+        self,
+        context: Context,
+        at: Leaves,
+        value_fn: Any,
+        root: jax.Array,
+        scale: float | jax.Array,
+        _: jax.Array,
+    ) -> jax.Array:
         """Those of all workers along all their directions, as they are received: (W, S)."""
         axis.require_axis(context.label, self.axis_name)
         at = axis.own(at, self.axis_name)
@@ -157,7 +171,7 @@ class _Shared:
         others = (numbers[0],) if _takes_sample(value_fn) else ()
         loss = loss_function(context, value_fn, point, *others)
 
-        def evaluate(row: tuple[Any, Any]) -> Any:
+        def evaluate(row: tuple[jax.Array, jax.Array]) -> jax.Array:
             sample, sign = row
             z = self.draw(context, at, tied(root, sign), worker, sample)
             return loss(moved(point, z, sign * scale), *((sample,) if others else ()))
@@ -170,7 +184,7 @@ class _Shared:
         own = ((values[:, 0] - values[:, 1]) / (2 * scale)).astype(context.scalar_dtype)
         return self.received(axis.gather(self.message(own), self.axis_name), own.dtype)
 
-    def message(self, slopes: Any) -> Any:
+    def message(self, slopes: jax.Array) -> Any:
         """What a worker sends: an exponent in a byte, -128 for zero, and a bit for the sign."""
         if not self.one_byte:
             return slopes
@@ -179,7 +193,7 @@ class _Shared:
         codes = jnp.where(is_zero, -128, jnp.clip(exponents, -127, 127))
         return codes.astype(jnp.int8), jnp.packbits(slopes > 0)
 
-    def received(self, message: Any, dtype: Any) -> Any:
+    def received(self, message: Any, dtype: DTypeLike) -> jax.Array:
         """What messages say that are stacked on a leading axis."""
         if not self.one_byte:
             return message
@@ -187,11 +201,13 @@ class _Shared:
         signs = 2 * jnp.unpackbits(bits, axis=-1, count=self.samples).astype(dtype) - 1
         return jnp.where(codes == -128, 0, signs * jnp.exp(codes.astype(dtype) / 16))
 
-    def total(self, context: Context, slopes: Any, at: Leaves, root: Any, _: Any) -> Leaves:
+    def total(
+        self, context: Context, slopes: jax.Array, at: Leaves, root: jax.Array, _: jax.Array
+    ) -> Leaves:
         """The sum of slope times direction, over the root of their number."""
         flat = slopes.ravel()
 
-        def term(i: Any) -> Leaves:
+        def term(i: int | jax.Array) -> Leaves:
             z = self.draw(context, at, root, i // self.samples, i % self.samples)
             return z.map(lambda leaf: flat[i].astype(jnp.finfo(leaf.dtype).dtype) * leaf)
 
@@ -200,7 +216,7 @@ class _Shared:
         )
         return found.map(lambda leaf: leaf / flat.size**0.5)
 
-    def shape(self, context: Context, *_: Any) -> Any:
+    def shape(self, context: Context, *_: Any) -> jax.ShapeDtypeStruct:
         """The number of workers is known inside the axis alone."""
         bound = axis.is_bound(self.axis_name)
         workers = axis.count_workers(self.axis_name) if bound else 1

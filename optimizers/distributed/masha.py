@@ -10,6 +10,7 @@ from ...registry import method
 from ...transforms import (
     Flow,
     Fraction,
+    Hyperparameter,
     Key,
     Mask,
     Signal,
@@ -33,7 +34,14 @@ class _Anchor:
     """The reference point w, and the operators there: the worker's own and the mean."""
 
     def __init__(
-        self, g: Signal, params: Signal, tau: Any, key: Any, coin_fn: Any, refresh: str, axis: Any
+        self,
+        g: Signal,
+        params: Signal,
+        tau: Hyperparameter,
+        key: Signal,
+        coin_fn: Any,
+        refresh: str,
+        axis: str | None,
     ) -> None:
         mine = of_worker(g, axis)
         w, own = delay(params, name="anchor"), delay(mine, name="own_operator")
@@ -58,7 +66,7 @@ class _Anchor:
             mean << where(due, sent, self.mean)
 
 
-def _half(anchor: _Anchor, params: Signal, gamma: Any, tau: Any) -> Signal:
+def _half(anchor: _Anchor, params: Signal, gamma: Hyperparameter, tau: Hyperparameter) -> Signal:
     rate = scheduled(tau)
     return rate * params + (1 - rate) * anchor.point - gamma * anchor.mean
 

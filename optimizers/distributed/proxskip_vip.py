@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from ...registry import method
@@ -153,8 +154,10 @@ def fedgda_gt(
       Minimax Learning (arXiv 2206.01132), as in isayantan/ProxSkipVIP of Zhang et al. 2024.
     """
 
-    def walked(context: Context, x: Leaves, fn: Any, here: Leaves, mean: Leaves, rate: Any) -> Any:
-        def local(_: Any, y: Leaves) -> Leaves:
+    def walked(
+        context: Context, x: Leaves, fn: Any, here: Leaves, mean: Leaves, rate: float | jax.Array
+    ) -> Leaves:
+        def local(_: int | jax.Array, y: Leaves) -> Leaves:
             there = field_at(context, y, fn, "operator_fn")
             return y.map(
                 lambda y, f, own, all_: (y - rate * (f - own + all_)).astype(y.dtype),

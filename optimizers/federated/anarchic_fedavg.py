@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Positive, Size
@@ -11,7 +12,7 @@ from ...transforms.notation.checks import checked
 from .averaging import plain_descent
 from .pair import Client, Federated, Server
 from .rates import by_round
-from .trees import like, mean, minus, over, plus, select, total, wide, zeros
+from .trees import GradientFunction, like, mean, minus, over, plus, select, total, wide, zeros
 
 
 @method(
@@ -77,12 +78,20 @@ def anarchic_fedavg(
     eta: Any = learning_rate  # a number, see `by_round`
     gamma: Any = global_learning_rate  # a number, see `by_round`
 
-    def run(broadcast: Any, last: Any, grad_fn: Any, num_steps: Any = None) -> tuple[Any, Any]:
+    def run(
+        broadcast: optax.Params,
+        last: optax.Params,
+        grad_fn: GradientFunction,
+        num_steps: jax.Array | None = None,
+    ) -> tuple[optax.Params, optax.Params]:
+        assert num_steps is not None
         moved = plain_descent(eta, broadcast, grad_fn, num_steps, None)
         sent = over(moved, -jnp.maximum(num_steps, 1))
         return (minus(sent, last), sent) if cross_silo else (sent, last)
 
-    def update(params: Any, state: Any, messages: Any, clients: Any) -> tuple[Any, Any]:
+    def update(
+        params: optax.Params, state: Any, messages: optax.Params, clients: jax.Array
+    ) -> tuple[optax.Params, Any]:
         if cross_silo:
             new = over(total(messages, clients), num_clients or state[1])
             g = plus(state[0], 1, new)
@@ -92,10 +101,10 @@ def anarchic_fedavg(
         moved = like(plus(wide(params), -gamma, g), params)
         return select((clients >= 0).any(), moved, params), state
 
-    def server_init(params: Any, count: int) -> Any:
+    def server_init(params: optax.Params, count: int) -> tuple[Any, ...]:
         return (zeros(params), jnp.asarray(count, jnp.int32)) if cross_silo else ()
 
-    def client_init(params: Any, client: Any) -> Any:
+    def client_init(params: optax.Params, client: jax.Array) -> optax.Params:
         return zeros(params) if cross_silo else ()
 
     return Federated(

@@ -2,8 +2,10 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ...registry import method
 from ...transforms import FlowError, Positive, PositiveConstant, Size
@@ -11,7 +13,7 @@ from ...transforms.notation.checks import checked
 from .averaging import plain_descent
 from .pair import Client, Federated, Server
 from .rates import by_round
-from .trees import like, plus, total, wide
+from .trees import GradientFunction, like, plus, total, wide
 
 NEEDED = {"fedfix": "delta", "fedbuff": "participation_rate"}
 
@@ -75,7 +77,7 @@ def aggregation_weights(
     return p / jnp.asarray(_given(scheme, "participation_rate", participation_rate), float)
 
 
-def _given(scheme: str, name: str, value: Any) -> Any:
+def _given(scheme: str, name: str, value: float | jax.Array | None) -> float | jax.Array:
     if value is None:
         raise FlowError(f"aggregation_weights: the scheme {scheme!r} needs {name}=")
     return value
@@ -143,11 +145,14 @@ def async_federated(
     """
 
     def run(
-        broadcast: Any, state: Any, grad_fn: Any, num_steps: Any = None
-    ) -> tuple[Any, tuple[()]]:
+        broadcast: optax.Params,
+        state: tuple[()],
+        grad_fn: GradientFunction,
+        num_steps: jax.Array | None = None,
+    ) -> tuple[optax.Params, tuple[()]]:
         return plain_descent(learning_rate, broadcast, grad_fn, num_steps, num_local_steps), ()
 
-    def server_init(params: Any, num_clients: int) -> tuple[()]:
+    def server_init(params: optax.Params, num_clients: int) -> tuple[()]:
         if np.shape(weights) != (num_clients,):
             raise FlowError(
                 f"async_federated: weights must be one for each of {num_clients} clients, they "
@@ -155,7 +160,9 @@ def async_federated(
             )
         return ()
 
-    def update(params: Any, state: Any, messages: Any, clients: Any) -> tuple[Any, Any]:
+    def update(
+        params: optax.Params, state: tuple[()], messages: optax.Params, clients: jax.Array
+    ) -> tuple[optax.Params, tuple[()]]:
         factors = jnp.take(jnp.asarray(weights, float), clients, mode="clip")
         change = total(messages, clients, factors)
         return like(plus(wide(params), global_learning_rate, change), params), state

@@ -8,7 +8,7 @@ import optax
 from ...transforms import Size
 from ...transforms.notation.checks import checked
 from .pair import Client, Federated, Server
-from .trees import gradient, like, local_steps, mean, minus, select, times, wide
+from .trees import GradientFunction, gradient, like, local_steps, mean, minus, select, times, wide
 
 
 @checked()
@@ -51,11 +51,16 @@ def averaging(
     """
 
     def run(
-        broadcast: Any, state: Any, grad_fn: Any, num_steps: Any = None
-    ) -> tuple[Any, tuple[()]]:
+        broadcast: optax.Params,
+        state: tuple[()],
+        grad_fn: GradientFunction,
+        num_steps: jax.Array | None = None,
+    ) -> tuple[optax.Params, tuple[()]]:
         params = broadcast
 
-        def step(k: Any, carry: Any) -> Any:
+        def step(
+            k: int | jax.Array, carry: tuple[optax.Params, optax.OptState]
+        ) -> tuple[optax.Params, optax.OptState]:
             y, inner = carry
             at = like(y, params)
             updates, inner = client_tx.update(like(gradient(grad_fn, y, k, params), at), inner, at)
@@ -65,7 +70,9 @@ def averaging(
         end = local_steps(step, start, num_steps, num_local_steps)[0]
         return minus(wide(params), end), ()
 
-    def update(params: Any, state: Any, messages: Any, clients: Any) -> tuple[Any, Any]:
+    def update(
+        params: optax.Params, state: optax.OptState, messages: optax.Params, clients: jax.Array
+    ) -> tuple[optax.Params, optax.OptState]:
         g = like(mean(messages, clients), params)
         updates, new = server_tx.update(g, state, params)
         found = optax.apply_updates(params, updates), new
@@ -82,11 +89,15 @@ def averaging(
 
 
 def plain_descent(
-    rate: Any, params: Any, grad_fn: Any, num_steps: Any, num_local_steps: int | None
-) -> Any:
+    rate: Any,
+    params: optax.Params,
+    grad_fn: GradientFunction,
+    num_steps: jax.Array | None,
+    num_local_steps: int | None,
+) -> optax.Params:
     """How far a client goes by steps of plain descent."""
 
-    def step(k: Any, y: Any) -> Any:
+    def step(k: int | jax.Array, y: optax.Params) -> optax.Params:
         g = gradient(grad_fn, y, k, params)
         return jax.tree.map(lambda a, b: a - b, y, times(rate, g))
 

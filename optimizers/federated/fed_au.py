@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Positive, Size
@@ -10,7 +12,7 @@ from ...transforms.notation.checks import checked
 from .averaging import plain_descent
 from .pair import Client, Federated, Server
 from .rates import by_round
-from .trees import like, plus, total, wide
+from .trees import GradientFunction, like, plus, total, wide
 
 
 class Participation(NamedTuple):
@@ -22,9 +24,9 @@ class Participation(NamedTuple):
       weights: their mean, 1 before the first.
     """
 
-    rounds: Any
-    intervals: Any
-    weights: Any
+    rounds: jax.Array
+    intervals: jax.Array
+    weights: jax.Array
 
 
 class Weights(NamedTuple):
@@ -61,7 +63,7 @@ def participation_weights(num_clients: Size, cutoff: Size = 50) -> Weights:
         none = jnp.zeros(num_clients, jnp.int32)
         return Participation(none, none.copy(), jnp.ones(num_clients, jnp.result_type(float)))
 
-    def update(participated: Any, state: Participation) -> tuple[Any, Participation]:
+    def update(participated: jax.Array, state: Participation) -> tuple[jax.Array, Participation]:
         rounds, intervals, weights = state
         rounds = rounds + 1
         ends = participated | (rounds == cutoff)
@@ -135,13 +137,16 @@ def fed_au(
     gamma: Any = global_learning_rate  # a number, see `by_round`
 
     def run(
-        broadcast: Any, state: Any, grad_fn: Any, num_steps: Any = None
-    ) -> tuple[Any, tuple[()]]:
+        broadcast: optax.Params,
+        state: tuple[()],
+        grad_fn: GradientFunction,
+        num_steps: jax.Array | None = None,
+    ) -> tuple[optax.Params, tuple[()]]:
         return plain_descent(eta, broadcast, grad_fn, num_steps, num_local_steps), ()
 
     def update(
-        params: Any, state: Participation, messages: Any, clients: Any
-    ) -> tuple[Any, Participation]:
+        params: optax.Params, state: Participation, messages: optax.Params, clients: jax.Array
+    ) -> tuple[optax.Params, Participation]:
         count = len(state.rounds)
         places = jnp.where(clients < 0, count, clients)
         participated = jnp.zeros(count, bool).at[places].set(True, mode="drop")

@@ -4,20 +4,33 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Positive, Share, Size
 from ...transforms.notation.checks import checked
 from .pair import Client, Federated, Server
 from .rates import by_round
-from .trees import gradient, like, local_steps, mean, minus, plus, select, times, wide, zeros
+from .trees import (
+    GradientFunction,
+    gradient,
+    like,
+    local_steps,
+    mean,
+    minus,
+    plus,
+    select,
+    times,
+    wide,
+    zeros,
+)
 
 
 class Momentum(NamedTuple):
     """The server's state: the last direction, and the params before it moved along it."""
 
-    direction: Any
-    previous: Any
+    direction: optax.Params
+    previous: optax.Params
 
 
 @method(
@@ -83,12 +96,15 @@ def fedavg_momentum(
     gamma: Any = global_learning_rate  # a number, see `by_round`
 
     def run(
-        broadcast: Any, state: Any, grad_fn: Any, num_steps: Any = None
-    ) -> tuple[Any, tuple[()]]:
+        broadcast: tuple[optax.Params, Momentum],
+        state: tuple[()],
+        grad_fn: GradientFunction,
+        num_steps: jax.Array | None = None,
+    ) -> tuple[optax.Params, tuple[()]]:
         params, held = broadcast
         steps = num_local_steps if num_steps is None else jnp.minimum(num_steps, num_local_steps)
 
-        def step(k: Any, y: Any) -> Any:
+        def step(k: int | jax.Array, y: optax.Params) -> optax.Params:
             g = gradient(grad_fn, y, k, params)
             if variance_reduced:
                 last = gradient(grad_fn, held.previous, k, params)
@@ -101,7 +117,9 @@ def fedavg_momentum(
         end = local_steps(step, start, num_steps, num_local_steps)
         return times(1 / (eta * steps), minus(start, end)), ()
 
-    def update(params: Any, state: Momentum, messages: Any, clients: Any) -> tuple[Any, Any]:
+    def update(
+        params: optax.Params, state: Momentum, messages: optax.Params, clients: jax.Array
+    ) -> tuple[optax.Params, Momentum]:
         g = mean(messages, clients)
         moved = like(plus(wide(params), -gamma, g), params)
         found = moved, Momentum(g, wide(params))

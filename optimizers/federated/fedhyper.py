@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -166,9 +167,9 @@ def fedhyper_client_local(
 class RateState(NamedTuple):
     """Sum of the inner products, the last change, and whether there was one."""
 
-    total: Any
-    last: Any
-    started: Any
+    total: jax.Array
+    last: optax.Params
+    started: jax.Array
 
 
 class RateController(NamedTuple):
@@ -225,10 +226,10 @@ def fedhyper_server_local(
       overwritten at the start of the next round; here they hold.
     """
 
-    def init(params: Any) -> RateState:
+    def init(params: optax.Params) -> RateState:
         return RateState(jnp.zeros((), float), zeros(params), jnp.asarray(False))
 
-    def update(mean_change: Any, state: RateState) -> tuple[Any, RateState]:
+    def update(mean_change: optax.Updates, state: RateState) -> tuple[jax.Array, RateState]:
         change = wide(mean_change)
         product = jnp.asarray(optax.tree.vdot(state.last, change), state.total.dtype)
         total = state.total + jnp.where(state.started, product, 0)

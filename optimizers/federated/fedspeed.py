@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Limit, NonNegativeConstant, Positive, PositiveConstant, Share, Size
@@ -12,6 +13,7 @@ from ...transforms.notation.roots import relative_norm
 from .pair import Client, Federated, Server
 from .rates import by_round
 from .trees import (
+    GradientFunction,
     gradient,
     like,
     local_steps,
@@ -30,17 +32,17 @@ from .trees import (
 class Duals(NamedTuple):
     """The server's state: the mean of all clients' duals, the round, and how many clients."""
 
-    mean: Any
-    round: Any
-    clients: Any
+    mean: optax.Params
+    round: jax.Array
+    clients: jax.Array
 
 
 class Upload(NamedTuple):
     """Where a client's steps ended, how far that is, and its dual."""
 
-    end: Any
-    moved: Any
-    dual: Any
+    end: optax.Params
+    moved: optax.Params
+    dual: optax.Params
 
 
 @method(
@@ -118,14 +120,20 @@ def fedspeed(
       Sun, Shen, Huang, Ding & Tao 2023 (arXiv 2302.10429). As woodenchild95/FL-Simulator, unlike
       the paper, we normalise the ascent, clip, decay, and take the duals' mean over all clients.
     """
+    eta: Any = learning_rate  # a number, see `by_round`
 
-    def run(broadcast: Any, dual: Any, grad_fn: Any, num_steps: Any = None) -> tuple[Upload, Any]:
+    def run(
+        broadcast: tuple[optax.Params, jax.Array],
+        dual: optax.Params,
+        grad_fn: GradientFunction,
+        num_steps: jax.Array | None = None,
+    ) -> tuple[Upload, optax.Params]:
         params, turn = broadcast
         start = wide(params)
         pull = times(prox, minus(dual, start))
-        rate = learning_rate * jnp.asarray(round_decay, float) ** turn
+        rate = eta * jnp.asarray(round_decay, float) ** turn
 
-        def step(k: Any, y: Any) -> Any:
+        def step(k: int | jax.Array, y: optax.Params) -> optax.Params:
             first = gradient(grad_fn, y, k, params)
             size = 1 / (_norm(first) + 1e-7) if normalize else 1
             second = gradient(grad_fn, plus(y, rho * size, first), k, params)
@@ -138,7 +146,9 @@ def fedspeed(
         new = plus(dual, 1, moved)
         return Upload(end, moved, new), new
 
-    def update(params: Any, state: Duals, messages: Upload, clients: Any) -> tuple[Any, Duals]:
+    def update(
+        params: optax.Params, state: Duals, messages: Upload, clients: jax.Array
+    ) -> tuple[optax.Params, Duals]:
         there = (clients >= 0).any()
         duals = plus(state.mean, 1, over(total(messages.moved, clients), state.clients))
         added = duals if server_dual == "all" else mean(messages.dual, clients)
@@ -146,7 +156,7 @@ def fedspeed(
         new = Duals(duals, state.round + 1, state.clients)
         return select(there, found, params), new
 
-    def server_init(params: Any, num_clients: int) -> Duals:
+    def server_init(params: optax.Params, num_clients: int) -> Duals:
         return Duals(zeros(params), jnp.int32(0), jnp.asarray(num_clients, jnp.int32))
 
     return Federated(
@@ -155,6 +165,6 @@ def fedspeed(
     )
 
 
-def _norm(tree: Any) -> Any:
+def _norm(tree: optax.Params) -> jax.Array:
     size, relative = relative_norm(jax.tree.leaves(tree))
     return size * relative

@@ -1,7 +1,6 @@
 """FZooS: federated zeroth-order optimization by gradients of surrogates."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -86,7 +85,7 @@ def fzoos_client(
     return chain(flow(step, name="correction"), direction, scale_by_learning_rate(learning_rate))
 
 
-def _corrected_of(g: Leaves, server: Any, client: Any, share: Any) -> Leaves:
+def _corrected_of(g: Leaves, server: Leaves, client: Leaves, share: jax.Array) -> Leaves:
     if server is None and client is None:
         return g
     if not isinstance(server, Leaves) or not isinstance(client, Leaves):

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ...transforms import FlowError
@@ -17,12 +18,12 @@ class Queries(NamedTuple):
       seen: bool for each, whether it has been; what the others hold has no effect.
     """
 
-    points: Any
-    values: Any
-    seen: Any
+    points: jax.Array
+    values: jax.Array
+    seen: jax.Array
 
 
-def queries_of(label: str, history_x: Any, history_y: Any, seen: Any = None) -> Queries:
+def queries_of(label: str, history_x: jax.Array, history_y: jax.Array, seen: Any = None) -> Queries:
     """A history in the precision in which it is fitted, with zeros where nothing has been seen.
 
     Args:
@@ -47,7 +48,7 @@ def queries_of(label: str, history_x: Any, history_y: Any, seen: Any = None) -> 
     return Queries(jnp.where(there[:, None], points, 0.0), jnp.where(there, values, 0.0), there)
 
 
-def point_of(label: str, x: Any, num_dims: int) -> Any:
+def point_of(label: str, x: jax.Array, num_dims: int) -> jax.Array:
     """One point, in the precision in which surrogates are fitted."""
     point = jnp.asarray(x, jnp.result_type(float))
     if point.shape != (num_dims,):
@@ -57,7 +58,7 @@ def point_of(label: str, x: Any, num_dims: int) -> Any:
     return point
 
 
-def scaled_values(queries: Queries) -> tuple[Any, Any, Any]:
+def scaled_values(queries: Queries) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The values brought to [0, 1], 0 where nothing has been seen; the least, and the width."""
     _, values, seen = queries
     low = jnp.min(jnp.where(seen, values, jnp.inf))
@@ -67,7 +68,7 @@ def scaled_values(queries: Queries) -> tuple[Any, Any, Any]:
     return jnp.where(seen, (values - low) / (width + 1e-20), 0.0), low, width
 
 
-def inverse_root(gram: Any, noise: Any, seen: Any) -> Any:
+def inverse_root(gram: jax.Array, noise: float | jax.Array, seen: jax.Array) -> jax.Array:
     """B, with B B' the inverse of the Gram matrix with noise on its diagonal.
 
     Directions that are nothing but rounding are left out, as in a pseudo-inverse: without noise,

@@ -33,11 +33,11 @@ class RandomFourierFeatures(NamedTuple):
       noise: on the diagonal of what is solved.
     """
 
-    frequencies: Any
-    phases: Any
-    noise: Any
+    frequencies: jax.Array
+    phases: jax.Array
+    noise: jax.Array
 
-    def fit(self, history_x: Any, history_y: Any, seen: Any = None) -> FeatureWeights:
+    def fit(self, history_x: jax.Array, history_y: jax.Array, seen: Any = None) -> FeatureWeights:
         """The weights by which the features follow values at points in rows."""
         queries = queries_of("random_fourier_features", history_x, history_y, seen)
         point_of("random_fourier_features", queries.points[0], self.frequencies.shape[1])
@@ -50,15 +50,15 @@ class RandomFourierFeatures(NamedTuple):
         """The surrogate with these weights at a point."""
         return self._features(x) @ sent.weights + sent.low
 
-    def gradient(self, sent: FeatureWeights, x: Any) -> Any:
+    def gradient(self, sent: FeatureWeights, x: jax.Array) -> jax.Array:
         """Its gradient."""
         slopes = -self._scale() * jnp.sin(self._angles(x))
         return (slopes * sent.weights) @ self.frequencies
 
-    def _features(self, x: Any) -> Any:
+    def _features(self, x: jax.Array) -> jax.Array:
         return self._scale() * jnp.cos(self._angles(x))
 
-    def _angles(self, x: Any) -> Any:
+    def _angles(self, x: jax.Array) -> jax.Array:
         point = point_of("random_fourier_features", x, self.frequencies.shape[1])
         return self.frequencies @ point + self.phases
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec
 
+import jax
 import jax.numpy as jnp
 
 from .pair import Client, Federated, Server
@@ -53,7 +54,9 @@ def _scheduled(build: Callable[..., Federated], schedules: dict[str, Any]) -> Fe
     def rates(turn: Any) -> dict[str, Any]:
         return {name: schedule(turn) for name, schedule in schedules.items()}
 
-    def run(broadcast: Any, state: Any, grad_fn: Any, num_steps: Any = None) -> tuple[Any, Any]:
+    def run(
+        broadcast: Any, state: Any, grad_fn: Any, num_steps: jax.Array | None = None
+    ) -> tuple[Any, Any]:
         received, now = broadcast
         return build(**now).client.run(received, state, grad_fn, num_steps)
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Positive, Share, Size
@@ -11,6 +12,7 @@ from ...transforms.notation.checks import checked
 from .pair import Client, Federated, Server
 from .rates import by_round
 from .trees import (
+    GradientFunction,
     gradient,
     like,
     local_steps,
@@ -36,17 +38,17 @@ class Held(NamedTuple):
       clients: how many there are.
     """
 
-    control: Any
-    direction: Any
-    previous: Any
-    clients: Any
+    control: optax.Params
+    direction: optax.Params
+    previous: optax.Params
+    clients: jax.Array
 
 
 class Upload(NamedTuple):
     """The mean direction of a client's steps, and the change of its control variate."""
 
-    direction: Any
-    control: Any
+    direction: optax.Params
+    control: optax.Params
 
 
 @method(
@@ -116,12 +118,17 @@ def scaffold_momentum(
     gamma: Any = global_learning_rate  # a number, see `by_round`
 
     def run(
-        broadcast: Any, control: Any, grad_fn: Any, num_steps: Any = None
-    ) -> tuple[Upload, Any]:
+        broadcast: tuple[optax.Params, Held],
+        control: optax.Params,
+        grad_fn: GradientFunction,
+        num_steps: jax.Array | None = None,
+    ) -> tuple[Upload, optax.Params]:
         params, held = broadcast
         steps = num_local_steps if num_steps is None else jnp.minimum(num_steps, num_local_steps)
 
-        def step(k: Any, carry: Any) -> Any:
+        def step(
+            k: int | jax.Array, carry: tuple[optax.Params, optax.Params]
+        ) -> tuple[optax.Params, optax.Params]:
             y, raw = carry
             g = gradient(grad_fn, y, k, params)
             corrected = plus(plus(zeros(g), beta, held.control), -beta, control)
@@ -138,7 +145,9 @@ def scaffold_momentum(
         moved = times(1 / (eta * steps), minus(start, end))
         return Upload(moved, minus(new, control)), new
 
-    def update(params: Any, state: Held, messages: Upload, clients: Any) -> tuple[Any, Any]:
+    def update(
+        params: optax.Params, state: Held, messages: Upload, clients: jax.Array
+    ) -> tuple[optax.Params, Held]:
         g = mean(messages.direction, clients)
         changed = over(total(messages.control, clients), state.clients)
         control = plus(state.control, 1, changed)
@@ -146,7 +155,7 @@ def scaffold_momentum(
         found = moved, Held(control, g, wide(params), state.clients)
         return select((clients >= 0).any(), found, (params, state))
 
-    def init(params: Any, num_clients: int) -> Held:
+    def init(params: optax.Params, num_clients: int) -> Held:
         start = jax.tree.map(jnp.copy, wide(params))
         return Held(zeros(params), zeros(params), start, jnp.asarray(num_clients, jnp.int32))
 

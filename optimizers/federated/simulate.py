@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ...transforms import FlowError
 from .pair import Federated
@@ -21,21 +22,21 @@ class Run(NamedTuple):
       recorded: what `record` returned, stacked over the rounds; None without it.
     """
 
-    params: Any
+    params: optax.Params
     server_state: Any
-    client_states: Any
-    recorded: Any
+    client_states: optax.Params
+    recorded: optax.Params | None
 
 
 def simulate(
     algorithm: Federated,
-    params: Any,
+    params: optax.Params,
     client_grad: Callable[..., Any],
-    participants: Any,
+    participants: jax.Array,
     *,
     num_clients: int,
-    local_steps: Any = None,
-    started: Any = None,
+    local_steps: jax.Array | None = None,
+    started: jax.Array | None = None,
     record: Callable[[Any, Any], Any] | None = None,
 ) -> Run:
     """Runs a federated method for some rounds, in one compiled program.
@@ -79,25 +80,34 @@ def simulate(
     rounds = jnp.arange(len(there), dtype=jnp.int32)
 
     @jax.jit
-    def run(params: Any, clients: Any, steps: Any, versions: Any) -> Any:
+    def run(
+        params: optax.Params,
+        clients: jax.Array,
+        steps: jax.Array | None,
+        versions: jax.Array | None,
+    ) -> Run:
         everyone = jnp.arange(num_clients, dtype=jnp.int32)
         client_states = jax.vmap(algorithm.client.init, (None, 0))(params, everyone)
         server_state = algorithm.server.init(params, num_clients)
         sent = algorithm.server.broadcast(params, server_state)
         kept = jax.tree.map(lambda x: jnp.stack([x] * depth), sent)
 
-        def one_round(carry: Any, now: Any) -> Any:
+        def one_round(
+            carry: Any, now: tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]
+        ) -> Any:
             params, server_state, client_states, kept = carry
             turn, clients, steps, versions = now
             sent = algorithm.server.broadcast(params, server_state)
             kept = jax.tree.map(lambda k, x: k.at[turn % depth].set(x), kept, sent)
 
-            def of_slot(client: Any, count: Any, version: Any) -> Any:
+            def of_slot(
+                client: jax.Array, count: jax.Array | None, version: jax.Array
+            ) -> tuple[optax.Params, optax.Params]:
                 number = jnp.maximum(client, 0)
                 received = jax.tree.map(lambda k: k[version % depth], kept)
                 own = jax.tree.map(lambda s: s[number], client_states)
 
-                def grad_fn(at: Any, step: Any) -> Any:
+                def grad_fn(at: optax.Params, step: jax.Array) -> optax.Params:
                     return client_grad(at, number, turn, step)
 
                 return algorithm.client.run(received, own, grad_fn, count)
@@ -124,7 +134,11 @@ def simulate(
 
 
 def _checked(
-    algorithm: Federated, participants: Any, num_clients: int, local_steps: Any, started: Any
+    algorithm: Federated,
+    participants: jax.Array,
+    num_clients: int,
+    local_steps: jax.Array | None,
+    started: jax.Array | None,
 ) -> tuple[Any, Any, Any]:
     there = _table("participants", participants)
     if there.size and (there.max() >= num_clients or there.min() < -1):
@@ -153,7 +167,7 @@ def _checked(
     return there, steps, versions
 
 
-def _table(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Any:
+def _table(name: str, value: jax.Array, shape: tuple[int, ...] | None = None) -> Any:
     table = np.asarray(value)
     wanted = "int[rounds, slots]" if shape is None else f"integers of the shape {shape}"
     if table.ndim != 2 or table.dtype.kind not in "iu" or shape not in (None, table.shape):

@@ -32,12 +32,12 @@ class Surrogate:
       kernel: its name.
     """
 
-    points: Any
-    weights: Any
-    inverse_root: Any
-    low: Any
-    width: Any
-    lengthscale: Any
+    points: jax.Array
+    weights: jax.Array
+    inverse_root: jax.Array
+    low: jax.Array
+    width: jax.Array
+    lengthscale: jax.Array
     kernel: Kernel = field(metadata={"static": True})
 
     def mean(self, x: Any) -> Any:
@@ -45,11 +45,11 @@ class Surrogate:
         kernel, _ = _kernel(self.kernel, _squares(x, self.points), self.lengthscale)
         return self.width * (kernel @ self.weights) + self.low
 
-    def gradient(self, x: Any) -> Any:
+    def gradient(self, x: jax.Array) -> jax.Array:
         """The gradient of the posterior mean at a point."""
         return self.width * (self.weights @ self._slopes(x))
 
-    def gradient_variance(self, x: Any) -> Any:
+    def gradient_variance(self, x: jax.Array) -> jax.Array:
         """The variance of the gradient at a point, summed over its entries.
 
         In units of values scaled to [0, 1]: it depends on where values are known, not on them.
@@ -58,7 +58,7 @@ class Surrogate:
         known = self.inverse_root.T @ self._slopes(x)
         return jnp.maximum(self.points.shape[1] * most - jnp.sum(known**2), 0.0)
 
-    def _slopes(self, x: Any) -> Any:
+    def _slopes(self, x: jax.Array) -> jax.Array:
         """The gradients, at a point, of the kernel at each of the history."""
         _, slope = _kernel(self.kernel, _squares(x, self.points), self.lengthscale)
         return slope[:, None] * (self.points - jnp.asarray(x)[None])
@@ -122,7 +122,7 @@ def trajectory_gradient_surrogate(
       mixes first and second derivatives of another kernel; here it is the paper's covariance.
     """
 
-    def fit(history_x: Any, history_y: Any, seen: Any = None) -> Surrogate:
+    def fit(history_x: jax.Array, history_y: jax.Array, seen: Any = None) -> Surrogate:
         queries = queries_of("trajectory_gradient_surrogate", history_x, history_y, seen)
         points = queries.points
         scale = jnp.asarray(lengthscale, points.dtype)
@@ -135,11 +135,13 @@ def trajectory_gradient_surrogate(
     return SurrogateFitter(fit)
 
 
-def _squares(x: Any, points: Any) -> Any:
+def _squares(x: jax.Array, points: jax.Array) -> jax.Array:
     return jnp.sum((points - jnp.asarray(x)[None]) ** 2, axis=-1)
 
 
-def _kernel(name: Kernel, squares: Any, lengthscale: Any) -> tuple[Any, Any]:
+def _kernel(
+    name: Kernel, squares: jax.Array, lengthscale: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The kernel at squared distances, and what point - x is multiplied with in its gradient."""
     value, slope = {"matern52": _matern52, "rbf": _rbf}[name](squares / lengthscale**2)
     return value, slope / lengthscale**2
@@ -150,7 +152,7 @@ def _rbf(squares: Any) -> tuple[Any, Any]:
     return value, value
 
 
-def _matern52(squares: Any) -> tuple[Any, Any]:
+def _matern52(squares: jax.Array) -> tuple[jax.Array, jax.Array]:
     # the closed form of the slope needs no derivative of the root at 0
     r = root(5 * squares)
     decay = jnp.exp(-r)

@@ -1,7 +1,6 @@
 """Flooding: no loss below a level."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ...registry import method
@@ -60,7 +59,7 @@ def flooding(level: Number) -> Flow:
     return at_finite_losses(flow(step))
 
 
-def flood(loss: Any, level: Any) -> Any:
+def flood(loss: float | jax.Array, level: float | jax.Array) -> jax.Array:
     """The flooded loss, |loss - level| + level.
 
     Args:

@@ -105,10 +105,12 @@ def logit_history(num_examples: Size, num_classes: Size, lag: Size = 3) -> Logit
     """
     slots = lag + 1
 
-    def init(dtype: Any = None) -> Any:
+    def init(dtype: Any = None) -> jax.Array:
         return jnp.zeros((slots, num_examples, num_classes), dtype)
 
-    def record(state: Any, indices: Any, epoch: Any, logits: Any) -> Any:
+    def record(
+        state: jax.Array, indices: jax.Array, epoch: int | jax.Array, logits: jax.Array
+    ) -> jax.Array:
         expected = (*jnp.shape(indices), num_classes)
         if jnp.shape(logits) != expected:
             raise FlowError(
@@ -117,13 +119,15 @@ def logit_history(num_examples: Size, num_classes: Size, lag: Size = 3) -> Logit
         kept = jax.lax.stop_gradient(jnp.asarray(logits, state.dtype))
         return state.at[epoch % slots, indices].set(kept)
 
-    def lookup(state: Any, indices: Any, epoch: Any) -> Any:
+    def lookup(state: jax.Array, indices: jax.Array, epoch: int | jax.Array) -> jax.Array:
         return state[(epoch - lag) % slots, indices]
 
     return LogitHistory(init, record, lookup)
 
 
-def saf_active(epoch: Any, start: Constant = 5, end: Constant = float("inf")) -> Any:
+def saf_active(
+    epoch: int | jax.Array, start: Constant = 5, end: Constant = float("inf")
+) -> bool | jax.Array:
     """Whether the term takes part in an epoch: start < epoch < end, both strictly.
 
     Args:

@@ -12,6 +12,7 @@ from ...registry import method
 from ...transforms import (
     Flow,
     FlowError,
+    Hyperparameter,
     NonNegative,
     Positive,
     Scalar,
@@ -52,7 +53,7 @@ class _Entropy:
     Points are kept as logarithms, in which none can reach zero for ever.
     """
 
-    def start(self, x: Any) -> Any:
+    def start(self, x: jax.Array) -> jax.Array:
         return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
 
     def move(self, x: Signal, step: Signal) -> Signal:
@@ -62,7 +63,7 @@ class _Entropy:
         return exp(x)
 
 
-def _log_softmax(x: Any) -> Any:
+def _log_softmax(x: jax.Array) -> jax.Array:
     return jax.nn.log_softmax(jnp.atleast_1d(x), axis=-1).reshape(x.shape)
 
 
@@ -164,7 +165,9 @@ def optimistic_mirror_descent(
     return flow(step)
 
 
-def _adaptive(g: Signal, diameter: Any, bound: Any, delta: Any) -> tuple[Signal, Signal]:
+def _adaptive(
+    g: Signal, diameter: Hyperparameter, bound: Hyperparameter, delta: Hyperparameter
+) -> tuple[Signal, Signal]:
     """The rate of this step, and that of the next, by how much gradients vary."""
     past = delay(g, name="past_grads")
     variation = delay(0.0, name="variation")

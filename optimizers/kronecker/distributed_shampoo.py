@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -149,7 +150,7 @@ def scale_by_distributed_shampoo(
 
 
 @lift
-def _due(t: Any, interval: Any, start: Any) -> Any:
+def _due(t: jax.Array, interval: int | jax.Array, start: int | jax.Array) -> jax.Array:
     return (t == start) | ((t > start) & (t % interval == 0))
 
 

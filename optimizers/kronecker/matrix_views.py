@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 import jax
+import optax
 
 from ...transforms import FlowError, Signal, lift_tree
 from ...transforms.notation.context import Context
@@ -21,7 +22,7 @@ Its leaves have a `reduction_axis` and an `output_axis`, each an axis or several
 def are_matrices(numbers: DimensionNumbers) -> Callable[[Any], Any]:
     """Selects the leaves that have dimension numbers."""
 
-    def select(params: Any) -> Any:
+    def select(params: optax.Params) -> optax.Params:
         given = numbers(params) if callable(numbers) else numbers
         return jax.tree.map(lambda entry: entry is not None, given, is_leaf=_is_entry)
 
@@ -51,7 +52,7 @@ def _each(fn: Callable[..., Any], numbers: list[Any], *trees: Leaves) -> Leaves:
     return Leaves((x[0] if is_missing(x[0]) else fn(*x) for x in rows), trees[0].treedef)
 
 
-def _is_entry(node: Any) -> bool:
+def _is_entry(node: optax.Params | None) -> bool:
     return node is None or hasattr(node, "reduction_axis")
 
 
@@ -60,14 +61,14 @@ def _per_leaf(numbers: DimensionNumbers, tree: Leaves, context: Context) -> list
     given = numbers(source.tree()) if callable(numbers) else numbers
     found: list[Any] = []
 
-    def spread(entry: Any, part: Any) -> None:
+    def spread(entry: Any, part: optax.Params) -> None:
         found.extend([entry] * len(jax.tree.leaves(part)))
 
     jax.tree.map(spread, given, tree.treedef.unflatten(range(len(tree))), is_leaf=_is_entry)
     return found
 
 
-def _order(x: Any, entry: Any) -> tuple[list[int], list[int], list[int]]:
+def _order(x: jax.Array, entry: Any) -> tuple[list[int], list[int], list[int]]:
     """The axes of the batch, the inputs and the outputs."""
     sides = []
     for axes in (entry.reduction_axis, entry.output_axis):
@@ -82,13 +83,13 @@ def _order(x: Any, entry: Any) -> tuple[list[int], list[int], list[int]]:
     return batch, inputs, outputs
 
 
-def _flattened(x: Any, entry: Any) -> Any:
+def _flattened(x: jax.Array, entry: Any) -> jax.Array:
     batch, inputs, outputs = order = _order(x, entry)
     sizes = [prod(x.shape[axis] for axis in axes) for axes in order]
     return x.transpose([*batch, *inputs, *outputs]).reshape(sizes)
 
 
-def _unflattened(matrix: Any, like: Any, entry: Any) -> Any:
+def _unflattened(matrix: jax.Array, like: jax.Array, entry: Any) -> jax.Array:
     batch, inputs, outputs = _order(like, entry)
     axes = [*batch, *inputs, *outputs]
     back = sorted(range(like.ndim), key=axes.__getitem__)

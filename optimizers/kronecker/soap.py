@@ -1,7 +1,6 @@
 """SOAP."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -109,7 +108,7 @@ def scale_by_soap(
 
 
 @lift
-def _above_rounding(root: Any) -> Any:
+def _above_rounding(root: jax.Array) -> jax.Array:
     """At least the rounding of the largest entry of each matrix."""
     largest = jnp.max(root, axis=tuple(range(1, root.ndim)), keepdims=True, initial=0)
     return jnp.maximum(root, jnp.finfo(root.dtype).eps * largest)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ...registry import method
 from ...transforms import (
@@ -166,7 +167,9 @@ def mu_lo(
     return flow(step)
 
 
-def mu_lo_width_multipliers(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -2) -> Any:
+def mu_lo_width_multipliers(
+    params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -2
+) -> optax.Params:
     """The factors by which weights trained on a narrow model serve a wider one.
 
     For hidden matrices the fan-in for which the weights were trained over that of the model; 1 for
@@ -217,7 +220,7 @@ def _check(weights: Mapping[str, Any], hidden_size: int) -> None:
             raise FlowError(f"mu_lo: weights[{name!r}] must have the shape {shape}, not {found}")
 
 
-def _decays(weights: Mapping[str, Any], name: str) -> list[Any]:
+def _decays(weights: Mapping[str, Any], name: str) -> list[Signal]:
     shifted = [
         1 - exp(math.log(1 - d) + 10.0 * scheduled(weights[name][i]))
         for i, d in enumerate(DECAYS[name])
@@ -237,7 +240,7 @@ def _features(weights: Mapping[str, Any], g: Signal, params: Signal) -> list[Sig
     return [g, params, *m, r, *(x * by_root for x in m), by_root, *by_kind]
 
 
-def _factored(i: int, decay: Any, g: Signal, m: list[Signal]) -> tuple[Signal, ...]:
+def _factored(i: int, decay: Signal, g: Signal, m: list[Signal]) -> tuple[Signal, ...]:
     """Of one decay: what comes of g, rows, columns, their inverse roots, what comes of m."""
     is_matrix = leaf_where(lambda leaf: leaf.ndim >= 2)
     wide, narrow = split(bounded_square(g) + 1e-30, is_matrix)
@@ -268,7 +271,9 @@ def _capped_root(x: Signal) -> Signal:
 
 
 @lift
-def _network(g: Any, count: Any, *features: Any, nn: Mapping[str, Any]) -> tuple[Any, Any]:
+def _network(
+    g: jax.Array, count: jax.Array, *features: jax.Array, nn: Mapping[str, Any]
+) -> tuple[jax.Array, jax.Array]:
     """The network on the features of each entry: direction and magnitude."""
     # added to zeros rather than broadcast: so they are spread over a mesh as g is
     entries = [f.astype(g.dtype) + jnp.zeros_like(g) for f in features]
@@ -283,7 +288,7 @@ def _network(g: Any, count: Any, *features: Any, nn: Mapping[str, Any]) -> tuple
     return x[..., 0], x[..., 1]
 
 
-def _normalised(features: Any) -> Any:
+def _normalised(features: jax.Array) -> jax.Array:
     """Each feature, on the last axis, over the root of its mean square and a little."""
     entries = tuple(range(features.ndim - 1))
     features = saturated(features)

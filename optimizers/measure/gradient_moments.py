@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ...registry import method
 from ...transforms import FlowError
@@ -76,7 +77,7 @@ def gradient_moments(per_example_grads: Any) -> GradientMoments:
     return GradientMoments(mean, balanced(jax.tree.leaves(away)) / (n - 1), n)
 
 
-def update_correlation(previous: Any, update: Any) -> Any:
+def update_correlation(previous: optax.Updates, update: optax.Updates) -> jax.Array:
     """The cosine between two successive updates, which minibatches make smaller.
 
     Args:

@@ -58,7 +58,7 @@ def hessian_trace(value_fn: Any, params: Any, num_samples: Size = 10, key: Key =
     """
     product, flat = hessian_of("hessian_trace", value_fn, params)
 
-    def probed(fresh: Any) -> Any:
+    def probed(fresh: jax.Array) -> jax.Array:
         u = jax.random.rademacher(fresh, flat.shape, flat.dtype)
         return jnp.sum(u * product(u))
 
@@ -101,7 +101,7 @@ def hessian_frobenius(value_fn: Any, params: Any, num_samples: Size = 10, key: K
     """
     product, flat = hessian_of("hessian_frobenius", value_fn, params)
 
-    def probed(fresh: Any) -> Any:
+    def probed(fresh: jax.Array) -> jax.Array:
         return jnp.sum(product(jax.random.rademacher(fresh, flat.shape, flat.dtype)) ** 2)
 
     return jnp.sqrt(jnp.mean(each(probed, jax.random.split(typed_key(key), num_samples), flat)))

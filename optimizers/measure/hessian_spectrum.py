@@ -21,8 +21,8 @@ class Spectrum(NamedTuple):
       weights: (samples, steps); those of a sample add up to 1.
     """
 
-    nodes: Any
-    weights: Any
+    nodes: jax.Array
+    weights: jax.Array
 
     def density(self, at: Any, width: Any) -> Any:
         """The density at some points (m,), each node a Gaussian of that width."""
@@ -82,7 +82,7 @@ def hessian_spectrum(
     """
     product, flat = hessian_of("hessian_spectrum", value_fn, params)
 
-    def quadrature(fresh: Any) -> tuple[Any, Any]:
+    def quadrature(fresh: jax.Array) -> tuple[jax.Array, jax.Array]:
         start = jax.random.normal(fresh, flat.shape, flat.dtype)
         nodes, vectors = linalg.eigh(lanczos(product, start, num_steps)[1])
         return nodes, vectors[0] ** 2

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 from ...registry import method
@@ -89,7 +90,7 @@ def hessian_subspace(
     return values[: -k - 1 : -1], jax.vmap(unravel)(vectors)
 
 
-def _coordinates(basis: Any, vector: Any) -> Any:
+def _coordinates(basis: optax.Params, vector: optax.Params) -> jax.Array:
     """The inner products of the k vectors of a basis with one vector, or with several."""
     k = len(jax.tree.leaves(basis)[0])
     rows = [x.reshape(k, -1) for x in jax.tree.leaves(wide(basis))]
@@ -103,7 +104,7 @@ def _coordinates(basis: Any, vector: Any) -> Any:
     return balanced(products)
 
 
-def gradient_subspace_fraction(grad: Any, basis: Any) -> Any:
+def gradient_subspace_fraction(grad: optax.Updates, basis: optax.Params) -> jax.Array:
     r"""The share of a gradient that lies in a subspace: :math:`|P^T g|^2 / |g|^2`.
 
     Args:

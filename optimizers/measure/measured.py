@@ -87,13 +87,15 @@ def measured(
 
 
 def _taken(measure: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    def taken(context: Context, due: Any, value_fn: Any, params: Leaves, past: Any) -> Any:
+    def taken(
+        context: Context, due: jax.Array, value_fn: Any, params: Leaves, past: jax.Array
+    ) -> jax.Array:
         if value_fn is None:
             raise FlowError(missing_input(context.label, "value_fn"))
         at = context.whole
         assert at is not None
 
-        def now() -> Any:
+        def now() -> jax.Array:
             return jnp.asarray(measure(value_fn, jax.lax.stop_gradient(at.tree())), past.dtype)
 
         return choose(due, now, lambda: past)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import NonNegativeConstant, Size, checked
@@ -58,10 +59,12 @@ def sharpness(
     loss = checked_loss("sharpness", value_fn, params)
     x = wide(params)
 
-    def at(e: Any) -> Any:
+    def at(e: optax.Params) -> jax.Array:
         return loss(jax.tree.map(lambda a, b, p: (a + b).astype(p.dtype), x, e, params))
 
-    def climb(_: Any, carry: Any) -> Any:
+    def climb(
+        _: int | jax.Array, carry: tuple[optax.Params, jax.Array]
+    ) -> tuple[optax.Params, jax.Array]:
         e, best = carry
         slope = wide(jax.grad(at)(e))
         longer = jax.tree.map(lambda a, g: a + g, e, _of_length(rho, slope))
@@ -74,7 +77,7 @@ def sharpness(
     return repeat(num_steps, climb, (start, jnp.zeros_like(at(start))))[1]
 
 
-def _of_length(length: Any, tree: Any) -> Any:
+def _of_length(length: float | jax.Array, tree: optax.Params) -> optax.Params:
     """A tree of that norm; of zeros, zeros."""
     size = jnp.sqrt(dot(tree, tree))
     scale = jnp.where(size > 0, length / jnp.where(size > 0, size, 1), 0)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 from ...transforms import FlowError
@@ -20,18 +21,18 @@ OF_A_LOSS = {"value_fn": lambda params: jnp.sum(params**2), "params": np.ones(30
 """What the catalogue builds a measurement of a loss with."""
 
 
-def wide(tree: Any) -> Any:
+def wide(tree: optax.Params) -> optax.Params:
     """A tree in at least float32."""
     return jax.tree.map(working, tree)
 
 
-def dot(a: Any, b: Any) -> Any:
+def dot(a: optax.Params, b: optax.Params) -> jax.Array:
     """The inner product of two trees."""
     products = jax.tree.map(lambda x, y: jnp.sum(x * y), wide(a), wide(b))
     return balanced(jax.tree.leaves(products))
 
 
-def checked_loss(label: str, value_fn: Any, params: Any) -> Loss:
+def checked_loss(label: str, value_fn: Any, params: optax.Params) -> Loss:
     """The loss itself, of real params; FlowError, by name, for anything else."""
     for leaf in jax.tree.leaves(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
@@ -45,25 +46,29 @@ def checked_loss(label: str, value_fn: Any, params: Any) -> Loss:
     return found
 
 
-def hessian_of(label: str, value_fn: Any, params: Any) -> tuple[Callable[[Any], Any], Any]:
+def hessian_of(label: str, value_fn: Any, params: optax.Params) -> tuple[Callable[[Any], Any], Any]:
     """`vector -> Hessian times vector` on flat vectors, and the params as one."""
     loss = checked_loss(label, value_fn, params)
     flat, unravel = ravel_pytree(wide(params))
 
-    def value(vector: Any) -> Any:
+    def value(vector: jax.Array) -> jax.Array:
         return loss(jax.tree.map(lambda x, p: x.astype(p.dtype), unravel(vector), params))
 
     return lambda v: jax.jvp(jax.grad(value), (flat,), (v,))[1], flat
 
 
-def lanczos(product: Callable[[Any], Any], start: Any, steps: int) -> tuple[Any, Any]:
+def lanczos(
+    product: Callable[[Any], Any], start: jax.Array, steps: int
+) -> tuple[jax.Array, jax.Array]:
     """An orthonormal basis (steps, n) of the Krylov space, and the matrix (steps, steps) in it.
 
     Each new vector is orthogonalised twice against all before. Where the space is exhausted, rows
     are zero.
     """
 
-    def extend(i: Any, carry: Any) -> Any:
+    def extend(
+        i: int | jax.Array, carry: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
         basis, matrix = carry
         w = product(basis[i])
         along = jnp.matmul(basis, w, precision="highest")

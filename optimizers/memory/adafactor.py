@@ -1,7 +1,5 @@
 """Adafactor."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
@@ -13,6 +11,7 @@ from ...transforms import (
     Mask,
     NonNegative,
     Positive,
+    Scalar,
     Signal,
     decay_weights,
     ema,
@@ -148,14 +147,14 @@ def adafactor(
     """
     direction = handed_on(scale_by_adafactor)
 
-    def descent(g: Signal, alpha: Any) -> Signal:
+    def descent(g: Signal, alpha: Scalar) -> Signal:
         u = alpha * (g >> direction)
         if b1 is not None:
             u = u >> named("mu", ema(b1, dtype=mu_dtype))
         decay = scheduled(weight_decay) * alpha if scale_weight_decay and decays else weight_decay
         return -u >> decay_weights(decay, "independent", mask=mask)
 
-    def rate() -> Any:
+    def rate() -> Scalar:
         if learning_rate is not None:
             return scheduled(learning_rate)
         t = step_count() * 1.0

@@ -1,8 +1,9 @@
 """COAP."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
+import jax
 import optax
 
 from ...registry import method
@@ -20,6 +21,7 @@ from ...transforms import (
     Positive,
     Ratio,
     Sampler,
+    Scalar,
     Signal,
     Size,
     chain,
@@ -110,10 +112,10 @@ def coap_subspaces(
     if rank is None and rank_ratio is None:
         raise FlowError("coap: it needs rank=... or rank_ratio=...")
 
-    def rank_of(shape: Any) -> int:
+    def rank_of(shape: tuple[int, ...]) -> int:
         return rank if rank_ratio is None else max(int(min(shape) // rank_ratio), 1)  # type: ignore
 
-    def ranks(leaf: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def ranks(leaf: jax.Array | jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if leaf.ndim == 2:
             if rank_of(leaf.shape) > min(leaf.shape):
                 raise FlowError(
@@ -132,7 +134,7 @@ def coap_subspaces(
         axes = (out_axis, in_axis)
         return axes, tuple(max(int(leaf.shape[a] // math.sqrt(rank_ratio)), 1) for a in axes)
 
-    def is_wide(leaf: Any) -> bool:
+    def is_wide(leaf: jax.Array | jax.ShapeDtypeStruct) -> bool:
         if leaf.ndim == 4:
             return rank_ratio is not None and leaf.size > LARGE_KERNEL
         return leaf.ndim == 2 and leaf.size > 0 and rank_of(leaf.shape) < min(leaf.shape)
@@ -303,7 +305,7 @@ def coap(
     direction = handed_on(scale_by_adafactor, eps=eps, min_dim_size_to_factor=1)
     rescales = multiply_by_parameter_scale
 
-    def alpha(params: Signal | None) -> Any:
+    def alpha(params: Signal | None) -> Scalar:
         rho = scheduled(learning_rate)
         return rho if params is None else rho * maximum(min_scale, leaf_rms(params))
 

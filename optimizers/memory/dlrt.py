@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -147,7 +148,7 @@ def _in_two_halves(w: LowRank) -> LowRank:
     return LowRank(_beside(k, w.u), halves, _beside(w.v, l))
 
 
-def _beside(a: Any, b: Any) -> Any:
+def _beside(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.concatenate((a, b), axis=1)
 
 
@@ -169,16 +170,16 @@ def _second(_: Any, x: Any, *rest: Any) -> Any:
     return x
 
 
-def _turned(w: LowRank, moved: LowRank, eta: Any) -> LowRank:
+def _turned(w: LowRank, moved: LowRank, eta: float | jax.Array) -> LowRank:
     """The matrix in the bases of K and L after their step."""
     return _within(w, orthonormal(_k(w, moved, eta)), orthonormal(_l(w, moved, eta)))
 
 
-def _extended(w: LowRank, moved: LowRank, eta: Any) -> LowRank:
+def _extended(w: LowRank, moved: LowRank, eta: float | jax.Array) -> LowRank:
     """The matrix in the bases of K and L, before and after their step."""
     is_used = jnp.any(w.u != 0, axis=0)
 
-    def basis(new: Any, old: Any) -> Any:
+    def basis(new: jax.Array, old: jax.Array) -> jax.Array:
         used = jnp.concatenate((is_used, is_used))
         q = orthonormal(_beside(new, old)[:, jnp.argsort(~used, stable=True)])
         return jnp.where(jnp.arange(q.shape[1]) < jnp.sum(used), q, 0)
@@ -186,20 +187,20 @@ def _extended(w: LowRank, moved: LowRank, eta: Any) -> LowRank:
     return _within(w, basis(_k(w, moved, eta), w.u), basis(_l(w, moved, eta), w.v))
 
 
-def _k(w: LowRank, moved: LowRank, eta: Any) -> Any:
+def _k(w: LowRank, moved: LowRank, eta: float | jax.Array) -> jax.Array:
     return w.u @ w.s - eta * moved.u
 
 
-def _l(w: LowRank, moved: LowRank, eta: Any) -> Any:
+def _l(w: LowRank, moved: LowRank, eta: float | jax.Array) -> jax.Array:
     return w.v @ w.s.T - eta * moved.v
 
 
-def _within(w: LowRank, u: Any, v: Any) -> LowRank:
+def _within(w: LowRank, u: jax.Array, v: jax.Array) -> LowRank:
     """The matrix between its projections on other bases."""
     return LowRank(u, (u.T @ w.u) @ w.s @ (v.T @ w.v).T, v)
 
 
-def _stepped(w: LowRank, direction: LowRank, eta: Any) -> LowRank:
+def _stepped(w: LowRank, direction: LowRank, eta: float | jax.Array) -> LowRank:
     return w._replace(s=w.s - eta * direction.s)
 
 
@@ -208,7 +209,7 @@ def _descended(x: Any, direction: Any, eta: Any) -> Any:
 
 
 def _cut(
-    held: LowRank, w: LowRank, tolerance: Any, *, min_rank: int, max_rank: int | None
+    held: LowRank, w: LowRank, tolerance: float | jax.Array, *, min_rank: int, max_rank: int | None
 ) -> LowRank:
     """The matrix without its smallest singular values, in as many columns as it is held in."""
     columns = len(held.s)

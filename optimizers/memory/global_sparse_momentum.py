@@ -1,7 +1,7 @@
 """GSM: global sparse momentum SGD."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ def keep_salient(density: Density, sparse: Mask | None = None) -> Flow:
     return flow(step)
 
 
-def _kept_of(g: Leaves, saliency: Leaves, density: Any) -> Leaves:
+def _kept_of(g: Leaves, saliency: Leaves, density: float | jax.Array) -> Leaves:
     every = [replicated(leaf).ravel() for leaf in saliency.present()]
     if not sum(leaf.size for leaf in every):
         return g

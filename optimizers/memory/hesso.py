@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -59,7 +60,7 @@ def checked_criteria(criteria: Criteria | None, allowed: Criteria, name: str) ->
     return chosen
 
 
-def heavy_ball(momentum: Any, dampening: Any) -> Flow:
+def heavy_ball(momentum: Decay, dampening: Fraction) -> Flow:
     """The momentum of the direction; none for a momentum of 0."""
     if is_neutral(momentum):
         return flow(lambda g: g)
@@ -126,7 +127,9 @@ def target_of(structures: Structures, target_sparsity: float) -> int:
     return int(sum(structures.sizes) * min(target_sparsity, MOST))
 
 
-def kept_apart(structures: Structures, chosen: Any, gone: Any, divisible: int = 1) -> Any:
+def kept_apart(
+    structures: Structures, chosen: jax.Array, gone: jax.Array, divisible: int = 1
+) -> jax.Array:
     """What is chosen without what a set cannot spare, from the end: one always stays.
 
     Args:
@@ -150,7 +153,7 @@ def _picked_of(
     x: Leaves,
     scores: Leaves,
     gone: Leaves,
-    period: Any,
+    period: jax.Array,
     groups: Groups,
     target_sparsity: float,
     periods: int,
@@ -177,7 +180,7 @@ def prune_structures(
     *,
     groups: Groups,
     target_sparsity: float,
-    start: Any,
+    start: Count,
     steps: int,
     periods: int,
     divisible: int,

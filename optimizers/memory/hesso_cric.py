@@ -1,7 +1,6 @@
 """HESSO with CRIC: which structures are redundant is tried out before one of them goes."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -28,6 +27,7 @@ from ...transforms import (
 )
 from ...transforms.control import at_finite_losses
 from ...transforms.notation.context import Context
+from ...transforms.notation.signal import Delay
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees import ranks
 from ...transforms.trees.vector import one_leaf
@@ -51,7 +51,9 @@ STEPS_PER_SET = 2 * len(TRIALS)
 CRITERIA_AND_LOSS: Criteria = {**CRITERIA, "loss": 1.0}
 
 
-def _trial_of(context: Context, x: Leaves, scores: Leaves, now: Any, groups: Groups) -> Leaves:
+def _trial_of(
+    context: Context, x: Leaves, scores: Leaves, now: jax.Array, groups: Groups
+) -> Leaves:
     """The structures that are set to zero at a step of the trials of single sets."""
     structures = Structures(groups, x, context.label)
     sparsity = jnp.asarray(TRIALS)[(now // 2) % len(TRIALS)]
@@ -78,7 +80,7 @@ def _spared_of(context: Context, x: Leaves, chosen: Leaves, groups: Groups) -> L
     return one_leaf(kept_apart(structures, mask, jnp.zeros_like(mask)))
 
 
-def _of_set(context: Context, x: Leaves, like: Leaves, now: Any, groups: Groups) -> Leaves:
+def _of_set(context: Context, x: Leaves, like: Leaves, now: jax.Array, groups: Groups) -> Leaves:
     """Of which set a structure is that is tried out now, and one over the size of the set."""
     structures = Structures(groups, x, context.label)
     vector = like.values[0]
@@ -89,11 +91,11 @@ def _of_set(context: Context, x: Leaves, like: Leaves, now: Any, groups: Groups)
     return one_leaf(jnp.concatenate(shares).astype(vector.dtype) if shares else vector)
 
 
-def _sets_of(context: Context, x: Leaves, groups: Groups) -> Any:
+def _sets_of(context: Context, x: Leaves, groups: Groups) -> jax.Array:
     return jnp.asarray(len(Structures(groups, x, context.label).groups), jnp.int32)
 
 
-def _count_of(marks: Leaves) -> Any:
+def _count_of(marks: Leaves) -> jax.Array:
     return jnp.sum(marks.values[0], dtype=jnp.int32)
 
 
@@ -187,7 +189,7 @@ def hesso_cric(
         d = g >> decay_weights(weight_decay, mask=mask) >> heavy_ball(momentum, dampening)
         scores = scores_of_structures(params, d, groups=groups, criteria=weights)
 
-        def marks(name: str) -> Any:
+        def marks(name: str) -> Delay:
             return delay(scores != scores, name=name, dtype=jnp.int8)
 
         first = maximum(start_cric_step, 1)

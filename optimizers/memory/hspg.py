@@ -1,7 +1,5 @@
 """HSPG: half-space projected gradients."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -30,7 +28,9 @@ from ...transforms.trees import random_key
 from .structures import Groups, Structures, in_structures, rows_of_matrices
 
 
-def _penalised_of(context: Context, g: Leaves, x: Leaves, penalty: Any, groups: Groups) -> Leaves:
+def _penalised_of(
+    context: Context, g: Leaves, x: Leaves, penalty: float | jax.Array, groups: Groups
+) -> Leaves:
     """g + penalty x / (|x| + 1e-6), with the norm of the structure."""
     structures = Structures(groups, x, context.label)
     found = list(g.values)
@@ -49,10 +49,10 @@ def _projected_of(
     context: Context,
     trial: Leaves,
     x: Leaves,
-    active: Any,
-    epsilon: Any,
-    most: Any,
-    key: Any,
+    active: jax.Array,
+    epsilon: float | jax.Array,
+    most: float | jax.Array,
+    key: jax.Array,
     groups: Groups,
 ) -> Leaves:
     """The steps to the trial point, to zero where a structure leaves its half-space."""
@@ -70,7 +70,9 @@ def _projected_of(
     return Leaves(steps, x.treedef)
 
 
-def _allowed(leaves: Any, zero: Any, most: Any, key: Any) -> Any:
+def _allowed(
+    leaves: jax.Array, zero: jax.Array, most: float | jax.Array, key: jax.Array
+) -> bool | jax.Array:
     """Which structures may go: all, or some drawn at random where too many would."""
     if is_neutral(most, 1.0):
         return True

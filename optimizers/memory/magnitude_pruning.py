@@ -3,6 +3,7 @@
 import itertools
 from typing import Annotated, Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -105,23 +106,23 @@ PRUNED = -1
 """In place of the magnitude of what has been pruned, so that it comes first."""
 
 
-def _flat(pruned: Any, x: Any) -> Any:
+def _flat(pruned: jax.Array, x: jax.Array) -> jax.Array:
     return replicated(jnp.where(pruned, PRUNED, jnp.abs(x))).ravel()
 
 
-def _smallest(magnitudes: Any, sparsity: Any) -> Any:
+def _smallest(magnitudes: jax.Array, sparsity: float | jax.Array) -> jax.Array:
     """What was pruned, and the smallest others, up to that share."""
     count = jnp.floor(jnp.asarray(sparsity, float) * magnitudes.size).astype(jnp.int32)
     pruned = magnitudes == PRUNED
 
-    def more() -> Any:
+    def more() -> jax.Array:
         order = jnp.argsort(magnitudes, stable=True)
         return pruned.at[order].max(jnp.arange(order.size) < count)
 
     return choose(count > jnp.sum(pruned, dtype=jnp.int32), more, lambda: pruned)
 
 
-def _shaped(found: Any, like: Any) -> Any:
+def _shaped(found: jax.Array, like: jax.Array) -> jax.Array:
     return resharded(found.reshape(like.shape), like)
 
 

@@ -1,11 +1,11 @@
 """MicroAdam."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import (
@@ -99,7 +99,7 @@ def scale_by_micro_adam(
     return flow(step)
 
 
-def _flat_blocks(x: Any, size: int) -> Any:
+def _flat_blocks(x: jax.Array, size: int) -> jax.Array:
     """A vector as rows of one block each, the last one filled up with its own last entry."""
     count = -(-x.size // size)
     return jnp.pad(x, (0, count * size - x.size), mode="edge").reshape(count, size)
@@ -113,7 +113,7 @@ def _counts(entries: int, density: float, block: int) -> tuple[int, int, int, in
     return length, whole, math.ceil(density * length), math.ceil(density * rest)
 
 
-def _largest(a: Any, density: float, block: int) -> Any:
+def _largest(a: jax.Array, density: float, block: int) -> jax.Array:
     """Places of the largest entries of each block."""
     length, whole, each, last = _counts(a.size, density, block)
     sizes = jnp.abs(a)
@@ -125,7 +125,9 @@ def _largest(a: Any, density: float, block: int) -> Any:
     return jnp.concatenate([places, tail])
 
 
-def _quantised(a: Any, size: int, dtype: Any) -> tuple[Any, Any, Any]:
+def _quantised(
+    a: jax.Array, size: int, dtype: DTypeLike | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Codes, two in a byte, and the range of each block."""
     rows = _flat_blocks(a, size)
     low, high = (_kept(fn(rows, axis=1), dtype) for fn in (jnp.min, jnp.max))
@@ -138,30 +140,41 @@ def _quantised(a: Any, size: int, dtype: Any) -> tuple[Any, Any, Any]:
 
 
 def _dequantised(
-    packed: Any, low: Any, high: Any, entries: int, size: int, dtype: Any, like: Any
-) -> Any:
+    packed: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+    entries: int,
+    size: int,
+    dtype: DTypeLike | None,
+    like: DTypeLike,
+) -> jax.Array:
     codes = jnp.stack([packed & LEVELS, packed >> 4], axis=1).ravel()[:entries]
     lo, hi = (_read(x, dtype, like) for x in (low, high))
     block = jnp.arange(entries) // size
     return codes.astype(like) * ((hi - lo) / LEVELS)[block] + lo[block]
 
 
-def _kept(x: Any, dtype: Any) -> Any:
+def _kept(x: jax.Array, dtype: DTypeLike | None) -> jax.Array:
     """The array as it is stored: in another dtype as its bits, which nothing widens."""
     return x if dtype is None else jax.lax.bitcast_convert_type(x.astype(dtype), _bits(dtype))
 
 
-def _read(x: Any, dtype: Any, like: Any) -> Any:
+def _read(x: jax.Array, dtype: DTypeLike | None, like: DTypeLike) -> jax.Array:
     return (x if dtype is None else jax.lax.bitcast_convert_type(x, dtype)).astype(like)
 
 
-def _bits(dtype: Any) -> Any:
+def _bits(dtype: DTypeLike) -> jnp.dtype:
     return {1: jnp.int8, 2: jnp.int16, 4: jnp.int32, 8: jnp.int64}[jnp.dtype(dtype).itemsize]
 
 
 def _no_memory(
-    g: Any, window: int, density: float, topk: int, quant: int, dtypes: tuple[Any, Any]
-) -> tuple[Any, ...]:
+    g: jax.Array,
+    window: int,
+    density: float,
+    topk: int,
+    quant: int,
+    dtypes: tuple[DTypeLike | None, DTypeLike | None],
+) -> tuple[jax.Array, ...]:
     value, span = dtypes
     wide = jnp.promote_types(g.dtype, jnp.float32)
     if g.size == 0:
@@ -179,25 +192,25 @@ def _no_memory(
 
 
 def _stepped(
-    memory: tuple[Any, ...],
-    g: Any,
-    t: Any,
-    b1: Any,
-    b2: Any,
-    eps: Any,
-    alpha: Any,
+    memory: tuple[jax.Array, ...],
+    g: jax.Array,
+    t: jax.Array,
+    b1: float | jax.Array,
+    b2: float | jax.Array,
+    eps: float | jax.Array,
+    alpha: float | jax.Array,
     window: int,
     density: float,
     topk: int,
     quant: int,
-    dtypes: tuple[Any, Any],
-) -> tuple[tuple[Any, ...], Any]:
+    dtypes: tuple[DTypeLike | None, DTypeLike | None],
+) -> tuple[tuple[jax.Array, ...], jax.Array]:
     if g.size == 0:
         return memory, g
     packed, low, high, places, values = memory
     value_dtype, range_dtype = dtypes
 
-    def dequantised(packed: Any, low: Any, high: Any) -> Any:
+    def dequantised(packed: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
         return _dequantised(packed, low, high, g.size, quant, range_dtype, g.dtype)
 
     a = replicated(g).ravel() + dequantised(packed, low, high)
@@ -216,11 +229,17 @@ def _stepped(
 
 
 def _moments(
-    places: Any, values: Any, slot: Any, t: Any, b1: Any, b2: Any, entries: int
-) -> tuple[Any, Any]:
+    places: jax.Array,
+    values: jax.Array,
+    slot: jax.Array,
+    t: jax.Array,
+    b1: float | jax.Array,
+    b2: float | jax.Array,
+    entries: int,
+) -> tuple[jax.Array, jax.Array]:
     age = ((slot - jnp.arange(len(places))) % len(places)).astype(values.dtype)[:, None]
 
-    def scattered(terms: Any, decay: Any) -> Any:
+    def scattered(terms: jax.Array, decay: float | jax.Array) -> jax.Array:
         weight = (1 - decay) / (1 - decay ** t.astype(values.dtype))
         summed = (
             jnp.zeros(entries, values.dtype).at[places.ravel()].add((decay**age * terms).ravel())

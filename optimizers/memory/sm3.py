@@ -1,8 +1,8 @@
 """SM3."""
 
 import functools
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -71,7 +71,7 @@ def scale_by_sm3(
     return flow(step)
 
 
-def _slices_largest(v: Any) -> tuple[Any, ...]:
+def _slices_largest(v: jax.Array) -> tuple[jax.Array, ...]:
     if v.ndim < 2:
         return (v,)
     axes = range(v.ndim)
@@ -79,7 +79,7 @@ def _slices_largest(v: Any) -> tuple[Any, ...]:
     return tuple(jnp.max(v, axis=other, keepdims=True, initial=0.0) for other in others)
 
 
-def _slices_least(largest: tuple[Any, ...], g: Any) -> Any:
+def _slices_least(largest: tuple[jax.Array, ...], g: jax.Array) -> jax.Array:
     return jnp.broadcast_to(functools.reduce(jnp.minimum, largest), g.shape)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import (
@@ -14,6 +15,7 @@ from ...transforms import (
     Flow,
     FlowError,
     Fraction,
+    Hyperparameter,
     Key,
     Mask,
     NonNegative,
@@ -166,13 +168,13 @@ def _sparse_steps(
     params: Signal,
     *,
     density: float,
-    update_interval: Any,
-    prune_decay_steps: Any,
-    prune_rate: Any,
+    update_interval: Period,
+    prune_decay_steps: Period,
+    prune_rate: Hyperparameter,
     prune_rate_decay: RateDecay,
-    prune_rate_end: Any,
+    prune_rate_end: Hyperparameter,
     redistribution: Redistribution,
-    key: Any,
+    key: Key,
     init_mask: Any,
     sparse: Any,
 ) -> Signal:
@@ -200,16 +202,18 @@ def _sparse_steps(
     return merge(where(mask & new, move, -x), others)
 
 
-def _falling(t: Any, steps: Any, start: Any, end: Any) -> Any:
+def _falling(
+    t: jax.Array, steps: int | jax.Array, start: float | jax.Array, end: float | jax.Array
+) -> jax.Array:
     return end + (start - end) * (1 + jnp.cos(jnp.pi * _part(t, steps))) / 2
 
 
-def _part(t: Any, steps: Any) -> Any:
+def _part(t: jax.Array, steps: int | jax.Array) -> jax.Array:
     # JAX divides counts in float32 even in a float64 run.
     return jnp.minimum(jnp.asarray(t, float) / jnp.asarray(steps, float), 1.0)
 
 
-def _linear(t: jax.Array, steps: float | jax.Array, start: float | jax.Array) -> jax.Array:
+def _linear(t: jax.Array, steps: int | jax.Array, start: float | jax.Array) -> jax.Array:
     return start * (1 - _part(t, steps))
 
 
@@ -217,7 +221,7 @@ _prune_rate = lift_tree(promoting(_falling), "prune_rate", out="scalar")
 _linear_rate = lift_tree(promoting(_linear), "prune_rate", out="scalar")
 
 
-def _first_mask(density: float, key: Any, given: Any) -> Callable[[Leaves], Leaves]:
+def _first_mask(density: float, key: Key, given: optax.Params | None) -> Callable[[Leaves], Leaves]:
     """What the masks start at: given, or each entry active by itself with probability `density`."""
     check_key(key)
 
@@ -233,7 +237,7 @@ def _first_mask(density: float, key: Any, given: Any) -> Callable[[Leaves], Leav
     return start
 
 
-def _missing_of(context: Context, mask: Leaves, density: float) -> Any:
+def _missing_of(context: Context, mask: Leaves, density: float) -> jax.Array:
     """By how many entries the masks fall short of the budget."""
     dtype = context.scalar_dtype
     counts = [jnp.sum(m, dtype=dtype) for m in mask.present()]
@@ -249,9 +253,9 @@ def _regrown_of(
     mask: Leaves,
     x: Leaves,
     saliency: Leaves,
-    due: Any,
-    rate: Any,
-    left_over: Any,
+    due: jax.Array,
+    rate: jax.Array,
+    left_over: jax.Array,
     density: float,
     redistribution: Redistribution,
 ) -> Leaves:
@@ -289,14 +293,14 @@ _regrown = lift_tree(promoting(_regrown_of), "regrown", context=True, out=0)
 
 def _one_change(
     masks: list[Any],
-    weights: list[Any],
-    saliency: list[Any],
+    weights: list[jax.Array],
+    saliency: list[jax.Array],
     sizes: list[int],
-    rate: Any,
-    left_over: Any,
+    rate: jax.Array,
+    left_over: jax.Array,
     budget: float,
     redistribution: Redistribution,
-) -> list[Any]:
+) -> list[jax.Array]:
     """Pruned and regrown masks of flat leaves; counts are real numbers, one per leaf."""
     dtype, leaves = rate.dtype, len(masks)
     size = jnp.asarray(sizes, dtype)
@@ -328,19 +332,21 @@ def _one_change(
     ]
 
 
-def _means(masks: list[Any], values: list[Any], dtype: Any) -> Any:
+def _means(masks: list[Any], values: list[jax.Array], dtype: DTypeLike) -> jax.Array:
     pairs = zip(masks, values, strict=True)
     return jnp.stack([jnp.sum(jnp.where(m, v, 0)).astype(dtype) for m, v in pairs])
 
 
-def _within(quota: Any, cap: Any) -> Any:
+def _within(quota: jax.Array, cap: jax.Array) -> jax.Array:
     """Quotas without what exceeds their caps, which goes to all in equal parts."""
 
-    def going(carry: Any) -> Any:
+    def going(carry: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
         _, excess, count = carry
         return (excess > 0) & (count < ROUNDS)
 
-    def body(carry: Any) -> Any:
+    def body(
+        carry: tuple[jax.Array, jax.Array, Any],
+    ) -> tuple[jax.Array, jax.Array, Any]:
         now, _, count = carry
         excess = jnp.sum(jnp.maximum(now - cap, 0))
         return jnp.minimum(now, cap) + excess / len(cap), excess, count + 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
+import jax
 import jax.numpy as jnp
 
 from ...transforms import FlowError, lift_tree
@@ -69,7 +70,7 @@ class Structures:
         sizes = [sum(tree.values[i].size for i in places) for places in self.groups]
         return [n // max(length, 1) for n, length in zip(sizes, self.sizes, strict=True)]
 
-    def dots(self, places: Mapping[int, int], a: Leaves, b: Leaves) -> Any:
+    def dots(self, places: Mapping[int, int], a: Leaves, b: Leaves) -> jax.Array:
         """One inner product per structure of a set, over all its leaves."""
         parts = []
         for i, axis in places.items():
@@ -78,7 +79,9 @@ class Structures:
             parts.append(jnp.sum(product, axis=others))
         return sum(parts[1:], parts[0])
 
-    def spread(self, places: Mapping[int, int], numbers: Any, i: int, leaf: Any) -> Any:
+    def spread(
+        self, places: Mapping[int, int], numbers: jax.Array, i: int, leaf: jax.Array
+    ) -> jax.Array:
         """One number per structure, along the axis of a leaf."""
         others = [k for k in range(leaf.ndim) if k != places[i] % leaf.ndim]
         return jnp.expand_dims(numbers, others).astype(leaf.real.dtype)

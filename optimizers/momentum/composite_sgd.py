@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from ...registry import method
@@ -64,7 +65,7 @@ def composite_sgd(
     return flow(step)
 
 
-def _proximal_of(point: Leaves, rate: Any, prox: Callable[[Any, Any], Any]) -> Leaves:
+def _proximal_of(point: Leaves, rate: float | jax.Array, prox: Callable[[Any, Any], Any]) -> Leaves:
     return Leaves.up_to(point.treedef, prox(point.tree(), rate))
 
 

@@ -1,9 +1,9 @@
 """Gravity."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from ...registry import method
 from ...transforms import (
@@ -118,7 +118,7 @@ def gravity(
     )
 
 
-def _ratio_or_zero(alpha: Any, rate: Any) -> Any:
+def _ratio_or_zero(alpha: float | jax.Array, rate: ArrayLike) -> float | jax.Array:
     if isinstance(rate, int | float):
         return alpha / rate if rate else 0.0
     return jnp.where(rate == 0, 0, alpha / jnp.where(rate == 0, 1, rate))

@@ -1,8 +1,8 @@
 """SGD-SaI: learning rates scaled at initialization."""
 
 import math
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -65,7 +65,7 @@ def scale_by_sai(
     return flow(step)
 
 
-def _sample_std(x: Any) -> Any:
+def _sample_std(x: jax.Array) -> jax.Array:
     if x.size < 2:
         return jnp.zeros((), jnp.finfo(x.dtype).dtype)
     return norm(x - jnp.mean(x)) / math.sqrt(x.size - 1)

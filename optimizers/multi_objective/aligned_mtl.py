@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from ...registry import method
@@ -61,7 +62,7 @@ def aligned_mtl(
     """
     check_vector("aligned_mtl", "pref_vector", pref_vector)
 
-    def weights(G: Any, _: Any) -> Any:
+    def weights(G: jax.Array, _: jax.Array) -> jax.Array:
         u = vector_for("aligned_mtl", "pref_vector", pref_vector, G, 1 / len(G))
         values, vectors = linalg.eigh(G)
         kept = values > jnp.max(values) * len(G) * jnp.finfo(G.dtype).eps
@@ -74,7 +75,7 @@ def aligned_mtl(
     return aggregate_by_gramian(weights, scaled=True)
 
 
-def _scale(values: Any, kept: Any, mode: str) -> Any:
+def _scale(values: jax.Array, kept: jax.Array, mode: str) -> jax.Array:
     """Of the eigenvalues in ascending order, of which the last are kept."""
     rank = jnp.maximum(jnp.sum(kept), 1)
     first = len(values) - rank

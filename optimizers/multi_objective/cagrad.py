@@ -1,7 +1,8 @@
 """CAGrad: near the mean gradient, the direction in which the worst objective gains most."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ...registry import method
@@ -68,7 +69,9 @@ def cagrad(
       The authors' code offers the rescaling; we follow torchjd, which has none, in the thresholds.
     """
 
-    def weights(G: Any, scale: Any, c: Any, norm_eps: Any) -> Any:
+    def weights(
+        G: jax.Array, scale: jax.Array, c: float | jax.Array, norm_eps: float | jax.Array
+    ) -> jax.Array:
         G = normalised(G, scale, norm_eps)
         b = jnp.full(len(G), 1 / len(G), G.dtype)
         radius = c * jnp.sqrt(jnp.maximum(_dot(b, _dot(G, b)), 0))
@@ -83,14 +86,14 @@ def cagrad(
 
 
 class _Bracket(NamedTuple):
-    low: Any
-    high: Any
-    gain: Any
-    iteration: Any
-    open: Any
+    low: jax.Array
+    high: jax.Array
+    gain: jax.Array
+    iteration: int | jax.Array
+    open: jax.Array
 
 
-def best_worst_gain(G: Any, a: Any, radius: Any) -> tuple[Any, Any]:
+def best_worst_gain(G: jax.Array, a: jax.Array, radius: jax.Array) -> tuple[jax.Array, jax.Array]:
     """y >= 0 with y^T G y = radius^2 for which the least entry of a + G y is as large as can be.
 
     The gain that every objective is to have at least is searched; for each gain y solves a
@@ -107,7 +110,7 @@ def best_worst_gain(G: Any, a: Any, radius: Any) -> tuple[Any, Any]:
       that nobody can gain without another's loss, and the centre is near enough to rest.
     """
 
-    def at(gain: Any) -> tuple[Any, Any]:
+    def at(gain: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The nearest point with this gain for all, by its y, and how far away it is."""
         y = nonnegative_qp(G, a - gain)
         slack = _dot(G, y) + a - gain
@@ -136,7 +139,7 @@ def best_worst_gain(G: Any, a: Any, radius: Any) -> tuple[Any, Any]:
     return y, jnp.abs(distance - radius) <= 1e-3 * radius
 
 
-def _gain_on(free: Any, G: Any, a: Any, radius: Any) -> Any:
+def _gain_on(free: jax.Array, G: jax.Array, a: jax.Array, radius: jax.Array) -> jax.Array:
     """The gain at which the solution that is positive on `free` alone lies on the sphere."""
     m = len(G)
     jitter = m * jnp.finfo(G.dtype).eps * jnp.max(jnp.diagonal(G))
@@ -147,5 +150,5 @@ def _gain_on(free: Any, G: Any, a: Any, radius: Any) -> Any:
     return (q + jnp.sqrt(q**2 - p * (r - radius**2))) / p
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from ...registry import method
@@ -74,7 +75,7 @@ def config(
     """
     check_vector("config", "pref_vector", pref_vector)
 
-    def weights(G: Any, _: Any) -> Any:
+    def weights(G: jax.Array, _: jax.Array) -> jax.Array:
         s = vector_for("config", "pref_vector", pref_vector, G, 1.0)
         lengths = jnp.sqrt(jnp.diagonal(G))
         inverse_lengths = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
@@ -90,12 +91,12 @@ def config(
     return aggregate_by_gramian(weights, scaled=True)
 
 
-def _cutoff(G: Any, use_least_squares: bool) -> Any:
+def _cutoff(G: jax.Array, use_least_squares: bool) -> jax.Array:
     rounding = len(G) * jnp.finfo(G.dtype).eps
     return jnp.where(use_least_squares, 1e-12 if G.dtype == jnp.float64 else 1e-6, rounding)
 
 
-def _lengths(lengths: Any, choice: Length | int) -> Any:
+def _lengths(lengths: jax.Array, choice: Length | int) -> jax.Array:
     """What each gradient counts as long, given how long they are."""
     if isinstance(choice, int):
         if not 0 <= choice < len(lengths):
@@ -112,5 +113,5 @@ def _lengths(lengths: Any, choice: Length | int) -> Any:
     return means[choice]()
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")

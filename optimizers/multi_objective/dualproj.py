@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+
 from ...registry import method
 from ...transforms import Flow, NonNegative, transformation
 from ...transforms.objectives import (
@@ -68,7 +70,9 @@ def dualproj(
     """
     check_vector("dualproj", "pref_vector", pref_vector)
 
-    def weights(G: Any, scale: Any, norm_eps: Any, reg_eps: Any) -> Any:
+    def weights(
+        G: jax.Array, scale: jax.Array, norm_eps: float | jax.Array, reg_eps: float | jax.Array
+    ) -> jax.Array:
         u = vector_for("dualproj", "pref_vector", pref_vector, G, 1 / len(G))
         return dual_cone_projection(regularised(G, scale, norm_eps, reg_eps), u, solver)
 

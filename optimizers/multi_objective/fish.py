@@ -114,7 +114,7 @@ def _domain(context: Context) -> Callable[[Any], Mapping[str, Any]]:
     """The closure of the domain of each inner step."""
     value_fns = context.extra["value_fns"]
 
-    def inputs(i: Any) -> Mapping[str, Any]:
+    def inputs(i: optax.Params) -> Mapping[str, Any]:
         loss = (lambda params: value_fns(params, i)) if callable(value_fns) else value_fns[i]
         return {"value_fn": loss, "grad_fn": None}
 

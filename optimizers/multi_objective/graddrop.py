@@ -70,7 +70,7 @@ def graddrop(leak: Any = None, f: Callable[[Any], Any] | None = None, key: Key =
     """
     check_vector("graddrop", "leak", leak)
 
-    def kept(g: Any, u: Any) -> Any:
+    def kept(g: jax.Array, u: jax.Array) -> jax.Array:
         return _kept(g, u, _per_objective(leak, g), f)
 
     def step(g: Signal, uniforms: Signal | None = None) -> Signal:
@@ -80,11 +80,11 @@ def graddrop(leak: Any = None, f: Callable[[Any], Any] | None = None, key: Key =
     return flow(step)
 
 
-def _per_objective(leak: Any, g: Any) -> Any:
+def _per_objective(leak: Any, g: jax.Array) -> jax.Array:
     return vector_for("graddrop", "leak", leak, g, 0.0).reshape(-1, *[1] * (g.ndim - 1))
 
 
-def _kept(g: Any, u: Any, leak: Any, f: Any) -> Any:
+def _kept(g: jax.Array, u: jax.Array, leak: jax.Array, f: Any) -> jax.Array:
     if jnp.issubdtype(g.dtype, jnp.complexfloating):
         raise TypeError("complex gradients have no sign")
     total = jnp.sum(jnp.abs(g), axis=0)

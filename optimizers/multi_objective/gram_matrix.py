@@ -1,11 +1,10 @@
 """What the quadratic programs of several aggregators are posed with."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 
-def normalised(G: Any, scale: Any, norm_eps: Any) -> Any:
+def normalised(G: jax.Array, scale: jax.Array, norm_eps: float | jax.Array) -> jax.Array:
     """G over its trace; zero where the trace of the unscaled Gramian is below `norm_eps`.
 
     Args:
@@ -19,6 +18,8 @@ def normalised(G: Any, scale: Any, norm_eps: Any) -> Any:
     return jnp.where(counts, G / jnp.where(counts, trace, 1), 0)
 
 
-def regularised(G: Any, scale: Any, norm_eps: Any, reg_eps: Any) -> Any:
+def regularised(
+    G: jax.Array, scale: jax.Array, norm_eps: float | jax.Array, reg_eps: float | jax.Array
+) -> jax.Array:
     """`normalised`, plus reg_eps on the diagonal."""
     return normalised(G, scale, norm_eps) + reg_eps * jnp.eye(len(G), dtype=G.dtype)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ...registry import method
@@ -56,7 +57,7 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
     """
     given = {} if rcond is None else {"rcond": rcond}
 
-    def weights(G: Any, _: Any, rcond: Any = None) -> Any:
+    def weights(G: jax.Array, _: jax.Array, rcond: Any = None) -> jax.Array:
         cutoff = len(G) * jnp.finfo(G.dtype).eps if rcond is None else rcond
         lengths = jnp.sqrt(jnp.diagonal(G))
         inverse = symmetric_pseudo_inverse(G, cutoff)

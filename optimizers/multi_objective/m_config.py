@@ -1,7 +1,6 @@
 """M-ConFIG: ConFIG from momenta, one objective's gradient at a time."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -11,6 +10,7 @@ from ...transforms import (
     Decay,
     DType,
     Flow,
+    Hyperparameter,
     NonNegative,
     Signal,
     Size,
@@ -97,13 +97,13 @@ def scale_by_m_config(
 def _which(index: Signal | None, t: Signal, count: int) -> Signal:
     """The numbers of the objectives whose gradients came, as a vector."""
 
-    def numbers(given: Any, t: Any) -> Any:
+    def numbers(given: int | jax.Array, t: jax.Array) -> jax.Array:
         return jnp.atleast_1d((t - 1) % count if given is None else jnp.asarray(given))
 
     return lift(numbers, "index")(index, t)
 
 
-def _momenta(g: Signal, number: Signal, b1: Any, count: int) -> tuple[Signal, Signal]:
+def _momenta(g: Signal, number: Signal, b1: Hyperparameter, count: int) -> tuple[Signal, Signal]:
     """The debiased momenta of all objectives, stacked, and how often each was seen."""
     past = delay(lift(lambda x: jnp.stack([jnp.zeros_like(x)] * count), "stacked")(g), name="mu")
     visits = delay(np.zeros(count, np.int32), name="visits")
@@ -113,7 +113,7 @@ def _momenta(g: Signal, number: Signal, b1: Any, count: int) -> tuple[Signal, Si
     return lift(_debiased, "debias")(m, seen, b1), seen
 
 
-def _moved(past: Any, g: Any, chosen: Any, b1: Any) -> Any:
+def _moved(past: jax.Array, g: jax.Array, chosen: jax.Array, b1: float | jax.Array) -> jax.Array:
     """The momenta, of which those that are chosen take a gradient in."""
     each = g[None] if g.ndim < past.ndim else g
     spread = jnp.tensordot(chosen.astype(each.dtype), each, axes=1, precision="highest")
@@ -121,7 +121,7 @@ def _moved(past: Any, g: Any, chosen: Any, b1: Any) -> Any:
     return jnp.where(is_chosen, b1 * past + (1 - b1) * spread, past)
 
 
-def _debiased(m: Any, visits: Any, b1: Any) -> Any:
+def _debiased(m: jax.Array, visits: jax.Array, b1: float | jax.Array) -> jax.Array:
     real = jnp.finfo(m.dtype).dtype
     correction = 1 - jnp.asarray(b1, real) ** jnp.maximum(visits, 1).astype(real)
     return m / correction.reshape(-1, *[1] * (m.ndim - 1))

@@ -1,7 +1,8 @@
 """MGDA: the shortest convex combination of the gradients."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ...registry import method
@@ -67,19 +68,19 @@ def mgda(
       for Frank-Wolfe. Start, order of the tests and stopping rule are those of torchjd.
     """
 
-    def weights(G: Any, _: Any, tol: Any) -> Any:
+    def weights(G: jax.Array, _: jax.Array, tol: float | jax.Array) -> jax.Array:
         return simplex_minimum_norm(G) if solver == "exact" else frank_wolfe(G, tol, max_iters)
 
     return aggregate_by_gramian(weights, scaled=True, tol=tol)
 
 
 class _Search(NamedTuple):
-    a: Any
-    gamma: Any
-    iteration: Any
+    a: jax.Array
+    gamma: jax.Array
+    iteration: int | jax.Array
 
 
-def frank_wolfe(G: Any, tol: Any, max_iters: int) -> Any:
+def frank_wolfe(G: jax.Array, tol: float | jax.Array, max_iters: int) -> jax.Array:
     """Weights after Frank-Wolfe with exact line search from the centre of the simplex."""
     m = len(G)
 
@@ -95,7 +96,7 @@ def frank_wolfe(G: Any, tol: Any, max_iters: int) -> Any:
         vertex = jnp.arange(m) == k
         return _Search((1 - gamma) * a + gamma * vertex, gamma, search.iteration + 1)
 
-    def goes_on(search: _Search) -> Any:
+    def goes_on(search: _Search) -> jax.Array:
         return (search.gamma >= tol) & (search.iteration < max_iters)
 
     start = _Search(jnp.full(m, 1 / m, G.dtype), jnp.asarray(jnp.inf, G.dtype), 0)

@@ -1,6 +1,6 @@
 """Nash-MTL: the gradients bargain for their common direction."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,20 +95,24 @@ def nash_mtl(
     return flow(step)
 
 
-def _weights(G: Any, scale: Any, last: Any, due: Any, max_iters: int) -> Any:
+def _weights(
+    G: jax.Array, scale: jax.Array, last: jax.Array, due: jax.Array, max_iters: int
+) -> jax.Array:
     """The weights in the units of the gradients themselves, with ones behind them."""
     m = len(G)
     if m > len(last):
         raise FlowError(f"nash_mtl: max_objectives={len(last)}, but there are {m} objectives")
 
-    def bargained() -> Any:
+    def bargained() -> jax.Array:
         a, solved = bargain(G, max_iters)
         return jnp.where(solved, a / scale, last[:m]).astype(last.dtype)
 
     return last.at[:m].set(choose(due, bargained, lambda: last[:m]))
 
 
-def _clipped(a: Any, G: Any, scale: Any, max_norm: Any) -> Any:
+def _clipped(
+    a: jax.Array, G: jax.Array, scale: jax.Array, max_norm: float | jax.Array
+) -> jax.Array:
     a = a[: len(G)].astype(G.dtype)
     of_scaled = a * scale
     products = jnp.matmul(G, of_scaled, precision="highest")
@@ -118,12 +122,12 @@ def _clipped(a: Any, G: Any, scale: Any, max_norm: Any) -> Any:
 
 
 class _Search(NamedTuple):
-    z: Any
-    residual: Any
-    iteration: Any
+    z: jax.Array
+    residual: jax.Array
+    iteration: int | jax.Array
 
 
-def bargain(G: Any, max_iters: int) -> tuple[Any, Any]:
+def bargain(G: jax.Array, max_iters: int) -> tuple[jax.Array, jax.Array]:
     """The positive a with G a = 1 / a, and whether it was found.
 
     Damped Newton on a^T G a / 2 - sum log a, in units in which all gradients have length 1.
@@ -134,10 +138,10 @@ def bargain(G: Any, max_iters: int) -> tuple[Any, Any]:
     C = G / (units[:, None] * units[None, :])
     rates = jnp.concatenate([jnp.ones(1, G.dtype), 0.5 ** jnp.arange(1, HALVINGS, dtype=G.dtype)])
 
-    def residual_of(z: Any) -> Any:
+    def residual_of(z: jax.Array) -> jax.Array:
         return jnp.max(jnp.abs(z * jnp.matmul(C, z, precision="highest") - 1))
 
-    def objective(z: Any) -> Any:
+    def objective(z: jax.Array) -> jax.Array:
         value = jnp.sum(z * jnp.matmul(C, z, precision="highest")) / 2
         return value - jnp.sum(jnp.log(z))
 
@@ -158,7 +162,7 @@ def bargain(G: Any, max_iters: int) -> tuple[Any, Any]:
         z = points[best]
         return _Search(z, residual_of(z), search.iteration + 1)
 
-    def goes_on(search: _Search) -> Any:
+    def goes_on(search: _Search) -> jax.Array:
         unsolved = search.residual > 4 * jnp.finfo(G.dtype).eps
         return unsolved & (search.iteration < max_iters)
 

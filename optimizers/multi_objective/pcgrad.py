@@ -74,7 +74,7 @@ def pcgrad(order: Literal["random", "natural"] = "random", key: Key = 0) -> Flow
     return flow(step)
 
 
-def _weights(G: Any, key: Any, given: Any) -> Any:
+def _weights(G: jax.Array, key: jax.Array, given: jax.Array | None) -> jax.Array:
     m = len(G)
     everyone = jnp.arange(m)
     if given is not None:
@@ -84,7 +84,7 @@ def _weights(G: Any, key: Any, given: Any) -> Any:
     else:
         orders = jax.vmap(jax.random.permutation, (0, None))(jax.random.split(key, m), m)
 
-    def visit(W: Any, others: Any) -> tuple[Any, None]:
+    def visit(W: jax.Array, others: jax.Array) -> tuple[Any, None]:
         products = jnp.sum(W * G[others], axis=1)
         lengths = G[others, others]
         conflicts = (products < 0) & (others != everyone) & (lengths > 0)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -75,7 +76,9 @@ def upgrad(
     """
     check_vector("upgrad", "pref_vector", pref_vector)
 
-    def weights(G: Any, scale: Any, norm_eps: Any, reg_eps: Any) -> Any:
+    def weights(
+        G: jax.Array, scale: jax.Array, norm_eps: float | jax.Array, reg_eps: float | jax.Array
+    ) -> jax.Array:
         u = vector_for("upgrad", "pref_vector", pref_vector, G, 1 / len(G))
         G = regularised(G, scale, norm_eps, reg_eps)
         return jnp.sum(dual_cone_projection(G, jnp.diag(u), solver), axis=0)

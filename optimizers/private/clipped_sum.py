@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...transforms import FlowError, Key, Positive, Share, Size
 from ...transforms.notation.checks import checked
@@ -58,7 +59,7 @@ def clipped_gradient_sum(
     batch, there = jax.tree.map(lambda x: _padded(x, padding), (batch, there))
     rows = jax.tree.map(lambda x: x.reshape(chunks, size, *x.shape[1:]), (batch, there))
 
-    def add_chunk(i: Any, total: Any) -> Any:
+    def add_chunk(i: int | jax.Array, total: list[jax.Array]) -> list[jax.Array]:
         examples, counts = jax.tree.map(lambda x: x[i], rows)
         gradients = jax.vmap(jax.grad(loss_fn), (None, 0))(params, examples)
         leaves = [working(x) for x in jax.tree.leaves(gradients)]
@@ -102,7 +103,7 @@ def poisson_sample(
     return numbers, jnp.arange(max_examples) < jnp.sum(drawn)
 
 
-def _length_of(batch: Any) -> int:
+def _length_of(batch: optax.Params) -> int:
     lengths = {jnp.shape(x)[0] if jnp.ndim(x) else -1 for x in jax.tree.leaves(batch)}
     if len(lengths) != 1 or -1 in lengths:
         shapes = ", ".join(str(jnp.shape(x)) for x in jax.tree.leaves(batch))
@@ -113,5 +114,5 @@ def _length_of(batch: Any) -> int:
     return lengths.pop()
 
 
-def _padded(x: Any, count: int) -> Any:
+def _padded(x: jax.Array, count: int) -> jax.Array:
     return jnp.pad(jnp.asarray(x), [(0, count)] + [(0, 0)] * (jnp.ndim(x) - 1))

@@ -145,10 +145,10 @@ def diff2(
     return flow(step)
 
 
-def _own_key(key: Any, axis_name: str | None) -> Signal:
+def _own_key(key: Key, axis_name: str | None) -> Signal:
     """A fresh key for each client."""
 
-    def folded(fresh: Any) -> Any:
+    def folded(fresh: jax.Array) -> jax.Array:
         bound = axis.is_bound(axis_name)
         return jax.random.fold_in(fresh, axis.worker_index(axis_name)) if bound else fresh
 
@@ -156,7 +156,7 @@ def _own_key(key: Any, axis_name: str | None) -> Signal:
 
 
 def _gradients_before_of(
-    context: Context, g: Leaves, past: Leaves, ready: Any, grads_fn: Any
+    context: Context, g: Leaves, past: Leaves, ready: Leaves | None, grads_fn: Any
 ) -> Leaves:
     if ready is None and grads_fn is None:
         raise FlowError(

@@ -1,13 +1,12 @@
 """DP-SGD, and its first stage for any optimizer."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import (
     Decay,
     Flow,
+    Hyperparameter,
     Key,
     Mask,
     NonNegative,
@@ -119,7 +118,11 @@ def differentially_private_aggregate(
 
 
 def noisy(
-    total: Signal, clip: Any, noise_multiplier: Any, key: Any, noise_fn: Sampler | None
+    total: Signal,
+    clip: Hyperparameter,
+    noise_multiplier: Hyperparameter,
+    key: Key,
+    noise_fn: Sampler | None,
 ) -> Signal:
     """A sum with Gaussian noise in proportion to what one example can change of it."""
     xi = draw_like(total, key, sampler=noise_fn)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...transforms import Signal, lift_tree
+from ...transforms import Hyperparameter, Signal, lift_tree
 from ...transforms.notation.context import Context
 from ...transforms.notation.roots import norm
 from ...transforms.notation.values import Leaves
@@ -13,7 +13,7 @@ from ...transforms.objectives.stacked import count_objectives, like_params
 from ...transforms.workers import axis
 
 
-def clipped_sum(g: Signal, radius: Any) -> Signal:
+def clipped_sum(g: Signal, radius: Hyperparameter) -> Signal:
     """The sum over examples of their gradients, each scaled down to a norm over all leaves."""
     return _clipped_sum(g, radius)
 
@@ -21,7 +21,7 @@ def clipped_sum(g: Signal, radius: Any) -> Signal:
 def number_of_examples(g: Signal, axis_name: str | None = None) -> Signal:
     """How many gradients are stacked, of all workers along an axis together."""
 
-    def counted(context: Context, tree: Leaves) -> Any:
+    def counted(context: Context, tree: Leaves) -> jax.Array:
         local = count_objectives(context, tree, "examples")
         workers = axis.count_workers(axis_name) if axis.is_bound(axis_name) else 1
         return jnp.asarray(local * workers, context.scalar_dtype)
@@ -29,7 +29,7 @@ def number_of_examples(g: Signal, axis_name: str | None = None) -> Signal:
     return lift_tree(counted, "number_of_examples", context=True, out="scalar")(g)
 
 
-def factors(leaves: list[Any], radius: Any) -> Any:
+def factors(leaves: list[jax.Array], radius: Any) -> jax.Array:
     """What each example's gradient is multiplied by; 0 where it is not finite.
 
     Args:
@@ -45,7 +45,7 @@ def factors(leaves: list[Any], radius: Any) -> Any:
     return jnp.where(jnp.isfinite(lengths), jnp.where(over, shrunk, 1), 0)
 
 
-def scaled_sum(x: Any, weights: Any) -> Any:
+def scaled_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The sum over examples, each times its weight; whose weight is 0 may hold anything."""
     weights = weights.astype(jnp.finfo(x.dtype).dtype)
     shaped = weights.reshape(-1, *[1] * (x.ndim - 1))
@@ -53,7 +53,7 @@ def scaled_sum(x: Any, weights: Any) -> Any:
     return jnp.tensordot(weights, x, axes=1, precision="highest")
 
 
-def _clipped_sum_of(context: Context, tree: Leaves, radius: Any) -> Leaves:
+def _clipped_sum_of(context: Context, tree: Leaves, radius: float | jax.Array) -> Leaves:
     count_objectives(context, tree, "examples")
     present = tree.present()
     if not present:

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from ...transforms import (
     Flow,
     FlowError,
@@ -101,7 +103,10 @@ def _made_one(stacked: Signal, rule: Any) -> Signal:
 
 def _applied(rule: Callable[..., Any]) -> Callable[..., Leaves]:
     def run(
-        context: Context, tree: Leaves, previous: Leaves | None = None, count: Any = None
+        context: Context,
+        tree: Leaves,
+        previous: Leaves | None = None,
+        count: jax.Array | None = None,
     ) -> Leaves:
         count_objectives(context, tree, "workers")
         beside = {} if previous is None else {"previous": previous.tree()}

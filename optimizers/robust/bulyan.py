@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Length
@@ -64,7 +65,7 @@ def bulyan(
       computed anew: the branch that would do so cannot run.
     """
 
-    def rule(stacked: Any) -> Any:
+    def rule(stacked: optax.Params) -> optax.Params:
         rows = Rows.of("bulyan", stacked)
         n, f = len(rows), num_byzantine
         require_workers("bulyan", f, n, 4, 3)
@@ -72,7 +73,7 @@ def bulyan(
         chosen = rows.weighted(_means(rows, f) if official else _choices(rows, f))
         keep = n - 4 * f - 2 if official else n - 4 * f
 
-        def near_median(x: Any) -> Any:
+        def near_median(x: jax.Array) -> jax.Array:
             return closest_mean(x, lower_median(x), keep)
 
         return rows.tree([by_entries(near_median, x) for x in chosen])
@@ -80,7 +81,7 @@ def bulyan(
     return rule
 
 
-def _means(rows: Rows, f: int) -> Any:
+def _means(rows: Rows, f: int) -> jax.Array:
     """Weights of the rows of "official": place j to the last trusted, for each j."""
     trusted = len(rows) - f - 2
     scores = sums_of_nearest(relative(rows.distances()), trusted)

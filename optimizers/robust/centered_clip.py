@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import PositiveConstant, Size
@@ -56,10 +57,10 @@ def centered_clip(clip_threshold: PositiveConstant, num_iters: Size = 3) -> Call
       Karimireddy et al. 2021 (arXiv 2012.10333).
     """
 
-    def rule(stacked: Any, previous: Any = None) -> Any:
+    def rule(stacked: optax.Params, previous: optax.Params | None = None) -> optax.Params:
         rows = Rows.of("centered_clip", stacked)
 
-        def moved(_: Any, v: Any) -> Any:
+        def moved(_: int | jax.Array, v: list[jax.Array]) -> list[jax.Array]:
             distances = rows.distances_to(v)
             far = distances > clip_threshold
             factors = jnp.where(far, clip_threshold / jnp.where(far, distances, 1), 1)
@@ -72,11 +73,11 @@ def centered_clip(clip_threshold: PositiveConstant, num_iters: Size = 3) -> Call
     return rule
 
 
-def _share_of(shares: Any, x: Any) -> Any:
+def _share_of(shares: jax.Array, x: jax.Array) -> jax.Array:
     return along(shares, x).astype(jnp.finfo(x.dtype).dtype)
 
 
-def _started(rows: Rows, previous: Any) -> list[Any]:
+def _started(rows: Rows, previous: optax.Params | None) -> list[jax.Array]:
     if previous is None:
         return [jnp.zeros_like(x[0]) for x in rows.leaves]
     given = rows.treedef.flatten_up_to(previous)

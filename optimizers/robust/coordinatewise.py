@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Length
@@ -49,7 +51,7 @@ def trimmed_mean(num_byzantine: Length) -> Rule:
       Yin et al. 2018 (arXiv 1803.01498).
     """
 
-    def rule(stacked: Any) -> Any:
+    def rule(stacked: optax.Params) -> optax.Params:
         return each_entry("trimmed_mean", lambda x: trimmed(x, num_byzantine), stacked)
 
     return rule
@@ -91,7 +93,7 @@ def coordinate_median(even: Literal["average", "lower"] = "average") -> Rule:
       Yin et al. 2018 (arXiv 1803.01498).
     """
 
-    def median(x: Any) -> Any:
+    def median(x: jax.Array) -> jax.Array:
         ordered, n = jnp.sort(x, axis=0), len(x)
         lower, upper = ordered[(n - 1) // 2], ordered[n // 2]
         return lower if even == "lower" else lower / 2 + upper / 2
@@ -135,7 +137,7 @@ def phocas(num_byzantine: Length) -> Rule:
       Xie et al. 2018 (arXiv 1805.09682).
     """
 
-    def near_trimmed(x: Any) -> Any:
+    def near_trimmed(x: jax.Array) -> jax.Array:
         return closest_mean(x, trimmed(x, num_byzantine, "phocas"), len(x) - num_byzantine)
 
     return lambda stacked: each_entry("phocas", near_trimmed, stacked)
@@ -177,14 +179,14 @@ def meamed(num_byzantine: Length) -> Rule:
       Xie et al. 2018, Generalized Byzantine-tolerant SGD (arXiv 1802.10116).
     """
 
-    def near_median(x: Any) -> Any:
+    def near_median(x: jax.Array) -> jax.Array:
         require_workers("meamed", num_byzantine, len(x), 2, 1)
         return closest_mean(x, lower_median(x), len(x) - num_byzantine)
 
     return lambda stacked: each_entry("meamed", near_median, stacked)
 
 
-def trimmed(x: Any, num_byzantine: int, label: str = "trimmed_mean") -> Any:
+def trimmed(x: jax.Array, num_byzantine: int, label: str = "trimmed_mean") -> jax.Array:
     """The mean of real rows without the smallest and largest of every entry."""
     require_workers(label, num_byzantine, len(x), 2, 1)
     return mean_of(jnp.sort(x, axis=0)[num_byzantine : len(x) - num_byzantine])

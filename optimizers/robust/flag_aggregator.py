@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import FlowError, Key, NonNegativeConstant, PositiveConstant, Size
@@ -90,7 +92,7 @@ def flag_aggregator(
       that it enters squared.
     """
 
-    def rule(stacked: Any, count: Any = 0) -> Any:
+    def rule(stacked: optax.Params, count: int | jax.Array = 0) -> optax.Params:
         rows = Rows.of("flag_aggregator", stacked)
         if any(jnp.iscomplexobj(x) for x in rows.leaves):
             raise FlowError("flag_aggregator: gradients must be real, some leaves are complex")
@@ -133,23 +135,23 @@ class Subspace(NamedTuple):
       at_start: 1 while it is the random one, of which `mix` says nothing.
     """
 
-    gram: Any
-    mix: Any
-    loss: Any
-    fell: Any
-    at_start: Any
+    gram: jax.Array
+    mix: jax.Array
+    loss: jax.Array
+    fell: jax.Array
+    at_start: jax.Array
 
 
-def _is_zero(value: Any) -> bool:
+def _is_zero(value: object) -> bool:
     return isinstance(value, int | float) and value == 0
 
 
-def _lengths(rows: Rows) -> Any:
+def _lengths(rows: Rows) -> jax.Array:
     parts = [norm(x, trailing(x)) for x in rows.leaves]
     return joined(parts, (len(rows),), rows.dtype)
 
 
-def _start(rows: Rows, rank: int, key: Any, count: Any, init: Any) -> Basis:
+def _start(rows: Rows, rank: int, key: Key, count: int | jax.Array, init: Any) -> Basis:
     """Uniform draws, or what was given."""
     fresh = jax.random.fold_in(typed_key(key), count)
     if init is None:
@@ -163,7 +165,7 @@ def _start(rows: Rows, rank: int, key: Any, count: Any, init: Any) -> Basis:
     return Basis(leaves, inner, inverse)
 
 
-def _parted(matrix: Any, rank: int, rows: Rows) -> list[Any]:
+def _parted(matrix: jax.Array, rank: int, rows: Rows) -> list[jax.Array]:
     matrix = jnp.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != rows.size or matrix.shape[1] < rank:
         raise FlowError(
@@ -176,7 +178,7 @@ def _parted(matrix: Any, rank: int, rows: Rows) -> list[Any]:
     return [part.reshape(rank, *x.shape[1:]).astype(x.dtype) for part, x in pairs]
 
 
-def _products(left: list[Any], right: list[Any], dtype: Any) -> Any:
+def _products(left: list[jax.Array], right: list[jax.Array], dtype: DTypeLike) -> jax.Array:
     """Inner products of all pairs of rows, over all leaves."""
     total: Any = 0
     for x, y in zip(left, right, strict=True):
@@ -186,7 +188,7 @@ def _products(left: list[Any], right: list[Any], dtype: Any) -> Any:
     return total
 
 
-def _spanned(weights: Any, leaf: Any) -> Any:
+def _spanned(weights: jax.Array, leaf: jax.Array) -> jax.Array:
     return jnp.tensordot(weights.astype(leaf.dtype), leaf, axes=1, precision="highest")
 
 
@@ -205,18 +207,20 @@ class _Columns:
         inverse = jnp.where(known, 1 / jnp.where(known, roots, 1), 0)
         return cls(vectors * roots[None, :], vectors * inverse[None, :])
 
-    def leading(self, scatter: Any, rank: int) -> tuple[Any, Any]:
+    def leading(self, scatter: jax.Array, rank: int) -> tuple[jax.Array, jax.Array]:
         """Inner products and mixing of the projections onto the leading directions."""
         _, vectors = linalg.eigh(_dot(_dot(self.half.T, scatter), self.half))
         seen = _dot(self.half, vectors[:, -rank:])
         return _dot(seen, seen.T), _dot(_dot(self.back, vectors[:, -rank:]), seen.T)
 
 
-def _search(rows: Rows, basis: Basis, lambda_: Any, num_iters: int, eps: Any) -> Subspace:
+def _search(
+    rows: Rows, basis: Basis, lambda_: float | jax.Array, num_iters: int, eps: float | jax.Array
+) -> Subspace:
     columns = _Columns.of(_products(rows.leaves, rows.leaves, rows.dtype))
     rank = min(len(basis.leaves[0]), len(rows))
 
-    def step(_: Any, now: Subspace) -> Subspace:
+    def step(_: int | jax.Array, now: Subspace) -> Subspace:
         scatter = _scatter(now.gram, lambda_, eps)
         gram, mix = columns.leading(scatter, rank)
         loss = _loss(gram)
@@ -232,11 +236,11 @@ def _search(rows: Rows, basis: Basis, lambda_: Any, num_iters: int, eps: Any) ->
     return repeat(num_iters, step, Subspace(at, jnp.zeros_like(at), _loss(at), one, one))
 
 
-def _loss(gram: Any) -> Any:
+def _loss(gram: jax.Array) -> jax.Array:
     return jnp.sum(jnp.sqrt(jnp.maximum(1 - jnp.diagonal(gram), 0)))
 
 
-def _scatter(gram: Any, lambda_: Any, eps: Any) -> Any:
+def _scatter(gram: jax.Array, lambda_: float | jax.Array, eps: float | jax.Array) -> jax.Array:
     """Coefficients of the columns' scatter matrix in the gradients."""
     own = jnp.diagonal(gram)
     weights = (jnp.abs(1 - own) + eps) ** -0.5
@@ -248,5 +252,5 @@ def _scatter(gram: Any, lambda_: Any, eps: Any) -> Any:
     return jnp.diag(weights) + 2 * both
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")

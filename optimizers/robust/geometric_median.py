@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import PositiveConstant, Size
@@ -57,10 +59,10 @@ def geometric_median(nu: PositiveConstant = 0.1, num_iters: Size = 3) -> Callabl
       LPD-EPFL/robust-collaborative-learning.
     """
 
-    def rule(stacked: Any) -> Any:
+    def rule(stacked: optax.Params) -> optax.Params:
         rows = Rows.of("geometric_median", stacked)
 
-        def towards(_: Any, z: Any) -> Any:
+        def towards(_: int | jax.Array, z: list[jax.Array]) -> list[jax.Array]:
             return rows.weighted(_shares(jnp.maximum(rows.distances_to(z), nu)))
 
         return rows.tree(repeat(num_iters, towards, [jnp.zeros_like(x[0]) for x in rows.leaves]))
@@ -68,7 +70,7 @@ def geometric_median(nu: PositiveConstant = 0.1, num_iters: Size = 3) -> Callabl
     return rule
 
 
-def _shares(distances: Any) -> Any:
+def _shares(distances: jax.Array) -> jax.Array:
     """Shares that go with one over each distance; nothing where it is infinite."""
     known = jnp.isfinite(distances)
     least = jnp.min(jnp.where(known, distances, jnp.inf))

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import FlowError, Length, Size
@@ -62,7 +64,7 @@ def krum(num_byzantine: Length, squared: bool = False, num_neighbors: Size | Non
       neighbours, are those of LPD-EPFL/robust-collaborative-learning.
     """
 
-    def rule(stacked: Any) -> Any:
+    def rule(stacked: optax.Params) -> optax.Params:
         rows = Rows.of("krum", stacked)
         scores = neighbour_scores("krum", rows, num_byzantine, squared, num_neighbors)
         return rows.tree(rows.weighted(lowest(scores, 1)))
@@ -113,7 +115,7 @@ def multi_krum(
       Blanchard et al. 2017 (arXiv 1703.02757); n - f as in LPD-EPFL/robust-collaborative-learning.
     """
 
-    def rule(stacked: Any) -> Any:
+    def rule(stacked: optax.Params) -> optax.Params:
         rows = Rows.of("multi_krum", stacked)
         scores = neighbour_scores("multi_krum", rows, num_byzantine, squared, num_neighbors)
         most = len(rows) - num_byzantine
@@ -125,7 +127,7 @@ def multi_krum(
 
 def neighbour_scores(
     label: str, rows: Rows, num_byzantine: int, squared: bool, num_neighbors: int | None
-) -> Any:
+) -> jax.Array:
     """For each worker the sum of the smallest distances to others."""
     if num_byzantine:
         require_workers(label, num_byzantine, len(rows), 2, 3)
@@ -135,7 +137,7 @@ def neighbour_scores(
     return sums_of_nearest(distances * distances if squared else distances, neighbors)
 
 
-def sums_of_nearest(distances: Any, count: Any) -> Any:
+def sums_of_nearest(distances: jax.Array, count: int | jax.Array) -> jax.Array:
     """For each row the sum of its `count` smallest entries, those of the diagonal left out."""
     n = len(distances)
     others = jnp.where(jnp.eye(n, dtype=bool), jnp.inf, distances)

@@ -5,8 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ...registry import method
 from ...transforms import FlowError, Length
@@ -57,7 +59,7 @@ def minimum_variance(num_byzantine: Length) -> Callable[[Any], Any]:
       El Mhamdi et al. 2021 (arXiv 2008.00742), as in LPD-EPFL/robust-collaborative-learning.
     """
 
-    def rule(stacked: Any) -> Any:
+    def rule(stacked: optax.Params) -> optax.Params:
         rows = Rows.of("minimum_variance", stacked)
         require_workers("minimum_variance", num_byzantine, len(rows), 2, 1)
         choices = jnp.asarray(_subsets(len(rows), num_byzantine), rows.dtype)
@@ -82,7 +84,7 @@ def _subsets(n: int, f: int) -> Any:
     return rows
 
 
-def _spreads(choices: Any, squares: Any) -> Any:
+def _spreads(choices: jax.Array, squares: jax.Array) -> jax.Array:
     """Sums of squared distances within each choice, n - f times those to its mean."""
     infinite = jnp.isinf(squares)
     finite = jnp.where(infinite, 0, squares)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -140,7 +141,7 @@ def _mixing(num_byzantine: int, axis_name: str | None) -> Any:
     return exchanged(nearest, "nearest_neighbors", axis_name, sent, 2 * num_byzantine + 1)
 
 
-def _mean_of_nearest(apart: Rows, there: Any, num_byzantine: int) -> list[Any]:
+def _mean_of_nearest(apart: Rows, there: jax.Array, num_byzantine: int) -> list[jax.Array]:
     origin = [jnp.zeros_like(x[0]) for x in apart.leaves]
     distances = jnp.where(there, apart.distances_to(origin), jnp.inf)
     place = jnp.argsort(jnp.argsort(distances, stable=True), stable=True)
@@ -150,7 +151,7 @@ def _mean_of_nearest(apart: Rows, there: Any, num_byzantine: int) -> list[Any]:
     return apart.weighted(jnp.where(chosen, 1 / number, 0))
 
 
-def _outside(context: Context, half: Leaves, received: Any) -> list[list[Any]]:
+def _outside(context: Context, half: Leaves, received: Any) -> list[list[jax.Array]]:
     """The params of workers outside the axis, if there are any."""
     if received is None:
         return []
@@ -168,8 +169,8 @@ def _outside(context: Context, half: Leaves, received: Any) -> list[list[Any]]:
 
 
 def _answering(
-    context: Context, neighbors: Any, workers: int, total: int, axis_name: str | None
-) -> Any:
+    context: Context, neighbors: jax.Array | None, workers: int, total: int, axis_name: str | None
+) -> jax.Array:
     """Who answers: those that are said to, who is asked itself, and all outside the axis."""
     if neighbors is None:
         return jnp.ones(total, bool)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import Length
@@ -59,7 +60,7 @@ def nearest_neighbor_mixing(
     made = "num_byzantine" in inspect.signature(then).parameters
     second = then(num_byzantine=num_byzantine) if made else then
 
-    def rule(stacked: Any) -> Any:
+    def rule(stacked: optax.Params) -> optax.Params:
         rows = Rows.of("nearest_neighbor_mixing", stacked)
         require_workers("nearest_neighbor_mixing", num_byzantine, len(rows), 2, 1)
         mixed = rows.weighted(lowest(rows.distances(), len(rows) - num_byzantine))

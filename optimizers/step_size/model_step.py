@@ -1,9 +1,8 @@
 """Step sizes from a model of the loss."""
 
-from typing import Any
-
 from ...transforms import (
     Decay,
+    Scalar,
     Signal,
     delay,
     divide_or_zero,
@@ -24,9 +23,9 @@ def model_step_size(
     squared_norm: Signal,
     *,
     decay: Decay,
-    rho: Any,
-    rate: Any,
-    shrink: Any = 1.0,
+    rho: Scalar,
+    rate: Scalar,
+    shrink: Scalar = 1.0,
     lower_bound: float = 0.0,
     adapt_lower_bound: bool = False,
 ) -> Signal:

@@ -1,7 +1,6 @@
 """U-DoG and UniXGrad: accelerated steps from two gradients each."""
 
 from collections.abc import Callable
-from typing import Any
 
 from ...registry import method
 from ...transforms import (
@@ -26,7 +25,7 @@ Projection = Callable[[Signal], Signal] | None
 
 
 def _queried(
-    params: Signal, first: Signal, y: Signal, moved: Signal, weight: Any, next_weight: Any
+    params: Signal, first: Signal, y: Signal, moved: Signal, weight: Signal, next_weight: Signal
 ) -> Signal:
     """Closes an iteration's half: y, the average of the x, and the way to the next query point.
 

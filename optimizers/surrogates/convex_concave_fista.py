@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...registry import method
 from ...transforms import (
@@ -88,7 +89,7 @@ def convex_concave_fista(step_size: Positive, prox: Prox, momentum: Decay | None
     return flow(step)
 
 
-def _solved(tree: Leaves, step: Any, prox: Prox) -> Leaves:
+def _solved(tree: Leaves, step: float | jax.Array, prox: Prox) -> Leaves:
     found = Leaves.up_to(tree.treedef, prox(tree.tree(), step))
     return tree.map(lambda old, new: jnp.asarray(new, old.dtype), found)
 
@@ -135,7 +136,7 @@ def ginzburg_landau_prox(
       marching the Cahn-Hilliard equation.
     """
 
-    def of_leaf(v: Any, h: Any) -> Any:
+    def of_leaf(v: jax.Array, h: jax.Array) -> jax.Array:
         def shift(values: Any) -> Any:
             return 1 + h * (eps * values + stabilizer / eps)
 
@@ -150,7 +151,7 @@ def ginzburg_landau_prox(
         )
         return linalg.solve(system, v.reshape(len(matrix), -1)).reshape(v.shape)
 
-    def prox(tree: Any, step: Any) -> Any:
+    def prox(tree: optax.Params, step: float | jax.Array) -> optax.Params:
         return jax.tree.map(lambda v: of_leaf(v, jnp.asarray(step, v.dtype)), tree)
 
     return prox

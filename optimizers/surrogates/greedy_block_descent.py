@@ -138,7 +138,7 @@ def greedy_block_descent(
     return flow(step)
 
 
-def _check(rule: str, blocks: str, block_size: int | None, lipschitz: Any) -> None:
+def _check(rule: str, blocks: str, block_size: int | None, lipschitz: optax.Params | None) -> None:
     if rule != "gs" and lipschitz is None:
         raise FlowError(f"rule={rule!r} needs lipschitz, bounds on the curvature")
     if blocks == "entries" and block_size is None:
@@ -150,7 +150,7 @@ def _check(rule: str, blocks: str, block_size: int | None, lipschitz: Any) -> No
 
 
 def _chosen(
-    g: Signal, rule: str, blocks: str, block_size: int | None, lipschitz: Any
+    g: Signal, rule: str, blocks: str, block_size: int | None, lipschitz: optax.Params | None
 ) -> tuple[Signal, Signal]:
     """Whether each leaf, or entry, is in the block, and the step of all."""
     size, _ = norm_factors(g)
@@ -173,9 +173,10 @@ STEPS = {
 }
 
 
-def _steps(tree: Leaves, rule: str, lipschitz: Any) -> Leaves:
+def _steps(tree: Leaves, rule: str, lipschitz: optax.Params | None) -> Leaves:
     if rule == "gs":
         return tree
+    assert lipschitz is not None  # every other rule needs it
     bounds = Leaves.up_to(tree.treedef, lipschitz)
     return tree.map(lambda g, d: STEPS[rule](g, jnp.asarray(d, jnp.finfo(g.dtype).dtype)), bounds)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -95,12 +96,12 @@ def proxy_prox(
 
 
 def _corrected_proxy(
-    context: Any, wrong_by: Any, learning_rate: Any
+    context: Any, wrong_by: Any, learning_rate: float | jax.Array
 ) -> Callable[[Any], Mapping[str, Any]]:
     """The closure of phi, the same at every inner step."""
     proxy_fn = context.extra["proxy_fn"]
 
-    def phi(y: Any) -> Any:
+    def phi(y: optax.Params) -> jax.Array:
         pull = distance_term(context, wrong_by, y)
         rate = jnp.asarray(learning_rate, pull.dtype)
         return plus(proxy_fn(y), linear_term(context, wrong_by, y) + pull / rate)

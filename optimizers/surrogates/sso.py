@@ -134,7 +134,7 @@ def sso(
     return flow(step)
 
 
-def _surrogate(context: Any, eta: Any) -> Callable[[Any], Mapping[str, Any]]:
+def _surrogate(context: Any, eta: float | jax.Array) -> Callable[[Any], Mapping[str, Any]]:
     """The closure of S, the same at every inner step."""
     for name in ("outputs_fn", "outputs_loss_fn"):
         if context.extra.get(name) is None:
@@ -146,7 +146,7 @@ def _surrogate(context: Any, eta: Any) -> Callable[[Any], Mapping[str, Any]]:
     scalar_closure(loss_fn, z_t, context.label, "outputs_loss_fn")
     scaled = jax.grad(loss_fn)(z_t) / jnp.asarray(eta, z_t.dtype)
 
-    def surrogate(params: Any) -> Any:
+    def surrogate(params: optax.Params) -> jax.Array:
         z = outputs_fn(params)
         return jnp.mean(scaled * z + (z - z_t) ** 2)
 

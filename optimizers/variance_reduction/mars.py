@@ -1,7 +1,5 @@
 """MARS: the variance-reduced gradient, around any optimizer."""
 
-from typing import Any
-
 import jax
 import optax
 
@@ -77,8 +75,8 @@ def mars(
 
 def for_matrices(
     direction: optax.GradientTransformation,
-    b1_1d: Any,
-    b2_1d: Any,
+    b1_1d: Decay,
+    b2_1d: Decay,
     eps: NonNegative,
     optimize_1d: bool,
     other: optax.GradientTransformation | None = None,
@@ -88,7 +86,7 @@ def for_matrices(
     return partition({"matrices": direction, "rest": rest}, _kinds)
 
 
-def _kinds(params: Any) -> Any:
+def _kinds(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda leaf: "matrices" if leaf.ndim == 2 else "rest", params)
 
 
@@ -98,7 +96,7 @@ def descend(
     weight_decay: NonNegative,
     optimize_1d: bool,
     learning_rate_1d: optax.ScalarOrSchedule,
-    weight_decay_1d: Any,
+    weight_decay_1d: NonNegative,
     mask: Mask,
 ) -> Flow:
     """Goes down along a direction of `for_matrices`, each kind of leaf at its rate and decay."""

@@ -1,7 +1,6 @@
 """MARS-Shampoo."""
 
-from typing import Any
-
+import jax
 import optax
 
 from ...registry import method
@@ -74,7 +73,7 @@ def scale_by_mars_shampoo(
       alone the factor in front is found.
     """
 
-    def aspect(matrix: Any) -> Any:
+    def aspect(matrix: jax.Array) -> jax.Array:
         ratio = matrix.shape[output_axis] / max(matrix.shape[1 - output_axis], 1)
         return matrix * max(1.0, ratio) ** 0.5
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -11,6 +12,7 @@ from ...transforms import (
     Flow,
     FlowError,
     Fraction,
+    Hyperparameter,
     Mask,
     NonNegative,
     Signal,
@@ -67,25 +69,25 @@ def scale_by_cluster_variance_reduction(
             f"entries for num_clusters={num_clusters}"
         )
 
-    def here(cluster: Any, table: Any) -> Any:
+    def here(cluster: int | jax.Array, table: jax.Array) -> jax.Array:
         if is_known(cluster) and not 0 <= int(cluster) < num_clusters:
             raise FlowError(f"cluster={int(cluster)} must be from 0 to {num_clusters - 1}")
         return (jnp.arange(num_clusters) == cluster).reshape(-1, *[1] * (table.ndim - 1))
 
-    def memory(table: Leaves, cluster: Any, _: Leaves) -> Leaves:
+    def memory(table: Leaves, cluster: int | jax.Array, _: Leaves) -> Leaves:
         return table.map(
             lambda t: jnp.sum(jnp.where(here(cluster, t), t, jnp.zeros_like(t)), axis=0)
         )
 
-    def replaced(table: Leaves, cluster: Any, new: Leaves) -> Leaves:
+    def replaced(table: Leaves, cluster: int | jax.Array, new: Leaves) -> Leaves:
         return table.map(lambda t, x: jnp.where(here(cluster, t), x[None], t), new)
 
-    def share(context: Context, cluster: Any) -> Any:
+    def share(context: Context, cluster: int | jax.Array) -> jax.Array:
         given = [1 / num_clusters] * num_clusters if cluster_weights is None else cluster_weights
         sizes = jnp.asarray(given, context.scalar_dtype)
         return jnp.sum(jnp.where(here(cluster, sizes), sizes, 0))
 
-    def stacked(x: Any) -> Any:
+    def stacked(x: jax.Array) -> jax.Array:
         return jnp.stack([jnp.zeros_like(x)] * num_clusters)
 
     entry = lift_tree(memory, "memory", out=2)
@@ -178,13 +180,13 @@ def multi_momentum(
     return chain(reduced, _based(base, momentum, nu), scale_by_learning_rate(learning_rate))
 
 
-def _based(base: str, momentum: Any, nu: Any) -> Flow:
+def _based(base: str, momentum: Hyperparameter, nu: Hyperparameter) -> Flow:
     if base == "qhm":
         return flow(lambda v: _mixed(v, v >> ema(momentum, name="mu"), nu), name="qhm")
     return momentum_in_form(0.0 if base == "sgd" else momentum, "heavy_ball")
 
 
-def _mixed(v: Signal, m: Signal, nu: Any) -> Signal:
+def _mixed(v: Signal, m: Signal, nu: Hyperparameter) -> Signal:
     return (1 - scheduled(nu)) * v + nu * m
 
 

@@ -119,12 +119,12 @@ def zo2(
 
     visit = partial(_visit, rate=learning_rate, scale=perturbation_scale, decay=weight_decay)
 
-    def init(blocks: Sequence[Any]) -> ZO2State:
+    def init(blocks: Sequence[optax.Params]) -> ZO2State:
         _, far = places()
         return ZO2State(0, jnp.zeros(()), tuple(jax.device_put(block, far) for block in blocks))
 
     def step(
-        state: ZO2State, functions: Sequence[BlockFunction], x: Any
+        state: ZO2State, functions: Sequence[BlockFunction], x: jax.Array
     ) -> tuple[ZO2State, jax.Array]:
         if len(functions) != len(state.blocks):
             raise FlowError(f"zo2: {len(functions)} functions for {len(state.blocks)} blocks")
@@ -168,26 +168,34 @@ def _host_memory(device: jax.Device) -> str:
     return own if device.platform == "cpu" or "pinned_host" not in kinds else "pinned_host"
 
 
-def _offsets(blocks: Sequence[Any]) -> list[int]:
+def _offsets(blocks: Sequence[jax.Array]) -> list[int]:
     """The place of each block's first leaf among the leaves of all."""
     sizes = [len(jax.tree.leaves(block)) for block in blocks]
     return [sum(sizes[:i]) for i in range(len(sizes))]
 
 
-def _direction(block: Any, root: Any, count: Any, first: int) -> Any:
+def _direction(block: optax.Params, root: jax.Array, count: jax.Array, first: int) -> optax.Params:
     leaves, structure = jax.tree.flatten(block)
     key = jax.random.fold_in(root, count - 1)
     drawn = [draw_leaf("gaussian", key, first + i, working(leaf)) for i, leaf in enumerate(leaves)]
     return jax.tree.unflatten(structure, drawn)
 
 
-def _taken(block: Any, root: Any, count: Any, slope: Any, first: int, rate: Any, decay: Any) -> Any:
+def _taken(
+    block: optax.Params,
+    root: jax.Array,
+    count: jax.Array,
+    slope: jax.Array,
+    first: int,
+    rate: float | jax.Array,
+    decay: jax.Array,
+) -> optax.Params:
     """The block after the step before this one; the first step has none before it."""
     lr = rate(count - 2) if callable(rate) else rate
     lr = jnp.where(count > 1, lr, 0.0)
     z = _direction(block, root, count - 1, first)
 
-    def moved(x: Any, z: Any) -> Any:
+    def moved(x: jax.Array, z: jax.Array) -> jax.Array:
         wide = working(x)
         return (wide - lr.astype(z.dtype) * (slope.astype(z.dtype) * z + decay * wide)).astype(
             x.dtype
@@ -206,21 +214,21 @@ def _flushed(
 @partial(jax.jit, static_argnames=("function", "rate"), donate_argnames=("block",))
 def _visit(
     function: BlockFunction,
-    block: Any,
+    block: optax.Params,
     above: Any,
     below: Any,
-    root: Any,
-    count: Any,
-    slope: Any,
+    root: jax.Array,
+    count: jax.Array,
+    slope: jax.Array,
     first: int,
-    rate: Any,
-    scale: Any,
-    decay: Any,
-) -> tuple[Any, Any, Any]:
+    rate: float | jax.Array,
+    scale: jax.Array,
+    decay: jax.Array,
+) -> tuple[optax.Params, Any, Any]:
     block = _taken(block, root, count, slope, first, rate, decay)
     z = _direction(block, root, count, first)
 
-    def at(sign: float) -> Any:
+    def at(sign: float) -> optax.Params:
         return jax.tree.map(lambda x, z: working(x) + (sign * scale) * z, block, z)
 
     return block, function(at(1.0), above), function(at(-1.0), below)

@@ -3,8 +3,10 @@
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from ...registry import method
 from ...transforms import (
@@ -67,7 +69,7 @@ def adamu_anneal(t1: int, t2: int, phi: float, end_value: float = 0.9) -> optax.
     if not 1 <= t1 < t2:
         raise ValueError(f"adamu_anneal: t1={t1!r}, t2={t2!r}; it must be 1 <= t1 < t2")
 
-    def schedule(count: Any) -> Any:
+    def schedule(count: ArrayLike) -> jax.Array:
         t = jnp.asarray(count, jnp.result_type(float)) + 1.0
         falling = 0.5 + 0.5 * jnp.cos(jnp.pi * phi * (t - t1) / (t2 - t1))
         return jnp.where(t < t1, 1.0, jnp.where(t < t2, falling, end_value))
@@ -148,7 +150,9 @@ def scale_by_zo_adamu(
     return flow(step)
 
 
-def _part_of(sampler: Any, part: str, key: Any, count: Any, params: Any) -> Any:
+def _part_of(
+    sampler: Any, part: str, key: jax.Array, count: jax.Array, params: optax.Params
+) -> optax.Params:
     return sampler(key, count, params)[part]
 
 

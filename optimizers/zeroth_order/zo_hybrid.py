@@ -83,7 +83,7 @@ def zo_hybrid(
 def with_label(labels: Any, wanted: str) -> Callable[[Any], Any]:
     """Selects the leaves of a label, of "zo" and "fo"."""
 
-    def select(params: Any) -> Any:
+    def select(params: optax.Params) -> optax.Params:
         tree = labels(params) if callable(labels) else labels
         for label in jax.tree.leaves(tree):
             if label not in LABELS:

@@ -14,7 +14,7 @@ from ..trees.random import random_key
 
 
 def coin(
-    key: Key, probability: Hyperparameter, coin_fn: Any = None, *, late: bool = False
+    key: Key | Signal, probability: Hyperparameter, coin_fn: Any = None, *, late: bool = False
 ) -> Signal:
     """A boolean scalar signal, true with a probability, the same on all workers.
 

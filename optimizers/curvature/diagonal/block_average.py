@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ....transforms import Flow, Signal, flow, lift, transformation
@@ -43,7 +44,9 @@ def _by_number(given: Mapping[Any, Any]) -> dict[int, Any]:
     return {int(dimensions): value for dimensions, value in given.items()}
 
 
-def _averaged(x: Any, axes: Mapping[int, Sequence[int]], blocks: Mapping[int, int]) -> Any:
+def _averaged(
+    x: jax.Array, axes: Mapping[int, Sequence[int]], blocks: Mapping[int, int]
+) -> jax.Array:
     if x.size == 0:
         return x
     if x.ndim in blocks:

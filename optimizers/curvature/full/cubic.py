@@ -1,11 +1,9 @@
 """The subproblem of cubic-regularised Newton methods."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from ....transforms import Signal, lift
+from ....transforms import Hyperparameter, Signal, lift
 from ....transforms.curvature import Spectrum
 from ....transforms.curvature.dual import matmul
 from ....transforms.curvature.safeguards import nonzero
@@ -13,7 +11,7 @@ from ....transforms.notation.known import repeat
 from ....transforms.notation.roots import norm, root
 
 
-def cubic_subproblem(of: Signal, m: Any, g: Signal, iterations: int = 50) -> Signal:
+def cubic_subproblem(of: Signal, m: Hyperparameter, g: Signal, iterations: int = 50) -> Signal:
     """The global minimiser of <g, h> + <H h, h> / 2 + (m / 6) |h|^3.
 
     With r = |h|: (H + (m r / 2) I) h = -g with a positive semidefinite matrix. In the basis of
@@ -35,7 +33,7 @@ def cubic_subproblem(of: Signal, m: Any, g: Signal, iterations: int = 50) -> Sig
     return _minimiser(of, m, g, iterations=iterations)
 
 
-def _minimised(of: Spectrum, m: Any, g: Any, iterations: int) -> Any:
+def _minimised(of: Spectrum, m: float | jax.Array, g: jax.Array, iterations: int) -> jax.Array:
     if not g.size:
         return g
     usable = jnp.isfinite(of.values[0])
@@ -51,13 +49,17 @@ def _minimised(of: Spectrum, m: Any, g: Any, iterations: int) -> Any:
     return jnp.where(usable, matmul(of.vectors, inner), 0)
 
 
-def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
+def _root(
+    gaps: jax.Array, base: jax.Array, c: jax.Array, m: float | jax.Array, iterations: int
+) -> jax.Array:
     """The x >= 0 with |c / (gaps + x)| = 2 (x - base) / m; 0 where there is none."""
     c = jnp.abs(c)
     low = jnp.max(_root_of_one(gaps, base, c, m))
     high = jnp.maximum(_root_of_one(gaps[0], base, norm(c), m), low)
 
-    def refine(_: Any, bracket: Any) -> Any:
+    def refine(
+        _: int | jax.Array, bracket: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         low, high, x = bracket
         ratio = _ratio(c, gaps + x)
         n, r = norm(ratio), 2 * (x - base) / m
@@ -76,7 +78,9 @@ def _root(gaps: Any, base: Any, c: Any, m: Any, iterations: int) -> Any:
     return jnp.where(falls_short & (low <= 0), 0, x)
 
 
-def _polished(gaps: Any, base: Any, c: Any, m: Any, found: Any) -> Any:
+def _polished(
+    gaps: jax.Array, base: jax.Array, c: jax.Array, m: float | jax.Array, found: jax.Array
+) -> jax.Array:
     """The root after one more Newton step: derivatives go through this step, not the search."""
     is_inside = found > 0
     ratio = _ratio(c, gaps + jnp.where(is_inside, found, 1))
@@ -86,14 +90,14 @@ def _polished(gaps: Any, base: Any, c: Any, m: Any, found: Any) -> Any:
     return jnp.where(is_inside, jnp.maximum(found + step, 0), found)
 
 
-def _root_of_one(gap: Any, base: Any, c: Any, m: Any) -> Any:
+def _root_of_one(gap: jax.Array, base: jax.Array, c: jax.Array, m: float | jax.Array) -> jax.Array:
     """The x >= 0 with c / (gap + x) = 2 (x - base) / m, without cancellation."""
     excess = m * c / 2 + gap * base
     below = gap - base + root((gap + base) ** 2 + 2 * m * c)
     return jnp.maximum(2 * excess / nonzero(below), 0)
 
 
-def _ratio(c: Any, denominator: Any) -> Any:
+def _ratio(c: jax.Array, denominator: jax.Array) -> jax.Array:
     """c / denominator, and 0 where c is 0."""
     return jnp.where(c == 0, 0, c / nonzero(jnp.where(c == 0, 1, denominator)))
 

@@ -1,14 +1,13 @@
 """Solving with a window of gradients through the matrix of their inner products."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ....transforms import lift
 from ....transforms.curvature.dual import dual_solve, matmul
 
 
-def _gram_updated(gram: Any, rows: Any, slot: Any) -> Any:
+def _gram_updated(gram: jax.Array, rows: jax.Array, slot: jax.Array) -> jax.Array:
     products = matmul(rows, rows[slot])
     return gram.at[slot, :].set(products).at[:, slot].set(products)
 
@@ -26,14 +25,16 @@ gram_like = lift(
 )
 
 
-def _newest_solved(rows: Any, gram: Any, slot: Any, damping: Any) -> Any:
+def _newest_solved(
+    rows: jax.Array, gram: jax.Array, slot: jax.Array, damping: float | jax.Array
+) -> jax.Array:
     size = len(rows)
     newest = (jnp.arange(size) == slot).astype(rows.dtype)
     x = size * matmul(dual_solve(gram, size * damping, newest), rows)
     return x
 
 
-def _newest_alone(rows: Any, slot: Any, damping: Any) -> Any:
+def _newest_alone(rows: jax.Array, slot: jax.Array, damping: float | jax.Array) -> jax.Array:
     size = len(rows)
     return size * rows[slot] / (size * damping + jnp.sum(rows[slot] ** 2))
 

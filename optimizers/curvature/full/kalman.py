@@ -1,7 +1,6 @@
 """A filter whose hidden state is the gradient and whose covariance is the Hessian."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +23,8 @@ class Gaussian:
       covariance: (d, d).
     """
 
-    mean: Any
-    covariance: Any
+    mean: jax.Array
+    covariance: jax.Array
 
 
 gaussian = lift(
@@ -35,7 +34,7 @@ gaussian = lift(
 )
 
 
-def _predicted(past: Gaussian, decay: Any, noise: Any) -> Gaussian:
+def _predicted(past: Gaussian, decay: float | jax.Array, noise: float | jax.Array) -> Gaussian:
     eye = jnp.eye(past.mean.size, dtype=past.mean.dtype)
     return Gaussian(decay * past.mean, decay**2 * past.covariance + noise * eye)
 
@@ -47,7 +46,9 @@ kalman_predict = lift(
 )
 
 
-def _conditioned(predicted: Gaussian, measured: Gaussian, prior_precision: Any) -> Gaussian:
+def _conditioned(
+    predicted: Gaussian, measured: Gaussian, prior_precision: float | jax.Array
+) -> Gaussian:
     of = decomposed(measured.covariance)
     precisions = divided(1.0, of.values, rounding(of))
     is_close = jnp.min(precisions, initial=jnp.inf) - prior_precision <= SMALLEST_EXCESS
@@ -74,7 +75,7 @@ discriminative_update = lift(
 )
 
 
-def _shifted_by_ridge(of: Gaussian, ridge: Any) -> Any:
+def _shifted_by_ridge(of: Gaussian, ridge: float | jax.Array) -> jax.Array:
     eye = jnp.eye(of.mean.size, dtype=of.mean.dtype)
     return linalg.solve(of.covariance + ridge * eye, of.mean)
 
@@ -86,7 +87,7 @@ whitened_mean = lift(
 )
 
 
-def _chosen(condition: Any, one: Gaussian, other: Gaussian) -> Gaussian:
+def _chosen(condition: jax.Array, one: Gaussian, other: Gaussian) -> Gaussian:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), one, other)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 from ....registry import method
@@ -109,13 +110,13 @@ def teng_step(
     flat, unravel = ravel_pytree(params)
     least = max(1e-6, float(jnp.finfo(flat.dtype).eps) ** 0.5) if rcond is None else rcond
 
-    def outputs(vector: Any) -> Any:
+    def outputs(vector: jax.Array) -> jax.Array:
         found = jax.vmap(lambda point: u_fn(unravel(vector), point))(x)
         return found.ravel().astype(flat.dtype)
 
     target = jnp.asarray(target_u, flat.dtype).ravel()
 
-    def solve(_: Any, vector: Any) -> Any:
+    def solve(_: int | jax.Array, vector: jax.Array) -> jax.Array:
         # a pass for each output, or for each param: the fewer
         jacobian = jax.jacrev if target.size < flat.size else jax.jacfwd
         return vector + _least_squares(
@@ -125,7 +126,7 @@ def teng_step(
     return unravel(repeat(inner_iters, solve, flat))
 
 
-def _least_squares(matrix: Any, right: Any, rcond: Any) -> Any:
+def _least_squares(matrix: jax.Array, right: jax.Array, rcond: jax.Array) -> jax.Array:
     """The shortest solution in the space of the singular values above that share of the largest."""
     left, sizes, rows = linalg.svd(matrix)
     kept = sizes > rcond * sizes[0]
@@ -205,16 +206,16 @@ def teng(
       params diverges.
     """
 
-    def init(params: Any) -> TengState:
+    def init(params: optax.Params) -> TengState:
         dtype = ravel_pytree(params)[0].dtype
         owned = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
         return TengState(owned, jnp.zeros((), dtype), jnp.zeros((), dtype))
 
-    def step(state: TengState, points: Any) -> TengState:
-        def values(params: Any) -> Any:
+    def step(state: TengState, points: jax.Array) -> TengState:
+        def values(params: jax.Array) -> jax.Array:
             return jax.vmap(lambda x: u_fn(params, x))(points)
 
-        def slopes(params: Any) -> Any:
+        def slopes(params: jax.Array) -> jax.Array:
             found = jax.vmap(lambda x: operator(lambda at: u_fn(params, at), x))(points)
             if found.shape != start.shape:
                 raise FlowError(
@@ -223,7 +224,7 @@ def teng(
                 )
             return found
 
-        def fitted(params: Any, target: Any) -> Any:
+        def fitted(params: jax.Array, target: jax.Array) -> jax.Array:
             return teng_step(u_fn, params, target, points, inner_iters, rcond)
 
         start, params = values(state.params), state.params
@@ -241,7 +242,7 @@ def teng(
     return TengStepper(init, step)
 
 
-def _check(u_fn: Any, params: Any, target_u: Any, x: Any) -> None:
+def _check(u_fn: Any, params: optax.Params, target_u: jax.Array, x: jax.Array) -> None:
     for leaf in jax.tree.leaves(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise FlowError(

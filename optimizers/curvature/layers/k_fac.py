@@ -12,6 +12,7 @@ from ....transforms import (
     DType,
     Flow,
     FlowError,
+    Hyperparameter,
     Length,
     Mask,
     NonNegative,
@@ -138,7 +139,9 @@ def scale_by_k_fac(
 _failed = lift(lambda inverse: jnp.all(inverse == 0, axis=(-2, -1), keepdims=True), "failed")
 
 
-def _in_eigenbases(G: Signal, input_basis: Signal, output_basis: Signal, damping: Any) -> Signal:
+def _in_eigenbases(
+    G: Signal, input_basis: Signal, output_basis: Signal, damping: Hyperparameter
+) -> Signal:
     a, QA = _above(input_basis[0]), input_basis[1]
     g, QG = _above(output_basis[0]), output_basis[1]
     scale = lift(lambda a, g: a[..., :, None] * g[..., None, :], "outer")(a, g) + damping

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -15,6 +16,7 @@ from ....transforms import (
     Flow,
     FlowError,
     Fraction,
+    Hyperparameter,
     Interval,
     Length,
     NonNegative,
@@ -161,21 +163,21 @@ def _reset_rule(J: Signal, u: Signal) -> Signal:
     return pair(new_a, new_d)
 
 
-def _stabilised(J: Signal, threshold: Any, zeta: Any) -> Signal:
+def _stabilised(J: Signal, threshold: Hyperparameter, zeta: Hyperparameter) -> Signal:
     return where(largest(J) > threshold, blend_identity(J, zeta), J)
 
 
-def _paper_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
-    def added(J: Any, u: Any) -> Any:
+def _paper_rule(J: Signal, u: Signal, gamma: Hyperparameter) -> Signal:
+    def added(J: jax.Array, u: jax.Array, gamma: float | jax.Array) -> jax.Array:
         moved = J @ u[..., None]
         weight = gamma**2 * (1 + gamma * (1 - gamma) * (u[..., None, :] @ moved))
         return gamma * J + (1 - gamma) / weight * moved * jnp.swapaxes(moved, -1, -2)
 
-    return lift_elementwise(added, "rank_one_addition")(J, u)
+    return lift_elementwise(added, "rank_one_addition")(J, u, gamma)
 
 
-def _exact_rule(J: Signal, u: Signal, gamma: Any) -> Signal:
-    return rank_one_inverse(J, u, old=gamma, new=1 - gamma)
+def _exact_rule(J: Signal, u: Signal, gamma: Hyperparameter) -> Signal:
+    return rank_one_inverse(J, u, old=gamma, new=1 - scheduled(gamma))
 
 
 @method(

@@ -90,7 +90,7 @@ def mup_second_order_scales(
 
 def with_mup_scales(
     factory: Callable[..., optax.GradientTransformation],
-    roles: Any,
+    roles: optax.Params,
     method: Method,
     base_width: Size,
     width: Size,
@@ -219,7 +219,7 @@ def _by_role(roles: Any, scales: Mapping[Role, Mapping[str, float]], name: str, 
     return scales[roles][name] * base
 
 
-def _check_role(label: str, role: Any) -> None:
+def _check_role(label: str, role: object) -> None:
     if role not in ROLES:
         allowed = ", ".join(map(repr, ROLES))
         raise FlowError(f"{label}: roles={role!r} is not one of {allowed}")

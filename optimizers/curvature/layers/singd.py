@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -142,7 +143,7 @@ def _identities(zeros: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(type(x).identity(x.dense().shape[-1], x.dense()) for x in zeros)
 
 
-def _both_sides(K: Any, G: Any, C: Any) -> Any:
+def _both_sides(K: Any, G: jax.Array, C: Any) -> jax.Array:
     left = K.square_times(G)
     return jnp.swapaxes(C.square_times(jnp.swapaxes(left, -1, -2)), -1, -2)
 

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
 from functools import cache
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Self, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -34,41 +34,44 @@ class Structured(ABC):
 
     @classmethod
     @abstractmethod
-    def gram(cls, rows: Any) -> Any:
+    def gram(cls, rows: jax.Array) -> Self:
         """The projection of Y^T Y, for the matrix Y of these rows."""
 
     @classmethod
-    def identity(cls, size: int, like: Any) -> Any:
+    def identity(cls, size: int, like: jax.Array) -> Self:
         """The identity of this size, with the leading axes and the dtype of the rows `like`."""
         shape = (*like.shape[:-2], size, size)
         return cls.gram(jnp.broadcast_to(jnp.eye(size, dtype=like.dtype), shape))
 
-    def __add__(self, other: Any) -> Any:
-        return jax.tree.map(jnp.add, self, other)
+    def __add__(self, other: Self) -> Self:
+        total: Self = jax.tree.map(jnp.add, self, other)
+        return total
 
-    def __sub__(self, other: Any) -> Any:
-        return jax.tree.map(jnp.subtract, self, other)
+    def __sub__(self, other: Self) -> Self:
+        rest: Self = jax.tree.map(jnp.subtract, self, other)
+        return rest
 
-    def __mul__(self, scalar: Any) -> Any:
+    def __mul__(self, scalar: float | jax.Array) -> Self:
         """Times a number, or one per leading index, of shape (..., 1, 1)."""
-        return jax.tree.map(lambda x: _aligned(scalar, x, self) * x, self)
+        scaled: Self = jax.tree.map(lambda x: _aligned(scalar, x, self) * x, self)
+        return scaled
 
     __rmul__ = __mul__
 
-    def own_gram(self) -> Any:
+    def own_gram(self) -> "Structured":
         """The projection of K^T K."""
         return self.gram(self.dense())
 
-    def transform(self, rows: Any) -> Any:
+    def transform(self, rows: jax.Array) -> jax.Array:
         """Y K."""
         return rows @ self.dense()
 
-    def square_times(self, x: Any) -> Any:
+    def square_times(self, x: jax.Array) -> jax.Array:
         """K K^T X."""
         dense = self.dense()
         return dense @ (jnp.swapaxes(dense, -1, -2) @ x)
 
-    def mean_diagonal(self) -> Any:
+    def mean_diagonal(self) -> jax.Array:
         """The trace over the size, of shape (..., 1, 1)."""
         diagonal = jnp.diagonal(self.dense(), axis1=-2, axis2=-1)
         return diagonal.mean(axis=-1)[..., None, None]
@@ -78,7 +81,7 @@ class Structured(ABC):
         return jnp.max(jnp.abs(self.dense()), axis=(-2, -1), keepdims=True)
 
 
-def _aligned(scalar: Any, array: Any, owner: Structured) -> Any:
+def _aligned(scalar: Any, array: jax.Array, owner: Structured) -> Any:
     """A scalar of shape (..., 1, 1) with as many trailing ones as the array has axes of its own."""
     if jnp.ndim(scalar) == 0:
         return scalar
@@ -100,14 +103,14 @@ def _structure(cls: type[T]) -> type[T]:
 class Dense(Structured):
     """Any matrix."""
 
-    matrix: Any
+    matrix: jax.Array
 
-    def dense(self) -> Any:
+    def dense(self) -> jax.Array:
         """The matrix itself."""
         return self.matrix
 
     @classmethod
-    def gram(cls, rows: Any) -> "Dense":
+    def gram(cls, rows: jax.Array) -> "Dense":
         """Y^T Y."""
         return cls(jnp.swapaxes(rows, -1, -2) @ rows)
 
@@ -126,7 +129,7 @@ class Diagonal(Structured):
         return diagonal_matrices(self.diagonal)
 
     @classmethod
-    def gram(cls, rows: Any) -> "Diagonal":
+    def gram(cls, rows: jax.Array) -> "Diagonal":
         """The diagonal of Y^T Y."""
         return cls(jnp.sum(rows * rows, axis=-2))
 
@@ -172,7 +175,7 @@ class LowerToeplitz(Structured):
         return _lower_toeplitz(self.column)
 
     @classmethod
-    def gram(cls, rows: Any) -> "LowerToeplitz":
+    def gram(cls, rows: jax.Array) -> "LowerToeplitz":
         """The means of the diagonals of Y^T Y, doubled off the main one."""
         return cls(_diagonal_sums(jnp.swapaxes(rows, -1, -2) @ rows))
 
@@ -191,7 +194,7 @@ class UpperToeplitz(Structured):
         return jnp.swapaxes(_lower_toeplitz(self.row), -1, -2)
 
     @classmethod
-    def gram(cls, rows: Any) -> "UpperToeplitz":
+    def gram(cls, rows: jax.Array) -> "UpperToeplitz":
         """The means of the diagonals of Y^T Y, doubled off the main one."""
         return cls(_diagonal_sums(jnp.swapaxes(rows, -1, -2) @ rows))
 
@@ -213,7 +216,7 @@ class _BlockDiagonal(Structured):
         return _block_diagonal(parts)
 
     @classmethod
-    def gram(cls, rows: Any) -> Any:
+    def gram(cls, rows: jax.Array) -> Any:
         """The blocks of Y^T Y."""
         count = rows.shape[-1] // cls.block
         head, tail = rows[..., : count * cls.block], rows[..., count * cls.block :]
@@ -266,7 +269,7 @@ class _Hierarchical(Structured):
         return jnp.concatenate([left, jnp.concatenate([self.b, corner], axis=-2)], axis=-1)
 
     @classmethod
-    def gram(cls, rows: Any) -> Any:
+    def gram(cls, rows: jax.Array) -> Any:
         """The entries of Y^T Y that the structure has, doubled in B and D."""
         a, c, _ = cls.sizes(rows.shape[-1])
         top, middle, bottom = rows[..., :a], rows[..., a : a + c], rows[..., a + c :]

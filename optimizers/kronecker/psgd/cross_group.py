@@ -1,8 +1,9 @@
 """Diagonal plus anti-diagonal matrices as a Lie group."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .lie_groups import maximum_over, tiny_of
@@ -11,8 +12,8 @@ from .lie_groups import maximum_over, tiny_of
 class CrossElement(NamedTuple):
     """Q = diag(a) + antidiag(b)."""
 
-    a: Any
-    b: Any
+    a: jax.Array
+    b: jax.Array
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,28 @@ class Cross:
     normalizer: str
     batched = False
 
-    def empty(self, x: Any) -> CrossElement:
+    def empty(self, x: jax.Array) -> CrossElement:
         """Zeros."""
         return CrossElement(jnp.zeros_like(x), jnp.zeros_like(x))
 
-    def start(self, x: Any, scale: Any, key: Any) -> CrossElement:
+    def start(self, x: jax.Array, scale: jax.Array, key: jax.Array) -> CrossElement:
         """scale I."""
         return CrossElement(scale * jnp.ones_like(x), jnp.zeros_like(x))
 
-    def applied(self, q: CrossElement, x: Any) -> Any:
+    def applied(self, q: CrossElement, x: jax.Array) -> jax.Array:
         """Q^T Q x, which is of the same form."""
         a, b = q
         return (a * a + jnp.flip(b * b)) * x + (a * b + jnp.flip(a * b)) * jnp.flip(x)
 
-    def moved(self, q: CrossElement, v: Any, h: Any, rate: Any, key: Any, t: Any) -> CrossElement:
+    def moved(
+        self,
+        q: CrossElement,
+        v: jax.Array,
+        h: jax.Array,
+        rate: jax.Array,
+        key: jax.Array,
+        t: jax.Array,
+    ) -> CrossElement:
         """Both diagonals along the gradient at Q h and Q^-T v."""
         a, b = q
         ra, rb = jnp.flip(a), jnp.flip(b)

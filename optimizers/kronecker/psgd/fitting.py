@@ -100,24 +100,24 @@ class Fitted(NamedTuple):
     """
 
     element: Any
-    failed: Any
+    failed: jax.Array
 
 
-def _unfitted(group: LieGroup, x: Any) -> Fitted:
+def _unfitted(group: LieGroup, x: jax.Array) -> Fitted:
     return Fitted(group.empty(x), jnp.zeros(x.shape[:1] if group.batched else (), jnp.bool_))
 
 
-def _over(reduce: Callable[..., Any], x: Any, group: LieGroup) -> Any:
+def _over(reduce: Callable[..., Any], x: jax.Array, group: LieGroup) -> jax.Array:
     """A reduction of every vector: one number per element of the group."""
     return reduce(x, axis=tuple(range(1 if group.batched else 0, x.ndim)))
 
 
-def _all_over(test: Callable[[Any], Any], tree: Any, group: LieGroup) -> Any:
+def _all_over(test: Callable[[Any], Any], tree: Any, group: LieGroup) -> jax.Array:
     parts = [_over(jnp.all, test(x), group) for x in jax.tree.leaves(tree)]
     return functools.reduce(jnp.logical_and, parts)
 
 
-def _choose(flag: Any, one: Any, other: Any) -> Any:
+def _choose(flag: jax.Array, one: Any, other: Any) -> Any:
     """One element or the other, by a flag for each."""
     return jax.tree.map(
         lambda x, y: jnp.where(flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim)), x, y),
@@ -126,7 +126,7 @@ def _choose(flag: Any, one: Any, other: Any) -> Any:
     )
 
 
-def _started(group: LieGroup, element: Any) -> Any:
+def _started(group: LieGroup, element: Any) -> jax.Array:
     return ~_all_over(lambda part: part == 0, element, group)
 
 
@@ -134,12 +134,12 @@ def _moved(
     group: LieGroup,
     mode: FitMode,
     past: Fitted,
-    v: Any,
-    h: Any,
-    key: Any,
-    t: Any,
-    rate: Any,
-    init_scale: Any = None,
+    v: jax.Array,
+    h: jax.Array,
+    key: jax.Array,
+    t: jax.Array,
+    rate: float | jax.Array,
+    init_scale: float | jax.Array | None = None,
 ) -> Fitted:
     sound, present = _over(jnp.all, jnp.isfinite(h), group), _over(jnp.any, h != 0, group)
     # a pair that will not be used is replaced: its scale is infinite, and makes NaN on the way
@@ -156,7 +156,7 @@ def _moved(
     return Fitted(_choose(sound & present, new, past.element), ~sound & present)
 
 
-def _first_scale(group: LieGroup, v: Any, h: Any, mode: str) -> Any:
+def _first_scale(group: LieGroup, v: jax.Array, h: jax.Array, mode: str) -> jax.Array:
     size = usable(_over(jnp.max, jnp.abs(h), group))  # fourth powers are soon no numbers
     relative = h / size.reshape(size.shape + (1,) * (h.ndim - size.ndim))
     scale = _over(jnp.mean, relative**4, group) ** (-1 / 8) / root(size)
@@ -172,7 +172,7 @@ def preconditioned(fitted: Signal, x: Signal, group: LieGroup) -> Signal:
       group: the same group.
     """
 
-    def apply(q: Fitted, x: Any) -> Any:
+    def apply(q: Fitted, x: jax.Array) -> jax.Array:
         return _choose(_started(group, q.element), group.applied(q.element, x), x)
 
     return lift(apply, "precondition")(fitted, x)

@@ -18,7 +18,7 @@ from ....transforms.notation.roots import norm
 from .lie_groups import is_zero, maximum_over, tiny_of
 
 
-def norm_lower_bound(a: Any) -> Any:
+def norm_lower_bound(a: jax.Array) -> jax.Array:
     """A lower bound of the spectral norm of each matrix of a batch, from its largest row or column.
 
     With a the row (or column) of largest norm and x = A a, it is |A^T x| / |x|.
@@ -62,10 +62,10 @@ class Kronecker:
       balance_probability: of a step that equalises the magnitudes of the factors.
     """
 
-    max_size: Any
-    max_skew: Any
+    max_size: float
+    max_skew: float
     normalizer: str
-    balance_probability: Any
+    balance_probability: float | jax.Array
     batched = True
 
     def _dense(self, shape: tuple[int, ...]) -> list[bool]:
@@ -74,7 +74,7 @@ class Kronecker:
             size *= n
         return [1 < n <= self.max_size and n * n <= self.max_skew * size for n in shape]
 
-    def empty(self, x: Any) -> KroneckerElement:
+    def empty(self, x: jax.Array) -> KroneckerElement:
         """Zeros in the shapes of the factors."""
         shape = as_tensors(x).shape
         dense = self._dense(shape[1:])
@@ -84,7 +84,7 @@ class Kronecker:
         )
         return KroneckerElement(factors, tuple(jnp.zeros(shape[0], x.dtype) for _ in factors))
 
-    def start(self, x: Any, scale: Any, key: Any) -> KroneckerElement:
+    def start(self, x: jax.Array, scale: jax.Array, key: jax.Array) -> KroneckerElement:
         """scale^(1/k) I for each of the k factors."""
         empty = self.empty(x)
         root = scale ** (1 / len(empty.factors))
@@ -97,7 +97,13 @@ class Kronecker:
         return KroneckerElement(factors, empty.smoothness)
 
     def moved(
-        self, q: KroneckerElement, v: Any, h: Any, rate: Any, key: Any, t: Any
+        self,
+        q: KroneckerElement,
+        v: jax.Array,
+        h: jax.Array,
+        rate: jax.Array,
+        key: jax.Array,
+        t: jax.Array,
     ) -> KroneckerElement:
         """All factors, each along the gradient of the same A = Q h and B = Q^-T v."""
         factors = self._balanced(q.factors, key)
@@ -110,7 +116,7 @@ class Kronecker:
         ]
         return KroneckerElement(*(tuple(part) for part in zip(*new, strict=True)))
 
-    def _balanced(self, factors: Any, key: Any) -> Any:
+    def _balanced(self, factors: tuple[jax.Array, ...], key: jax.Array) -> tuple[jax.Array, ...]:
         if len(factors) == 1 or is_zero(self.balance_probability):
             return factors
         sizes = [maximum_over(jnp.abs(f), tuple(range(1, f.ndim))) for f in factors]
@@ -121,7 +127,9 @@ class Kronecker:
             for f, size in zip(factors, sizes, strict=True)
         )
 
-    def _moved_factor(self, q: Any, smooth: Any, a: Any, b: Any, rate: Any) -> tuple[Any, Any]:
+    def _moved_factor(
+        self, q: jax.Array, smooth: jax.Array, a: jax.Array, b: jax.Array, rate: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         if q.ndim == 2:
             one, two = jnp.sum(a * a, axis=2), jnp.sum(b * b, axis=2)
             difference, size = one - two, lambda x: maximum_over(jnp.abs(x), 1)
@@ -138,13 +146,13 @@ class Kronecker:
         change = difference * q if q.ndim == 2 else multiply(difference, q)
         return q - step * change, smooth
 
-    def applied(self, q: KroneckerElement, x: Any) -> Any:
+    def applied(self, q: KroneckerElement, x: jax.Array) -> jax.Array:
         """x multiplied along every dimension by Q_i^T Q_i."""
         transposed = tuple(f if f.ndim == 2 else jnp.swapaxes(f, 1, 2) for f in q.factors)
         return along_modes(along_modes(x, q.factors), transposed)
 
 
-def _solved_transposed(stack: Any, factor: Any, axis: int) -> Any:
+def _solved_transposed(stack: jax.Array, factor: jax.Array, axis: int) -> jax.Array:
     """The stacked tensors multiplied along one dimension by the factor's inverse transpose."""
     if factor.ndim == 2:
         return mode_product(stack, 1 / factor, axis)

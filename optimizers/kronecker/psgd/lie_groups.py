@@ -9,6 +9,7 @@ and applied. All works on batches: leaves that are stacks, or one vector as a ba
 
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 
 
@@ -31,13 +32,13 @@ class LieGroup(Protocol):
     """Whether its vectors are stacks, with one element for each along the leading axis."""
 
 
-def tiny_of(x: Any) -> Any:
+def tiny_of(x: jax.Array) -> Any:
     return jnp.finfo(x.dtype).tiny
 
 
-def maximum_over(x: Any, axes: Any) -> Any:
+def maximum_over(x: jax.Array, axes: int | tuple[int, ...] | None) -> jax.Array:
     return jnp.max(x, axis=axes, initial=0)
 
 
-def is_zero(number: Any) -> bool:
+def is_zero(number: object) -> bool:
     return isinstance(number, int | float) and number == 0

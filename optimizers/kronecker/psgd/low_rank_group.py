@@ -18,9 +18,9 @@ from .lie_groups import is_zero, maximum_over, tiny_of
 class LowRankElement(NamedTuple):
     """Q = (I + U V^T) diag(d)."""
 
-    U: Any
-    V: Any
-    d: Any
+    U: jax.Array
+    V: jax.Array
+    d: jax.Array
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class LowRank:
     rank: int
     normalizer: str
     alternate: bool
-    balance_probability: Any
-    init_factors: tuple[Any, Any] | None
+    balance_probability: float | jax.Array
+    init_factors: tuple[jax.Array, jax.Array] | None
     coin_fn: Callable[[Any, Any], Any] | None = None
     batched = False
 
-    def empty(self, x: Any) -> LowRankElement:
+    def empty(self, x: jax.Array) -> LowRankElement:
         """Zeros."""
         factor = jnp.zeros((x.size, self.rank), x.dtype)
         return LowRankElement(factor, factor, jnp.zeros_like(x))
 
-    def start(self, x: Any, scale: Any, key: Any) -> LowRankElement:
+    def start(self, x: jax.Array, scale: jax.Array, key: jax.Array) -> LowRankElement:
         """scale I, and small random U and V."""
         d = scale * jnp.ones_like(x)
         if self.init_factors is not None:
@@ -59,13 +59,19 @@ class LowRank:
         u, v = draws / math.sqrt(max(x.size, 1) * (self.rank + 10))
         return LowRankElement(u, v, d)
 
-    def applied(self, q: LowRankElement, x: Any) -> Any:
+    def applied(self, q: LowRankElement, x: jax.Array) -> jax.Array:
         """d (I + V U^T) (I + U V^T) d x."""
         y = _low_rank(q.U, q.V, q.d * x)
         return q.d * _low_rank(q.V, q.U, y)
 
     def moved(
-        self, q: LowRankElement, v: Any, h: Any, rate: Any, key: Any, t: Any
+        self,
+        q: LowRankElement,
+        v: jax.Array,
+        h: jax.Array,
+        rate: jax.Array,
+        key: jax.Array,
+        t: jax.Array,
     ) -> LowRankElement:
         """d, and one of U and V, along the gradient at the same a = Q h and b = Q^-T v."""
         balance, coin = jax.random.split(key)
@@ -86,13 +92,13 @@ class LowRank:
         )
         return LowRankElement(new_U, new_V, d)
 
-    def _turn(self, key: Any, t: Any) -> Any:
+    def _turn(self, key: jax.Array, t: jax.Array) -> jax.Array:
         """Whether U is updated, not V."""
         if self.coin_fn is not None:
             return jnp.asarray(self.coin_fn(key, t - 1), jnp.bool_).reshape(())
         return t % 2 == 1 if self.alternate else jax.random.bernoulli(key)
 
-    def _balanced(self, U: Any, V: Any, key: Any) -> tuple[Any, Any]:
+    def _balanced(self, U: jax.Array, V: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not self.rank or is_zero(self.balance_probability):
             return U, V
         rho = root(norm(U) / norm(V))
@@ -100,7 +106,15 @@ class LowRank:
         rho = jnp.where(now & jnp.isfinite(rho) & (rho > 0), rho, 1)
         return U / rho, V * rho
 
-    def _moved_diagonal(self, d: Any, Ph: Any, h: Any, v: Any, inverse: Any, rate: Any) -> Any:
+    def _moved_diagonal(
+        self,
+        d: jax.Array,
+        Ph: jax.Array,
+        h: jax.Array,
+        v: jax.Array,
+        inverse: jax.Array,
+        rate: jax.Array,
+    ) -> jax.Array:
         difference = Ph * h - v * inverse
         tiny = tiny_of(d)
         if self.normalizer == "2nd":
@@ -111,7 +125,9 @@ class LowRank:
             step = rate / (maximum_over(jnp.abs(difference), None) + tiny)
         return d - step * d * difference
 
-    def _step(self, a: Any, b: Any, A: Any, B: Any, rate: Any) -> Any:
+    def _step(
+        self, a: jax.Array, b: jax.Array, A: jax.Array, B: jax.Array, rate: jax.Array
+    ) -> jax.Array:
         if self.normalizer == "2nd":
             size = norm(a) * norm(A) + norm(b) * norm(B)
         else:
@@ -119,19 +135,23 @@ class LowRank:
             size = root(jnp.abs(squares))
         return rate / (size + tiny_of(a))
 
-    def _moved_left(self, U: Any, V: Any, K: Any, a: Any, b: Any, rate: Any) -> Any:
+    def _moved_left(
+        self, U: jax.Array, V: jax.Array, K: jax.Array, a: jax.Array, b: jax.Array, rate: jax.Array
+    ) -> jax.Array:
         aV, bV = multiply(a, V), multiply(b, V)
         step = self._step(a, b, multiply(V, aV), multiply(V, bV), rate)
         change = jnp.outer(a, multiply(aV, K)) - jnp.outer(b, multiply(bV, K))
         return U - step * change
 
-    def _moved_right(self, U: Any, V: Any, a: Any, b: Any, rate: Any) -> Any:
+    def _moved_right(
+        self, U: jax.Array, V: jax.Array, a: jax.Array, b: jax.Array, rate: jax.Array
+    ) -> jax.Array:
         aU, bU = multiply(a, U), multiply(b, U)
         step = self._step(a, b, multiply(U, aU), multiply(U, bU), rate)
         left = jnp.outer(a + multiply(V, aU), aU)
         return V - step * (left - jnp.outer(b + multiply(V, bU), bU))
 
 
-def _low_rank(U: Any, V: Any, x: Any) -> Any:
+def _low_rank(U: jax.Array, V: jax.Array, x: jax.Array) -> jax.Array:
     """(I + U V^T) x."""
     return x + multiply(U, multiply(V.T, x))
