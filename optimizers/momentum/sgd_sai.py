@@ -24,6 +24,7 @@ from ...transforms import (
     leaf_norm,
     lift,
     named,
+    saturate,
     scale_by_learning_rate,
     transformation,
 )
@@ -60,7 +61,7 @@ def scale_by_sai(
         spread = lift(_sample_std, "std")(g)
         gsnr = divide_or_zero(leaf_norm(g), spread + eps) >> named("gsnr", freeze_first())
         m = g if unaveraged else g >> named("mu", ema(momentum, from_first=True))
-        return gsnr * m
+        return saturate(gsnr * m)
 
     return flow(step)
 

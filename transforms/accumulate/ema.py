@@ -103,6 +103,9 @@ def _one_minus_power(decay: float | jax.Array, count: jax.Array) -> jax.Array:
     return -jnp.expm1(count * jnp.log(decay))
 
 
+_one_minus_power.is_a_sum_of_shares = True  # type: ignore[attr-defined]
+
+
 @transformation()
 def trace(
     decay: Number, nesterov: bool = False, *, dampening: Number = 0.0, dtype: DType | None = None

@@ -10,6 +10,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.needs import missing_input
+from ..notation.roots import saturated
 from ..notation.signal import Input, Signal
 from ..notation.values import Leaves, is_missing, working
 from .checks import scalar_closure
@@ -78,7 +79,12 @@ def _gradient_of(
         )
     else:
         raise FlowError(f"{missing_input(context.label, name)}, or grad_fn=...")
-    return point.map(lambda _, g: working(g), found)
+    return point.map(_entering, found)
+
+
+def _entering(_: Any, g: Any) -> Any:
+    # Far out a loss may rise faster than numbers do; what follows counts on finite gradients.
+    return saturated(working(g))
 
 
 def whole_point(context: Context, point: Leaves) -> Leaves:
@@ -120,4 +126,4 @@ def field_at(context: Context, point: Leaves, fn: Any, name: str) -> Leaves:
                 f"{context.label}: {name} returns shape {shape} for the param "
                 f"{at.path(index)} of shape {jnp.shape(p)}"
             )
-    return point.map(lambda _, g: working(g), found)
+    return point.map(_entering, found)

@@ -27,7 +27,7 @@ def input_value(node: Input, incoming: Leaves, context: Context) -> Any:
     if node.name == "updates":
         return incoming.map(working)
     if node.name == "params":
-        return None if context.params is None else context.params.map(saturated)
+        return context.params
     return _as_signal(context.extra.get(node.name), node.name, context)
 
 
@@ -64,10 +64,21 @@ def _working_floats(leaf: object) -> object:
     return working(leaf) if is_float else leaf
 
 
-def outgoing(value: Leaves, incoming: Leaves, given: Leaves | None, label: str) -> optax.Updates:
-    """The tree of updates, checked to fit the params and in their dtypes."""
+def outgoing(
+    value: Leaves, incoming: Leaves, given: Leaves | None, label: str, is_finite: bool = False
+) -> optax.Updates:
+    """The tree of updates, checked to fit the params and in their dtypes.
+
+    Args:
+      value: of the output.
+      incoming: the gradient.
+      given: the params, if they were.
+      label: the method's name.
+      is_finite: whether the output is known to be never infinite.
+    """
     check_outgoing(value, incoming, given, label)
-    return value.map(_fitted, given or incoming).tree()
+    fitted = _fitted if is_finite else _finite
+    return value.map(fitted, given or incoming).tree()
 
 
 def check_outgoing(value: object, incoming: Leaves, given: Leaves | None, label: str) -> None:
@@ -97,8 +108,13 @@ def _shape_of(leaf: Any) -> Any:
     return leaf.shape if hasattr(leaf, "shape") else jax.tree.map(jnp.shape, leaf)
 
 
+def _finite(leaf: jax.Array, param: jax.Array) -> jax.Array:
+    return _fitted(saturated(leaf), param)
+
+
 def _fitted(leaf: jax.Array, param: jax.Array) -> jax.Array:
-    leaf = saturated(leaf, param.dtype).astype(param.dtype)
+    if leaf.dtype != param.dtype:
+        leaf = saturated(leaf, param.dtype).astype(param.dtype)
     return resharded(leaf, param) if leaf.shape == param.shape else leaf
 
 

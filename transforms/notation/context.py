@@ -24,6 +24,7 @@ class Context:
       scalar_dtype: dtype of scalars that accompany the leaves.
       given: the params in their own dtype.
       outer: what is known in the flow that this one runs inside as a whole, if there is one.
+      sends_finite: whether what it sends to the node at hand is known to be never infinite.
     """
 
     label: str
@@ -34,6 +35,12 @@ class Context:
     scalar_dtype: jnp.dtype
     given: Leaves | None = None
     outer: "Context | None" = None
+    sends_finite: bool = True
+
+    @property
+    def receives_finite(self) -> bool:
+        """Whether the incoming updates are known to be never infinite: the gradient is not."""
+        return self.outer is None or self.outer.sends_finite
 
     @property
     def step(self) -> jax.Array:

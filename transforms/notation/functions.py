@@ -116,7 +116,8 @@ def lift_tree(
     return lifted
 
 
-def _sign(x: jax.Array) -> jax.Array:
+def signs(x: jax.Array) -> jax.Array:
+    """The sign of every entry."""
     return jnp.sign(x)
 
 
@@ -136,9 +137,16 @@ def _float_function(
     return lift_elementwise(lambda x: fn(_floated(x)), name, doc)
 
 
+def _root(tree: Leaves) -> Leaves:
+    found: Leaves = root(jax.tree.map(_floated, tree))
+    return found
+
+
+_root.is_a_root = True  # type: ignore[attr-defined]
+
 square = lift_elementwise(squared, "square", "x^2; of complex entries |x|^2.")
 sqrt = lift_tree(
-    lambda tree: root(jax.tree.map(_floated, tree)),
+    _root,
     "sqrt",
     doc="The square root of every entry, with the derivative 0 at 0.",
     each=True,
@@ -146,7 +154,7 @@ sqrt = lift_tree(
 cbrt = _float_function(
     lambda x: _cube_root(x), "cbrt", "The cube root of every entry, with the derivative 0 at 0."
 )
-sign = lift_elementwise(_sign, "sign", "The sign of every entry; x / |x| of complex ones, 0 of 0.")
+sign = lift_elementwise(signs, "sign", "The sign of every entry; x / |x| of complex ones, 0 of 0.")
 exp = _float_function(jnp.exp, "exp", "The exponential of every entry.")
 log = _float_function(jnp.log, "log", "The natural logarithm of every entry.")
 tanh = _float_function(jnp.tanh, "tanh", "The hyperbolic tangent of every entry.")

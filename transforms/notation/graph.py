@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from .bounds import Bounds, bounds_of
 from .foreign import owner_of
 from .rounding import is_narrow
 from .scope import Builder
@@ -51,6 +52,16 @@ class Graph:
     def slots(self) -> tuple[Slot, ...]:
         """The nodes that keep state."""
         return tuple(node for node in self.live if isinstance(node, Slot))
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """What is known of the signals without their values, where the gradient is finite."""
+        return bounds_of(self.live, ("updates", "params"))
+
+    @cached_property
+    def bounds_within(self) -> Bounds:
+        """The same where the graph runs inside another, which may send it anything."""
+        return bounds_of(self.live, ("params",))
 
     @cached_property
     def uses_clock(self) -> bool:

@@ -183,7 +183,8 @@ class Program(Owner):
         incoming = checked(Leaves.of(updates), "updates", self.label)
         given = None if params is None else matching(incoming, params, self.label)
         value, state = self.run(incoming, own_arrays(state), given, extra)
-        leaving = outgoing(value, incoming, given, self.label)
+        is_finite = self.graph.bounds.is_finite(self.graph.output)
+        leaving = outgoing(value, incoming, given, self.label, is_finite)
         return leaving, owned(state, leaving, updates, params, extra)
 
     def _nothing_read(self, params: optax.Params) -> optax.Updates:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.tree_util import PyTreeDef
 
+from .bounds import Bounds
 from .crowds import crowds, is_worth_it, together
 from .graph import Graph
 from .signal import Delay, Function, Signal
@@ -27,13 +28,14 @@ Inputs = dict[tuple[bool, int], Leaves]
 _ONE = jax.tree.structure(0)
 
 
-def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept) -> Env:
+def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept, bounds: Bounds) -> Env:
     """The values of the nodes that lead somewhere, by index; see `walk`.
 
     Args:
       graph: whose nodes.
       evaluate: the value of a node, of those of its arguments.
       kept: what a delay holds, by the structure of the tree.
+      bounds: what is known of the nodes without their values.
     """
     env: Env = {}
     waiting = list(graph.live)
@@ -41,7 +43,7 @@ def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept) -> Env:
         waiting = list(_what_is_no_region(waiting, env, evaluate))
         nodes, waiting = _next_region(waiting, env)
         if nodes:
-            region = _Region(nodes, _wanted(graph, nodes), env, evaluate)
+            region = _Region(nodes, _wanted(graph, nodes), env, evaluate, bounds)
             env |= _of_region(region, region.inputs(kept))
     return env
 
@@ -105,12 +107,14 @@ class _Region:
       wanted: indices of those that something else reads.
       env: what is known besides, by index.
       evaluate: see `evaluate_by_regions`.
+      bounds: what is known of the nodes without their values.
     """
 
     nodes: list[Signal]
     wanted: list[int]
     env: Env
     evaluate: Evaluate
+    bounds: Bounds
 
     def inputs(self, kept: Kept) -> Inputs:
         """What the nodes read of the leaves from outside, and what their delays hold."""
@@ -129,7 +133,7 @@ class _Region:
         for node in self.nodes:
             if isinstance(node, Delay):
                 held = inputs[True, node.index]
-                known[node.index] = read_leaves(node, held, known[node.like.index])
+                known[node.index] = read_leaves(node, held, known[node.like.index], self.bounds)
             else:
                 known[node.index] = self.evaluate(node, known)
         return [known[i] for i in self.wanted]

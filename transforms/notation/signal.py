@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
@@ -96,10 +97,10 @@ class Signal:
         return leafwise(lambda leaf: leaf[item], f"[{item}]", self)
 
     def __add__(self, other: "Operand") -> "Signal":
-        return elementwise(operator.add, "+", self, other)
+        return elementwise(sum_of_signals, "+", self, other)
 
     def __radd__(self, other: "Operand") -> "Signal":
-        return elementwise(operator.add, "+", other, self)
+        return elementwise(sum_of_signals, "+", other, self)
 
     def __sub__(self, other: "Operand") -> "Signal":
         return elementwise(operator.sub, "-", self, other)
@@ -114,10 +115,10 @@ class Signal:
         return elementwise(operator.mul, "*", other, self)
 
     def __truediv__(self, other: "Operand") -> "Signal":
-        return elementwise(_quotient, "/", self, other)
+        return elementwise(quotient_of_signals, "/", self, other)
 
     def __rtruediv__(self, other: "Operand") -> "Signal":
-        return elementwise(_quotient, "/", other, self)
+        return elementwise(quotient_of_signals, "/", other, self)
 
     def __floordiv__(self, other: "Operand") -> "Signal":
         return elementwise(operator.floordiv, "//", self, other)
@@ -394,9 +395,23 @@ def _apart(signal: Signal) -> Signal:
     return signal
 
 
-def _quotient(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
+def sum_of_signals(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
+    """a + b, which is a where b is the number 0, as a constant that is not wanted often is."""
+    is_neutral = isinstance(b, int | float) and b == 0 and _is_inexact(a)
+    return a if is_neutral else a + b
+
+
+def _bare_quotient(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     # Of two integers, as of a step count and a period, jax makes a float32 even in a float64 run.
-    return a * 1.0 / b if _is_integer(a) and _is_integer(b) else quotient(a, b)
+    return a * 1.0 / b if _is_integer(a) and _is_integer(b) else a / b
+
+
+def quotient_of_signals(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
+    """a / b, and no NaN where both have become infinite."""
+    return _bare_quotient(a, b) if _is_integer(a) and _is_integer(b) else quotient(a, b)
+
+
+quotient_of_signals.where_finite = by_side(promoting(_bare_quotient))  # type: ignore[attr-defined]
 
 
 def _power(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
@@ -408,6 +423,10 @@ def _power(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "f") in "iu"
+
+
+def _is_inexact(value: object) -> bool:
+    return jnp.issubdtype(getattr(value, "dtype", int), jnp.inexact)
 
 
 def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:

@@ -13,6 +13,7 @@ import optax
 from jax.tree_util import PyTreeDef
 
 from .annotations import boxed, unboxed
+from .bounds import Bounds
 from .context import Context
 from .crowds import map_alike
 from .evaluation import EvaluationWeights
@@ -87,16 +88,15 @@ def stored(leaves: Leaves, context: Context) -> optax.Params:
     return boxed(leaves.map(plain), context.params)
 
 
-def read(node: Delay, stored: optax.OptState, like: object) -> jax.Array | Leaves:
+def read(node: Delay, stored: optax.OptState, like: object, bounds: Bounds) -> jax.Array | Leaves:
     """The stored value as a signal; `like` is the running value of the signal it resembles.
 
     An infinite state times 0, or less another one, would be NaN for good, so the largest number
-    stands for it; where it is read this costs no pass over memory, as a compiled program takes it
-    into what follows. What starts at infinity means it.
+    stands for it where that can be. What starts at infinity means it.
     """
     if not isinstance(like, Leaves):
-        return _number(node)(restored_leaf(stored, like))
-    return read_leaves(node, kept_leaves(stored, like.treedef), like)
+        return _number(node, bounds)(restored_leaf(stored, like))
+    return read_leaves(node, kept_leaves(stored, like.treedef), like, bounds)
 
 
 def kept_leaves(stored: optax.OptState, treedef: PyTreeDef) -> Leaves:
@@ -108,16 +108,17 @@ def kept_leaves(stored: optax.OptState, treedef: PyTreeDef) -> Leaves:
         raise ValueError(f"its state belongs to another tree: {error}") from error
 
 
-def read_leaves(node: Delay, kept: Leaves, like: Leaves) -> Leaves:
+def read_leaves(node: Delay, kept: Leaves, like: Leaves, bounds: Bounds) -> Leaves:
     """What a delay holds as the leaves of a signal; see `read`."""
-    number = _number(node)
+    number = _number(node, bounds)
     return restored(kept, like).map(
         lambda leaf: jax.tree.map(lambda x: number(_computable(x)), leaf)
     )
 
 
-def _number(node: Delay) -> Callable[[jax.Array], jax.Array]:
-    return _as_it_is if _starts_infinite(node) else saturated
+def _number(node: Delay, bounds: Bounds) -> Callable[[jax.Array], jax.Array]:
+    is_safe = node.index in bounds.harmless or _starts_infinite(node)
+    return _as_it_is if is_safe else saturated
 
 
 def _starts_infinite(node: Delay) -> bool:

@@ -1,5 +1,6 @@
 """Going through the nodes of a graph: what they keep at first, and what they are at a step."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import optax
 from jax.tree_util import PyTreeDef
 
 from .boundary import input_value
+from .bounds import Bounds
 from .context import Context, leaf_by_leaf
 from .crowds import is_crowded
 from .errors import FlowError
@@ -57,16 +59,18 @@ def walk(
       context: what is known at this step.
     """
 
+    bounds = graph.bounds if context.receives_finite else graph.bounds_within
+
     def evaluate(node: Signal, env: dict[int, Any]) -> Any:
         with located(context.label, node):
-            return _evaluated(node, env, stored, incoming, context)
+            return _evaluated(node, env, stored, incoming, context, bounds)
 
     def kept(node: Delay, treedef: PyTreeDef) -> Leaves:
         with located(context.label, node):
             return kept_leaves(stored[node.index], treedef)
 
     if is_crowded(incoming.values):
-        env = evaluate_by_regions(graph, evaluate, kept)
+        env = evaluate_by_regions(graph, evaluate, kept, bounds)
     else:
         env = {}
         for node in graph.live:
@@ -85,6 +89,7 @@ def _evaluated(
     stored: dict[int, optax.OptState],
     incoming: Leaves,
     context: Context,
+    bounds: Bounds,
 ) -> Any:
     if isinstance(node, Input):
         return input_value(node, incoming, context)
@@ -92,16 +97,17 @@ def _evaluated(
         return context.step if node.outermost else context.count
     args = [_value(arg, env, context) for arg in node.args]
     if isinstance(node, Delay):
-        return read(node, stored[node.index], args[0])
+        return read(node, stored[node.index], args[0], bounds)
     if isinstance(node, CellNode):
         state = stored.get(node.index, NoState())
-        result, new = node.cell.update(context, state, *args)
+        seen = replace(context, sends_finite=all(map(bounds.is_finite, node.args)))
+        result, new = node.cell.update(seen, state, *args)
         stored[node.index] = alike(new, state)
         return result
     assert isinstance(node, Function)
     if node.mode != "leaf":
         return bound(node, context)(*args)
-    return leaf_by_leaf(node.fn, args)
+    return leaf_by_leaf(bounds.function_of(node), args)
 
 
 def _key(node: Delay, graph: Graph, context: Context) -> jax.Array | None:
