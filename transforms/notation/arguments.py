@@ -6,9 +6,11 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+import jax
 import optax
+from jax.typing import ArrayLike
 
 from .domains import Choice, Domain, Functions, Interval, Switch
 from .errors import FlowError
@@ -132,20 +134,53 @@ def arguments_of(factory: Callable[..., Any]) -> Mapping[str, Argument]:
     return {name: argument_of(name, p.annotation) for name, p in parameters.items()}
 
 
+UNIONS = {
+    "ScalarOrSchedule": optax.ScalarOrSchedule,
+    "Params": optax.Params,
+    "ArrayLike": ArrayLike,
+}
+"""Unions of other packages that documentation prints by their names, the larger ones first."""
+
+
 def spelled(annotation: Any) -> str:
-    """An annotation as documentation prints it: types of ours by their names."""
-    if annotation is optax.ScalarOrSchedule:
-        return "ScalarOrSchedule"
+    """An annotation as documentation prints it: types by the names that they are imported by."""
     for name, alias in ALIASES.items():
         if annotation == alias:
             return name
     if _is_union(annotation):
-        if _is_rate(annotation):
-            return "ScalarOrSchedule | None"
-        return " | ".join(spelled(member) for member in get_args(annotation))
+        return " | ".join(_spelled_members(list(get_args(annotation))))
     if get_origin(annotation) is Annotated:
         return f"number {annotation.__metadata__[0]}"
-    return "None" if annotation is type(None) else inspect.formatannotation(annotation)
+    if annotation in (None, type(None)):
+        return "None"
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is collections.abc.Callable:
+        given = "..." if parts[0] is Ellipsis else f"[{', '.join(map(spelled, parts[0]))}]"
+        return f"Callable[{given}, {spelled(parts[1])}]"
+    if origin is None or origin is Literal:
+        return _name_of(annotation)
+    return f"{_name_of(origin)}[{', '.join(map(spelled, parts))}]"
+
+
+def _spelled_members(members: list[Any]) -> Iterator[str]:
+    for name, union in UNIONS.items():
+        if set(get_args(union)) <= set(members):
+            yield name
+            members = [member for member in members if member not in get_args(union)]
+    yield from map(spelled, members)
+
+
+def _name_of(annotation: Any) -> str:
+    """The name of a class or type variable without its module, but for those of JAX and NumPy."""
+    if annotation is jax.Array:
+        return "jax.Array"
+    if isinstance(annotation, type) and annotation.__module__.split(".")[0] != "numpy":
+        return annotation.__name__
+    if isinstance(annotation, TypeVar):
+        return annotation.__name__
+    if annotation is Ellipsis:
+        return "..."
+    return inspect.formatannotation(annotation).removeprefix("typing.")
 
 
 def shown(signature: inspect.Signature) -> str:
