@@ -93,24 +93,34 @@ def scale_by_soap(
         Q = factors >> every(update_interval, eigenvectors(), phase=2, start=2, name="basis")
         factors << factor_decay * factors + (1 - scheduled(factor_decay)) * fresh
 
-        seen = where(step_count() == 1, 0.0, x)
-        m = mode_products(seen >> ema(b1, dtype=mu_dtype, name="mu"), Q, transposed=True)
-        v = square(mode_products(seen, Q, transposed=True)) >> ema(b2, name="nu")
-        if bias_correction:
-            n = maximum(step_count() - 1, 1)
-            m = m >> debias(b1, n)
-            root = debiased_root(v, b2, eps, count=n, eps_before_correction=True)
-        else:
-            root = sqrt(v) + eps
-        return unstack(mode_products(divide(m, _above_rounding(root), eps), Q), g)
+        first = step_count() == 1
+        m = mode_products(
+            where(first, 0.0, x) >> ema(b1, dtype=mu_dtype, name="mu"), Q, transposed=True
+        )
+        v = where(first, 0.0, square(mode_products(x, Q, transposed=True))) >> ema(b2, name="nu")
+        n = maximum(step_count() - 1, 1)
+
+        def divisor(v: Signal) -> Signal:
+            if not bias_correction:
+                return sqrt(v) + eps
+            return debiased_root(v, b2, eps, count=n, eps_before_correction=True)
+
+        root = _at_least_rounding(divisor(v), divisor(_largest(v)))
+        m = m >> debias(b1, n) if bias_correction else m
+        return unstack(mode_products(divide(m, root, eps), Q), g)
 
     return flow(step)
 
 
 @lift
-def _above_rounding(root: jax.Array) -> jax.Array:
-    """At least the rounding of the largest entry of each matrix."""
-    largest = jnp.max(root, axis=tuple(range(1, root.ndim)), keepdims=True, initial=0)
+def _largest(v: jax.Array) -> jax.Array:
+    """Of each matrix."""
+    return jnp.max(v, axis=tuple(range(1, v.ndim)), keepdims=True, initial=0)
+
+
+@lift
+def _at_least_rounding(root: jax.Array, largest: jax.Array) -> jax.Array:
+    """No entry is below the rounding of the largest one of its matrix."""
     return jnp.maximum(root, jnp.finfo(root.dtype).eps * largest)
 
 

@@ -156,6 +156,7 @@ def _solved(matrices: jax.Array, _: jax.Array) -> jax.Array:
     return linalg.eigh(matrices)[1]
 
 
+@linalg.one_by_one
 def _iterated(matrices: jax.Array, basis: jax.Array) -> jax.Array:
     moved = jnp.matmul(matrices, basis, precision="highest")
     quotients = jnp.sum((basis.conj() * moved).real, axis=-2, keepdims=True)

@@ -13,6 +13,7 @@ from ..notation.hyperparameters import DType, NonNegative
 from ..notation.roots import norm, quotient
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
+from .cache_chunks import by_cache_chunks
 from .spreading import from_batch, over_batch
 
 Triple = tuple[float, float, float]
@@ -76,16 +77,18 @@ def newton_schulz(
     """
     triples = each_step(coefficients, steps)
 
-    def orthogonalised(m: jax.Array, eps: float | jax.Array) -> jax.Array:
-        x = (replicated(m) if preconditioning == "spectral" else over_batch(m)).astype(
-            dtype or m.dtype
-        )
+    @by_cache_chunks
+    def iterated(x: jax.Array, eps: float | jax.Array) -> jax.Array:
         tall = x.shape[-2] > x.shape[-1]
         x = _scaled(_transposed(x) if tall else x, preconditioning, eps)
         for a, b, c in triples:
             gram = x @ _transposed(x)
             x = a * x + (b * gram + c * gram @ gram) @ x
-        return from_batch(_transposed(x) if tall else x, m).astype(m.dtype)
+        return _transposed(x) if tall else x
+
+    def orthogonalised(m: jax.Array, eps: float | jax.Array) -> jax.Array:
+        x = replicated(m) if preconditioning == "spectral" else over_batch(m)
+        return from_batch(iterated(x.astype(dtype or m.dtype), eps), m).astype(m.dtype)
 
     return lift(orthogonalised, "newton_schulz")(matrix, eps)
 

@@ -99,5 +99,5 @@ def padded(batch: Any, multiple: int) -> Any:
     missing = -batch.shape[0] % multiple
     if not missing:
         return batch
-    eye = jnp.eye(batch.shape[-1], dtype=batch.dtype)
+    eye = jnp.eye(batch.shape[-2], batch.shape[-1], dtype=batch.dtype)
     return jnp.concatenate([batch, jnp.broadcast_to(eye, (missing, *eye.shape))])

@@ -21,8 +21,16 @@ from .known import each, is_known
 Value = TypeVar("Value")
 
 
-def _one_by_one(solve: Callable[..., Value]) -> Callable[..., Value]:
-    """The function of batches of matrices that does one matrix after the other on a CPU."""
+def one_by_one(solve: Callable[..., Value]) -> Callable[..., Value]:
+    """Makes a function of batches of matrices do one matrix after the other on a CPU.
+
+    Part of the notation.
+
+    More than a factorisation in one such function is done while the matrix is in the cache.
+
+    Args:
+      solve: function of arrays (..., n, m) that treats every matrix on its own.
+    """
 
     def looped(*batches: jax.Array) -> Value:
         shape = jnp.broadcast_shapes(*(x.shape[:-2] for x in batches))
@@ -108,12 +116,12 @@ def expm(matrices: jax.Array) -> jax.Array:
     return _expm(matrices)
 
 
-_eigh = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x)))
-_eigh_of_lower = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False)))
-_qr = _one_by_one(lambda x: jnp.linalg.qr(x)[:2])
-_svd = _one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)))
-_full_svd = _one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
-_singular_values = _one_by_one(jnp.linalg.svdvals)
-_solve = _one_by_one(jnp.linalg.solve)
-_inv = _one_by_one(jnp.linalg.inv)
-_expm = _one_by_one(jax.scipy.linalg.expm)
+_eigh = one_by_one(lambda x: tuple(jnp.linalg.eigh(x)))
+_eigh_of_lower = one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False)))
+_qr = one_by_one(lambda x: jnp.linalg.qr(x)[:2])
+_svd = one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)))
+_full_svd = one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
+_singular_values = one_by_one(jnp.linalg.svdvals)
+_solve = one_by_one(jnp.linalg.solve)
+_inv = one_by_one(jnp.linalg.inv)
+_expm = one_by_one(jax.scipy.linalg.expm)
