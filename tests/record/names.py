@@ -44,6 +44,7 @@ SIDES = {"w": (4, 3), "u": (3, 4), "q": (4, 4), "k": (2, 3, 2), "b": (3,), "s": 
 DROP = [0.05] * 3 + [0.02] * 3 + [0.005] * 2
 WARMUP = [0.01, 0.02, 0.03, 0.04, 0.05, 0.04, 0.03, 0.02]
 FALLING = [1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1]
+RISING = [*FALLING[5::-1], *FALLING[6:]]
 BETAS = {"b1": 0.8, "b2": 0.95}
 
 
@@ -336,7 +337,7 @@ by_optax(
     learning_rate=0.03,
     b1=0.7,
     b2=0.99,
-    threshold=4.5,
+    threshold=4.93,  # the length is 4.96 at the fifth step
     nesterov=True,
 )
 by_optax("yogi__schedule", optax.yogi, learning_rate=DROP, **BETAS, eps=1e-2)
@@ -812,23 +813,26 @@ by_torch(
 )
 
 MOMO = {"rate": WARMUP, "takes_loss": True, "objective": "quadratic"}
-for title, theirs, ours in (
-    ("decay", {"weight_decay": 0.3}, {"weight_decay": 0.3}),
-    ("decoupled", {"weight_decay": 0.3, "divide": False}, {"weight_decay": 0.3, "decoupled": True}),
-    ("bound", {"lb": 0.5}, {"lower_bound": 0.5}),
+DECOUPLED = {"weight_decay": 0.3, "divide": False}
+for title, factor, theirs, ours in (
+    ("decay", 4, {"weight_decay": 0.3}, {"weight_decay": 0.3}),
+    ("decoupled", 4, DECOUPLED, {"weight_decay": 0.3, "decoupled": True}),
+    ("bound", 40, {"lb": 0.5}, {"lower_bound": 0.5}),  # its step is Polyak's, not the rate's
     (
         "adapted_bound",
+        4,
         {"lb": 0.5, "use_fstar": True, "weight_decay": 0.2},
         {"lower_bound": 0.5, "adapt_lower_bound": True, "weight_decay": 0.2},
     ),
 ):
+    rates = [factor * r for r in WARMUP]
     by_torch(
         f"momo_adam__{title}",
         "momo-opt",
         momo.MomoAdam,
         {"betas": (0.8, 0.95), "eps": 1e-2, **theirs},
-        {"learning_rate": [4 * r for r in WARMUP], **BETAS, "eps": 1e-2, **ours},
-        **{**MOMO, "rate": [4 * r for r in WARMUP]},
+        {"learning_rate": rates, **BETAS, "eps": 1e-2, **ours},
+        **{**MOMO, "rate": rates},
     )
 
 for gamma in (0.0, 8.0):
@@ -849,16 +853,16 @@ case(
     lambda start: OptaxScheduleFree(
         start,
         optax.contrib.schedule_free(
-            optax.sgd(lambda count: jnp.asarray(FALLING)[count]),
-            lambda count: jnp.asarray(FALLING)[count],
+            optax.sgd(lambda count: jnp.asarray(RISING)[count]),
+            lambda count: jnp.asarray(RISING)[count - 1],  # it counts from 1 here
             b1=0.8,
             weight_lr_power=1.5,
         ),
     ),
     {
         "inner": "sgd",
-        "inner_kwargs": {"learning_rate": FALLING},
-        "learning_rate": FALLING,
+        "inner_kwargs": {"learning_rate": RISING},
+        "learning_rate": RISING,
         "b1": 0.8,
         "weight_lr_power": 1.5,
     },

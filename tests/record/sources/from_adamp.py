@@ -54,6 +54,23 @@ case(
     "adamp",
     shapes=WEIGHTS,
 )
+# At one step a cosine lies within a per cent of the threshold.
+case(
+    "sgdp",
+    "near_the_threshold",
+    SGDP(0.05, momentum=0.8, weight_decay=0.3, delta=1.3, wd_ratio=0.2, eps=0.05),
+    {
+        "channel_axis": 0,
+        "learning_rate": 0.05,
+        "momentum": 0.8,
+        "weight_decay": 0.3,
+        "delta": 1.3,
+        "wd_ratio": 0.2,
+        "eps": 0.05,
+    },
+    "adamp",
+    shapes=WEIGHTS,
+)
 case(
     "sgdp",
     "nesterov",

@@ -24,7 +24,8 @@ for form, make, rate in (
     ("adamw", schedulefree.AdamWScheduleFree, 0.05),
 ):
     beta = {"momentum": 0.8} if form == "sgd" else {"betas": (0.8, 0.95)}
-    second = {} if form == "sgd" else {"b2": 0.95}
+    second = {} if form == "sgd" else {"b2": 0.95, "eps": 0.1}
+    beta |= {} if form == "sgd" else {"eps": 0.1}
     schedule_free(
         "decay_warmup",
         make,
@@ -53,8 +54,8 @@ for form, make, rate in (
 schedule_free(
     "silent",
     schedulefree.RAdamScheduleFree,
-    {"betas": (0.8, 0.9), "weight_decay": 0.2},
-    {"form": "radam", "learning_rate": 0.05, "b1": 0.8, "b2": 0.9, "weight_decay": 0.2},
+    {"betas": (0.8, 0.9), "eps": 0.1, "weight_decay": 0.2},
+    {"form": "radam", "learning_rate": 0.05, "b1": 0.8, "b2": 0.9, "eps": 0.1, "weight_decay": 0.2},
 )
 schedule_free(
     "sgd_phase",
