@@ -7,11 +7,12 @@ every function the runs are asked in turn until one of them departs from its rec
     python tests/noticing.py psgd sgd    # those whose name begins so
 
 Numbers are traced, so that a run is compiled once for all of them. An argument that is 0, None, a
-switch or a name is left alone here; `unexercised` lists those that stand so in every run.
+switch or a name is left alone here; `at_rest` lists those that stand so in every run.
 """
 
 import dataclasses
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ import gradchain
 import jax
 import numpy as np
 import replay
+from gradchain.transforms.notation.arguments import Argument, arguments_of
+from gradchain.transforms.notation.domains import Interval, Switch
 
 RECORDS = [
     *(replay.REFERENCES / name for name in replay.collect()),
@@ -129,6 +132,30 @@ def unnoticed(api: str, records: list[replay.Record]) -> list[str]:
         found = dict(noticed(record, left))
         left = [name for name in left if not found.get(name, False)]
     return [f"{api}: {name}" for name in left]
+
+
+def at_rest() -> list[str]:
+    """Numbers that are 0 or None, and switches in one position, in all runs of their function."""
+    seen: dict[tuple[str, str], set[Any]] = {}
+    for path in RECORDS:
+        meta = replay.description(path)
+        if meta["kind"] == "manifold_ops":
+            continue
+        factory = replay.public(meta["api"])
+        for name, parameter in inspect.signature(factory).parameters.items():
+            if _moves(arguments_of(factory)[name]):
+                value = meta["kwargs"].get(name, parameter.default)
+                seen.setdefault((meta["api"], name), set()).add(json.dumps(value, default=str))
+    rests = ({"null", "0", "0.0", "false"}, {"true"})
+    return [
+        f"{api}: {name}"
+        for (api, name), values in seen.items()
+        if values in rests or values <= rests[0]
+    ]
+
+
+def _moves(argument: Argument) -> bool:
+    return any(isinstance(domain, Interval | Switch) for domain in argument.domains)
 
 
 def recorded() -> list[str]:

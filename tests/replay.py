@@ -142,6 +142,12 @@ def load(path: str | Path) -> Record:
     )
 
 
+def description(path: Path) -> dict[str, Any]:
+    """What a record says of itself, without its arrays."""
+    with np.load(path) as archive:
+        return json.loads(str(archive["meta"]))
+
+
 def collect(directory: Path = REFERENCES) -> list[str]:
     """File names of the records to be met: their method, or function, is in the catalogue.
 
@@ -149,8 +155,7 @@ def collect(directory: Path = REFERENCES) -> list[str]:
     """
     names = []
     for path in sorted(directory.glob("*.npz")):
-        with np.load(path) as archive:
-            meta = json.loads(str(archive["meta"]))
+        meta = description(path)
         is_method = {meta["method"], meta["api"]} & set(METHODS)
         if is_method or meta["kind"] == "manifold_ops":
             names.append(path.name)

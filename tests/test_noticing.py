@@ -1,16 +1,19 @@
 """Every argument is noticed by a recorded run of its method: a test that cannot fail is no test."""
 
+import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
-from noticing import by_api, recorded, unnoticed
+import replay
+from noticing import at_rest, by_api, recorded, unnoticed
 
-KNOWN = json.loads((Path(__file__).parent / "unnoticed.json").read_text())
-"""Arguments that no recorded run notices; each waits for a run in which it matters.
-
-Probabilities of draws that the method makes itself cannot be recorded.
-"""
+TESTS = Path(__file__).parent
+KNOWN = json.loads((TESTS / "unnoticed.json").read_text())
+"""Arguments of whose change by one per cent no recorded run takes notice -> why, and who does."""
+AT_REST = json.loads((TESTS / "at_rest.json").read_text())
+"""Numbers and switches that no recorded run moves -> the tests that do."""
 
 
 @pytest.mark.by_hand
@@ -18,3 +21,17 @@ Probabilities of draws that the method makes itself cannot be recorded.
 def test_a_change_of_one_per_cent_is_noticed(method):
     found = [line for api, runs in by_api(method).items() for line in unnoticed(api, runs)]
     assert set(found) <= set(KNOWN)
+
+
+def test_what_no_run_moves_is_known():
+    assert sorted(at_rest()) == sorted(AT_REST)
+
+
+@pytest.mark.parametrize("table", [KNOWN, AT_REST], ids=["unnoticed", "at rest"])
+def test_the_lists_name_what_there_is(table):
+    """Arguments that functions have, and tests that speak of them."""
+    for entry, why in table.items():
+        api, argument = entry.split(": ")
+        assert argument in inspect.signature(replay.public(api)).parameters, entry
+        for name in re.findall(r"[\w/]*test_\w+\.py", why):
+            assert api in (TESTS / name).read_text(), entry

@@ -42,10 +42,19 @@ def walk(opt, start=START, grads=GRADS, extras=lambda t: {}, look=lambda state, 
 
 FAR = {"update_interval": 100, "prune_decay_steps": 100}
 PRUNED = {"groups": [{"w": 0}], "pruning_steps": 4, "start_pruning_step": 100}
+CRIC = {
+    "groups": [{"w": 0}],
+    "target_sparsity": 0.5,
+    "start_cric_step": 100,
+    "max_cycles": 1,
+    "sampling_steps": 2,
+    "hybrid_steps": 2,
+}
 ENTERS = {
     "in the gradient": {
         "adaptive_braking": {"nesterov": True},
         "hesso": {**PRUNED, "target_sparsity": 0.5, "momentum": 0.9, "dampening": 0.4},
+        "hesso_cric": {**CRIC, "momentum": 0.9, "dampening": 0.4},
         "multi_momentum": {"num_clusters": 2},
         "sgd_hd": {"momentum": 0.9},
         "sparse_momentum": {**FAR, "init_mask": {k: v > -0.5 for k, v in START.items()}},
@@ -59,6 +68,7 @@ ENTERS = {
         "subspace_momentum": {"rank": 2},
     },
 }
+EXTRA = {"multi_momentum": {"cluster": jnp.asarray(1)}, "hesso_cric": {"value": jnp.asarray(1.0)}}
 CASES = [(how, name) for how, names in ENTERS.items() for name in names]
 
 
@@ -66,7 +76,7 @@ CASES = [(how, name) for how, names in ENTERS.items() for name in names]
 def test_where_the_decay_enters(how, name):
     """A decay is the same as none, with other gradients or with a share taken off the params."""
     given = ENTERS[how][name]
-    extra = {"cluster": jnp.asarray(1)} if name == "multi_momentum" else {}
+    extra = EXTRA.get(name, {})
     make = getattr(o, name)
 
     @jax.jit
@@ -185,6 +195,9 @@ def test_dampening():
 
     hesso = o.hesso(RATE, target_sparsity=0.5, momentum=0.9, dampening=0.4, **PRUNED)
     assert_close(walk(hesso), by_leaf(torch_dampened, START, GRADS))
+    cric = o.hesso_cric(RATE, momentum=0.9, dampening=0.4, **CRIC)
+    path = walk(cric, extras=lambda t: EXTRA["hesso_cric"])
+    assert_close(path, by_leaf(torch_dampened, START, GRADS))
 
 
 def test_inner_momentum_of_schedule_free_adamw():
@@ -342,6 +355,122 @@ def test_subspace_momentum_with_other_second_moments(second_moment):
     assert_close(walk(opt), by_leaf(rule, START, GRADS))
 
 
+# --- bounds that are tiny by default -------------------------------------------------------------
+
+
+def adam_of(x, gs, eps, before):
+    """Adam, eps added before the correction of the second moment or after it."""
+    m = v = 0.0
+    for t, g in enumerate(gs, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
+        correction = np.sqrt(1 - 0.95**t)
+        root = (np.sqrt(v) + eps) / correction if before else np.sqrt(v) / correction + eps
+        yield m / (1 - 0.9**t) / root
+
+
+def summed(x, gs):
+    v, out = 0.0, []
+    for g in gs:
+        v = v + g**2
+        x = x - RATE * g / (np.sqrt(v) + 0.3)
+        out.append(x)
+    return out
+
+
+def turning(x, gs):
+    """A momentum that turns in the complex plane."""
+    m, v, out = 0j, 0.0, []
+    for t, g in enumerate(gs, 1):
+        m, v = 0.9 * np.exp(0.4j) * m + g, 0.95 * v + 0.05 * g**2
+        x = x - RATE * m.real / (np.sqrt(v / (1 - 0.95**t)) + 0.3)
+        out.append(x)
+    return out
+
+
+def by_first_ratio(x, gs):
+    ratio = np.linalg.norm(gs[0]) / (np.std(gs[0], ddof=1) + 0.3)
+    m, out = gs[0], []
+    for t, g in enumerate(gs):
+        m = m if t == 0 else 0.9 * m + 0.1 * g
+        x = x - RATE * (ratio * m + DECAY * x)
+        out.append(x)
+    return out
+
+
+def perpendicular(x, gs):
+    out = []
+    for g in gs:
+        h = g - np.sum(x * g) / (np.sum(x * x) + 0.3) * x
+        x = x - RATE * h * np.linalg.norm(g) / (np.linalg.norm(h) + 0.3)
+        out.append(x)
+    return out
+
+
+def stepping(x, gs):
+    out = []
+    for u in adam_of(x, gs, 0.3, before=False):
+        x = x - RATE * u
+        out.append(x)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: o.riemannian_adagrad(RATE, eps=0.3), summed),
+        (lambda: o.complex_adam(RATE, phase=0.4, b2=0.95, eps=0.3), turning),
+        (lambda: o.sgd_sai(RATE, eps=0.3, weight_decay=DECAY), by_first_ratio),
+        (lambda: optax.chain(o.perpgrad(eps=0.3), optax.sgd(RATE)), perpendicular),
+        (lambda: o.m_config(RATE, 1, b2=0.95, eps=0.3), stepping),
+        (lambda: o.micro_adam(RATE, 9, 1.0, b2=0.95, eps=0.3, value_dtype=None), stepping),
+    ],
+    ids=lambda x: getattr(x, "__name__", "made"),
+)
+def test_a_large_eps(make, rule):
+    assert_close(walk(make()), by_leaf(rule, START, GRADS), 1e-9)
+
+
+def test_a_large_eps_of_adagrad_norm():
+    x, total, wanted = START, 0.2, []
+    for g in GRADS:
+        total = total + sum(np.sum(v**2) for v in g.values())
+        x = {k: x[k] - RATE * g[k] / (np.sqrt(total) + 0.3) for k in x}
+        wanted.append(x)
+    assert_close(walk(o.adagrad_norm(RATE, 0.2, eps=0.3)), wanted)
+
+
+def test_a_large_eps_of_adam_with_its_hypergradient():
+    steps = {k: list(adam_of(START[k], [g[k] for g in GRADS], 0.3, before=True)) for k in START}
+    x, rate, wanted = START, RATE, []
+    for t, g in enumerate(GRADS):
+        if t:
+            rate = rate + 1e-2 * sum(np.sum(g[k] * steps[k][t - 1]) for k in x)
+        x = {k: x[k] - rate * steps[k][t] for k in x}
+        wanted.append(x)
+    opt = o.adam_hd(RATE, hypergrad_learning_rate=1e-2, b2=0.95, eps=0.3)
+    assert_close(walk(opt), wanted)
+
+
+@pytest.mark.parametrize("name", ["c_adamw", "cautious"])
+def test_the_least_share_of_entries_that_agree(name):
+    def rule(x, gs):
+        out = []
+        for g, u in zip(gs, adam_of(x, gs, 1e-12, before=False), strict=True):
+            agrees = u * g > 0
+            scaled = u * agrees / max(np.mean(agrees), 0.9)
+            x = x - RATE * scaled
+            out.append(x)
+        return out
+
+    adam = o.adam(RATE, b2=0.95, eps=1e-12)
+    opt = (
+        o.cautious(adam, "mean", min_mean=0.9)
+        if name == "cautious"
+        else o.c_adamw(RATE, b2=0.95, eps=1e-12, min_mean=0.9)
+    )
+    assert_close(walk(opt), by_leaf(rule, START, GRADS), 1e-6)
+
+
 # --- losses and slopes ---------------------------------------------------------------------------
 
 SIZES = {k: np.abs(x) + 0.5 for k, x in draw(3).items()}
@@ -483,6 +612,16 @@ def test_the_lowest_loss_of_sania():
     assert_close(of_the_loss(opt), wanted, 1e-9)
 
 
+def test_an_ascent_that_eps_shortens():
+    x, wanted = START, []
+    for _ in range(STEPS):
+        g = {k: SIZES[k] * x[k] for k in x}
+        length = np.sqrt(sum(np.sum(v**2) for v in g.values())) + 0.7
+        x = {k: x[k] - RATE * SIZES[k] * (x[k] + 0.2 * g[k] / length) for k in x}
+        wanted.append(x)
+    assert_close(of_the_loss(o.sam(optax.sgd(RATE), 0.2, eps=0.7)), wanted)
+
+
 def test_the_rate_of_the_extrapolation():
     x, wanted = START, []
     for _ in range(STEPS):
@@ -566,7 +705,7 @@ def test_the_inner_state_of_a_round_may_start_anew():
 
 # --- clients and a server ------------------------------------------------------------------------
 
-CLIENTS, LOCAL, ROUNDS = 3, 2, 3
+CLIENTS, LOCAL = 3, 2
 CURVES, CENTRES = draw(5, (CLIENTS,)), draw(6, (CLIENTS,))
 PRESENT = np.array([[0, 1], [1, 2], [0, 2]])
 
@@ -580,7 +719,7 @@ def pull(params, client, turn=0, step=0):
     }
 
 
-def rounds_of(method):
+def rounds_of(method, there=PRESENT):
     def gradient(params, client, turn, step):
         curves, centres = (jax.tree.map(jnp.asarray, x) for x in (CURVES, CENTRES))
         return {
@@ -593,12 +732,12 @@ def rounds_of(method):
         method,
         jax.tree.map(jnp.asarray, START),
         gradient,
-        PRESENT,
+        there,
         num_clients=CLIENTS,
-        local_steps=np.full(PRESENT.shape, LOCAL),
+        local_steps=np.full(there.shape, LOCAL),
         record=lambda params, state: params,
     )
-    return [jax.tree.map(lambda x, r=r: np.asarray(x[r]), run.recorded) for r in range(ROUNDS)]
+    return [jax.tree.map(lambda x, r=r: np.asarray(x[r]), run.recorded) for r in range(len(there))]
 
 
 def plus(*terms):
@@ -681,3 +820,164 @@ def test_fedspeed_as_the_paper_has_it():
         )
     )  # fmt: skip
     assert_close(got, wanted)
+
+
+def test_rounds_without_a_client_count_up_to_a_cutoff():
+    """A client that stays away has an interval after two rounds; the weight is their mean."""
+    there = np.array([[0, 1], [0, 1], [0, 1], [2, 0], [2, 1]])
+    since, counted, weights = np.zeros(3), np.zeros(3), np.ones(3)
+    x, wanted = START, []
+    for turn, present in enumerate(there):
+        moved = ZERO
+        for client in present:
+            y = x
+            for step in range(LOCAL):
+                y = plus((1, y), (-0.05, pull(y, client, turn, step)))
+            moved = plus((1, moved), (weights[client], y), (-weights[client], x))
+        x = plus((1, x), (0.8 / 3, moved))
+        wanted.append(x)
+        since += 1
+        ends = np.isin(np.arange(3), present) | (since == 2)
+        means = (counted * weights + since) / (counted + 1)
+        weights = np.where(ends, np.where(counted == 0, since, means), weights)
+        counted, since = counted + ends, np.where(ends, 0, since)
+    assert weights[2] > 1
+    got = rounds_of(o.fed_au(0.05, 0.8, cutoff=2, num_local_steps=LOCAL), there)
+    assert_close(got, wanted)
+
+
+def test_bounds_of_moments_that_are_clipped_or_predicted():
+    """The largest third of all entries is cut in the numerator alone."""
+    steps = []
+    for g in GRADS:
+        every = np.sort(np.concatenate([np.abs(v).ravel() for v in g.values()]))[::-1]
+        threshold = 0.8 * every[int(0.34 * every.size)]
+        steps.append({k: np.clip(v, -threshold, threshold) for k, v in g.items()})
+    x, m, v, wanted = START, dict.fromkeys(START, 0.0), dict.fromkeys(START, 0.0), []
+    for t, (g, cut) in enumerate(zip(GRADS, steps, strict=True), 1):
+        m = {k: 0.9 * m[k] + 0.1 * cut[k] for k in x}
+        v = {k: 0.95 * v[k] + 0.05 * g[k] ** 2 for k in x}
+        x = {
+            k: x[k] - RATE * m[k] / (1 - 0.9**t) / (np.sqrt(v[k] / (1 - 0.95**t)) + 0.3) for k in x
+        }
+        wanted.append(x)
+    opt = o.coordinate_clipped_adam(RATE, 0.34, b2=0.95, eps=0.3, threshold_scale=0.8)
+    assert_close(walk(opt), wanted)
+    true = walk(o.xgrad(RATE, "adam", b2=0.95, eps=0.3), look=gradchain.eval_params)
+    assert_close(true, by_leaf(stepping, START, GRADS))
+
+
+def test_a_large_eps_of_slopes():
+    """Adam of what one random direction shows of the gradient."""
+    x, m, v, wanted = START, dict.fromkeys(START, 0.0), dict.fromkeys(START, 0.0), []
+    for t, z in enumerate(DIRECTIONS, 1):
+        c = slope(x, z, 0.1)
+        m = {k: 0.9 * m[k] + 0.1 * c * z[k] for k in x}
+        v = {k: 0.95 * v[k] + 0.05 * (c * z[k]) ** 2 for k in x}
+        x = {
+            k: x[k] - 0.01 * m[k] / (1 - 0.9**t) / (np.sqrt(v[k] / (1 - 0.95**t)) + 0.3) for k in x
+        }
+        wanted.append(x)
+    opt = o.zo_adam(0.01, 0.1, b2=0.95, eps=0.3, sampler=recorded)
+    assert_close(of_the_loss(opt), wanted, 1e-9)
+
+
+def test_a_large_eps_of_sparse_training():
+    mask = {k: np.abs(v) > 0.3 for k, v in START.items()}
+
+    def rule(x, gs, kept):
+        out = []
+        for u in adam_of(x, gs, 0.3, before=False):
+            x = kept * (x - RATE * u)
+            out.append(x)
+        return out
+
+    kept = {k: mask[k] if x.ndim > 1 else np.ones_like(x) for k, x in START.items()}
+    paths = {k: rule(START[k], [g[k] for g in GRADS], kept[k]) for k in START}
+    opt = o.sparse_momentum(RATE, **FAR, base="adam", b2=0.95, eps=0.3, init_mask=mask)
+    assert_close(walk(opt), [{k: paths[k][t] for k in paths} for t in range(STEPS)])
+
+
+def least(gram, floor):
+    """The weights of smallest length that are no less than `floor`, by trying all active sets."""
+    best = None
+    for bits in np.ndindex(*(2,) * len(floor)):
+        at = np.array(bits, bool)
+        w = np.where(at, floor, 0.0)
+        if (~at).any():
+            w[~at] = -np.linalg.solve(gram[~at][:, ~at], gram[~at][:, at] @ floor[at])
+        length = w @ gram @ w
+        if np.all(w >= floor - 1e-12) and (best is None or length < best[0]):
+            best = length, w
+    return best[1]
+
+
+@pytest.mark.parametrize("solver", ["enumerate", "projected_newton"])
+@pytest.mark.parametrize("name", ["dualproj", "upgrad"])
+def test_regularised_projections_with_preferences(name, solver):
+    g = draw(8, (3,))
+    g = {k: np.stack([v[0], v[1] - 0.9 * v[0], v[2] - 0.7 * v[0]]) for k, v in g.items()}
+    rows = np.concatenate([v.reshape(3, -1) for v in g.values()], axis=1)
+    gram = rows @ rows.T
+    gram = gram / np.trace(gram) + 0.2 * np.eye(3)
+    preferred = np.array([0.7, 0.1, 0.4])
+    if name == "dualproj":
+        weights = least(gram, preferred)
+    else:
+        weights = sum(least(gram, p * np.eye(3)[i]) for i, p in enumerate(preferred))
+    settings = {"pref_vector": tuple(preferred), "reg_eps": 0.2, "solver": solver}
+    rule = getattr(o, name)(**settings)
+    found = rule.update(g, rule.init(START))[0]
+    assert not np.allclose(weights, preferred)
+    assert_close([found], [{k: np.tensordot(weights, g[k], 1) for k in g}], 1e-7)
+    huge = getattr(o, name)(**settings, norm_eps=1e9)
+    flat = huge.update(g, huge.init(START))[0]
+    assert_close([flat], [{k: np.tensordot(preferred, g[k], 1) for k in g}], 1e-7)
+
+
+def test_cones_are_cut_where_gradients_are_short():
+    g = draw(8, (3,))
+    total = sum(np.sum(v**2) for v in g.values())
+    g = {k: np.sqrt(0.01 / total) * v for k, v in g.items()}
+    for bound, moves in ((0.0099, True), (0.0101, False)):
+        rule = o.cagrad(0.1, norm_eps=bound)
+        assert np.any(rule.update(g, rule.init(START))[0]["w"]) == moves
+
+
+def test_pseudo_inverses_leave_out_what_is_small():
+    g = draw(8, (3,))
+    rows = np.concatenate([v.reshape(3, -1) for v in g.values()], axis=1)
+    gram = rows @ rows.T
+    shares = np.linalg.eigvalsh(gram) / np.linalg.eigvalsh(gram)[-1]
+    cutoff = np.mean(shares[:2])  # leaves out one of three directions
+    v = np.linalg.pinv(gram, rcond=cutoff, hermitian=True) @ np.sqrt(np.diagonal(gram))
+    rule = o.imtl_g(rcond=cutoff)
+    found = rule.update(g, rule.init(START))[0]
+    assert_close([found], [{k: np.tensordot(v / v.sum(), g[k], 1) for k in g}], 1e-9)
+
+
+def test_a_cautious_ascent():
+    """What does not descend yet is turned around behind it."""
+    ascent = optax.chain(o.cautious(optax.scale_by_adam(), descends=False), optax.scale(-RATE))
+    assert_close(walk(ascent), walk(o.cautious(o.adam(RATE))))
+
+
+def test_channels_along_the_other_axis():
+    turned = [{k: np.transpose(v) for k, v in tree.items()} for tree in (START, *GRADS)]
+    for make in (
+        lambda axis: o.sgdp(RATE, delta=4.0, channel_axis=axis),
+        lambda axis: optax.chain(
+            gradchain.transforms.shape.adaptive_grad_clip(0.3, channel_axis=axis), optax.sgd(RATE)
+        ),
+    ):
+        back = [
+            {k: np.transpose(v) for k, v in x.items()} for x in walk(make(0), turned[0], turned[1:])
+        ]
+        assert_close(walk(make(-1)), back)
+
+
+def test_an_alpha_that_is_counted_from_an_offset():
+    shifted_alpha = gradchain.schedules.ademamix_alpha_schedule(5.0, 20, count_offset=3)
+    plain = gradchain.schedules.ademamix_alpha_schedule(5.0, 20)
+    counts = np.arange(8)
+    np.testing.assert_allclose(jax.vmap(shifted_alpha)(counts), jax.vmap(plain)(counts + 3))
