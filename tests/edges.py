@@ -44,6 +44,25 @@ def trajectory(
         yield params, state
 
 
+ENDS = np.float32([3e38, -3e38, 1e-38, 0, 1])
+"""Numbers of one gradient that no power of ten has in common."""
+
+
+def at_the_ends(start: Any, turn: int) -> Any:
+    """A gradient of the largest numbers of both signs beside small ones, others at each turn."""
+    numbers = np.roll(ENDS, turn)
+    return jax.tree.map(lambda x: np.resize(numbers, x.shape), start)
+
+
+def at_the_end(start: Any) -> Any:
+    """A gradient of the largest numbers alone."""
+
+    def of_leaf(x: Any) -> Any:
+        return np.where(np.sin(3 * np.arange(x.size)) < 0, -3.4e38, 3.4e38).reshape(x.shape)
+
+    return jax.tree.map(lambda x: of_leaf(x).astype(np.float32), start)
+
+
 def last_params(name: str, dtype: Any, scales: Any) -> Any:
     """Where a trajectory of the method ends."""
     opt, start = sample(name), start_in(dtype)

@@ -18,6 +18,7 @@ from ...transforms import (
     leaf_norm,
     lift,
     named,
+    saturate,
     scheduled,
     sqrt,
     square,
@@ -93,8 +94,8 @@ def clip_to_tracked_maximum(decay: Decay = 0.999, *, count: Signal | None = None
 
     def step(g: Signal) -> Signal:
         largest = leaf_max_abs(g)
-        usual = _debiased(largest >> named("largest", ema(decay)), decay, count)
-        return where(abs(g) > usual, divide_or_zero(g, largest) * usual, g)
+        usual = saturate(_debiased(largest >> named("largest", ema(decay)), decay, count))
+        return where(abs(g) > usual, g * divide_or_zero(usual, largest), g)
 
     return flow(step)
 

@@ -17,6 +17,7 @@ from ...transforms import (
     Size,
     delay,
     flow,
+    saturate,
     scheduled,
     transformation,
     where,
@@ -230,11 +231,11 @@ def masha2(
         half = _half(anchor, params, gamma, tau)
         there = ascending(operator_at(half, operator_fn), ascent_mask)
         mine = delay(anchor.own, name="error")
-        p = gamma * (there - anchor.own) + mine
+        p = saturate(gamma * (there - anchor.own) + mine)
         sent, mean = exchange(p, device, axis_name)
         mine << p - sent
         ours = delay(mean, name="server_error")
-        total = mean + ours
+        total = saturate(mean + ours)
         back, _ = exchange(total, server)
         ours << total - back
         return half - back - params

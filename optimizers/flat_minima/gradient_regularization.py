@@ -10,6 +10,7 @@ from ...transforms import (
     NonNegative,
     Positive,
     Signal,
+    bound_squares,
     flow,
     hessian_vector_product,
     scheduled,
@@ -46,6 +47,10 @@ def gradient_regularization(
         (g - \nabla f(x - h g)) / h & \text{backward} \\
         H g \text{ itself, by a Hessian-vector product} & \text{double}
         \end{cases}
+
+    At large gradients the method itself diverges, for H g grows as their square. So the base is
+    handed entries of at most half the root of the largest number of the format, 9e18 in float32,
+    of which it can take squares; nothing else is changed by that.
 
     Nothing is normalised. Forward with gamma = step hands on :math:`\nabla f(x + h g)`, which is
     `sam` without its normalisation. Closures that the base reads are those of the loss plus the
@@ -91,6 +96,6 @@ def gradient_regularization(
             slope = strength / h * (gradient_at(params + h * g, value_fn, grad_fn) - g)
         else:
             slope = strength / h * (g - gradient_at(params - h * g, value_fn, grad_fn))
-        return g + slope >> tilted(slope, base)
+        return bound_squares(g + slope) >> tilted(slope, base)
 
     return flow(regularized)

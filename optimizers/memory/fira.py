@@ -22,6 +22,7 @@ from ...transforms import (
     leaf_where,
     merge,
     named,
+    saturate,
     scale_by_adam,
     scale_by_learning_rate,
     split,
@@ -87,7 +88,7 @@ def scale_by_fira(
     def step(g: Signal) -> Signal:
         chosen, others = split(g, wide if project is None else project)
         subspace, low, moved = in_subspace(chosen, adam, basis)
-        rest = chosen - scale * unproject(subspace, low)
+        rest = saturate(chosen - scale * unproject(subspace, low))
         rest = rest * lengthening(subspace, low, moved) >> limit_norm_growth(max_growth)
         u = merge(scale * unproject(subspace, moved) + rest, others >> named("rest", adam))
         t = step_count()

@@ -30,6 +30,7 @@ from ...transforms import (
 )
 from ...transforms.notation import Count, is_neutral
 from ...transforms.notation.context import Context
+from ...transforms.notation.roots import norm, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees import ranks
@@ -76,7 +77,7 @@ def _scores_of(
     counts = structures.entries(x)
     for places, k in zip(structures.groups, counts, strict=True):
         products = (structures.dots(places, a, b) for a, b in ((x, x), (d, d), (x, d)))
-        xx, dd, xd = (replicated(p).astype(context.scalar_dtype) for p in products)
+        xx, dd, xd = (saturated(replicated(p).astype(context.scalar_dtype)) for p in products)
         size, slope = jnp.sqrt(xx), jnp.sqrt(dd)
         columns["magnitude"].append(size)
         columns["avg_magnitude"].append(size / (k + 1e-6))
@@ -86,8 +87,9 @@ def _scores_of(
     total: Any = jnp.zeros(sum(structures.sizes), context.scalar_dtype)
     for key, parts in columns.items():
         if parts and key in criteria:
-            column = jnp.concatenate(parts)
-            length = jnp.sqrt(jnp.sum(column**2) + 1e-8) + 1e-8
+            column = saturated(jnp.concatenate(parts))
+            # the root of the sum of squares plus 1e-8
+            length = norm(jnp.append(column, jnp.asarray(1e-4, column.dtype))) + 1e-8
             total = total + criteria[key] * column / length
     return one_leaf(total)
 

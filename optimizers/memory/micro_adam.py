@@ -27,7 +27,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation import Share
-from ...transforms.notation.roots import saturated
+from ...transforms.notation.roots import quotient, saturated
 from ...transforms.notation.sharding import replicated
 
 LEVELS = 15
@@ -151,12 +151,14 @@ def _dequantised(
     codes = jnp.stack([packed & LEVELS, packed >> 4], axis=1).ravel()[:entries]
     lo, hi = (_read(x, dtype, like) for x in (low, high))
     block = jnp.arange(entries) // size
-    return codes.astype(like) * ((hi - lo) / LEVELS)[block] + lo[block]
+    return codes.astype(like) * (saturated(hi - lo) / LEVELS)[block] + lo[block]
 
 
 def _kept(x: jax.Array, dtype: DTypeLike | None) -> jax.Array:
     """The array as it is stored: in another dtype as its bits, which nothing widens."""
-    return x if dtype is None else jax.lax.bitcast_convert_type(x.astype(dtype), _bits(dtype))
+    if dtype is None:
+        return x
+    return jax.lax.bitcast_convert_type(saturated(x, dtype).astype(dtype), _bits(dtype))
 
 
 def _read(x: jax.Array, dtype: DTypeLike | None, like: DTypeLike) -> jax.Array:
@@ -220,7 +222,7 @@ def _stepped(
     values = values.at[slot].set(_kept(a[largest], value_dtype))
     error = _quantised(a.at[largest].set(0), quant, range_dtype)
     m, v = _moments(places, _read(values, value_dtype, g.dtype), slot, t, b1, b2, g.size)
-    u = m / (jnp.sqrt(v) + eps)
+    u = quotient(m, jnp.sqrt(v) + eps)
     if not (isinstance(alpha, int | float) and alpha == 0):
         fed_back = dequantised(*error)
         u = u + alpha * fed_back

@@ -10,6 +10,7 @@ from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
 from ...transforms.notation.domains import Interval, Static
 from ...transforms.notation.paths import joined, leaf_names
+from ...transforms.notation.roots import dot
 from ...transforms.notation.values import Leaves, is_missing
 
 Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
@@ -74,9 +75,9 @@ class Structures:
         """One inner product per structure of a set, over all its leaves."""
         parts = []
         for i, axis in places.items():
-            product = jnp.real(jnp.conj(a.values[i]) * b.values[i])
-            others = tuple(k for k in range(product.ndim) if k != axis % product.ndim)
-            parts.append(jnp.sum(product, axis=others))
+            x, y = a.values[i], b.values[i]
+            others = tuple(k for k in range(x.ndim) if k != axis % x.ndim)
+            parts.append(dot(x, y, axis=others))
         return sum(parts[1:], parts[0])
 
     def spread(

@@ -52,7 +52,9 @@ def scale_by_cocob(alpha: Positive = 100.0, eps: NonNegativeConstant = 1e-8) -> 
         G = abs(g) >> running_sum(name="subgradients")
         R = reward << maximum(reward - g * (params - x0), 0.0)
         C = -g >> running_sum(name="cumulative_gradients")
-        return x0 + divide_or_zero(C, L * maximum(G + L, alpha * L)) * (L + R) - params
+        # each over L first: the products need not be numbers of the format
+        bet = divide_or_zero(C, L) / maximum(1 + divide_or_zero(G, L), alpha)
+        return x0 + bet * (1 + divide_or_zero(R, L)) - params
 
     return flow(step)
 

@@ -14,6 +14,7 @@ from ...transforms import (
     hypot,
     initial_params,
     maximum,
+    saturate,
     scheduled,
     step_count,
     transformation,
@@ -36,10 +37,10 @@ def _queried(
     total = delay(0.0, name="weight_sum")
     new_total = total << total + where(first, weight, 0.0)
     share = where(first, divide_or_zero(weight, new_total), 0.0)
-    mean = average << average + share * (moved - average)
+    mean = average << average + share * saturate(moved - average)
     y << where(first, y, moved)
     ahead = divide_or_zero(next_weight, new_total + next_weight)
-    return where(first, mean, mean + ahead * (moved - mean)) - params
+    return where(first, mean, mean + ahead * saturate(moved - mean)) - params
 
 
 @method(

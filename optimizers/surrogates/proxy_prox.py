@@ -15,6 +15,7 @@ from ...transforms import (
     Size,
     chain,
     flow,
+    saturate,
     scale_by_learning_rate,
     scheduled,
     transformation,
@@ -87,7 +88,7 @@ def proxy_prox(
     local = chain(gradient_here(), descent)
 
     def step(g: Signal, params: Signal, proxy_fn: Signal) -> Signal:
-        wrong_by = g - gradient_at(params, proxy_fn)
+        wrong_by = saturate(g - gradient_at(params, proxy_fn))
         return g >> iterated(
             inner_steps, local, wrong_by, scheduled(learning_rate), inputs=_corrected_proxy
         )

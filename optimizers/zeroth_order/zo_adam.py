@@ -13,8 +13,10 @@ from ...transforms import (
     Positive,
     Sampler,
     Size,
+    bound_squares,
     chain,
     decay_weights,
+    flow,
     scale_by_adam,
     scale_by_learning_rate,
     transformation,
@@ -52,7 +54,9 @@ def zo_adam(
         theta <- theta - lr (m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps) + wd theta)
 
     g^2 holds the square of the slope, which dominates it: a step is about sign(z) times the slope
-    over its own root mean square; the first moves every entry by lr.
+    over its own root mean square; the first moves every entry by lr. Estimates exceed gradients:
+    what is beyond half the root of the largest number of the format, 9e18 in float32, is taken for
+    that, whose square is a number.
 
     Args:
       learning_rate: lr; number or schedule.
@@ -84,6 +88,7 @@ def zo_adam(
     """
     return chain(
         spsa_gradient(perturbation_scale, n_samples, one_sided, key, sampler),
+        flow(bound_squares, name="bound_squares"),
         scale_by_adam(b1, b2, eps),
         scale_by_learning_rate(learning_rate),
         decay_weights(weight_decay, "decoupled", learning_rate=learning_rate, mask=mask),

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from edges import trajectory
+from edges import at_the_end, at_the_ends, trajectory
 from samples import sample
-from shared import trained
+from shared import ORDINARY, slope_of, trained
 from subjects import NAMES, extras_for, finite
 
 every_method = pytest.mark.parametrize("name", NAMES)
@@ -20,20 +20,36 @@ BEYOND = tuple(
 )
 """Scales whose squares are none: nothing becomes NaN."""
 
-LARGER = ("gradient_regularization", "zo_adam")
-"""Their estimate exceeds the gradient: an infinite square is read as the largest number."""
-
 
 @every_method
 def test_gradients_of_any_size_leave_numbers_behind(name):
     one = trained(name)
     for scales in REPRESENTABLE:
         for reached in trajectory(one.scaled_step, one.start, one.begun, scales):
-            assert finite(reached[0] if name in LARGER else reached), scales
-            assert not holds_nan(reached), scales
+            assert finite(reached), scales
     for scales in BEYOND:
         for params, _ in trajectory(one.scaled_step, one.start, one.begun, scales):
             assert not holds_nan(params), scales
+
+
+@every_method
+def test_the_largest_numbers_of_the_format_leave_no_nan(name):
+    """As whole gradients and beside small entries, at every step and at one of ordinary ones."""
+    one = trained(name)
+    usual = slope_of(one.start)
+    turning = [at_the_ends(one.start, turn) for turn in range(4)]
+    largest = at_the_end(one.start)
+    for gradients in (
+        turning,
+        [usual, usual, turning[1], usual, usual],
+        [largest] * 3,
+        [usual, usual, largest, usual],
+    ):
+        params, state = one.start, one.begun
+        for gradient in gradients:
+            params, state = one.scaled_step(params, state, gradient, ORDINARY)
+        assert not holds_nan(params)
+        assert not holds_nan(state)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])

@@ -55,7 +55,7 @@ def scale_by_factored_rms(
         columns = mean_along_largest(wide, 1) >> named("v_col", ema(b2))
         v = narrow >> named("v", ema(b2))
         factors = _rsqrt(rows, mean_along_largest(rows, 1, wide)), _rsqrt(columns, 1.0)
-        return merge(g * factors[0] * factors[1], g * _rsqrt(v, 1.0))
+        return merge(g * factors[1] * factors[0], g * _rsqrt(v, 1.0))
 
     return flow(step)
 
@@ -92,6 +92,10 @@ def mean_along_largest(x: Signal, which: int, like: Signal | None = None) -> Sig
 
 
 # A zero whose eps has underflowed divides nothing: the gradient there is 0, too.
-_rsqrt = lift(
-    lambda x, scale: jnp.where(x > 0, 1 / root(jnp.where(x > 0, x / scale, 1)), 0), "rsqrt"
-)
+# A share that underflows has an inverse root, too, for of entries that are 0 it is taken.
+def _inverse_root(x: Any, scale: Any) -> Any:
+    share = jnp.maximum(x / scale, jnp.finfo(x.dtype).tiny)
+    return jnp.where(x > 0, 1 / root(jnp.where(x > 0, share, 1)), 0)
+
+
+_rsqrt = lift(_inverse_root, "rsqrt")

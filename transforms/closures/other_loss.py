@@ -11,7 +11,7 @@ import optax
 from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
 from ..notation.receiver import Receiver, through
-from ..notation.roots import balanced, squared
+from ..notation.roots import balanced, dot, squared
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing, working
 
@@ -146,7 +146,7 @@ def linear_term(context: Context, slope: Leaves, params: optax.Params) -> jax.Ar
 
     A function of params, and of the step that they were met in.
     """
-    return _product(context, params, lambda c, away: jnp.sum(jnp.real(jnp.conj(c) * away)), slope)
+    return _product(context, params, dot, slope)
 
 
 def distance_term(context: Context, like: Leaves, params: optax.Params) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
+from ..notation.functions import saturate
 from ..notation.hyperparameters import Count, Fraction, Number
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
@@ -52,7 +53,7 @@ def compress_with_error_feedback(
     def step(g: Signal) -> Signal:
         mine = of_worker(g, axis_name)
         error = delay(mine, name="error")
-        p = decay * error + mine
+        p = saturate(decay * error + mine)
         at_first = isinstance(uncompressed_steps, int) and uncompressed_steps == 0
         whole = None if at_first else step_count() <= uncompressed_steps
         sent, mean = exchange(p, compressor, axis_name, whole=whole)
@@ -94,15 +95,15 @@ def compress_differences(
     def step(g: Signal) -> Signal:
         mine = of_worker(g, axis_name) if weights is None else _over_share(g, weights, axis_name)
         known = delay(mine, name="estimate")
-        difference = mine - known
+        difference = saturate(mine - known)
         whole = step_count() == 1 if start == "full" else None
         if error_weight is None:
             sent, mean = exchange(difference, compressor, axis_name, weights=weights, whole=whole)
         else:
             error = delay(mine, name="error")
-            p = error_weight * error + difference
+            p = saturate(error_weight * error + difference)
             sent, mean = exchange(p, compressor, axis_name, weights=weights, whole=whole)
-            error << error + difference - sent
+            error << saturate(error + difference) - sent
         known << known + sent
         average = delay(mean, name="average")
         return average << average + mean

@@ -16,7 +16,7 @@ from ..notation.functions import lift, where
 from ..notation.hyperparameters import Key, Limit, Size
 from ..notation.known import choose
 from ..notation.parts import split
-from ..notation.roots import norm
+from ..notation.roots import norm, summable
 from ..notation.selection import leaf_where
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
@@ -182,7 +182,8 @@ class PowerIteration:
     ) -> Leaves:
         at = [i for i, x in enumerate(tree.values) if not is_missing(x) and self._is_compressed(x)]
         share = shares[axis.worker_index(axis_name)]
-        matrices = [_as_matrix(replicated(tree.values[i])) for i in at]
+        matrices = [_as_matrix(replicated(x)) for x in (tree.values[i] for i in at)]
+        matrices = [summable(x, x.size) for x in matrices]
         factors = [(p.values[i], q.values[i]) for i in at]
         step = self._alternating if self.variant == "alternating" else self._both
         sent, means, factors = step(matrices, factors, done, share, axis_name)

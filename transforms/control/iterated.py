@@ -14,6 +14,7 @@ from ..notation.errors import FlowError
 from ..notation.known import repeat
 from ..notation.needs import missing_input
 from ..notation.receiver import Receiver, through
+from ..notation.roots import saturated
 from ..notation.values import Leaves, is_missing, working
 
 Inputs = Callable[..., Callable[[Any], Mapping[str, Any]]]
@@ -89,7 +90,7 @@ def _cell(inner: optax.GradientTransformation, how: _How) -> Cell:
                 context, params=given.map(working), given=given, extra=extra
             )
             step, state = cell.update(there, state, value)
-            return moved.map(lambda a, b: (a + b).astype(a.dtype), step), state
+            return moved.map(lambda a, b: saturated(a + b).astype(a.dtype), step), state
 
         start = value.map(lambda _, p: jnp.zeros_like(working(p)), x)
         first = cell.init(context, _example(context, value)) if how.fresh else state
@@ -111,9 +112,12 @@ def _cell(inner: optax.GradientTransformation, how: _How) -> Cell:
 def _at(x: Leaves, moved: Leaves) -> Leaves:
     """All params, those that move where they are by now."""
     pairs = zip(x.values, moved.values, strict=True)
-    return Leaves(
-        (p if is_missing(by) else (working(p) + by).astype(p.dtype) for p, by in pairs), x.treedef
-    )
+    return Leaves((p if is_missing(by) else _sum(p, by) for p, by in pairs), x.treedef)
+
+
+def _sum(p: Any, by: Any) -> Any:
+    """A param that has moved; what a closure is shown are numbers."""
+    return saturated(working(p) + by, p.dtype).astype(p.dtype)
 
 
 def _repeated(how: _How, context: Context, body: Any, carry: Any) -> Any:

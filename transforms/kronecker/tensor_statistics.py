@@ -14,7 +14,7 @@ from ..notation.context import Context
 from ..notation.domains import Interval
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Fraction, NonNegative, Size
-from ..notation.roots import norm
+from ..notation.roots import norm, summable
 from ..notation.sides import by_side
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
@@ -65,6 +65,7 @@ def _contracted(a: jax.Array, b: jax.Array, axes: tuple[list[int], list[int]]) -
 def along_modes(stack: jax.Array, factors: tuple[jax.Array | None, ...]) -> jax.Array:
     """The stacked tensors multiplied along every dimension by its factor, if it has one."""
     product = as_tensors(stack)
+    product = summable(product, math.prod(product.shape[1:]))
     for axis, factor in enumerate(factors):
         product = product if factor is None else mode_product(product, factor, axis)
     return product.reshape(stack.shape)
@@ -125,7 +126,17 @@ def gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
     others = [other for other in range(1, stack.ndim) if other != axis + 1]
     if diagonal:
         return jnp.sum((stack * stack.conj()).real, axis=others)
-    return _contracted(stack, stack.conj(), (others, others))
+    return _numbers(_contracted(stack, stack.conj(), (others, others)))
+
+
+def _numbers(grams: Any) -> Any:
+    """Gram matrices in which no products that cancel have become NaN by overflowing both ways.
+
+    What is NaN in truth is NaN on the diagonal, too, where nothing cancels.
+    """
+    known = ~jnp.isnan(jnp.diagonal(grams, axis1=1, axis2=2).real)
+    overflown = jnp.isnan(grams) & known[:, :, None] & known[:, None, :]
+    return jnp.where(overflown, 0, grams)
 
 
 def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:

@@ -9,6 +9,7 @@ from .errors import FlowError
 from .evaluation import eval_params
 from .functions import (
     absolute,
+    bound_squares,
     cbrt,
     clip,
     divide_or_zero,
@@ -123,6 +124,7 @@ __all__ = [
     "Static",
     "Step",
     "absolute",
+    "bound_squares",
     "cbrt",
     "chain",
     "checked",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .errors import FlowError
-from .roots import balanced, dot, norm, quotient, relative_norm, root, saturated, squared
+from .roots import balanced, dot, norm, quotient, relative_norm, root, saturated, squarable, squared
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Operand, Signal, leafwise
 from .values import Leaves, promoting
@@ -228,6 +228,11 @@ hypot = lift_elementwise(
 )
 saturate = lift_elementwise(
     saturated, "saturate", "The largest numbers of the format in place of infinities."
+)
+bound_squares = lift_elementwise(
+    squarable,
+    "bound_squares",
+    "Every entry, or the nearest number whose square is one: 9e18 in float32.",
 )
 leaf_sum = lift_elementwise(_sum, "leaf_sum", "The sum of each leaf, or along `axis=`.")
 leaf_mean = lift_elementwise(

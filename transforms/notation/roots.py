@@ -150,11 +150,33 @@ def saturated(x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
     """
     if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
         return x
+    narrower = dtype is not None and jnp.finfo(dtype).bits < jnp.finfo(x.dtype).bits
+    return _within(x, jnp.finfo(dtype if narrower else x.dtype).max)
+
+
+def summable(x: Any, terms: int) -> Any:
+    """The entries bounded so far that a sum of so many of them is a number of the format.
+
+    Opposite products of a matrix product that overflow are no NaN then. An orthonormal matrix makes
+    of n entries no more than a sum of them; there is room for one that is drawn, too.
+
+    Args:
+      x: an array.
+      terms: of how many a sum is taken.
+    """
+    return _within(x, jnp.finfo(x.dtype).max / (16 * max(terms, 1)))
+
+
+def squarable(x: Any) -> Any:
+    """The nearest numbers whose squares are numbers, with room for a sum of two; NaN stays NaN."""
+    return _within(x, jnp.finfo(x.dtype).max ** 0.5 / 2)
+
+
+def _within(x: Any, top: Any) -> Any:
+    """The entries, complex ones side by side, between -top and top."""
     if jnp.iscomplexobj(x):
-        return lax.complex(saturated(x.real, dtype), saturated(x.imag, dtype))
-    top = jnp.finfo(x.dtype).max
-    if dtype is not None and jnp.finfo(dtype).bits < jnp.finfo(x.dtype).bits:
-        top = jnp.finfo(dtype).max.astype(x.dtype)
+        return lax.complex(_within(x.real, top), _within(x.imag, top))
+    top = jnp.asarray(top, x.dtype)
     return lax.clamp(-top, x, top)
 
 

@@ -3,7 +3,7 @@
 from ..accumulate.moments import divide
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import leaf_norm, minimum, where
+from ..notation.functions import leaf_norm, minimum, saturate, where
 from ..notation.hyperparameters import AtLeastOne, NonNegative
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
@@ -29,6 +29,7 @@ def limit_norm_growth(max_growth: AtLeastOne = 1.01, eps: NonNegative = 1e-8) ->
     """
 
     def step(g: Signal) -> Signal:
+        g = saturate(g)  # the share of an infinite norm is 0
         size = leaf_norm(g)
         past = delay(size, name="norm")
         allowed = where(step_count() > 1, minimum(size, max_growth * (past + eps)), size)

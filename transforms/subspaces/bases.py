@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..notation.functions import lift
+from ..notation.roots import saturated, summable
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 
@@ -32,13 +33,14 @@ class Basis:
 
     def project(self, matrix: jax.Array) -> jax.Array:
         """left^H M right^H, sides that exist only."""
-        matrix = replicated(matrix)
+        matrix = summable(replicated(matrix), matrix.size)
         if self.left is not None:
             matrix = self.left.conj().T @ matrix
         return matrix if self.right is None else matrix @ self.right.conj().T
 
     def unproject(self, low: jax.Array) -> jax.Array:
         """left L right, sides that exist only."""
+        low = summable(low, low.size)
         if self.left is not None:
             low = self.left @ low
         return low if self.right is None else low @ self.right
@@ -47,7 +49,7 @@ class Basis:
         """What the basis leaves out; exactly nothing if it spans the whole space."""
         if all(side is None or side.shape[0] == side.shape[1] for side in (self.left, self.right)):
             return jnp.zeros_like(matrix)
-        return replicated(matrix) - self.unproject(self.project(matrix))
+        return saturated(replicated(matrix) - self.unproject(self.project(matrix)))
 
 
 @partial(
@@ -146,13 +148,14 @@ class Tucker:
 
     def project(self, leaf: Any) -> Any:
         """The core: each of the axes multiplied by its factor's adjoint."""
-        leaf = replicated(leaf)
+        leaf = summable(replicated(leaf), leaf.size)
         for factor, axis in zip(self.factors, self.axes, strict=True):
             leaf = along(leaf, factor.conj().T, axis)
         return leaf
 
     def unproject(self, low: Any) -> Any:
         """Each of the axes multiplied by its factor."""
+        low = summable(low, low.size)
         for factor, axis in zip(self.factors, self.axes, strict=True):
             low = along(low, factor, axis)
         return low
@@ -161,7 +164,7 @@ class Tucker:
         """What the bases leave out; exactly nothing if they span the whole spaces."""
         if all(factor.shape[0] == factor.shape[1] for factor in self.factors):
             return jnp.zeros_like(leaf)
-        return replicated(leaf) - self.unproject(self.project(leaf))
+        return saturated(replicated(leaf) - self.unproject(self.project(leaf)))
 
 
 def along(leaf: Any, matrix: Any, axis: int) -> Any:

@@ -13,6 +13,7 @@ from ..notation.checks import transformation
 from ..notation.errors import FlowError
 from ..notation.functions import lift
 from ..notation.hyperparameters import Key, Period, Sampler
+from ..notation.roots import summable
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..trees.random import draw_leaves
@@ -119,7 +120,7 @@ def sketched(matrix: jax.Array, omega: jax.Array) -> jax.Array:
       matrix: (m, n).
       omega: (n, rank), what it is multiplied by; the rows span what these columns point at.
     """
-    matrix = replicated(matrix)
+    matrix = summable(replicated(matrix), matrix.size)
     q, _ = linalg.qr(matrix @ omega)
     _, _, rows = linalg.svd(q.conj().T @ matrix)
     return signed_rows(rows)

@@ -8,7 +8,9 @@ from ....transforms.curvature.dual import dual_solve, matmul
 
 
 def _gram_updated(gram: jax.Array, rows: jax.Array, slot: jax.Array) -> jax.Array:
+    # Rows are numbers, so NaN is what opposite products that overflow sum to.
     products = matmul(rows, rows[slot])
+    products = jnp.where(jnp.isnan(products), 0, products)
     return gram.at[slot, :].set(products).at[:, slot].set(products)
 
 
