@@ -93,7 +93,7 @@ def mean_along_largest(x: Signal, which: int, like: Signal | None = None) -> Sig
 
 # A zero whose eps has underflowed divides nothing: the gradient there is 0, too.
 # A share that underflows has an inverse root, too, for of entries that are 0 it is taken.
-def _inverse_root(x: Any, scale: Any) -> Any:
+def _inverse_root(x: jax.Array, scale: float | jax.Array) -> jax.Array:
     share = jnp.maximum(x / scale, jnp.finfo(x.dtype).tiny)
     return jnp.where(x > 0, 1 / root(jnp.where(x > 0, share, 1)), 0)
 

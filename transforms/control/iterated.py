@@ -115,7 +115,7 @@ def _at(x: Leaves, moved: Leaves) -> Leaves:
     return Leaves((p if is_missing(by) else _sum(p, by) for p, by in pairs), x.treedef)
 
 
-def _sum(p: Any, by: Any) -> Any:
+def _sum(p: jax.Array, by: jax.Array) -> jax.Array:
     """A param that has moved; what a closure is shown are numbers."""
     return saturated(working(p) + by, p.dtype).astype(p.dtype)
 

@@ -129,7 +129,7 @@ def gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
     return _numbers(_contracted(stack, stack.conj(), (others, others)))
 
 
-def _numbers(grams: Any) -> Any:
+def _numbers(grams: jax.Array) -> jax.Array:
     """Gram matrices in which no products that cancel have become NaN by overflowing both ways.
 
     What is NaN in truth is NaN on the diagonal, too, where nothing cancels.

@@ -151,10 +151,10 @@ def saturated(x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
     if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
         return x
     narrower = dtype is not None and jnp.finfo(dtype).bits < jnp.finfo(x.dtype).bits
-    return _within(x, jnp.finfo(dtype if narrower else x.dtype).max)
+    return _within(x, float(jnp.finfo(dtype if narrower else x.dtype).max))
 
 
-def summable(x: Any, terms: int) -> Any:
+def summable(x: jax.Array, terms: int) -> jax.Array:
     """The entries bounded so far that a sum of so many of them is a number of the format.
 
     Opposite products of a matrix product that overflow are no NaN then. An orthonormal matrix makes
@@ -164,20 +164,20 @@ def summable(x: Any, terms: int) -> Any:
       x: an array.
       terms: of how many a sum is taken.
     """
-    return _within(x, jnp.finfo(x.dtype).max / (16 * max(terms, 1)))
+    return _within(x, float(jnp.finfo(x.dtype).max) / (16 * max(terms, 1)))
 
 
-def squarable(x: Any) -> Any:
+def squarable(x: jax.Array) -> jax.Array:
     """The nearest numbers whose squares are numbers, with room for a sum of two; NaN stays NaN."""
-    return _within(x, jnp.finfo(x.dtype).max ** 0.5 / 2)
+    return _within(x, float(jnp.finfo(x.dtype).max) ** 0.5 / 2)
 
 
-def _within(x: Any, top: Any) -> Any:
+def _within(x: jax.Array, top: float) -> jax.Array:
     """The entries, complex ones side by side, between -top and top."""
     if jnp.iscomplexobj(x):
         return lax.complex(_within(x.real, top), _within(x.imag, top))
-    top = jnp.asarray(top, x.dtype)
-    return lax.clamp(-top, x, top)
+    bound = jnp.asarray(top, x.dtype)
+    return lax.clamp(-bound, x, bound)
 
 
 @overload
