@@ -156,8 +156,8 @@ def masha1(
         anchor = _Anchor(F, params, tau, fresh, coin_fn, refresh, axis_name)
         half = _half(anchor, params, gamma, tau)
         there = ascending(operator_at(half, operator_fn), ascent_mask)
-        _, mean = exchange(there - anchor.own, device, axis_name)
-        back, _ = exchange(mean, server)
+        _, mean = exchange(saturate(there - anchor.own), device, axis_name)
+        back, _ = exchange(saturate(mean), server)
         return half - gamma * back - params
 
     return flow(step)

@@ -45,7 +45,7 @@ def _looks_scale_invariant(
 def _without_radial(
     params: jax.Array, u: jax.Array, eps: float | jax.Array, channel_axis: int | None
 ) -> jax.Array:
-    theta, rows = _rows(params, channel_axis), _rows(u, channel_axis)
+    theta, rows = _rows(params, channel_axis), saturated(_rows(u, channel_axis))
     length = _lengths(theta) + eps
     unit = theta / jnp.where(length > 0, length, 1)
     tangent = rows - unit * _dot(unit, rows)
