@@ -47,11 +47,22 @@ def svd_basis(rank: Rank, projection: Side = "std") -> Flow:
 
 def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
     left, right = _ranks(matrix.shape, rank, projection)
-    u, _, vt = linalg.svd(replicated(matrix))
-    return Basis(
-        None if left is None else signed_rows(u[:, :left].T).T,
-        None if right is None else signed_rows(vt[:right]),
-    )
+
+    @linalg.one_by_one
+    def vectors(matrix: jax.Array) -> tuple[jax.Array | None, jax.Array | None]:
+        """Those that are kept, so that of the others there is never a stack."""
+        u, _, vt = linalg.svd(matrix)
+        rows = None if left is None else signed_rows(_transposed(u[..., :left]))
+        return (
+            None if rows is None else _transposed(rows),
+            None if right is None else signed_rows(vt[..., :right, :]),
+        )
+
+    return Basis(*vectors(replicated(matrix)))
+
+
+def _transposed(matrix: jax.Array) -> jax.Array:
+    return jnp.swapaxes(matrix, -1, -2)
 
 
 def _ranks(shape: tuple[int, ...], rank: Rank, projection: str) -> tuple[int | None, int | None]:
@@ -71,7 +82,7 @@ def _ranks(shape: tuple[int, ...], rank: Rank, projection: str) -> tuple[int | N
 
 def signed_rows(rows: jax.Array) -> jax.Array:
     """Every row with the sign (complex: phase) that makes its largest entry positive."""
-    largest = jnp.take_along_axis(rows, jnp.argmax(jnp.abs(rows), axis=1, keepdims=True), axis=1)
+    largest = jnp.take_along_axis(rows, jnp.argmax(jnp.abs(rows), axis=-1, keepdims=True), axis=-1)
     return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
 
 
