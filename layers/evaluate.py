@@ -1,26 +1,31 @@
 """Running a trace while zeros are added to the marked outputs."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard
 
 import jax
 from jax.extend import core
 
 from .marks import mark_p
-from .search import has_mark, inner_jaxpr
+from .search import Atom, has_mark, inner_jaxpr
 
 
-def evaluate(jaxpr: Any, consts: Any, args: Any, added: Iterator[Any]) -> tuple[list[Any], Any]:
+def evaluate(
+    jaxpr: core.Jaxpr,
+    consts: Sequence[jax.Array],
+    args: list[jax.Array],
+    added: Iterator[jax.Array],
+) -> tuple[list[jax.Array], list[jax.Array]]:
     """Runs a trace; the next of `added` is added to every marked output.
 
     Returns:
       The outputs, and the marked inputs in the order of the marks.
     """
-    env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    env: dict[core.Var, jax.Array] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    inputs: list[Any] = []
+    inputs: list[jax.Array] = []
 
-    def read(atom: Any) -> Any:
+    def read(atom: Atom) -> jax.Array:
         return atom.val if isinstance(atom, core.Literal) else env[atom]
 
     for eqn in jaxpr.eqns:
@@ -37,7 +42,7 @@ def evaluate(jaxpr: Any, consts: Any, args: Any, added: Iterator[Any]) -> tuple[
     return [read(atom) for atom in jaxpr.outvars], inputs
 
 
-def _apply(jaxpr: Any, eqn: Any, values: list[Any]) -> list[Any]:
+def _apply(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, values: list[jax.Array]) -> list[Any]:
     """Runs one equation: as a trace of its own, so that jax keeps its rules of differentiation."""
     given = {atom: x for atom, x in zip(eqn.invars, values, strict=True) if _is_variable(atom)}
     wanted = [atom for atom in eqn.outvars if not isinstance(atom, core.DropVar)]
@@ -47,18 +52,22 @@ def _apply(jaxpr: Any, eqn: Any, values: list[Any]) -> list[Any]:
     return [named.get(atom) for atom in eqn.outvars]
 
 
-def _is_variable(atom: Any) -> bool:
+def _is_variable(atom: Atom) -> TypeGuard[core.Var]:
     return not isinstance(atom, core.Literal)
 
 
-def _call(eqn: Any, values: list[Any], added: Iterator[Any]) -> tuple[list[Any], list[Any]]:
+def _call(
+    eqn: core.JaxprEqn, values: list[jax.Array], added: Iterator[jax.Array]
+) -> tuple[list[jax.Array], list[jax.Array]]:
     closed = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
     inner, consts = inner_jaxpr(eqn), getattr(closed, "consts", ())
     mine = [next(added) for _ in range(_count_marks(inner))]
     if eqn.primitive.name == "scan":
         return _run_scan(eqn, inner, consts, values, mine)
 
-    def run(values: list[Any], mine: list[Any]) -> tuple[list[Any], list[Any]]:
+    def run(
+        values: list[jax.Array], mine: list[jax.Array]
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
         return evaluate(inner, consts, values, iter(mine))
 
     if eqn.primitive.name in ("remat2", "checkpoint"):
@@ -67,7 +76,7 @@ def _call(eqn: Any, values: list[Any], added: Iterator[Any]) -> tuple[list[Any],
     return run(values, mine)
 
 
-def _count_marks(jaxpr: Any) -> int:
+def _count_marks(jaxpr: core.Jaxpr) -> int:
     total = 0
     for eqn in jaxpr.eqns:
         inner = inner_jaxpr(eqn)
@@ -76,8 +85,12 @@ def _count_marks(jaxpr: Any) -> int:
 
 
 def _run_scan(
-    eqn: Any, body: Any, consts: Any, values: list[Any], mine: list[Any]
-) -> tuple[list[Any], list[Any]]:
+    eqn: core.JaxprEqn,
+    body: core.Jaxpr,
+    consts: Sequence[jax.Array],
+    values: list[jax.Array],
+    mine: list[jax.Array],
+) -> tuple[list[jax.Array], list[jax.Array]]:
     fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
     shared, carry, scanned = (
         values[:fixed],
@@ -85,7 +98,9 @@ def _run_scan(
         values[fixed + carried :],
     )
 
-    def step(carry: Any, slices: Any) -> Any:
+    def step(
+        carry: list[jax.Array], slices: tuple[list[jax.Array], list[jax.Array]]
+    ) -> tuple[list[jax.Array], tuple[list[jax.Array], list[jax.Array]]]:
         scanned, mine = slices
         out, inputs = evaluate(body, consts, [*shared, *carry, *scanned], iter(mine))
         return out[:carried], (out[carried:], inputs)

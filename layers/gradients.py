@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.extend import core
 
 from ..transforms.kronecker.layer_places import BIAS, KERNEL, TABLE, Layer
 from ..transforms.notation.errors import FlowError
-from ..transforms.notation.paths import joined, plain_path
+from ..transforms.notation.paths import Name, joined, plain_path
 from .evaluate import evaluate
 from .search import Mark, Origin, Search
 
@@ -26,14 +28,14 @@ class LayerGradients(NamedTuple):
       aux: what else the loss function returned.
     """
 
-    value: Any
-    grads: Any
-    layer_inputs: Any
-    layer_cotangents: Any
+    value: jax.Array
+    grads: optax.Updates
+    layer_inputs: optax.Params
+    layer_cotangents: optax.Params
     aux: Any = None
 
     @property
-    def extra(self) -> dict[str, Any]:
+    def extra(self) -> dict[str, optax.Params]:
         """The keyword arguments for the optimizer's `update`."""
         return {"layer_inputs": self.layer_inputs, "layer_cotangents": self.layer_cotangents}
 
@@ -42,16 +44,16 @@ class LayerGradients(NamedTuple):
 class _Trace:
     """A traced loss with its marks."""
 
-    jaxpr: Any
+    jaxpr: core.ClosedJaxpr
     outputs: Any
     marks: list[Mark]
-    paths: list[tuple[Any, ...]]
-    leaves: list[Any]
-    treedef: Any
+    paths: list[tuple[Name, ...]]
+    leaves: list[jax.Array]
+    treedef: jax.tree_util.PyTreeDef
 
 
-def _trace(loss_fn: Callable[[Any], Any], params: Any, has_aux: bool) -> _Trace:
-    def loss_and_aux(params: Any) -> Any:
+def _trace(loss_fn: Callable[[Any], Any], params: optax.Params, has_aux: bool) -> _Trace:
+    def loss_and_aux(params: optax.Params) -> Any:
         out = loss_fn(params)
         loss, aux = out if has_aux else (out, None)
         if jnp.shape(loss):
@@ -66,11 +68,13 @@ def _trace(loss_fn: Callable[[Any], Any], params: Any, has_aux: bool) -> _Trace:
     return _Trace(closed, outputs, search.marks, paths, leaves, treedef)
 
 
-def layer_gradients(loss_fn: Callable[[Any], Any], params: Any, has_aux: bool) -> LayerGradients:
+def layer_gradients(
+    loss_fn: Callable[[Any], Any], params: optax.Params, has_aux: bool
+) -> LayerGradients:
     trace = _trace(loss_fn, params, has_aux)
     zeros = [_zeros(mark) for mark in trace.marks]
 
-    def run(params: Any, added: list[Any]) -> Any:
+    def run(params: optax.Params, added: list[jax.Array]) -> Any:
         leaves = jax.tree.leaves(params)
         out, inputs = evaluate(trace.jaxpr.jaxpr, trace.jaxpr.consts, leaves, iter(added))
         loss, aux = jax.tree.unflatten(jax.tree.structure(trace.outputs), out)
@@ -98,7 +102,9 @@ def layer_gradients(loss_fn: Callable[[Any], Any], params: Any, has_aux: bool) -
     return LayerGradients(value, grads, first, second, aux)
 
 
-def layers_of(loss_fn: Callable[[Any], Any], params: Any, has_aux: bool) -> dict[str, Layer | None]:
+def layers_of(
+    loss_fn: Callable[[Any], Any], params: optax.Params, has_aux: bool
+) -> dict[str, Layer | None]:
     trace = _trace(loss_fn, params, has_aux)
     found = {}
     for i, layer in _layer_of(trace).items():
@@ -150,11 +156,11 @@ def _stack_shape(mark: Mark) -> tuple[int, ...]:
     return tuple(size for size, flag in zip(lead, _flags(mark), strict=False) if flag)
 
 
-def _zeros(mark: Mark) -> Any:
+def _zeros(mark: Mark) -> jax.Array:
     return jnp.zeros((*(length for _, length in mark.scans), *mark.y.shape), mark.y.dtype)
 
 
-def _arranged(mark: Mark, array: Any, trace: _Trace) -> Any:
+def _arranged(mark: Mark, array: jax.Array, trace: _Trace) -> jax.Array:
     """An array of a mark with its stacking axes in front, ready for the optimizer."""
     flags, scans = _flags(mark), len(mark.scans)
     stack = [i for i, flag in enumerate(flags) if flag]
@@ -175,7 +181,7 @@ def _arranged(mark: Mark, array: Any, trace: _Trace) -> Any:
     )
 
 
-def _joined(arrays: list[Any], layer: Layer, path: tuple[Any, ...]) -> Any:
+def _joined(arrays: list[jax.Array], layer: Layer, path: tuple[Name, ...]) -> jax.Array:
     """The rows of all calls of a shared layer."""
     if len(arrays) == 1:
         return arrays[0]
@@ -189,7 +195,9 @@ def _joined(arrays: list[Any], layer: Layer, path: tuple[Any, ...]) -> Any:
     return jnp.concatenate(flat, axis=lead)
 
 
-def _entered(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+def _entered(
+    tree: optax.Params, path: tuple[Name, ...], value: jax.Array | None
+) -> optax.Params | None:
     """The nested dict with a value at a path."""
     if not path or not isinstance(tree, dict):
         return value if not path else tree

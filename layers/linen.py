@@ -1,7 +1,10 @@
 """Layers of linen modules."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import jax
+import optax
 
 from ..transforms.kronecker.layer_places import KERNEL, Layer
 from ..transforms.notation.paths import joined
@@ -11,7 +14,7 @@ from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, 
 
 def linen_layer_gradients(
     loss_fn: Callable[[Any], Any],
-    params: Any,
+    params: optax.Params,
     *,
     skip: Sequence[str] = (),
     has_aux: bool = False,
@@ -43,7 +46,11 @@ def linen_layer_gradients(
 
 
 def linen_layers(
-    loss_fn: Callable[[Any], Any], params: Any, *, skip: Sequence[str] = (), has_aux: bool = False
+    loss_fn: Callable[[Any], Any],
+    params: optax.Params,
+    *,
+    skip: Sequence[str] = (),
+    has_aux: bool = False,
 ) -> dict[str, Layer | None]:
     """The `layers` argument of the optimizers for a loss of linen modules.
 
@@ -64,7 +71,9 @@ def _intercepted(loss_fn: Callable[[Any], Any], skip: Sequence[str]) -> Callable
 
     kinds = ((nn.Dense, mark_dense), (nn.DenseGeneral, mark_general), (nn.Conv, mark_conv))
 
-    def marking(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def marking(
+        next_fun: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Any
+    ) -> Any:
         y = next_fun(*args, **kwargs)
         module = context.module
         name = joined(module.path)
@@ -78,7 +87,7 @@ def _intercepted(loss_fn: Callable[[Any], Any], skip: Sequence[str]) -> Callable
             refuse_unknown(name, module, own)
         return y
 
-    def marked(params: Any) -> Any:
+    def marked(params: optax.Params) -> jax.Array:
         with nn.intercept_methods(marking):
             return loss_fn(params)
 

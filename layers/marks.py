@@ -12,7 +12,9 @@ mark_p = core.Primitive("gradchain_layer")
 vmap put in front of x and y, whether the kernel has it, too."""
 
 
-def mark(x: Any, y: Any, kernel: Any, name: str, kind: str, spatial: int, outputs: int) -> Any:
+def mark(
+    x: jax.Array, y: jax.Array, kernel: jax.Array, name: str, kind: str, spatial: int, outputs: int
+) -> jax.Array:
     return mark_p.bind(
         jax.lax.stop_gradient(x),
         y,
@@ -25,7 +27,13 @@ def mark(x: Any, y: Any, kernel: Any, name: str, kind: str, spatial: int, output
     )
 
 
-def _marked_batch(args: Any, dims: Any, *, stacked: Any, **params: Any) -> tuple[Any, int]:
+def _marked_batch(
+    args: tuple[jax.Array, jax.Array, jax.Array],
+    dims: Any,
+    *,
+    stacked: tuple[()],
+    **params: int | str,
+) -> tuple[jax.Array, int]:
     size = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
     x, y = (batching.bdim_at_front(a, d, size) for a, d in zip(args[:2], dims[:2], strict=True))
     kernel, is_stack = args[2], dims[2] is not None

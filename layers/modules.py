@@ -1,6 +1,6 @@
 """Which modules are layers, and how each kind marks what goes in and out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ def is_skipped(name: str, skip: Sequence[str]) -> bool:
     return any(name == one or name.startswith(one + "/") for one in skip)
 
 
-def is_plain(module: Any, known: type) -> bool:
+def is_plain(module: object, known: type) -> bool:
     """Whether a module is of that type, or of one derived from it that computes the same."""
     if not isinstance(module, known):
         return False
@@ -22,7 +22,7 @@ def is_plain(module: Any, known: type) -> bool:
     return not any("__call__" in vars(cls) for cls in between)
 
 
-def refuse_unknown(name: str, module: Any, own: Any) -> None:
+def refuse_unknown(name: str, module: Any, own: Mapping[str, Any]) -> None:
     for key, value in own.items():
         if getattr(value, "ndim", 0) >= 2:
             raise FlowError(
@@ -32,11 +32,13 @@ def refuse_unknown(name: str, module: Any, own: Any) -> None:
             )
 
 
-def mark_dense(module: Any, name: str, kernel: Any, x: Any, y: Any) -> Any:
+def mark_dense(module: Any, name: str, kernel: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return mark(x, y, kernel, name, "dense", 0, 1)
 
 
-def mark_general(module: Any, name: str, kernel: Any, x: Any, y: Any) -> Any:
+def mark_general(
+    module: Any, name: str, kernel: jax.Array, x: jax.Array, y: jax.Array
+) -> jax.Array:
     if getattr(module, "batch_dims", None) or getattr(module, "batch_axis", None):
         raise FlowError(f"the layer {name} has batch axes: skip=({name!r},) leaves it out")
     axes = tuple(axis % x.ndim for axis in _as_tuple(module.axis))
@@ -48,13 +50,13 @@ def mark_general(module: Any, name: str, kernel: Any, x: Any, y: Any) -> Any:
     return mark(flat, flat_y, kernel, name, "dense", 0, outputs).reshape(y.shape)
 
 
-def _as_tuple(value: Any) -> tuple[int, ...]:
+def _as_tuple(value: int | tuple[int, int]) -> tuple[int, ...]:
     if isinstance(value, int):
         return (value,)
     return tuple(value or ())
 
 
-def mark_conv(module: Any, name: str, kernel: Any, x: Any, y: Any) -> Any:
+def mark_conv(module: Any, name: str, kernel: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     if module.feature_group_count != 1 or module.mask is not None:
         what = "a mask" if module.mask is not None else "feature groups"
         raise FlowError(f"the convolution {name} has {what}: skip=({name!r},) leaves it out")
@@ -65,12 +67,12 @@ def mark_conv(module: Any, name: str, kernel: Any, x: Any, y: Any) -> Any:
     return mark(patches.reshape(*lead, *patches.shape[1:]), y, kernel, name, "conv", spatial, 1)
 
 
-def _patches(module: Any, kernel_shape: tuple[int, ...], images: Any) -> Any:
+def _patches(module: Any, kernel_shape: tuple[int, ...], images: jax.Array) -> jax.Array:
     """The patches that a convolution sees, (batch, *positions, entries), entries as in a kernel."""
     window, features = kernel_shape[:-2], kernel_shape[-2]
     axes = len(window)
 
-    def broadcast(value: Any) -> tuple[int, ...]:
+    def broadcast(value: int | tuple[int, int]) -> tuple[int, ...]:
         return (value or 1,) * axes if isinstance(value, int | None) else tuple(value)
 
     dilation = broadcast(module.kernel_dilation)

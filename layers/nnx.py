@@ -92,7 +92,7 @@ def _functional(
         after = nnx.split(copy, chosen, ...)[2]
         return loss, (aux, jax.tree.leaves(after))
 
-    def rest_of(leaves: Any) -> None:
+    def rest_of(leaves: list[jax.Array]) -> None:
         nnx.update(model, jax.tree.unflatten(jax.tree.structure(rest), leaves))
 
     return nnx.as_pure(params), rest_of, pure_loss
@@ -120,7 +120,7 @@ def _mark_modules(nnx: Any, model: Any, skip: Sequence[str]) -> None:
 
 @cache
 def _marking_class(base: Any, mark: Any, name: str) -> Any:
-    def call(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, inputs: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
         y = base.__call__(self, inputs, *args, **kwargs)
         return mark(self, name, self.kernel[...], inputs, y)
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from jax.extend import core
 
 from ..transforms.notation.errors import FlowError
 from .marks import mark_p
+
+Atom: TypeAlias = core.Var | core.Literal
+"""What an equation of a trace reads: a variable or a constant."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,11 @@ class Search:
     scans: list[tuple[int, int]] = field(default_factory=list)
     opened: int = 0
 
-    def visit(self, jaxpr: Any, origins: Sequence[Origin | None]) -> list[Origin | None]:
+    def visit(self, jaxpr: core.Jaxpr, origins: Sequence[Origin | None]) -> list[Origin | None]:
         """The origins of the outputs, given those of the inputs."""
         known = dict(zip(jaxpr.invars, origins, strict=True))
 
-        def of(atom: Any) -> Origin | None:
+        def of(atom: Atom) -> Origin | None:
             return None if isinstance(atom, core.Literal) else known.get(atom)
 
         for eqn in jaxpr.eqns:
@@ -51,7 +54,7 @@ class Search:
             known.update(zip(eqn.outvars, outputs, strict=True))
         return [of(atom) for atom in jaxpr.outvars]
 
-    def _equation(self, eqn: Any, origins: list[Origin | None]) -> list[Origin | None]:
+    def _equation(self, eqn: core.JaxprEqn, origins: list[Origin | None]) -> list[Origin | None]:
         if eqn.primitive is mark_p:
             x, y, _ = (atom.aval for atom in eqn.invars)
             self.marks.append(Mark(dict(eqn.params), x, y, origins[2], tuple(self.scans)))
@@ -75,7 +78,9 @@ class Search:
             derived = Origin(derived.leaf, True, derived.slicing)
         return [derived] * len(eqn.outvars)
 
-    def _scan(self, eqn: Any, body: Any, origins: list[Origin | None]) -> list[Origin | None]:
+    def _scan(
+        self, eqn: core.JaxprEqn, body: core.Jaxpr, origins: list[Origin | None]
+    ) -> list[Origin | None]:
         consts, carry = eqn.params["num_consts"], eqn.params["num_carry"]
         self.opened += 1
         level = self.opened
@@ -102,7 +107,7 @@ _PASSING = frozenset(
 _INLINED = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "scan"})
 
 
-def inner_jaxpr(eqn: Any) -> Any:
+def inner_jaxpr(eqn: core.JaxprEqn) -> Any:
     """The inner trace of a call, None for anything else."""
     if eqn.primitive.name not in _INLINED:
         return None
@@ -110,7 +115,7 @@ def inner_jaxpr(eqn: Any) -> Any:
     return inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
 
 
-def first_mark(jaxpr: Any) -> str | None:
+def first_mark(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> str | None:
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     for eqn in jaxpr.eqns:
         if eqn.primitive is mark_p:
@@ -122,5 +127,5 @@ def first_mark(jaxpr: Any) -> str | None:
     return None
 
 
-def has_mark(eqn: Any) -> bool:
+def has_mark(eqn: core.JaxprEqn) -> bool:
     return any(first_mark(sub) is not None for sub in core.jaxprs_in_params(eqn.params))

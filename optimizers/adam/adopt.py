@@ -1,10 +1,10 @@
 """ADOPT."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
+from jax.typing import ArrayLike
 
 from ...registry import method
 from ...transforms import (
@@ -44,7 +44,7 @@ def scale_by_adopt(
     *,
     nesterov: bool = False,
     use_clipping: bool = True,
-    clip_value_fn: Callable[[Any], Any] = fourth_root,
+    clip_value_fn: Callable[[jax.Array], ArrayLike] = fourth_root,
     nu_dtype: DType | None = None,
 ) -> Flow:
     """Momentum of gradients that were divided by the second moment of those before them.
@@ -104,7 +104,7 @@ def adopt(
     *,
     nesterov: bool = False,
     use_clipping: bool = True,
-    clip_value_fn: Callable[[Any], Any] = fourth_root,
+    clip_value_fn: Callable[[jax.Array], ArrayLike] = fourth_root,
     nu_dtype: DType | None = None,
 ) -> Flow:
     """ADOPT, with the arguments of `optax.contrib.adopt`; the rule is that of `scale_by_adopt`.

@@ -24,12 +24,12 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.step_size import leaf_multipliers
-from ...transforms.step_size.width import Width, widths
+from ...transforms.step_size.width import BaseShapes, Width, widths
 
 
 @transformation()
 def scale_by_mup_adam(
-    base_shapes: Any,
+    base_shapes: BaseShapes,
     b1: Decay = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
@@ -114,7 +114,7 @@ def _half(size: int) -> int:
 @transformation()
 def mup_adam(
     learning_rate: optax.ScalarOrSchedule,
-    base_shapes: Any,
+    base_shapes: BaseShapes,
     b1: Decay = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,

@@ -1,16 +1,17 @@
 """A step of the polynomial average of weights, for loops that keep the average themselves."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+import optax
 
 from ...transforms import NonNegative, checked
 from ...transforms.notation.values import working
 
 
 @checked()
-def polynomial_average_update(average: Any, params: Any, t: Any, gamma: NonNegative = 8.0) -> Any:
+def polynomial_average_update(
+    average: optax.Params, params: optax.Params, t: int | jax.Array, gamma: NonNegative = 8.0
+) -> optax.Params:
     r"""The average of the weights after a step, of the one before: `polynomial_averaging` by hand.
 
     .. math::

@@ -43,8 +43,8 @@ from .sgld import langevin
 @transformation()
 def fsgld(
     learning_rate: optax.ScalarOrSchedule,
-    means: Sequence[Any],
-    precisions: Sequence[Any],
+    means: Sequence[optax.Params],
+    precisions: Sequence[optax.Params],
     shard_probs: Sequence[float] | jax.Array,
     temperature: NonNegative = 1.0,
     key: Key = 0,
@@ -219,7 +219,7 @@ def _array(value: Any, dtype: DTypeLike) -> Any:
 
 @checked()
 def gaussian_shard_approximation(
-    samples: Any, regularization: PositiveConstant = 1e-6
+    samples: optax.Params, regularization: PositiveConstant = 1e-6
 ) -> tuple[Any, Any]:
     """Mean and diagonal precision of samples, such as those of a chain on one shard's likelihood.
 

@@ -15,13 +15,13 @@ from .stepper import Loss, check_losses, hessian_product, mixed_product, moved
 
 PAPER = "Lorraine, Vicol & Duvenaud 2020, Optimizing Millions of Hyperparameters by Implicit "
 
-Solve = Callable[[Any], tuple[Any, Any]]
+Solve = Callable[[optax.Params], tuple[optax.Params, Any]]
 """`upper -> (lower, anything)`: the steps at the lower level, from where it stands."""
 
-Hypergradient = Callable[[Loss, Loss, Any, Solve], tuple[Any, Any, Any]]
+Hypergradient = Callable[[Loss, Loss, optax.Params, Solve], tuple[optax.Updates, optax.Params, Any]]
 """`(upper_loss, lower_loss, upper, solve) -> (gradient, lower, anything)`, as `solve` gave them."""
 
-Inverse = Callable[[Callable[[Any], Any], Any], Any]
+Inverse = Callable[[Callable[[optax.Params], optax.Params], optax.Params], optax.Params]
 """`(product with H, v) -> about H^{-1} v`."""
 
 
@@ -55,7 +55,7 @@ def neumann_series(step: PositiveConstant, terms: Length = 20) -> Inverse:
       Lorraine, Vicol & Duvenaud 2020 (arXiv 1911.02590), algorithm 3.
     """
 
-    def inverse(product: Callable[[Any], Any], v: optax.Params) -> optax.Params:
+    def inverse(product: Callable[[optax.Params], optax.Params], v: optax.Params) -> optax.Params:
         def add(
             _: int | jax.Array, carry: tuple[optax.Params, optax.Params]
         ) -> tuple[optax.Params, optax.Params]:
@@ -70,7 +70,7 @@ def neumann_series(step: PositiveConstant, terms: Length = 20) -> Inverse:
 
 
 def _conjugate_gradients(max_steps: int, tol: float | jax.Array) -> Inverse:
-    def inverse(product: Callable[[Any], Any], v: optax.Params) -> optax.Params:
+    def inverse(product: Callable[[optax.Params], optax.Params], v: optax.Params) -> optax.Params:
         return jax.scipy.sparse.linalg.cg(product, v, tol=tol, maxiter=max_steps)[0]
 
     return inverse
@@ -204,10 +204,10 @@ def unrolled_hypergradient() -> Hypergradient:
 
 @checked()
 def implicit_hypergradient(
-    train_fn: Callable[[Any, Any], Any],
-    val_fn: Callable[[Any, Any], Any],
-    params: Any,
-    hypers: Any,
+    train_fn: Loss,
+    val_fn: Loss,
+    params: optax.Params,
+    hypers: optax.Params,
     step: PositiveConstant,
     terms: Length = 20,
     method: Literal["neumann", "cg", "identity"] = "neumann",

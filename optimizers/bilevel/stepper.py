@@ -10,7 +10,7 @@ import optax
 from ...transforms import FlowError
 from ...transforms.notation.values import working
 
-Loss = Callable[[Any, Any], Any]
+Loss = Callable[[Any, Any], jax.Array]
 """`(upper, lower) -> scalar`."""
 
 

@@ -31,7 +31,7 @@ class _Batch(NamedTuple):
     means: list[jax.Array]
     unit: jax.Array
     size: Any
-    axis_name: Any
+    axis_name: str | tuple[str, ...] | None
 
     @property
     def norm_squared(self) -> jax.Array:
@@ -55,7 +55,9 @@ def _total(terms: Any) -> jax.Array:
     return sum(terms, jnp.zeros(()))
 
 
-def _batch(per_example_grads: optax.Params, axis_name: Any, label: str) -> _Batch:
+def _batch(
+    per_example_grads: optax.Params, axis_name: str | tuple[str, ...] | None, label: str
+) -> _Batch:
     leaves = [working(jnp.asarray(leaf)) for leaf in jax.tree.leaves(per_example_grads)]
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
     if len(sizes) != 1 or min(sizes) < 2:
@@ -87,7 +89,11 @@ def _along(leaf: jax.Array, mean: jax.Array) -> jax.Array:
 
 
 @checked()
-def norm_test(per_example_grads: Any, eta: PositiveConstant, axis_name: Any = None) -> BatchTest:
+def norm_test(
+    per_example_grads: optax.Updates,
+    eta: PositiveConstant,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> BatchTest:
     """By the variance of the gradient beside its norm.
 
         next = ceil(max(b, V / (eta^2 |g|^2)))
@@ -127,7 +133,9 @@ def norm_test(per_example_grads: Any, eta: PositiveConstant, axis_name: Any = No
 
 @checked()
 def inner_product_test(
-    per_example_grads: Any, theta: PositiveConstant, axis_name: Any = None
+    per_example_grads: optax.Updates,
+    theta: PositiveConstant,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> BatchTest:
     """By the variance of the gradients along their mean; else as `norm_test`.
 
@@ -168,7 +176,9 @@ def _inner_product(batch: _Batch, theta: float | jax.Array) -> tuple[jax.Array, 
 
 @checked()
 def orthogonality_test(
-    per_example_grads: Any, nu: PositiveConstant, axis_name: Any = None
+    per_example_grads: optax.Updates,
+    nu: PositiveConstant,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> BatchTest:
     """By the variance of the gradients across their mean; else as `norm_test`.
 
@@ -214,7 +224,10 @@ def _orthogonality(batch: _Batch, nu: float | jax.Array) -> tuple[jax.Array, jax
 
 @checked()
 def augmented_inner_product_test(
-    per_example_grads: Any, theta: PositiveConstant, nu: PositiveConstant, axis_name: Any = None
+    per_example_grads: optax.Updates,
+    theta: PositiveConstant,
+    nu: PositiveConstant,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> BatchTest:
     """`inner_product_test` and `orthogonality_test`, whichever asks for more.
 
@@ -249,7 +262,9 @@ def augmented_inner_product_test(
 
 @checked()
 def coordinate_norm_test(
-    per_example_grads: Any, eta: PositiveConstant, axis_name: Any = None
+    per_example_grads: optax.Updates,
+    eta: PositiveConstant,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> BatchTest:
     """By the entry whose variance is largest beside its gradient; else as `norm_test`.
 

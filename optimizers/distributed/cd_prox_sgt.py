@@ -28,6 +28,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.compression import exchange, top_fraction
+from ...transforms.compression.compressor import Weights
 from ...transforms.notation import Share
 from ...transforms.notation.known import is_known
 from ...transforms.notation.values import Leaves
@@ -44,12 +45,12 @@ from ...transforms.notation.values import Leaves
 @transformation()
 def cd_prox_sgt(
     learning_rate: optax.ScalarOrSchedule,
-    mixing: Any,
+    mixing: Weights,
     gamma_x: Fraction = 0.8,
     gamma_y: Fraction = 0.8,
     ratio: Share | None = 0.4,
     l1: NonNegative = 0.0,
-    prox: Callable[[Any, Any], Any] | None = None,
+    prox: Callable[[Any, jax.Array], optax.Params] | None = None,
     max_norm: Positive | None = 10.0,
     mix_before_step: bool = True,
     axis_name: str | None = None,
@@ -144,7 +145,7 @@ def _soft(x: jax.Array, threshold: float | jax.Array) -> jax.Array:
 _shrunk = lift(_soft, "soft_threshold")
 
 
-def _called(prox: Callable[[Any, Any], Any]) -> Callable[..., Signal]:
+def _called(prox: Callable[[Any, jax.Array], optax.Params]) -> Callable[..., Signal]:
     """The user's function of trees as one of signals."""
 
     def near(tree: Leaves, rate: Any) -> Leaves:

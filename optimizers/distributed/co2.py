@@ -1,6 +1,7 @@
 """CO2: local steps whose average is used a round later."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import jax
 import optax
@@ -29,6 +30,9 @@ from ...transforms import (
 from ...transforms.notation.values import Leaves
 from ...transforms.workers import local_round
 
+GapPenalty: TypeAlias = float | jax.Array | Literal["relative"] | Callable[..., jax.Array]
+"""A number, one that is measured, or a function of (x_t, x_{t-1}, d)."""
+
 
 @method(
     "Sun et al. 2024, CO2: Efficient Distributed Training with Full Communication-Computation "
@@ -43,7 +47,7 @@ def co2(
     num_local_steps: Period,
     outer_learning_rate: optax.ScalarOrSchedule = 1.0,
     outer_momentum: Decay = 0.2,
-    gap_penalty: Any = 1.0,
+    gap_penalty: GapPenalty = 1.0,
     clip_threshold: Positive | None = None,
     delay: Length = 1,
     axis_name: str | None = None,

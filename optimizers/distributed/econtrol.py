@@ -1,6 +1,6 @@
 """EControl."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import optax
 
@@ -17,6 +17,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.compression import compress_differences, top_k
+from ...transforms.compression.compressor import Compression
 
 
 @transformation()
@@ -25,7 +26,7 @@ def scale_by_econtrol(
     k: Size = 1,
     init: Literal["full", "zero"] = "full",
     per_leaf: bool = False,
-    compressor: Any = None,
+    compressor: Compression | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     r"""EF21 with a controlled share of the accumulated error in every message.
@@ -72,7 +73,7 @@ def econtrol(
     per_leaf: bool = False,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
-    compressor: Any = None,
+    compressor: Compression | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     """EControl; the rule is that of `scale_by_econtrol`.

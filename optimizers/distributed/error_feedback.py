@@ -1,6 +1,6 @@
 """EF21: differences are compressed, and nothing is lost; and the classic form of error feedback."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import optax
 
@@ -17,15 +17,16 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.compression import compress_differences, compress_with_error_feedback, top_k
+from ...transforms.compression.compressor import Compression, Weights
 
 
 @transformation()
 def scale_by_ef21(
     k: Size = 1,
-    weights: Any = None,
+    weights: Weights | None = None,
     init: Literal["full", "compressed", "zero"] = "full",
     per_leaf: bool = False,
-    compressor: Any = None,
+    compressor: Compression | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     r"""The gradient as all know it of whom only compressed differences are sent.
@@ -70,12 +71,12 @@ def scale_by_ef21(
 def error_feedback(
     learning_rate: optax.ScalarOrSchedule,
     k: Size = 1,
-    weights: Any = None,
+    weights: Weights | None = None,
     init: Literal["full", "compressed", "zero"] = "full",
     per_leaf: bool = False,
     weight_decay: NonNegative = 0.0,
     mask: Mask | None = None,
-    compressor: Any = None,
+    compressor: Compression | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     """EF21, and with weights EF21-W: descent on what compressed differences add up to.
@@ -126,7 +127,7 @@ def error_feedback_14(
     learning_rate: optax.ScalarOrSchedule,
     k: Size = 1,
     per_leaf: bool = False,
-    compressor: Any = None,
+    compressor: Compression | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     r"""Classic error feedback: what was not sent is added to the next step.

@@ -33,7 +33,7 @@ from ...transforms.zeroth_order.directions import draw_leaf, given_direction
 from ...transforms.zeroth_order.losses import base_point, loss_function, moved
 from ...transforms.zeroth_order.ties import tied
 
-Perturbation = Callable[[Any, Any, Any, Any], Any]
+Perturbation = Callable[[jax.Array, Any, Any, Any], optax.Params]
 
 
 @method(

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+import jax
 import optax
+from jax.typing import ArrayLike
 
 from ...registry import method
 from ...transforms import (
@@ -27,8 +29,8 @@ from ...transforms.trees import fold_key, random_key
 from ...transforms.workers import ascending, coin, mean_when, of_worker, operator_at
 
 Refresh = Literal["new", "old"]
-DeviceCompressor = Callable[[Any, Any, Any, Any], Any]
-ServerCompressor = Callable[[Any, Any, Any], Any]
+DeviceCompressor = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+ServerCompressor = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class _Anchor:
@@ -95,7 +97,7 @@ def masha1(
     ascent_mask: Mask | None = None,
     refresh: Refresh = "new",
     key: Key = 0,
-    coin_fn: Callable[[Any, Any], Any] | None = None,
+    coin_fn: Callable[[jax.Array, jax.Array], ArrayLike] | None = None,
     compressor_device: DeviceCompressor | None = None,
     compressor_server: ServerCompressor | None = None,
     axis_name: str | None = None,
@@ -180,7 +182,7 @@ def masha2(
     ascent_mask: Mask | None = None,
     refresh: Refresh = "new",
     key: Key = 0,
-    coin_fn: Callable[[Any, Any], Any] | None = None,
+    coin_fn: Callable[[jax.Array, jax.Array], ArrayLike] | None = None,
     compressor_device: DeviceCompressor | None = None,
     compressor_server: ServerCompressor | None = None,
     axis_name: str | None = None,

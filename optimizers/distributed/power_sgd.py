@@ -1,7 +1,7 @@
 """PowerSGD."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import optax
 
@@ -35,7 +35,7 @@ def scale_by_power_sgd(
     start_compressing_after_num_steps: Count = 100,
     variant: Literal["alternating", "paper"] = "alternating",
     key: Key = 0,
-    init_factors: Mapping[str, Any] | None = None,
+    init_factors: Mapping[str, optax.Params] | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     r"""The mean of the workers' gradients in low rank, with error feedback.
@@ -97,7 +97,7 @@ def power_sgd(
     start_compressing_after_num_steps: Count = 100,
     variant: Literal["alternating", "paper"] = "alternating",
     key: Key = 0,
-    init_factors: Mapping[str, Any] | None = None,
+    init_factors: Mapping[str, optax.Params] | None = None,
     axis_name: str | None = None,
     mu_dtype: DType | None = None,
 ) -> Flow:

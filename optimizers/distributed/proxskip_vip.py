@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import optax
+from jax.typing import ArrayLike
 
 from ...registry import method
 from ...transforms import (
@@ -42,7 +43,7 @@ def proxskip_vip(
     p: Probability,
     ascent_mask: Mask | None = None,
     key: Key = 0,
-    coin_fn: Callable[[Any, Any], Any] | None = None,
+    coin_fn: Callable[[jax.Array, jax.Array], ArrayLike] | None = None,
     axis_name: str | None = None,
 ) -> Flow:
     r"""Local steps with a correction for each worker, and an average now and then.

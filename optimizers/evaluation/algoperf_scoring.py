@@ -1,5 +1,6 @@
 """Scores of training algorithms by the time that they take to a target, as AlgoPerf has them."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ def time_to_target(
     times: ArrayLike,
     metric: ArrayLike,
     target: ArrayLike,
-    minimize: Any = True,
+    minimize: bool | Sequence[bool] | np.ndarray = True,
     selection: Selection = "eval_index",
 ) -> Array:
     """The time in which each submission reaches the target of each workload.
@@ -200,7 +201,7 @@ def algoperf_score(
     times: ArrayLike,
     metric: ArrayLike,
     target: ArrayLike,
-    minimize: Any = True,
+    minimize: bool | Sequence[bool] | np.ndarray = True,
     selection: Selection = "eval_index",
     max_tau: float | None = 4.0,
     num_points: Size | None = 100,

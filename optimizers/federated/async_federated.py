@@ -1,6 +1,7 @@
 """Asynchronous federated averaging with weights that make up for the clients' speeds."""
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +18,18 @@ from .trees import GradientFunction, like, plus, total, wide
 
 NEEDED = {"fedfix": "delta", "fedbuff": "participation_rate"}
 
+Numbers: TypeAlias = Sequence[float] | np.ndarray | jax.Array
+"""One for each client."""
+
 
 @checked()
 def aggregation_weights(
     scheme: Literal["sync", "async", "fedfix", "fedbuff"],
-    importance: Any,
-    tau: Any,
+    importance: Numbers,
+    tau: Numbers,
     delta: PositiveConstant | None = None,
     buffer_size: Size | None = None,
-    participation_rate: Any = None,
+    participation_rate: float | Numbers | None = None,
     identical: bool = False,
 ) -> Any:
     r"""What each client's work is multiplied by, so that it counts in proportion to its importance.
@@ -77,7 +81,7 @@ def aggregation_weights(
     return p / jnp.asarray(_given(scheme, "participation_rate", participation_rate), float)
 
 
-def _given(scheme: str, name: str, value: float | jax.Array | None) -> float | jax.Array:
+def _given(scheme: str, name: str, value: Any) -> Any:
     if value is None:
         raise FlowError(f"aggregation_weights: the scheme {scheme!r} needs {name}=")
     return value
@@ -98,7 +102,7 @@ def async_federated(
     learning_rate: Positive,
     global_learning_rate: Positive = 1.0,
     *,
-    weights: Any,
+    weights: Numbers,
     num_local_steps: Size,
 ) -> Federated:
     r"""Adds what clients did to params that have moved on since they set out.

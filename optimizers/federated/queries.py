@@ -14,7 +14,11 @@ from .trajectory_surrogate import Surrogate
 
 @checked()
 def nearest_queries(
-    history_x: Any, history_y: Any, x: Any, max_queries: Size = 150, seen: Any = None
+    history_x: jax.Array,
+    history_y: jax.Array,
+    x: jax.Array,
+    max_queries: Size = 150,
+    seen: jax.Array | None = None,
 ) -> Queries:
     """Those of a history that are nearest to a point, the nearest first.
 
@@ -55,7 +59,7 @@ def nearest_queries(
 @checked()
 def active_queries(
     surrogate: Surrogate,
-    x: Any,
+    x: jax.Array,
     key: Key = 0,
     num_candidates: Size = 100,
     num_queries: Size = 5,

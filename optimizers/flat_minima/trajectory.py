@@ -10,8 +10,8 @@ from ...transforms import FlowError, NonNegativeConstant, PositiveConstant, chec
 
 @checked()
 def trajectory_loss(
-    logits: Any,
-    target_logits: Any,
+    logits: jax.Array,
+    target_logits: jax.Array,
     coefficient: NonNegativeConstant = 0.3,
     temperature: PositiveConstant = 5.0,
 ) -> Any:

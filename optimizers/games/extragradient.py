@@ -1,13 +1,12 @@
 """The extragradient method."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import Flow, Signal, flow, scheduled, transformation
 from ...transforms.closures import gradient_at
 from ...transforms.projections import check_projection, onto
+from ...transforms.projections.applied import Projection
 
 
 @method(
@@ -19,7 +18,7 @@ from ...transforms.projections import check_projection, onto
 def extragradient(
     learning_rate: optax.ScalarOrSchedule,
     extrapolation_rate: optax.ScalarOrSchedule | None = None,
-    projection: Any = None,
+    projection: Projection | None = None,
 ) -> Flow:
     r"""Steps from where it is, along the field at the point where a first step would have led.
 

@@ -28,13 +28,14 @@ from ...transforms import (
 from ...transforms.closures import mapped_tree
 from ...transforms.notation import global_squared_norm
 from ...transforms.projections import check_projection, onto
+from ...transforms.projections.applied import Projection
 
 
 @dataclass(frozen=True)
 class _Euclidean:
     """Distances are Euclidean: a mirror step is a projected gradient step."""
 
-    projection: Any
+    projection: Projection | None
 
     def start(self, x: Any) -> Any:
         return jnp.array(x, copy=True)
@@ -78,8 +79,8 @@ def _log_softmax(x: jax.Array) -> jax.Array:
 def optimistic_mirror_descent(
     learning_rate: optax.ScalarOrSchedule | None = None,
     mirror: Literal["euclidean", "entropy"] = "euclidean",
-    projection: Any = None,
-    hint: Literal["last_gradient"] | Callable[[Any], Any] = "last_gradient",
+    projection: Projection | None = None,
+    hint: Literal["last_gradient"] | Callable[[Any], optax.Updates] = "last_gradient",
     diameter: Positive = 1.0,
     gradient_bound: NonNegative = 1.0,
     delta: Positive = 1.0,

@@ -1,12 +1,13 @@
 """Popov's method: extragradient with one evaluation."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import optax
 
 from ...registry import method
 from ...transforms import Flow, Signal, delay, flow, scheduled, step_count, transformation, where
 from ...transforms.projections import check_projection, onto
+from ...transforms.projections.applied import Projection
 
 SINGLE_CALL = (
     "Hsieh, Iutzeler, Malick & Mertikopoulos 2019, On the convergence of single-call stochastic "
@@ -24,7 +25,7 @@ SINGLE_CALL_ARXIV = "1908.08465"
 @transformation()
 def past_extragradient(
     learning_rate: optax.ScalarOrSchedule,
-    projection: Any = None,
+    projection: Projection | None = None,
     initial_hint: Literal["zero", "current"] = "zero",
 ) -> Flow:
     r"""Extragradient that extrapolates along the last field instead of asking for another.

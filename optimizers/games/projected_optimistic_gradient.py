@@ -1,12 +1,11 @@
 """The optimistic gradient method with a projection."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import Flow, Signal, delay, flow, scheduled, transformation
 from ...transforms.projections import check_projection, onto
+from ...transforms.projections.applied import Projection
 from .past_extragradient import SINGLE_CALL, SINGLE_CALL_ARXIV
 
 
@@ -18,7 +17,7 @@ from .past_extragradient import SINGLE_CALL, SINGLE_CALL_ARXIV
 )
 @transformation()
 def projected_optimistic_gradient(
-    learning_rate: optax.ScalarOrSchedule, projection: Any = None
+    learning_rate: optax.ScalarOrSchedule, projection: Projection | None = None
 ) -> Flow:
     r"""Extragradient along the last field, with the base point rebuilt from the half point.
 

@@ -1,12 +1,11 @@
 """The projected reflected gradient method."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
 from ...transforms import Flow, Signal, delay, flow, scheduled, transformation
 from ...transforms.projections import check_projection, onto
+from ...transforms.projections.applied import Projection
 from .past_extragradient import SINGLE_CALL, SINGLE_CALL_ARXIV
 
 
@@ -17,7 +16,9 @@ from .past_extragradient import SINGLE_CALL, SINGLE_CALL_ARXIV
     learning_rate=0.1,
 )
 @transformation()
-def reflected_gradient(learning_rate: optax.ScalarOrSchedule, projection: Any = None) -> Flow:
+def reflected_gradient(
+    learning_rate: optax.ScalarOrSchedule, projection: Projection | None = None
+) -> Flow:
     r"""Takes the field where the last step, made once more, would lead.
 
     .. math::

@@ -16,6 +16,7 @@ from ...transforms import (
     transformation,
     when,
 )
+from ...transforms.control.masked import Labels
 
 
 @method(
@@ -34,7 +35,7 @@ from ...transforms import (
 @transformation()
 def ttur(
     learning_rates: Mapping[str, optax.ScalarOrSchedule],
-    param_labels: Any,
+    param_labels: Labels,
     inner: str | Callable[..., optax.GradientTransformation] = "adam",
     inner_kwargs: Mapping[str, Any] | None = None,
     update_every: Mapping[str, int] | None = None,

@@ -1,8 +1,8 @@
 """Tensors as matrices: which of their axes are inputs, which outputs, which a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import optax
@@ -11,7 +11,13 @@ from ...transforms import FlowError, Signal, lift_tree
 from ...transforms.notation.context import Context
 from ...transforms.notation.values import Leaves, is_missing
 
-DimensionNumbers = Any
+DimensionNumbers: TypeAlias = (
+    optax.contrib.MuonDimensionNumbers
+    | Mapping[str, "DimensionNumbers"]
+    | Sequence["DimensionNumbers"]
+    | Callable[[optax.Params], object]
+    | None
+)
 """A tree like the params, a prefix of it, or a function from the params to one.
 
 Its leaves have a `reduction_axis` and an `output_axis`, each an axis or several, as

@@ -103,11 +103,11 @@ def mu_lo_weights(hidden_size: int = 32, seed: int = 0, scale: float = 0.1) -> d
 )
 @transformation()
 def mu_lo(
-    weights: Mapping[str, Any],
+    weights: Mapping[str, optax.Params],
     exp_mult: Number = 0.001,
     step_mult: Number = 0.001,
     hidden_size: Size = 32,
-    width_multiplier: Any | None = None,
+    width_multiplier: BaseShapes | None = None,
 ) -> Flow:
     r"""A small network makes the step of each entry, of what is known about it.
 

@@ -1,6 +1,6 @@
 """Mean and covariance of the gradients of single examples."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ class GradientMoments(NamedTuple):
       examples: how many.
     """
 
-    mean: Any
-    trace: Any
+    mean: optax.Updates
+    trace: jax.Array
     examples: int
 
 
@@ -34,7 +34,7 @@ class GradientMoments(NamedTuple):
     kind="measurement",
     required={"per_example_grads": np.eye(2)},
 )
-def gradient_moments(per_example_grads: Any) -> GradientMoments:
+def gradient_moments(per_example_grads: optax.Updates) -> GradientMoments:
     r"""The mean of the gradients of N examples, and the trace of their covariance.
 
     .. math::

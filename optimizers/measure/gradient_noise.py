@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ...registry import method
 from ...transforms import PositiveConstant, checked
@@ -19,7 +20,7 @@ from .vectors import dot
     required={"grads": np.eye(2)},
 )
 @checked()
-def gradient_noise(grads: Any, batch_size: PositiveConstant = 1) -> Any:
+def gradient_noise(grads: optax.Updates, batch_size: PositiveConstant = 1) -> Any:
     r"""The simple noise scale of N gradients of batches of b examples.
 
     .. math::

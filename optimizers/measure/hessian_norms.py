@@ -9,7 +9,7 @@ from ...registry import method
 from ...transforms import Key, Size, checked
 from ...transforms.notation.known import each
 from ...transforms.trees.random import typed_key
-from .vectors import OF_A_LOSS, hessian_of
+from .vectors import OF_A_LOSS, LossOf, Params, hessian_of
 
 PAPER = (
     "Wu & Su 2023, The Implicit Regularization of Dynamical Stability in Stochastic Gradient "
@@ -26,7 +26,9 @@ ARXIV = "2305.17490"
     required=OF_A_LOSS,
 )
 @checked()
-def hessian_trace(value_fn: Any, params: Any, num_samples: Size = 10, key: Key = 0) -> Any:
+def hessian_trace(
+    value_fn: LossOf[Params], params: Params, num_samples: Size = 10, key: Key = 0
+) -> Any:
     r"""Hutchinson's estimate of the trace of the Hessian.
 
     .. math::
@@ -73,7 +75,9 @@ def hessian_trace(value_fn: Any, params: Any, num_samples: Size = 10, key: Key =
     required=OF_A_LOSS,
 )
 @checked()
-def hessian_frobenius(value_fn: Any, params: Any, num_samples: Size = 10, key: Key = 0) -> Any:
+def hessian_frobenius(
+    value_fn: LossOf[Params], params: Params, num_samples: Size = 10, key: Key = 0
+) -> Any:
     r"""The Frobenius norm of the Hessian, by probes.
 
     .. math::

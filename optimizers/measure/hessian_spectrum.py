@@ -10,7 +10,7 @@ from ...transforms import Key, Size, checked
 from ...transforms.notation import linalg
 from ...transforms.notation.known import each
 from ...transforms.trees.random import typed_key
-from .vectors import OF_A_LOSS, hessian_of, lanczos
+from .vectors import OF_A_LOSS, LossOf, Params, hessian_of, lanczos
 
 
 class Spectrum(NamedTuple):
@@ -41,7 +41,11 @@ class Spectrum(NamedTuple):
 )
 @checked()
 def hessian_spectrum(
-    value_fn: Any, params: Any, num_steps: Size = 20, num_samples: Size = 1, key: Key = 0
+    value_fn: LossOf[Params],
+    params: Params,
+    num_steps: Size = 20,
+    num_samples: Size = 1,
+    key: Key = 0,
 ) -> Spectrum:
     r"""The density of the eigenvalues of the Hessian, without the Hessian.
 

@@ -24,7 +24,7 @@ from ...transforms.notation import linalg
 from ...transforms.notation.roots import balanced
 from ...transforms.notation.values import Leaves
 from ...transforms.trees.random import typed_key
-from .vectors import OF_A_LOSS, dot, hessian_of, lanczos, wide
+from .vectors import OF_A_LOSS, LossOf, Params, dot, hessian_of, lanczos, wide
 
 PAPER = "Schneider et al. 2024, Identifying Policy Gradient Subspaces"
 ARXIV = "2401.06604"
@@ -39,7 +39,7 @@ ARXIV = "2401.06604"
 )
 @checked()
 def hessian_subspace(
-    value_fn: Any, params: Any, k: Size = 10, iters: Size = 30, key: Key = 0
+    value_fn: LossOf[Params], params: Params, k: Size = 10, iters: Size = 30, key: Key = 0
 ) -> tuple[Any, Any]:
     r"""The k largest eigenvalues of the Hessian, and their eigenvectors, by Lanczos.
 
@@ -135,7 +135,7 @@ def gradient_subspace_fraction(grad: optax.Updates, basis: optax.Params) -> jax.
     kind="measurement",
     required={"basis_a": np.eye(2), "basis_b": np.eye(2)},
 )
-def subspace_overlap(basis_a: Any, basis_b: Any) -> Any:
+def subspace_overlap(basis_a: optax.Params, basis_b: optax.Params) -> Any:
     r"""How much of one subspace lies in another.
 
     .. math::
@@ -164,7 +164,7 @@ def subspace_overlap(basis_a: Any, basis_b: Any) -> Any:
 
 
 @transformation()
-def project_to_subspace(basis: Any) -> Flow:
+def project_to_subspace(basis: optax.Params) -> Flow:
     r"""Keeps of the gradient what lies in a subspace: :math:`P P^T g`.
 
     A transformation to stand in front of any optimizer: it then moves in the subspace alone.

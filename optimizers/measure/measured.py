@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from ...transforms import (
     Flow,
@@ -28,7 +29,7 @@ from ...transforms.notation.values import Leaves
 @transformation()
 def measured(
     inner: optax.GradientTransformation,
-    measurements: Mapping[str, Callable[[Any, Any], Any]],
+    measurements: Mapping[str, Callable[[Any, Any], ArrayLike]],
     update_interval: Period = 100,
 ) -> Flow:
     """Lets an optimizer tell numbers about the loss where it stands, now and then.

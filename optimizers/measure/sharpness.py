@@ -9,7 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import NonNegativeConstant, Size, checked
 from ...transforms.notation.known import repeat
-from .vectors import OF_A_LOSS, checked_loss, dot, wide
+from .vectors import OF_A_LOSS, LossOf, Params, checked_loss, dot, wide
 
 
 @method(
@@ -21,7 +21,7 @@ from .vectors import OF_A_LOSS, checked_loss, dot, wide
 )
 @checked()
 def sharpness(
-    value_fn: Any, params: Any, rho: NonNegativeConstant = 0.05, num_steps: Size = 5
+    value_fn: LossOf[Params], params: Params, rho: NonNegativeConstant = 0.05, num_steps: Size = 5
 ) -> Any:
     r"""The largest rise of the loss in a ball, as gradient ascent finds it.
 

@@ -1,7 +1,7 @@
 """Trees as vectors, and products with the Hessian of a loss."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +14,21 @@ from ...transforms.notation.known import repeat
 from ...transforms.notation.roots import balanced
 from ...transforms.notation.values import working
 
-Loss = Callable[[Any], Any]
+Params = TypeVar("Params")
+
+LossOf: TypeAlias = Callable[[Params], jax.Array]
 """`params -> scalar`."""
+
+Loss: TypeAlias = LossOf[Any]
 
 OF_A_LOSS = {"value_fn": lambda params: jnp.sum(params**2), "params": np.ones(30, np.float32)}
 """What the catalogue builds a measurement of a loss with."""
 
 
-def wide(tree: optax.Params) -> optax.Params:
+def wide(tree: Params) -> Params:
     """A tree in at least float32."""
-    return jax.tree.map(working, tree)
+    widened: Params = jax.tree.map(working, tree)
+    return widened
 
 
 def dot(a: optax.Params, b: optax.Params) -> jax.Array:
@@ -32,21 +37,20 @@ def dot(a: optax.Params, b: optax.Params) -> jax.Array:
     return balanced(jax.tree.leaves(products))
 
 
-def checked_loss(label: str, value_fn: Any, params: optax.Params) -> Loss:
+def checked_loss(label: str, value_fn: object, params: object) -> Loss:
     """The loss itself, of real params; FlowError, by name, for anything else."""
     for leaf in jax.tree.leaves(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise FlowError(f"{label}: params must be real arrays, one is {jnp.result_type(leaf)}")
     if not callable(value_fn):
         raise FlowError(f"{label}: value_fn must be a function params -> loss, not {value_fn!r}")
-    out = jax.eval_shape(value_fn, params)
+    out: Any = jax.eval_shape(value_fn, params)
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise FlowError(f"{label}: value_fn must return a real scalar loss, it returned {out}")
-    found: Loss = value_fn
-    return found
+    return value_fn
 
 
-def hessian_of(label: str, value_fn: Any, params: optax.Params) -> tuple[Callable[[Any], Any], Any]:
+def hessian_of(label: str, value_fn: object, params: object) -> tuple[Callable[[Any], Any], Any]:
     """`vector -> Hessian times vector` on flat vectors, and the params as one."""
     loss = checked_loss(label, value_fn, params)
     flat, unravel = ravel_pytree(wide(params))

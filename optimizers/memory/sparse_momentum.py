@@ -64,7 +64,7 @@ kernels = leaf_where(lambda leaf: leaf.ndim >= 2)
 @transformation()
 def sparse_training(
     inner: optax.GradientTransformation,
-    momentum_fn: Callable[[Any], Any],
+    momentum_fn: Callable[[Any], optax.Params],
     density: Portion = 0.05,
     *,
     update_interval: Period,
@@ -74,7 +74,7 @@ def sparse_training(
     prune_rate_end: Fraction = 0.005,
     redistribution: Redistribution = "momentum",
     key: Key = 0,
-    init_mask: Any = None,
+    init_mask: optax.Params | None = None,
     sparse: Mask | None = None,
 ) -> Flow:
     """Keeps an optimizer's params sparse: prunes the small, regrows where the momentum is large.
@@ -139,7 +139,9 @@ def sparse_training(
     return flow(step)
 
 
-def _with_momentum(inner: optax.GradientTransformation, momentum_fn: Callable[[Any], Any]) -> Cell:
+def _with_momentum(
+    inner: optax.GradientTransformation, momentum_fn: Callable[[Any], optax.Params]
+) -> Cell:
     """The updates of a transformation, and its momentum, as a pair."""
     cell = cell_of(inner)
 
@@ -175,7 +177,7 @@ def _sparse_steps(
     prune_rate_end: Hyperparameter,
     redistribution: Redistribution,
     key: Key,
-    init_mask: Any,
+    init_mask: optax.Params | None,
     sparse: Any,
 ) -> Signal:
     """The steps to where params are that move by u and stay sparse."""
@@ -382,7 +384,7 @@ def sparse_momentum(
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.0,
     key: Key = 0,
-    init_mask: Any = None,
+    init_mask: optax.Params | None = None,
     sparse: Mask | None = None,
     mask: Mask | None = None,
     mu_dtype: DType | None = None,

@@ -20,7 +20,7 @@ from ...transforms.notation.values import Leaves
 @transformation()
 def composite_sgd(
     learning_rate: optax.ScalarOrSchedule,
-    prox: Callable[[Any, Any], Any] | None = None,
+    prox: Callable[[Any, jax.Array], optax.Params] | None = None,
 ) -> Flow:
     r"""SGD on f + h, where h is a term with a proximal operator: a norm, or a set to stay in.
 

@@ -1,8 +1,8 @@
 """Lion-K: Lion for other norms."""
 
 from collections.abc import Callable
-from typing import Any
 
+import jax
 import optax
 
 from ...registry import method
@@ -31,7 +31,7 @@ at_least_1 = Interval(1.0, float("inf"))
 
 @transformation()
 def scale_by_lion_k(
-    kappa: Kappa | Callable[[Any], Any] = "l1",
+    kappa: Kappa | Callable[[jax.Array], jax.Array] = "l1",
     b1: Decay = 0.9,
     b2: Decay = 0.99,
     power: AtLeastOne = 2.0,
@@ -82,7 +82,7 @@ def scale_by_lion_k(
 @transformation()
 def lion_k(
     learning_rate: optax.ScalarOrSchedule,
-    kappa: Kappa | Callable[[Any], Any] = "l1",
+    kappa: Kappa | Callable[[jax.Array], jax.Array] = "l1",
     b1: Decay = 0.9,
     b2: Decay = 0.99,
     weight_decay: NonNegative = 0.0,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from ...transforms import (
@@ -63,7 +64,7 @@ SUBGRADIENTS: dict[Kappa, Callable[..., Signal]] = {
 @checked()
 def subgradient(
     c: Signal,
-    kappa: Kappa | Callable[[Any], Any] = "l1",
+    kappa: Kappa | Callable[[jax.Array], jax.Array] = "l1",
     power: AtLeastOne = 2.0,
     delta: Positive = 1.0,
     threshold: NonNegative = 0.0,

@@ -1,6 +1,6 @@
 """Aligned-MTL: gradients are turned until none of them conflicts, and weighed alike."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from ...registry import method
 from ...transforms import Flow, transformation
 from ...transforms.notation import linalg
 from ...transforms.objectives import aggregate_by_gramian, check_vector, vector_for
+from ...transforms.objectives.preferences import Vector
 
 
 @method(
@@ -20,7 +21,7 @@ from ...transforms.objectives import aggregate_by_gramian, check_vector, vector_
 )
 @transformation()
 def aligned_mtl(
-    pref_vector: Any = None, scale_mode: Literal["min", "median", "rmse"] = "min"
+    pref_vector: Vector | None = None, scale_mode: Literal["min", "median", "rmse"] = "min"
 ) -> Flow:
     r"""Makes stacked gradients orthogonal and equally long, and takes their weighted mean.
 

@@ -1,6 +1,6 @@
 """ConFIG: the direction at the same acute angle to every gradient."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from ...transforms.objectives import (
     symmetric_pseudo_inverse,
     vector_for,
 )
+from ...transforms.objectives.preferences import Vector
 
 Length = Literal["projection", "min", "max", "harmonic", "arithmetic", "geometric"]
 
@@ -27,7 +28,7 @@ Length = Literal["projection", "min", "max", "harmonic", "arithmetic", "geometri
 )
 @transformation()
 def config(
-    pref_vector: Any = None,
+    pref_vector: Vector | None = None,
     length: Length | int = "projection",
     use_least_squares: bool = True,
 ) -> Flow:

@@ -1,7 +1,5 @@
 """DualProj: the mean gradient freed of its conflicts."""
 
-from typing import Any
-
 import jax
 
 from ...registry import method
@@ -13,6 +11,7 @@ from ...transforms.objectives import (
     dual_cone_projection,
     vector_for,
 )
+from ...transforms.objectives.preferences import Vector
 from .gram_matrix import regularised
 
 
@@ -25,7 +24,7 @@ from .gram_matrix import regularised
 )
 @transformation()
 def dualproj(
-    pref_vector: Any = None,
+    pref_vector: Vector | None = None,
     norm_eps: NonNegative = 1e-4,
     reg_eps: NonNegative = 1e-4,
     solver: Solver = "auto",

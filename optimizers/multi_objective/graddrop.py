@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ...registry import method
 from ...transforms import Flow, Key, Signal, flow, transformation
 from ...transforms.objectives import check_vector, draw_for_entries, reduce_objectives, vector_for
+from ...transforms.objectives.preferences import Vector
 from ...transforms.trees import random_key
 
 
@@ -25,7 +26,9 @@ from ...transforms.trees import random_key
     learning_rate=None,
 )
 @transformation()
-def graddrop(leak: Any = None, f: Callable[[Any], Any] | None = None, key: Key = 0) -> Flow:
+def graddrop(
+    leak: Vector | None = None, f: Callable[[jax.Array], jax.Array] | None = None, key: Key = 0
+) -> Flow:
     r"""Draws a sign for every entry, and drops the gradients that have the other.
 
     With :math:`g_i` the stacked gradients and U uniform on [0, 1), one draw per entry for all
@@ -80,7 +83,7 @@ def graddrop(leak: Any = None, f: Callable[[Any], Any] | None = None, key: Key =
     return flow(step)
 
 
-def _per_objective(leak: Any, g: jax.Array) -> jax.Array:
+def _per_objective(leak: Vector | None, g: jax.Array) -> jax.Array:
     return vector_for("graddrop", "leak", leak, g, 0.0).reshape(-1, *[1] * (g.ndim - 1))
 
 

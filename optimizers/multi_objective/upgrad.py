@@ -1,7 +1,5 @@
 """UPGrad: the mean of the gradients after each has been freed of its conflicts."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,6 +13,7 @@ from ...transforms.objectives import (
     dual_cone_projection,
     vector_for,
 )
+from ...transforms.objectives.preferences import Vector
 from .gram_matrix import regularised
 
 
@@ -27,7 +26,7 @@ from .gram_matrix import regularised
 )
 @transformation()
 def upgrad(
-    pref_vector: Any = None,
+    pref_vector: Vector | None = None,
     norm_eps: NonNegative = 1e-4,
     reg_eps: NonNegative = 1e-4,
     solver: Solver = "auto",

@@ -1,13 +1,12 @@
 """The weighted sum of the gradients."""
 
-from typing import Any
-
 from ...transforms import Flow, flow, transformation
 from ...transforms.objectives import check_vector, weigh
+from ...transforms.objectives.preferences import Vector
 
 
 @transformation()
-def weighted_sum(weights: Any = None) -> Flow:
+def weighted_sum(weights: Vector | None = None) -> Flow:
     """The weighted sum of stacked gradients: the plain way to train for several objectives.
 
         g = sum_i w_i g_i

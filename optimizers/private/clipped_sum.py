@@ -17,12 +17,12 @@ from .examples import factors, scaled_sum
 
 @checked()
 def clipped_gradient_sum(
-    loss_fn: Callable[[Any, Any], Any],
-    params: Any,
-    batch: Any,
+    loss_fn: Callable[[Any, Any], jax.Array],
+    params: optax.Params,
+    batch: optax.Params,
     l2_norm_clip: Positive,
     chunk_size: Size,
-    present: Any = None,
+    present: jax.Array | None = None,
 ) -> Any:
     """The sum over examples of their gradients, each clipped; never more than a chunk at once.
 

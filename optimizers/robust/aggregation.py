@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import optax
 
 from ...transforms import (
     Flow,
@@ -23,7 +24,7 @@ from ...transforms.workers import gathered_over
 
 
 @transformation()
-def aggregate(rule: Any) -> Flow:
+def aggregate(rule: Callable[..., optax.Params] | optax.GradientTransformation) -> Flow:
     """A rule as a transformation from stacked gradients to one, to stand in front of an optimizer.
 
     Args:
@@ -51,7 +52,9 @@ def aggregate(rule: Any) -> Flow:
 
 
 @transformation()
-def robust_aggregate(rule: Any, axis_name: str | None = None) -> Flow:
+def robust_aggregate(
+    rule: Callable[..., optax.Params] | optax.GradientTransformation, axis_name: str | None = None
+) -> Flow:
     """Gathers the gradients of all workers along an axis and applies a rule to them.
 
     Each worker passes its own gradient, inside `jax.shard_map` over a mesh with the axis or under
@@ -80,7 +83,7 @@ def robust_aggregate(rule: Any, axis_name: str | None = None) -> Flow:
     return flow(lambda g: _made_one(gathered_over(g, axis_name), rule))
 
 
-def _check_rule(label: str, rule: Any) -> None:
+def _check_rule(label: str, rule: object) -> None:
     if not (hasattr(rule, "update") or callable(rule)):
         raise FlowError(
             f"{label}: rule={rule!r} must be a function from a stacked tree to a tree, such as "
@@ -88,7 +91,9 @@ def _check_rule(label: str, rule: Any) -> None:
         )
 
 
-def _made_one(stacked: Signal, rule: Any) -> Signal:
+def _made_one(
+    stacked: Signal, rule: Callable[..., optax.Params] | optax.GradientTransformation
+) -> Signal:
     if hasattr(rule, "update"):
         return stacked >> rule
     applied = lift_tree(_applied(rule), "apply_rule", context=True, out=like_params)

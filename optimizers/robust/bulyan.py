@@ -26,7 +26,7 @@ from .rows import Rows, by_entries, closest_mean, lower_median, relative, requir
 @checked()
 def bulyan(
     num_byzantine: Length, variant: Literal["official", "paper"] = "official"
-) -> Callable[[Any], Any]:
+) -> Callable[[optax.Params], optax.Params]:
     r"""Krum's choice many times over, and of every coordinate the mean of those near the median.
 
     With n workers of which f may send anything, and the gradients in the order of Krum's scores for

@@ -1,7 +1,7 @@
 """Rules that look at every coordinate by itself."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from ...transforms import Length
 from ...transforms.notation.checks import checked
 from .rows import closest_mean, each_entry, lower_median, mean_of, require_workers
 
-Rule = Callable[[Any], Any]
+Rule = Callable[[optax.Params], optax.Params]
 
 
 @method(

@@ -1,7 +1,6 @@
 """The geometric median."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,9 @@ from .rows import Rows
     learning_rate=None,
 )
 @checked()
-def geometric_median(nu: PositiveConstant = 0.1, num_iters: Size = 3) -> Callable[[Any], Any]:
+def geometric_median(
+    nu: PositiveConstant = 0.1, num_iters: Size = 3
+) -> Callable[[optax.Params], optax.Params]:
     r"""The point of least summed distance to the gradients, by smoothed Weiszfeld steps.
 
     From z = 0,

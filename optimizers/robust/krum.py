@@ -1,7 +1,6 @@
 """Krum: the gradient that has the closest neighbours."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from ...transforms import FlowError, Length, Size
 from ...transforms.notation.checks import checked
 from .rows import Rows, lowest, relative, require_workers
 
-Rule = Callable[[Any], Any]
+Rule = Callable[[optax.Params], optax.Params]
 """From a stacked tree, with the workers on the leading axes, to one tree."""
 
 PAPER = (

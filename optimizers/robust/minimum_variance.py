@@ -27,7 +27,7 @@ MOST_SUBSETS = 100_000
     required={"num_byzantine": 1},
 )
 @checked()
-def minimum_variance(num_byzantine: Length) -> Callable[[Any], Any]:
+def minimum_variance(num_byzantine: Length) -> Callable[[optax.Params], optax.Params]:
     r"""The mean of the n - f gradients that lie closest together, among all choices of so many.
 
     .. math::

@@ -26,7 +26,7 @@ from .rows import Rows, along, lowest, require_workers
 @checked()
 def nearest_neighbor_mixing(
     num_byzantine: Length, then: Callable[..., Any] = trimmed_mean
-) -> Callable[[Any], Any]:
+) -> Callable[[optax.Params], optax.Params]:
     r"""Every gradient becomes the mean of the n - f closest to it, then another rule is applied.
 
     .. math::

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from ...registry import method
 from ...transforms import (
@@ -26,7 +27,7 @@ from ...transforms import (
 from ...transforms.notation import linalg
 from ...transforms.notation.values import Leaves
 
-Prox = Callable[[Any, Any], Any]
+Prox = Callable[[Any, Any], optax.Params]
 """`(tree, step) -> tree`."""
 
 
@@ -99,7 +100,9 @@ _proximal = lift_tree(_solved, "prox", out=0)
 
 @checked()
 def ginzburg_landau_prox(
-    laplacian: Any, eps: PositiveConstant, stabilizer: NonNegativeConstant
+    laplacian: ArrayLike | tuple[ArrayLike, ArrayLike],
+    eps: PositiveConstant,
+    stabilizer: NonNegativeConstant,
 ) -> Prox:
     r"""The implicit step of the convex part of the Ginzburg-Landau energy.
 

@@ -33,7 +33,7 @@ def greedy_block_mask(
     rule: Rule = "gs",
     blocks: Blocks = "leaves",
     block_size: Size | None = None,
-    lipschitz: Any | None = None,
+    lipschitz: optax.Params | None = None,
 ) -> Flow:
     r"""Sets the gradient to zero outside of the block that promises most.
 
@@ -96,7 +96,7 @@ def greedy_block_descent(
     rule: Rule = "gs",
     blocks: Blocks = "leaves",
     block_size: Size | None = None,
-    lipschitz: Any | None = None,
+    lipschitz: optax.Params | None = None,
 ) -> Flow:
     r"""Block coordinate descent in the block that promises most.
 

@@ -34,7 +34,7 @@ from ...transforms.curvature import all_finite
 from ...transforms.notation.needs import missing_input
 from ...transforms.step_size import backtracking
 
-EtaSchedule = Literal["constant", "stochastic", "exponential"] | Callable[[Any], Any]
+EtaSchedule = Literal["constant", "stochastic", "exponential"] | optax.Schedule
 LEAST = 1e-6
 """Of the armijo search: the step below which it stops, and the norm of a gradient that is zero."""
 

@@ -35,11 +35,12 @@ from ...transforms.notation.context import Context
 from ...transforms.notation.known import is_known
 from ...transforms.notation.values import Leaves
 from ...transforms.objectives import bare_array, check_vector
+from ...transforms.objectives.preferences import Vector
 
 
 @transformation()
 def scale_by_cluster_variance_reduction(
-    num_clusters: Size, decay: Decay = 0.9, cluster_weights: Any = None
+    num_clusters: Size, decay: Decay = 0.9, cluster_weights: Vector | None = None
 ) -> Flow:
     r"""The gradient less what is usual for its cluster, plus what is usual for all.
 
@@ -120,7 +121,7 @@ def scale_by_cluster_variance_reduction(
 def multi_momentum(
     learning_rate: optax.ScalarOrSchedule,
     num_clusters: Size,
-    cluster_weights: Any = None,
+    cluster_weights: Vector | None = None,
     decay: Decay = 0.9,
     base: Literal["sgd", "sgdm", "qhm", "igt"] = "sgdm",
     momentum: Decay = 0.9,

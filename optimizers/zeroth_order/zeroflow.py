@@ -1,8 +1,5 @@
 """ZeroFlow: continual learning with forward passes."""
 
-from collections.abc import Callable
-from typing import Any
-
 import optax
 
 from ...registry import method
@@ -24,6 +21,7 @@ from ...transforms import (
     split,
     transformation,
 )
+from ...transforms.control.masked import Labels
 from ...transforms.notation import is_neutral
 from ...transforms.zeroth_order import sparse_directions, spsa_gradient
 from .zo_hybrid import with_label
@@ -41,7 +39,7 @@ def zeroflow(
     perturbation_scale: Positive = 1e-3,
     history: Decay = 0.0,
     sparsity: Fraction = 0.0,
-    labels: Any | Callable[[Any], Any] | None = None,
+    labels: Labels | None = None,
     key: Key = 0,
     sampler: Sampler | None = None,
     *,

@@ -9,6 +9,7 @@ import optax
 
 from ...registry import method
 from ...transforms import Flow, FlowError, Signal, flow, merge, split, transformation
+from ...transforms.control.masked import Labels
 from .mezo import mezo
 
 LABELS = ("zo", "fo")
@@ -35,7 +36,7 @@ def _small_parts() -> dict[str, Any]:
 def zo_hybrid(
     zeroth_order: optax.GradientTransformation,
     first_order: optax.GradientTransformation,
-    labels: Any | Callable[[Any], Any],
+    labels: Labels,
 ) -> Flow:
     """Backward passes for some leaves alone: the others take zeroth-order steps.
 
@@ -80,7 +81,7 @@ def zo_hybrid(
     return flow(step)
 
 
-def with_label(labels: Any, wanted: str) -> Callable[[Any], Any]:
+def with_label(labels: Labels, wanted: str) -> Callable[[Any], Any]:
     """Selects the leaves of a label, of "zo" and "fo"."""
 
     def select(params: optax.Params) -> optax.Params:

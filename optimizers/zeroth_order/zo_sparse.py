@@ -1,7 +1,5 @@
 """ZO-SGD along sparse directions."""
 
-from typing import Any
-
 import optax
 
 from ...registry import method
@@ -30,7 +28,7 @@ from ...transforms.zeroth_order import sparse_directions, spsa_gradient
 def zo_sparse(
     learning_rate: optax.ScalarOrSchedule,
     perturbation_scale: Positive = 1e-3,
-    sparsity: Fraction | Any = 0.9,
+    sparsity: Fraction = 0.9,
     update_interval: Period = 1,
     one_sided: bool = False,
     key: Key = 0,
@@ -48,7 +46,8 @@ def zo_sparse(
 
     Args:
       learning_rate: lr; number or schedule.
-      sparsity, update_interval, mask_fn, normal_threshold: see `sparse_directions`.
+      sparsity: probability that an entry is left out; a tree of them goes into `sparse_directions`.
+      update_interval, mask_fn, normal_threshold: see `sparse_directions`.
       perturbation_scale, one_sided, key: see `spsa_gradient`.
       sampler: `(key, count, params) -> tree` of the dense directions z.
 

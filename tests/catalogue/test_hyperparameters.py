@@ -3,8 +3,10 @@
 import functools
 import importlib
 import inspect
+import sys
+import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 import chex
 import gradchain
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gradchain.catalogue import METHODS
+from gradchain.catalogue import METHODS, SCHEDULES
 from gradchain.transforms.notation.arguments import argument_of
 from gradchain.transforms.notation.arguments import arguments_of as types_of
 from gradchain.transforms.notation.domains import Interval
@@ -23,6 +25,7 @@ from subjects import NAMES, extras_for, gradients, small_tree
 
 every_method = pytest.mark.parametrize("name", NAMES)
 LOW = jnp.bfloat16
+UNIONS = (None, Union, types.UnionType)
 
 
 def direction_of(name):
@@ -45,6 +48,31 @@ def test_direction_and_factory_agree(name):
             ]
             assert ranges[0], argument
             assert ranges[0] == ranges[1], argument
+
+
+ANYTHING = {
+    ("aggregate_by_gramian", "hyperparameters"): "handed on by name to the function that is given",
+    ("calibrated", "arguments"): "handed on by name to the factory that is given",
+}
+"""Arguments that may be anything, and why."""
+
+
+def factories():
+    """Those of methods and schedules, and the primitives whose arguments are checked."""
+    yield from (entry.factory for entry in (*METHODS.values(), *SCHEDULES.values()))
+    for name, module in list(sys.modules.items()):
+        if name.startswith("gradchain.transforms."):
+            yield from (f for f in vars(module).values() if hasattr(f, "synonyms"))
+
+
+def test_arguments_say_what_they_may_be():
+    loose = {
+        (factory.__name__, argument)
+        for factory in factories()
+        for argument, p in inspect.signature(factory).parameters.items()
+        if Any in (p.annotation, *get_args(p.annotation)) and get_origin(p.annotation) in UNIONS
+    }
+    assert loose == set(ANYTHING)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Momentum with a complex decay, kept in two real buffers."""
 
-from typing import Any
+from typing import TypeAlias
 
 import jax.numpy as jnp
 
@@ -10,6 +10,10 @@ from ..notation.functions import lift, saturate
 from ..notation.hyperparameters import Decay, Hyperparameter, Number
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
+
+Pair: TypeAlias = tuple[Hyperparameter, Hyperparameter]
+Coefficients: TypeAlias = tuple[Pair, Pair]
+"""A matrix of two rows."""
 
 
 @transformation()
@@ -42,7 +46,7 @@ def complex_trace(momentum: Decay, phase: Number) -> Flow:
 
 
 @transformation()
-def linked_trace(coefficients: Any) -> Flow:
+def linked_trace(coefficients: Coefficients) -> Flow:
     r"""Two buffers that feed into each other, of which the first is given.
 
     A transformation to send signals through.
@@ -93,7 +97,7 @@ def complex_buffer(
 
 def _linked(
     g: Signal,
-    coefficients: tuple[tuple[Signal, Signal], tuple[Signal, Signal]],
+    coefficients: Coefficients,
     gain: tuple[Hyperparameter, Hyperparameter],
 ) -> tuple[Signal, Signal]:
     (c11, c12), (c21, c22) = coefficients

@@ -1,7 +1,6 @@
 """Exponential moving averages and their bias correction."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,16 @@ from ..notation.checks import transformation
 from ..notation.functions import lift_elementwise, where
 from ..notation.hyperparameters import Count, Decay, DType, Hyperparameter, Number, is_neutral
 from ..notation.signal import Signal
-from ..notation.steps import delay, scheduled, step_count
+from ..notation.steps import Start, delay, scheduled, step_count
 
 
 @transformation()
 def ema(
-    decay: Decay, *, dtype: DType | None = None, start: Any = None, from_first: bool = False
+    decay: Decay,
+    *,
+    dtype: DType | None = None,
+    start: Start | None = None,
+    from_first: bool = False,
 ) -> Flow:
     """Exponential moving average, started at zero and not debiased.
 

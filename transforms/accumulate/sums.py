@@ -1,16 +1,14 @@
 """Sums over the steps."""
 
-from typing import Any
-
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.hyperparameters import DType
 from ..notation.signal import Signal
-from ..notation.steps import delay
+from ..notation.steps import Start, delay
 
 
 @transformation()
-def running_sum(*, start: Any = None, dtype: DType | None = None) -> Flow:
+def running_sum(*, start: Start | None = None, dtype: DType | None = None) -> Flow:
     """The sum of everything so far.
 
     A transformation to send signals through.

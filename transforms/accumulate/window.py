@@ -1,7 +1,5 @@
 """The last few values of a signal."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -15,7 +13,7 @@ from .last_values import slots_like
 
 
 @transformation()
-def window(size: Size, *, slot: Any = None, dtype: DType | None = None) -> Flow:
+def window(size: Size, *, slot: Signal | None = None, dtype: DType | None = None) -> Flow:
     """The last `size` values of a signal, stacked on a new leading axis of each leaf.
 
     A transformation to send signals through.

@@ -47,9 +47,13 @@ class Compressor(Protocol):
         ...
 
 
+Compression: TypeAlias = Compressor | Callable[[Any], optax.Params]
+"""A compressor, or a function of whole trees, whose results are sent in full."""
+
+
 def exchange(
     signal: Signal,
-    compressor: Compressor | Callable[[Any], Any],
+    compressor: Compression,
     axis_name: str | None = None,
     *,
     weights: Weights | None = None,
@@ -74,7 +78,7 @@ def exchange(
 
 
 @transformation()
-def compress(compressor: Any, axis_name: str | None = None) -> Flow:
+def compress(compressor: Compression, axis_name: str | None = None) -> Flow:
     """What all workers' messages say in the mean; what a message leaves out is lost.
 
     A transformation to send signals through.

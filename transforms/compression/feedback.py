@@ -1,6 +1,6 @@
 """What a compressor leaves out is not lost: it is sent later."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -12,12 +12,12 @@ from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 from ..workers import axis
 from ..workers.signals import exchanged, of_worker
-from .compressor import exchange, shares_of, workers_of
+from .compressor import Compression, Weights, exchange, shares_of, workers_of
 
 
 @transformation()
 def compress_with_error_feedback(
-    compressor: Any,
+    compressor: Compression,
     axis_name: str | None = None,
     *,
     decay: Fraction = 1.0,
@@ -65,10 +65,10 @@ def compress_with_error_feedback(
 
 @transformation()
 def compress_differences(
-    compressor: Any,
+    compressor: Compression,
     axis_name: str | None = None,
     *,
-    weights: Any = None,
+    weights: Weights | None = None,
     start: Literal["full", "compressed", "zero"] = "full",
     error_weight: Number | None = None,
 ) -> Flow:
@@ -111,7 +111,7 @@ def compress_differences(
     return flow(step)
 
 
-def _over_share(g: Signal, weights: Any, axis_name: str | None) -> Signal:
+def _over_share(g: Signal, weights: Weights | None, axis_name: str | None) -> Signal:
     """Each worker's signal over n w_i."""
 
     def scaled(context: Context, tree: Leaves) -> Leaves:

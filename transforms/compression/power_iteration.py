@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation import linalg
 from ..notation.checks import checked
@@ -37,7 +38,7 @@ def power_iteration(
     min_compression_rate: Limit = 2.0,
     variant: Variant = "alternating",
     key: Key = 0,
-    init_factors: Mapping[str, Any] | None = None,
+    init_factors: Mapping[str, optax.Params] | None = None,
 ) -> "PowerIteration":
     """Sends low-rank factors of matrices, which add up over the workers: an all-reduce.
 

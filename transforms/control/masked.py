@@ -1,7 +1,7 @@
 """Transformations for some of the leaves, and for groups of leaves."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import optax
@@ -14,6 +14,9 @@ from ..notation.hyperparameters import Mask
 from ..notation.parts import merge, split, split_by_label
 from ..notation.signal import Signal
 from ..notation.values import is_missing
+
+Labels: TypeAlias = optax.Params | Callable[[Any], optax.Params]
+"""A tree of labels, which may be a prefix of the params, or a function from the params to one."""
 
 
 @transformation()
@@ -50,7 +53,7 @@ def masked(
 
 def partition(
     transforms: Mapping[Any, optax.GradientTransformation],
-    param_labels: Any,
+    param_labels: Labels,
     *,
     mask_compatible_extra_args: bool = False,
 ) -> Flow:

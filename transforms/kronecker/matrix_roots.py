@@ -13,7 +13,7 @@ from ..notation.roots import norm, root
 from .cache_chunks import by_cache_chunks
 from .identities import identity_beside
 
-Solver = Callable[[Any, Any, Any], tuple[Any, Any]]
+Solver = Callable[[jax.Array, float | jax.Array, float], tuple[jax.Array, jax.Array]]
 """`(matrices (batch, n, n), eps, exponent) -> ((A + eps I)^exponent, residual (batch,))`.
 
 The residual is relative: 0 for an exact root, 1 or more or NaN for a useless one.

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.functions import lift_tree
-from ..notation.hyperparameters import Hyperparameter
+from ..notation.hyperparameters import Hyperparameter, NonNegative
 from ..notation.paths import leaf_names, plain_path
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing
 from .layer_data import is_number, lookup
 from .layer_places import child_of, owner_of
 
-PerLayer: TypeAlias = Hyperparameter | Mapping[str, Any] | list[Any] | tuple[Any, ...]
+PerLayer: TypeAlias = NonNegative | Mapping[str, "PerLayer"] | Sequence["PerLayer"]
 """A hyper-parameter, or a tree of numbers with one at every layer."""
 
 
@@ -28,7 +28,7 @@ def per_layer(value: PerLayer, like: Signal) -> Hyperparameter:
       value: a number, or a tree with one at every layer, as `layer_inputs` has arrays.
       like: a layer signal.
     """
-    if not isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, Mapping | Sequence):
         return value
 
     def looked_up(tree: Leaves) -> Leaves:

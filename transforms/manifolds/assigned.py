@@ -1,7 +1,7 @@
 """One manifold for each leaf, and its operations as functions of signals."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,13 @@ from ..notation.steps import stateful, step_count
 from ..notation.values import Leaves, is_missing
 from .manifold import Euclidean, Manifold
 
-Manifolds = Any
+Manifolds: TypeAlias = (
+    Manifold
+    | Mapping[str, "Manifolds"]
+    | Sequence["Manifolds"]
+    | Callable[[optax.Params], Any]
+    | None
+)
 """A manifold for all leaves; a tree of manifolds, shaped like the params or a part of them; or a
 function of the params that gives one. What has no entry, or None, is Euclidean."""
 
@@ -169,7 +175,7 @@ def _is_entry(value: object) -> bool:
     return value is None or isinstance(value, Manifold)
 
 
-def _by_prefix(label: str, given: optax.Params, tree: Leaves) -> list[Manifold]:
+def _by_prefix(label: str, given: object, tree: Leaves) -> list[Manifold]:
     """For each leaf the entry that lies on its path; Euclidean where there is none."""
     numbered = tree.treedef.unflatten(range(len(tree)))
     leaves = jax.tree_util.tree_flatten_with_path(numbered)[0]

@@ -79,7 +79,7 @@ DType = Annotated[DTypeLike, DTypes()]
 """In which dtype something is stored."""
 Mask = Annotated[Any, Masks()]
 """Which leaves: a tree of booleans (or a prefix of one), or a function from params to such."""
-Sampler = Annotated[Callable[[Any, Any, Any], Any], Functions()]
+Sampler = Annotated[Callable[[jax.Array, Any, Any], Any], Functions()]
 """A function that draws in place of the default distribution: `(key, count, params) -> draws`.
 
 The count is the number of updates made before.

@@ -1,14 +1,18 @@
 """What a step may call, beside the functions of signals: inputs, clock, delays, taps."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from .cell import Cell
 from .hyperparameters import Hyperparameter, Scalar
 from .scope import Builder, current_builder
 from .signal import CellNode, Delay, Input, Signal, at_this_step, clock
+
+Start: TypeAlias = float | jax.Array | Callable[..., Any]
+"""What a state starts at: a number for every entry, or a function of the leaves; see `delay`."""
 
 
 def input_signal(builder: Builder, name: str, optional: bool = False) -> Input:
@@ -70,8 +74,8 @@ def tap(name: str, signal: Signal) -> Signal:
 
 
 def delay(
-    like: Any,
-    start: Any = None,
+    like: Signal | ArrayLike | Callable[[], jax.Array],
+    start: Start | None = None,
     *,
     name: str | None = None,
     dtype: DTypeLike | None = None,

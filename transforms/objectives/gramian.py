@@ -21,7 +21,7 @@ from .stacked import count_objectives, unknown_shape, weigh
 
 @transformation()
 def aggregate_by_gramian(
-    weights_fn: Callable[..., Any], scaled: bool = False, **hyperparameters: Any
+    weights_fn: Callable[..., jax.Array], scaled: bool = False, **hyperparameters: Any
 ) -> Flow:
     """One gradient from stacked ones, weighted by a function of their inner products.
 

@@ -1,6 +1,7 @@
 """Projections of signals, and of the params that an optimizer leads to."""
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import optax
@@ -13,8 +14,15 @@ from ..notation.functions import lift_tree
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 
+Projection: TypeAlias = (
+    Callable[[Any], optax.Params]
+    | Mapping[str, "Projection | None"]
+    | Sequence["Projection | None"]
+)
+"""A function from a whole tree to the nearest one in a set, or a tree of such functions."""
 
-def onto(projection: Any, point: Signal) -> Signal:
+
+def onto(projection: Projection | None, point: Signal) -> Signal:
     """The projection of a tree signal.
 
     A function of signals.
@@ -33,7 +41,7 @@ def onto(projection: Any, point: Signal) -> Signal:
     return lift_tree(projected, "projection", context=True, out=0)(point)
 
 
-def check_projection(label: str, projection: Any) -> None:
+def check_projection(label: str, projection: object) -> None:
     """Raises FlowError for what is neither a function, nor a tree of functions, nor None.
 
     A check of an argument.
@@ -61,7 +69,7 @@ def _applied(label: str, projection: Any, point: optax.Params) -> optax.Params:
 
 
 @transformation()
-def keep_params_in(projection: Any) -> Flow:
+def keep_params_in(projection: Projection) -> Flow:
     """Leads the params to the nearest point of a set; put it at the end of any optimizer.
 
     A transformation to send signals through.

@@ -9,7 +9,7 @@ import optax
 
 from ..notation.errors import FlowError
 
-BaseShapes = Any | Callable[[Any], Any]
+BaseShapes = optax.Params | Callable[[optax.Params], optax.Params]
 """Tree of the shapes of the base (narrow) model, or a function from the params to it."""
 
 

@@ -9,6 +9,7 @@ import optax
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.hyperparameters import Size
+from ..notation.paths import Name
 from ..notation.signal import Signal
 from ..notation.steps import stateful
 from .blockwise import dequantize_blockwise, quantize_blockwise
@@ -27,7 +28,7 @@ def quantize_state(
     inner: optax.GradientTransformation,
     block_size: Size = 4096,
     min_size: Size = 4096,
-    signed: bool | Callable[[tuple[Any, ...]], bool] = True,
+    signed: bool | Callable[[tuple[Name, ...]], bool] = True,
     select: Select | None = None,
     along_last_axis: bool = False,
 ) -> Flow:
@@ -74,7 +75,7 @@ def quantize_state(
       the 8-bit variants of COAP.
     """
 
-    def is_signed(path: tuple[Any, ...]) -> bool:
+    def is_signed(path: tuple[Name, ...]) -> bool:
         return signed(path) if callable(signed) else signed
 
     def encode(path: tuple[Any, ...], leaf: jax.Array, _: Any) -> Quantized:

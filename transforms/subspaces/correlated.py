@@ -28,7 +28,7 @@ from .bases import Basis, Tucker
 from .spanned import one_sided, sketched
 from .tucker import partial_tucker
 
-Ranks = Callable[[Any], tuple[tuple[int, ...], tuple[int, ...]]]
+Ranks = Callable[[jax.Array], tuple[tuple[int, ...], tuple[int, ...]]]
 """From a leaf to the axes that are projected, and how many vectors along each."""
 
 

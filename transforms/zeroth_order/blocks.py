@@ -21,7 +21,7 @@ from ..notation.values import MISSING, Leaves, is_missing
 from .directions import Directions
 from .losses import base_point, loss_function, moved
 
-BlockNames = Sequence[Sequence[str]] | Callable[[Any], Any] | None
+BlockNames = Sequence[Sequence[str]] | Callable[[Any], Sequence[Sequence[str]]] | None
 """Names of the leaves of each block, or a function from params to a tree of labels; None: one block
 per top-level key."""
 

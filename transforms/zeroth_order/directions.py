@@ -105,7 +105,7 @@ class SparseDirections:
 
 def sparse_directions(
     sampler: Sampler | None = None,
-    sparsity: Fraction | Any = 0.9,
+    sparsity: Fraction | optax.Params = 0.9,
     update_interval: Period = 1,
     mask_fn: Sampler | None = None,
     normal_threshold: bool = False,

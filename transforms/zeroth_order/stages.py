@@ -14,8 +14,8 @@ from ..notation.values import Leaves
 from .losses import base_point
 
 Space = Literal["weights", "activations"]
-Stage = Callable[[Any, Any], Any]
-Weight = Callable[[Any, Any], Any]
+Stage = Callable[[Any, Any], jax.Array]
+Weight = Callable[[jax.Array, jax.Array], jax.Array]
 """`(inner product, squared length) -> weight` of a guess."""
 
 

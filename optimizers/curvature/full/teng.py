@@ -14,10 +14,10 @@ from ....transforms import FlowError, NonNegativeConstant, PositiveConstant, Siz
 from ....transforms.notation import linalg
 from ....transforms.notation.known import repeat
 
-Function = Callable[[Any, Any], Any]
+Function = Callable[[Any, jax.Array], jax.Array]
 """`(params, point) -> value at the point`, a number or an array."""
 
-Operator = Callable[[Callable[[Any], Any], Any], Any]
+Operator = Callable[[Callable[[jax.Array], jax.Array], jax.Array], jax.Array]
 """`(u, point) -> time derivative at the point`, with u a function of the point."""
 
 Integrator = Literal["euler", "heun", "rk4"]
@@ -62,9 +62,9 @@ class TengStepper(NamedTuple):
 @checked()
 def teng_step(
     u_fn: Function,
-    params: Any,
-    target_u: Any,
-    x: Any,
+    params: optax.Params,
+    target_u: jax.Array,
+    x: jax.Array,
     inner_iters: Size = 7,
     rcond: NonNegativeConstant | None = None,
 ) -> Any:

@@ -1,7 +1,6 @@
 """K-FAC."""
 
 from math import inf
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -47,6 +46,7 @@ from ....transforms.kronecker import (
     positive_inverse,
     second_moment,
 )
+from ....transforms.kronecker.per_layer import PerLayer
 
 SMALLEST_EIGENVALUE = 1e-10
 
@@ -58,8 +58,8 @@ def scale_by_k_fac(
     update_interval: Period = 10,
     inverse_interval: Period | None = None,
     eigen: bool = False,
-    damping_a: Any = None,
-    damping_b: Any = None,
+    damping_a: PerLayer | None = None,
+    damping_b: PerLayer | None = None,
     layers: Layers = None,
 ) -> Flow:
     r"""The gradient of every layer times the inverse of its Kronecker-factored Fisher block.
@@ -171,8 +171,8 @@ def k_fac(
     update_interval: Period = 10,
     inverse_interval: Period | None = None,
     eigen: bool = False,
-    damping_a: Any = None,
-    damping_b: Any = None,
+    damping_a: PerLayer | None = None,
+    damping_b: PerLayer | None = None,
     mask: Mask | None = None,
     layers: Layers = None,
     *,

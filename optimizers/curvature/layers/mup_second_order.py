@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import optax
 
@@ -31,6 +31,10 @@ RATE_EXPONENTS: dict[Method, tuple[float, float, float]] = {
 STD_EXPONENTS = (0.0, 0.5, 1.0)
 DAMPING_A_EXPONENTS = (0.0, 1.0, 1.0)
 DAMPING_B_EXPONENTS = (-1.0, -1.0, 0.0)
+
+
+Roles: TypeAlias = Role | Mapping[str, "Roles"] | Sequence["Roles"] | None
+"""The role of each leaf: a tree that may be cut off above the leaves."""
 
 
 @checked()
@@ -90,7 +94,7 @@ def mup_second_order_scales(
 
 def with_mup_scales(
     factory: Callable[..., optax.GradientTransformation],
-    roles: optax.Params,
+    roles: Roles,
     method: Method,
     base_width: Size,
     width: Size,
@@ -150,7 +154,7 @@ def with_mup_scales(
 @transformation()
 def mup_second_order(
     learning_rate: optax.ScalarOrSchedule,
-    roles: Any,
+    roles: Roles,
     base_width: Size,
     width: Size,
     method: Method = "kfac",
@@ -195,7 +199,7 @@ def mup_second_order(
 
 
 @transformation()
-def scale_leaves(multipliers: Any) -> Flow:
+def scale_leaves(multipliers: optax.Params) -> Flow:
     """Multiplies every leaf by its number in a tree that may be cut off above the leaves; else 1.
 
     Args:

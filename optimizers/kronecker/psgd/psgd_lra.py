@@ -1,9 +1,11 @@
 """PSGD with low-rank preconditioners."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import jax
 import optax
+from jax.typing import ArrayLike
 
 from ....registry import method
 from ....transforms import (
@@ -30,7 +32,7 @@ from .low_rank_group import LowRank
 from .psgd import Normalizer, default_precond_lr, scale_by_psgd
 
 UpdateFactor = Literal["random", "alternate"]
-Coin = Callable[[Any, Any], Any]
+Coin = Callable[[jax.Array, jax.Array], ArrayLike]
 """A function that tosses in place of a fair coin: `(key, count) -> bool`."""
 
 
@@ -48,7 +50,7 @@ def scale_by_psgd_lra(
     balance_probability: Annotated[Constant, Interval(0.0, 1.0)] = 0.01,
     key: Key = 0,
     trainable: Mask | None = None,
-    init_factors: Any = None,
+    init_factors: tuple[jax.Array, jax.Array] | None = None,
     sampler: Sampler | None = None,
     coin_fn: Coin | None = None,
     *,
@@ -137,7 +139,7 @@ def psgd_lra(
     balance_probability: Annotated[Constant, Interval(0.0, 1.0)] = 0.01,
     key: Key = 0,
     trainable: Mask | None = None,
-    init_factors: Any = None,
+    init_factors: tuple[jax.Array, jax.Array] | None = None,
     sampler: Sampler | None = None,
     coin_fn: Coin | None = None,
     *,
