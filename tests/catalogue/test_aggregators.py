@@ -303,6 +303,15 @@ def test_vectors_of_objectives(name, argument):
 
 
 @every_rule
+def test_an_entry_that_is_not_finite_is_seen_behind_the_rule(name):
+    """Else `optax.apply_if_finite` would let it pass there, as zero or as the largest number."""
+    gradients = stacked(32)
+    for bad in (np.nan, np.inf, -np.inf):
+        broken = {**gradients, "w": gradients["w"].at[3, 1, 1].set(bad)}
+        assert not np.isfinite(aggregate(name, broken)["w"][1, 1])
+
+
+@every_rule
 def test_same_key_same_draws(name):
     gradients = stacked(32)
     first, second = (matrix(aggregate(name, gradients), 0) for _ in range(2))

@@ -4,6 +4,7 @@ The suite runs a few examples of each property, the same every time; by hand the
 ones each time: `pytest -m by_hand tests/catalogue/test_properties.py`.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,24 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from gradchain.catalogue import METHODS
+from gradchain.transforms import Interval
+from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import sample
-from subjects import NAMES, extras_for, finite, gradients, same, signature_of, small_tree
+from subjects import (
+    NAMES,
+    extras_for,
+    finite,
+    gradients,
+    same,
+    signature_of,
+    small_tree,
+    step_of,
+)
 
-SHAPES = [(), (1,), (0,), (3,), (2, 3), (1, 5), (64, 1), (1, 300), (2, 0), (2, 1, 3)]
+SHAPES = [(), (1,), (0,), (3,), (2, 3), (1, 5), (64, 1), (1, 300), (2, 0), (2, 1, 3), (3, 5000)]
 DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16]
 OF_LAYERS = [n for n in NAMES if "layer_inputs" in sample(n).needs]
 """Methods that look for layers in the params, and so do not take any tree."""
@@ -28,7 +41,11 @@ OF_TREES = [name for name in NAMES if name not in OF_LAYERS]
 QUICK = settings(
     max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
 )
-LONG = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(
+    max_examples=int(os.environ.get("EXAMPLES", "1000")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def in_both_profiles(strategies: dict[str, Any], check: Any) -> tuple[Any, Any]:
@@ -86,9 +103,37 @@ test_any_tree, test_any_tree_long = in_both_profiles(
 )
 
 
-def everywhere(value: Any) -> Any:
-    """A function from params to a tree of the same value."""
-    return lambda params: jax.tree.map(lambda _: value, params)
+def ends_of(name: str) -> list[tuple[str, float]]:
+    """The closed ends of the intervals of a method's arguments."""
+    found = typed_arguments_of(METHODS[name].factory).values()
+    intervals = [(a.name, d) for a in found for d in a.domains if isinstance(d, Interval)]
+    lows = [(n, d.low) for n, d in intervals if not d.low_open and np.isfinite(d.low)]
+    highs = [(n, d.high) for n, d in intervals if not d.high_open and np.isfinite(d.high)]
+    whole = {n for n, d in intervals if d.integer}
+    return [(n, int(end) if n in whole else end) for n, end in [*lows, *highs]]
+
+
+ENDS = [(name, *end) for name in OF_TREES for end in ends_of(name)]
+
+
+def at_an_end(end: tuple[str, str, float]) -> None:
+    """A number at the end of its interval makes a step, or is refused by name."""
+    name, argument, value = end
+    params = small_tree()
+    try:
+        opt = sample(name, **{argument: value})
+    except ValueError as error:
+        if argument in str(error):
+            return
+        raise
+    state = jax.eval_shape(opt.init, params)
+    found, after = jax.eval_shape(step_of(opt), params, state)
+    assert signature_of((found, after)) == signature_of((params, state))
+
+
+test_numbers_at_an_end, test_numbers_at_an_end_long = in_both_profiles(
+    {"end": st.sampled_from(ENDS)}, at_an_end
+)
 
 
 WRAPPERS = {
@@ -98,35 +143,49 @@ WRAPPERS = {
         {"all": opt}, lambda p: jax.tree.map(lambda _: "all", p)
     ),
     "cautious": gradchain.optimizers.cautious,
+    "accumulate": lambda opt: gradchain.transforms.control.accumulate(opt, 2),
     "chain": lambda opt: gradchain.chain(optax.clip(1.0), opt),
 }
 
 
-def any_gradient(name: str, wrappers: list[str], broken: float) -> None:
-    """A gradient that is not finite changes nothing under `apply_if_finite`."""
+def any_gradient(name: str, wrappers: list[str], aggregator: str | None, broken: float) -> None:
+    """A gradient that is not finite changes nothing under `apply_if_finite`.
+
+    With an aggregator in front it is one of three that are stacked.
+    """
     inner = sample(name)
     for wrapper in wrappers:
         inner = WRAPPERS[wrapper](inner)
-    opt = optax.apply_if_finite(inner, 5)
+    in_front = METHODS[aggregator].build() if aggregator else optax.identity()
+    opt = optax.chain(in_front, optax.apply_if_finite(inner, 5))
     params = small_tree()
     extras = extras_for(sample(name), params)
     update = jax.jit(lambda g, s, p: opt.update(g, s, p, **extras))
-    good = gradients(params)
-    bad = {**good, "w": good["w"].at[1, 1].set(broken)}
+    good, at = gradients(params), (1, 1)
+    if aggregator:
+        good = jax.tree.map(lambda g: jnp.stack([g, 0.5 * g, jnp.flip(g)]), good)
+        at = (1, 1, 1)
+    bad = {**good, "w": good["w"].at[at].set(broken)}
     _, state = update(good, opt.init(params), params)
     updates, after = update(bad, state, params)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates))
-    assert same(after.inner_state, state.inner_state)
+    assert same(after[1].inner_state, state[1].inner_state)
     updates, _ = update(good, after, params)
     assert finite(updates)
 
 
+AGGREGATORS = sorted(
+    name
+    for name, entry in METHODS.items()
+    if entry.kind == "aggregator" and not entry.wraps and not entry.required
+)
 # a closure wants all params: under Optax's own masks a method that takes one has no room
 WRAPPABLE = [name for name in NAMES if not {"value_fn", "layer_inputs"} & set(sample(name).needs)]
 test_a_broken_gradient, test_a_broken_gradient_long = in_both_profiles(
     {
         "name": st.sampled_from(WRAPPABLE),
-        "wrappers": st.lists(st.sampled_from(sorted(WRAPPERS)), max_size=2, unique=True),
+        "wrappers": st.lists(st.sampled_from(sorted(WRAPPERS)), max_size=3, unique=True),
+        "aggregator": st.sampled_from([None, *AGGREGATORS]),
         "broken": st.sampled_from([np.nan, np.inf, -np.inf]),
     },
     any_gradient,

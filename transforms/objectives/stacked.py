@@ -39,7 +39,7 @@ def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal
 
     def reduced(context: Context, tree: Leaves, *others: Leaves) -> Leaves:
         count_objectives(context, tree)
-        return tree.map(fn, *others)
+        return tree.map(fn, *others).map(_unless_finite, tree)
 
     return lift_tree(reduced, name, context=True, out=like_params)
 
@@ -163,7 +163,16 @@ def _weigh_of(context: Context, tree: Leaves, weights: Vector | None) -> Leaves:
         fitted = weights.astype(jnp.finfo(x.dtype).dtype)
         return jnp.tensordot(fitted, x, axes=1, precision="highest")
 
-    return tree.map(weighted)
+    return tree.map(weighted).map(_unless_finite, tree)
+
+
+def _unless_finite(one: jax.Array, stacked: jax.Array) -> jax.Array:
+    """NaN where an objective's entry is not finite.
+
+    A weight of zero, a choice or the largest number of the format would hide it from whoever looks
+    for it behind the aggregator, as `optax.apply_if_finite` does.
+    """
+    return jnp.where(jnp.isfinite(stacked).all(axis=0), one, jnp.nan)
 
 
 def like_params(context: Context, tree: Any, *_: optax.Params | None) -> Leaves:
