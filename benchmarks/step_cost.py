@@ -2,20 +2,25 @@
 
     python benchmarks/step_cost.py adamw lion lamb
     python benchmarks/step_cost.py --trees "8 x 2M" --json cost.json --plot cost.png
-    python benchmarks/step_cost.py --growth --plot growth.png
+    python benchmarks/step_cost.py all --trees "300 x 64x64"
+    python benchmarks/step_cost.py --growth --json growth.json --plot growth.png
 
-Beside our methods runs Optax's of the same name, and torch's fused and per-leaf ones where torch is
-installed. The floor of a method is the time in which the machine copies as many bytes as the step
-must read and write: gradients once, params and state twice. It is measured next to every step,
-because shared machines swing by two; all rows take turns, and the least times are compared.
+Beside our methods runs Optax's of the same name; torch's fused and multi-tensor ones, and those of
+`pytorch_optimizer`, where these are installed. `all` is every transformation of the catalogue. The
+floor of a method is the time in which the machine copies as many bytes as the step must read and
+write: gradients once, params and state twice. It is measured next to every step, because shared
+machines swing by two; all rows take turns, and the least times are compared.
 """
 
 import argparse
+import functools
+import importlib
 import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +32,23 @@ import optax
 from gradchain.catalogue import METHODS
 from peak_memory import INPUTS, size_of
 
+
+def optional(package: str) -> Any:
+    """The module, or None where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        return None
+
+
+torch, pytorch_optimizer = optional("torch"), optional("pytorch_optimizer")
+
 ROUNDS = 6
 STEPS = 4
-GROWTH = (4, 16, 64, 256)
+LEAVES = (4, 16, 64, 256)
+"""Leaves of 64x64."""
+WIDTHS = (64, 256, 1024, 2048)
+"""Of four square leaves."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -76,6 +95,13 @@ OPTAX: dict[str, Callable[[], Any]] = {
     "schedule_free_adamw": lambda: optax.contrib.schedule_free_adamw(1e-3),
 }
 """What a user of Optax would take instead."""
+
+TORCH = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
+PYTORCH_OPTIMIZER = {
+    "adabelief": "AdaBelief", "adan": "Adan", "adopt": "ADOPT", "lamb": "Lamb", "lion": "Lion",
+    "prodigy": "Prodigy", "schedule_free_adamw": "ScheduleFreeAdamW", "tiger": "Tiger",
+}  # fmt: skip
+"""What a user of torch would take instead."""
 
 
 @dataclass
@@ -161,32 +187,49 @@ def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row
 
 
 def torch_rows(name: str, shapes: Shapes) -> list[Row]:
-    """torch's own optimizer of that name, fused where it has that; none without torch."""
-    try:
-        import torch
-    except ImportError:
-        return []
-    made = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}.get(name)
+    """torch's own optimizer of that name, fused and not, and that of pytorch_optimizer."""
     found = []
-    for form in ("fused", "foreach") if made else ():
+    for shown, build in torch_makers(name).items():
         params = [torch.ones(shape, requires_grad=True) for shape in shapes.values()]
         for param in params:
             param.grad = 0.1 * torch.ones_like(param)
-        momentum = {"momentum": 0.9} if name == "sgd" else {}
-        opt = made(params, lr=1e-3, **momentum, **{form: True})
-        opt.step()
+        try:
+            opt = build(params)
+            opt.step()
+        except Exception as error:  # as the other rows stand whatever one peer needs
+            print(f"{shown}: {str(error).partition(chr(10))[0]}", flush=True)
+            continue
         count = sum(param.numel() for param in params)
-        state = 4 if name == "sgd" else 8
-        moved = (3 * 4 + 2 * state) * count
-        found.append(Row(f"torch {name}, {form}", state=state, run=opt.step, moved=moved))
+        held = (x for state in opt.state.values() for x in state.values())
+        state = sum(x.nbytes for x in held if isinstance(x, torch.Tensor))
+        moved = 3 * 4 * count + 2 * state
+        found.append(Row(shown, state=state / count, run=opt.step, moved=moved))
     return found
+
+
+def torch_makers(name: str) -> dict[str, Callable[[Any], Any]]:
+    """What there is of that name in torch, if it is installed."""
+    own = getattr(getattr(torch, "optim", None), TORCH.get(name, ""), None)
+    others = getattr(pytorch_optimizer, PYTORCH_OPTIMIZER.get(name, ""), None)
+    settings: dict[str, Any] = {"momentum": 0.9} if name == "sgd" else {}
+    made: dict[str, Callable[[Any], Any]] = {
+        f"torch {name}, {form}": functools.partial(own, lr=1e-3, **settings, **{form: True})
+        for form in (("fused", "foreach") if own else ())
+    }
+    if others:
+        made[f"pytorch_optimizer {name}"] = functools.partial(others, lr=1e-3)
+    return made
 
 
 def measured(names: Sequence[str], shapes: Shapes, options: dict[str, Any]) -> list[Row]:
     """All rows of one tree; their steps take turns."""
     rows = []
     for name in names:
-        rows.append(jax_row(name, METHODS[name].build(), shapes, options))
+        try:
+            rows.append(jax_row(name, METHODS[name].build(), shapes, options))
+        except Exception as error:  # as the other rows stand whatever one method needs
+            print(f"{name}: {str(error).partition(chr(10))[0]}", flush=True)
+            continue
         if name in OPTAX:
             rows.append(jax_row(f"optax {name}", OPTAX[name](), shapes, options))
         rows += torch_rows(name, shapes)
@@ -220,27 +263,51 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def growth(names: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Seconds of trace, compilation and step as leaves of 64x64 get more."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for count in GROWTH:
-        for row in measured(names, same(count, 64, 64), options):
-            curves = found.setdefault(row.name, {"trace": [], "compile": [], "step": []})
+Curves = dict[str, dict[str, list[float]]]
+
+
+def growth(
+    names: Sequence[str], trees: Sequence[Shapes], options: dict[str, Any], what: Sequence[str]
+) -> Curves:
+    """Seconds of each method as the trees get larger."""
+    found: Curves = {}
+    for shapes in trees:
+        for row in measured(names, shapes, options):
+            curves = found.setdefault(row.name, {name: [] for name in what})
             for name, curve in curves.items():
                 curve.append(getattr(row, name))
     return found
 
 
-def plot_growth(found: dict[str, dict[str, list[float]]], path: Path) -> None:
+def grown(names: Sequence[str], options: dict[str, Any], most: int) -> dict[str, Any]:
+    """How cost grows with the leaves, up to so many steps of the scales, and with the params."""
+    leaves, widths = LEAVES[:most], WIDTHS[:most]
+    by_leaves = [same(count, 64, 64) for count in leaves]
+    by_params = [same(4, width, width) for width in widths]
+    return {
+        "leaves": leaves,
+        "by leaves": growth(names, by_leaves, options, ("trace", "compile", "step")),
+        "params": [4 * width**2 for width in widths],
+        "by params": growth(names, by_params, options, ("step",)),
+    }
+
+
+def plot_growth(found: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    for axes, what in zip(figure.subplots(1, 3), ("trace", "compile", "step"), strict=True):
-        for name, curves in found.items():
-            axes.loglog(GROWTH, curves[what], marker=".", label=name)
+    figure = Figure(figsize=(14, 3.6), layout="constrained")
+    *first, last = figure.subplots(1, 4)
+    for axes, what in zip(first, ("trace", "compile", "step"), strict=True):
+        for name, curves in found["by leaves"].items():
+            if curves[what][-1] > 0:  # what is not compiled has no curve
+                axes.loglog(found["leaves"], curves[what], marker=".", label=name)
         axes.set(xlabel="leaves of 64x64", ylabel=f"{what}, seconds")
+    for name, curves in found["by params"].items():
+        last.loglog(found["params"], curves["step"], marker=".", label=name)
+    last.set(xlabel="params in four leaves", ylabel="step, seconds")
+    for axes in (*first, last):
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    last.legend(fontsize=6)
     figure.savefig(path, dpi=130)
 
 
@@ -262,20 +329,33 @@ def plot_steps(found: dict[str, list[Row]], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def versions() -> dict[str, str]:
+    """When this is measured, and what of."""
+    found = {"date": time.strftime("%Y-%m-%d"), "gradchain": gradchain.__version__}
+    for package in (jax, optax, torch, pytorch_optimizer):
+        if package is not None:
+            found[package.__name__] = metadata.version(package.__name__)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("methods", nargs="*", help=f"default {' '.join(ELEMENTWISE)}")
     parser.add_argument("--trees", nargs="+", choices=TREES, default=["8 x 2M", "300 x 64x64"])
     parser.add_argument("--plain", action="store_true", help="without the advised options of XLA")
     parser.add_argument("--growth", action="store_true", help="how cost grows with the leaves")
+    parser.add_argument("--most", type=int, default=4, help="how many sizes of those that grow")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     names = given.methods or list(ELEMENTWISE)
     options = {} if given.plain else gradchain.compiler_options(update_only=True)
+    if names == ["all"]:
+        names = sorted(n for n, entry in METHODS.items() if entry.kind == "transformation")
     if given.growth:
-        curves = growth(names, options)
-        print(json.dumps({"leaves": GROWTH, **curves}, indent=1))
+        curves = {"versions": versions(), **grown(names, options, given.most)}
+        text = json.dumps(curves, indent=1)
+        given.json.write_text(text) if given.json else print(text)
         if given.plot:
             plot_growth(curves, given.plot)
         return
@@ -285,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{tree}\n\n{table(found[tree])}", flush=True)
     if given.json:
         plain = {tree: [row.figures() for row in rows] for tree, rows in found.items()}
-        given.json.write_text(json.dumps(plain, indent=1))
+        given.json.write_text(json.dumps({"versions": versions(), **plain}, indent=1))
     if given.plot:
         plot_steps(found, given.plot)
 

@@ -1,7 +1,10 @@
 """The scripts that measure run, on tiny trees, and their figures hang together."""
 
 import importlib
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -21,7 +24,9 @@ def test_step_cost(tmp_path, capsys):
     script = importlib.import_module("step_cost")
     files = ["--json", str(tmp_path / "cost.json"), "--plot", str(tmp_path / "cost.png")]
     script.main(["adamw", "lion", "--trees", "small", *files])
-    rows = json.loads((tmp_path / "cost.json").read_text())["small"]
+    found = json.loads((tmp_path / "cost.json").read_text())
+    rows = found["small"]
+    assert found["versions"]["jax"] == jax.__version__
     printed = capsys.readouterr().out
     for row in rows:
         assert f"`{row['name']}`" in printed
@@ -34,6 +39,38 @@ def test_step_cost(tmp_path, capsys):
     count = 3 * 8 * 8
     assert by_name["lion"]["moved"] == 3 * 4 * count + 2 * 4 * count
     assert imread(tmp_path / "cost.png").shape[1] > 300
+
+
+def test_growth_with_leaves_and_with_params(tmp_path):
+    script = importlib.import_module("step_cost")
+    files = ["--json", str(tmp_path / "growth.json"), "--plot", str(tmp_path / "growth.png")]
+    script.main(["sgd", "--growth", "--most", "1", *files])
+    found = json.loads((tmp_path / "growth.json").read_text())
+    assert found["leaves"] == [4]
+    assert found["params"] == [4 * 64**2]
+    assert set(found["by leaves"]["sgd"]) == {"trace", "compile", "step"}
+    assert found["by params"]["sgd"]["step"][0] > 0
+    assert imread(tmp_path / "growth.png").shape[1] > 300
+
+
+def test_matrix_peers_in_small(tmp_path):
+    """In a process of its own, as it keeps to one processor; Optax's stands beside ours."""
+    files = ["--json", str(tmp_path / "peers.json"), "--plot", str(tmp_path / "peers.png")]
+    given = ["--families", "muon", "--trees", "small", "--rounds", "1", *files]
+    given += ["--env", f"torch={sys.executable}"]
+    command = [sys.executable, str(FOLDER / "matrix_peers.py"), *given]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads((tmp_path / "peers.json").read_text())
+    rows = {(row["name"], row["package"]): row for row in found["small"]["muon"]}
+    ours, theirs = rows["muon", "gradchain"], rows["contrib.muon", "optax"]
+    assert 4 <= ours["state"] <= theirs["state"] + 0.1
+    assert all(len(row["periods"][0]) == 10 and row["mean"] > 0 for row in rows.values())
+    # a peer that is not installed here is named, whether it would run in this process or another
+    for name in ("torch", "pytorch_optimizer"):
+        is_there = importlib.util.find_spec(name) is not None
+        assert is_there != any(f"of {name}:" in line for line in found["missing"])
+    assert f"{theirs['mean'] / ours['mean']:.2f}" in printed
+    assert imread(tmp_path / "peers.png").shape[1] > 300
 
 
 def test_accelerator_in_small(tmp_path, capsys):
