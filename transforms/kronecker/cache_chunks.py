@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ..notation.known import is_known
 from ..notation.sharding import explicit_axes
@@ -52,3 +53,37 @@ def by_cache_chunks(fn: Callable[..., Any]) -> Callable[..., Any]:
         )
 
     return chunked
+
+
+def of_cached_parts(fn: Callable[..., Any], batches: Any, *args: Any) -> Any:
+    """`fn` of a tree of batches of tensors, on a CPU as many elements at a time as the cache holds.
+
+    A function of arrays.
+
+    The same holds as of `by_cache_chunks`, but nothing is filled up: a part is a divisor of the
+    number of elements.
+
+    Args:
+      fn: `(batches, *args) -> tree of arrays (b, ...)`, which treats every element on its own.
+      batches: a tree of arrays (b, ...).
+      *args: the same for all.
+    """
+    arrays = jax.tree.leaves(batches)
+    count = arrays[0].shape[0]
+    largest = max(x.size * x.dtype.itemsize for x in arrays) // max(count, 1)
+    most = max(1, CHUNK_BYTES // max(largest, 1))
+    if count <= most or any(map(explicit_axes, arrays)) or is_known(batches):
+        return fn(batches, *args)
+    size = max(n for n in range(1, most + 1) if count % n == 0)
+
+    def in_turn(batches: Any) -> Any:
+        def part_of(x: Any, at: Any) -> Any:
+            return jax.lax.dynamic_slice_in_dim(x, at * size, size)
+
+        def one(at: Any) -> Any:
+            return fn(jax.tree.map(lambda x: part_of(x, at), batches), *args)
+
+        done = jax.lax.map(one, jnp.arange(count // size))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), done)
+
+    return jax.lax.platform_dependent(batches, cpu=in_turn, default=lambda x: fn(x, *args))

@@ -23,6 +23,7 @@ from ....transforms import (
 )
 from ....transforms.curvature import given_or, hessian_along
 from ....transforms.curvature.pairs import WHITENING_DAMPING
+from ....transforms.kronecker.cache_chunks import of_cached_parts
 from ....transforms.notation.roots import root, usable
 from ....transforms.notation.values import Leaves
 from ....transforms.trees import random_key
@@ -141,6 +142,23 @@ def _moved(
     rate: float | jax.Array,
     init_scale: float | jax.Array | None = None,
 ) -> Fitted:
+    """The element after a pair; those of stacked tensors part by part."""
+    given = (key, t, rate, init_scale)
+    if not group.batched or h.ndim < 3:
+        return _stepped(group, mode, (past, v, h), *given)
+    return of_cached_parts(functools.partial(_stepped, group, mode), (past, v, h), *given)
+
+
+def _stepped(
+    group: LieGroup,
+    mode: FitMode,
+    pair: tuple[Fitted, jax.Array, jax.Array],
+    key: jax.Array,
+    t: jax.Array,
+    rate: float | jax.Array,
+    init_scale: float | jax.Array | None,
+) -> Fitted:
+    past, v, h = pair
     sound, present = _over(jnp.all, jnp.isfinite(h), group), _over(jnp.any, h != 0, group)
     # a pair that will not be used is replaced: its scale is infinite, and makes NaN on the way
     v, h = _choose(sound & present, (v, h), (jnp.ones_like(v), jnp.ones_like(h)))
