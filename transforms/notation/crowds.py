@@ -64,7 +64,7 @@ def together(
     columns, structure = zip(*map(jax.tree.leaves, rows), strict=True), jax.tree.structure(rows[0])
     whole = jax.tree.unflatten(structure, [stacked(column) for column in columns])
     found, shape = jax.tree.flatten(jax.vmap(fn)(*stacks, whole))
-    parts = zip(*map(unstacked, found), strict=True) if found else [()] * len(rows)
+    parts = zip(*unstacked(*found), strict=True) if found else [()] * len(rows)
     return [jax.tree.unflatten(shape, part) for part in parts]
 
 

@@ -51,6 +51,25 @@ def choose(
     return chosen
 
 
+def made_once(*values: jax.Array) -> tuple[jax.Array, ...]:
+    """Arrays that are each computed in one place.
+
+    XLA's compiler for the CPU would make what is cheap anew in every kernel that reads it: a sum
+    over hundreds of leaves in the kernels of hundreds of leaves. Into a branch it does not look.
+    """
+    if is_known(values):
+        return values
+    found: tuple[jax.Array, ...] = jax.lax.platform_dependent(
+        *values, cpu=_behind_a_branch, default=lambda *values: values
+    )
+    return found
+
+
+def _behind_a_branch(*values: jax.Array) -> tuple[jax.Array, ...]:
+    certain = jax.lax.optimization_barrier(jnp.bool_(True))
+    return choose(certain, lambda: values, lambda: tuple(map(jnp.zeros_like, values)))
+
+
 def _of_one_type(
     condition: bool | jax.Array, branches: tuple[Callable[..., Value], ...], args: tuple[Any, ...]
 ) -> tuple[Callable[..., Value], ...]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,43 +13,89 @@ from .known import choose, is_known
 FEW = 8
 """So many slices of one stack are compiled one by one."""
 
+SMALL = 2**14
+"""Entries of a part of a stack that is computed as a whole, and copied, before it is parted."""
+
+GROUP = 6
+"""So many arrays make one kernel that XLA compiles once for all groups of as many."""
+
 
 def whole(batches: Sequence[jax.Array]) -> jax.Array:
-    """One array of all batches, made once: XLA would make it anew, leaf by leaf, for every use."""
+    """One array of all batches, made once: XLA would make it anew, leaf by leaf, for every use.
+
+    For the CPU, XLA compiles a part of the kernel for every array that it puts together, and
+    shares no such kernel. Of a few it makes a fusion instead, and equal fusions share a kernel.
+    """
+    if len(batches) <= GROUP * (GROUP + FEW) or is_known(batches):
+        return _joined(batches)
+    joined: jax.Array = jax.lax.platform_dependent(
+        *batches, cpu=lambda *each: _joined(_in_groups(each)), default=lambda *each: _joined(each)
+    )
+    return joined
+
+
+def _joined(batches: Sequence[jax.Array]) -> jax.Array:
     return jax.lax.optimization_barrier(jax.lax.concatenate(batches, 0))
 
 
+def _in_groups(batches: Sequence[jax.Array]) -> list[jax.Array]:
+    groups = [batches[i : i + GROUP] for i in range(0, len(batches), GROUP)]
+    return [_joined(group) for group in groups]
+
+
 def parts_of(stack: jax.Array, counts: Sequence[int]) -> list[jax.Array]:
-    """A stack split along its leading axis into parts of these lengths.
+    """A stack split along its leading axis into parts of these lengths; see `parts_of_each`."""
+    (parts,) = parts_of_each([stack], counts)
+    return parts
+
+
+def parts_of_each(stacks: Sequence[jax.Array], counts: Sequence[int]) -> list[list[jax.Array]]:
+    """Stacks of one length, split along their leading axes into parts of these lengths.
 
     For the CPU, XLA compiles a kernel for every slice, which for hundreds of leaves takes longer
-    than all the rest. Equal slices at places that it does not know when compiling share a kernel.
+    than all the rest. Equal slices at places that it does not know when compiling share a kernel;
+    and of all stacks the parts lie at the same places, which cost as much to compile as the slices.
+    A stack of small parts is computed first, lest each slice has a kernel for what it is made of.
 
     Args:
-      stack: any array.
-      counts: the lengths, which add up to that of the stack.
+      stacks: arrays.
+      counts: the lengths, which add up to that of the stacks.
     """
-    if len(counts) <= FEW or is_known(stack):
-        return list(jax.lax.split(stack, counts))
     lengths = tuple(counts)
-    return jax.lax.platform_dependent(
-        stack,
-        cpu=lambda stack: _split_at_hidden_places(stack, lengths),
-        default=lambda stack: jax.lax.split(stack, lengths),
+    if len(lengths) <= FEW or not stacks or is_known(stacks):
+        return _split(*stacks, lengths=lengths)
+    found: list[list[jax.Array]] = jax.lax.platform_dependent(
+        *stacks,
+        cpu=partial(_split_at_hidden_places, lengths=lengths),
+        default=partial(_split, lengths=lengths),
     )
+    return found
 
 
-def _split_at_hidden_places(stack: jax.Array, counts: tuple[int, ...]) -> list[jax.Array]:
-    starts = np.array([0, *itertools.accumulate(counts)][:-1], np.int32)
+def _split(*stacks: jax.Array, lengths: tuple[int, ...]) -> list[list[jax.Array]]:
+    return [list(jax.lax.split(stack, lengths)) for stack in stacks]
+
+
+def _split_at_hidden_places(*stacks: jax.Array, lengths: tuple[int, ...]) -> list[list[jax.Array]]:
+    starts = np.array([0, *itertools.accumulate(lengths)][:-1], np.int32)
     certain = jax.lax.optimization_barrier(jnp.bool_(True))
-    places = choose(certain, lambda: list(starts), lambda: list(starts + 1))
-    origin = (jnp.int32(0),) * (stack.ndim - 1)
+    small = tuple(stack for stack in stacks if stack.size <= SMALL * len(lengths))
+    places, made = choose(
+        certain,
+        lambda: (list(starts), small),
+        lambda: (list(starts + 1), tuple(map(jnp.zeros_like, small))),
+    )
+    ready = iter(made)
+    each = (next(ready) if stack.size <= SMALL * len(lengths) else stack for stack in stacks)
     return [
-        jax.lax.dynamic_slice(
-            stack, (at, *origin), (count, *stack.shape[1:]), allow_negative_indices=False
-        )
-        for at, count in zip(places, counts, strict=True)
+        [_slice(stack, at, length) for at, length in zip(places, lengths, strict=True)]
+        for stack in each
     ]
+
+
+def _slice(stack: jax.Array, at: jax.Array, length: int) -> jax.Array:
+    places, shape = (at, *(np.int32(0),) * (stack.ndim - 1)), (length, *stack.shape[1:])
+    return jax.lax.dynamic_slice(stack, places, shape, allow_negative_indices=False)
 
 
 def stacked(arrays: Sequence[jax.Array]) -> jax.Array:
@@ -56,6 +103,7 @@ def stacked(arrays: Sequence[jax.Array]) -> jax.Array:
     return whole([jax.lax.expand_dims(x, (0,)) for x in arrays])
 
 
-def unstacked(stack: jax.Array) -> list[jax.Array]:
-    """The arrays of a stack."""
-    return [jax.lax.squeeze(x, (0,)) for x in parts_of(stack, (1,) * stack.shape[0])]
+def unstacked(*stacks: jax.Array) -> list[list[jax.Array]]:
+    """The arrays of each stack; all are of one length."""
+    parts = parts_of_each(stacks, (1,) * len(stacks[0])) if stacks else []
+    return [[jax.lax.squeeze(x, (0,)) for x in each] for each in parts]

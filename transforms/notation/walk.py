@@ -4,15 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.tree_util import PyTreeDef
 
 from .boundary import input_value
 from .bounds import Bounds
 from .context import Context, leaf_by_leaf
-from .crowds import is_crowded
+from .crowds import MANY, is_crowded
 from .errors import FlowError
 from .graph import Graph
+from .known import made_once
 from .members import alike
 from .regions import evaluate_by_regions
 from .rounding import is_narrow, rounding_key
@@ -20,6 +22,9 @@ from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .storage import check_written, example, initial, kept_leaves, of_members, read, written
 from .values import Leaves, NoState
+
+FEW_NUMBERS = 2**10
+"""So many entries are copied for nothing."""
 
 
 def first_states(graph: Graph, shapes: Shapes) -> dict[int, optax.OptState]:
@@ -103,11 +108,26 @@ def _evaluated(
         seen = replace(context, sends_finite=all(map(bounds.is_finite, node.args)))
         result, new = node.cell.update(seen, state, *args)
         stored[node.index] = alike(new, state)
-        return result
+        return _once(result, args)
     assert isinstance(node, Function)
-    if node.mode != "leaf":
-        return bound(node, context)(*args)
-    return leaf_by_leaf(bounds.function_of(node), args)
+    if node.mode == "leaf":
+        return leaf_by_leaf(bounds.function_of(node), args)
+    value = bound(node, context)(*args)
+    return value if node.is_leafwise else _once(value, args)
+
+
+def _once(value: Any, args: list[Any]) -> Any:
+    """What was made of a tree of many leaves; a few numbers are made in one place for all."""
+    leaves, structure = jax.tree.flatten(value)
+    is_of_many = any(isinstance(arg, Leaves) and is_crowded(arg.values) for arg in args)
+    if not is_of_many or not leaves or not all(map(_is_small, leaves)) or len(leaves) >= MANY:
+        return value
+    return jax.tree.unflatten(structure, made_once(*leaves))
+
+
+def _is_small(leaf: Any) -> bool:
+    is_array = isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return is_array and leaf.size <= FEW_NUMBERS
 
 
 def _key(node: Delay, graph: Graph, context: Context) -> jax.Array | None:
