@@ -14,14 +14,11 @@ from jax.extend import core
 
 from .known import is_known
 from .sharding import explicit_axes
-from .stacks import stacked, unstacked
+from .stacks import SMALL, stacked, unstacked
 from .values import MISSING, Leaves, is_missing
 
 MANY = 16
 """So many leaves that are alike are a crowd."""
-
-SMALL = 2**14
-"""Entries of an array that is copied into a stack and back at the cost of starting a kernel."""
 
 COPIED = 4
 """Operations for every array that goes into a stack or comes out of it: less is not worth it."""

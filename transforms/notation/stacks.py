@@ -14,7 +14,7 @@ FEW = 8
 """So many slices of one stack are compiled one by one."""
 
 SMALL = 2**14
-"""Entries of a part of a stack that is computed as a whole, and copied, before it is parted."""
+"""Entries of an array that is copied into a stack and back at the cost of starting a kernel."""
 
 GROUP = 6
 """So many arrays make one kernel that XLA compiles once for all groups of as many."""
@@ -94,8 +94,9 @@ def _split_at_hidden_places(*stacks: jax.Array, lengths: tuple[int, ...]) -> lis
 
 
 def _slice(stack: jax.Array, at: jax.Array, length: int) -> jax.Array:
-    places, shape = (at, *(np.int32(0),) * (stack.ndim - 1)), (length, *stack.shape[1:])
-    return jax.lax.dynamic_slice(stack, places, shape, allow_negative_indices=False)
+    origin = (jnp.int32(0),) * (stack.ndim - 1)
+    shape = (length, *stack.shape[1:])
+    return jax.lax.dynamic_slice(stack, (at, *origin), shape, allow_negative_indices=False)
 
 
 def stacked(arrays: Sequence[jax.Array]) -> jax.Array:
