@@ -1,7 +1,7 @@
 """Subgradients of convex, even functions: what a momentum becomes in the Lion-K family."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,8 @@ from ...transforms import (
 )
 
 
-def _lp(c: Signal, power: Any) -> Signal:
-    def of(x: Any, p: Any) -> Any:
+def _lp(c: Signal, power: float | jax.Array) -> Signal:
+    def of(x: jax.Array, p: jax.Array) -> jax.Array:
         # Relative to the largest entry: no power over- or underflows.
         size = jnp.abs(x)
         largest = jnp.max(size, initial=0.0)
@@ -31,12 +31,12 @@ def _lp(c: Signal, power: Any) -> Signal:
     return lift(of, "lp")(c, power)
 
 
-def _linf(x: Any) -> Any:
+def _linf(x: jax.Array) -> jax.Array:
     largest = jnp.abs(x) == jnp.max(jnp.abs(x), initial=0.0)
     return jnp.sign(x) * largest / jnp.maximum(jnp.sum(largest), 1)
 
 
-def _nuclear(x: Any) -> Any:
+def _nuclear(x: jax.Array) -> jax.Array:
     return polar_factor(x) if x.ndim == 2 else jnp.sign(x)
 
 

@@ -202,7 +202,7 @@ class _Columns:
     back: Any
 
     @classmethod
-    def of(cls, gram: Any) -> "_Columns":
+    def of(cls, gram: jax.Array) -> "_Columns":
         values, vectors = linalg.eigh(gram)
         known = values > 4 * len(gram) * jnp.finfo(gram.dtype).eps * values[-1]
         roots = jnp.where(known, jnp.sqrt(jnp.where(known, values, 1)), 0)

@@ -140,7 +140,7 @@ def ginzburg_landau_prox(
     """
 
     def of_leaf(v: jax.Array, h: jax.Array) -> jax.Array:
-        def shift(values: Any) -> Any:
+        def shift(values: jax.Array) -> jax.Array:
             return 1 + h * (eps * values + stabilizer / eps)
 
         if isinstance(laplacian, tuple):

@@ -1,6 +1,6 @@
 """Descent in the block of params that promises most."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -161,7 +161,7 @@ def _chosen(
     return _largest_entries(promise, size=block_size), down
 
 
-def _solved(g: Any, matrix: Any) -> Any:
+def _solved(g: jax.Array, matrix: jax.Array) -> jax.Array:
     return linalg.solve(matrix, replicated(g).ravel()).reshape(g.shape)
 
 

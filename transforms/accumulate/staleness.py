@@ -1,7 +1,6 @@
 """Gradients that arrive late."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
@@ -40,5 +39,5 @@ _put = lift(lambda window, x, slot: window.at[slot].set(x), "put")
 
 
 @lift
-def _taken(window: Any, slot: Any) -> Any:
+def _taken(window: jax.Array, slot: jax.Array) -> jax.Array:
     return window[slot]

@@ -166,7 +166,7 @@ class PowerIteration:
         factors = 0.5 * self.iterations * min(self.rank, *x.shape) * sum(x.shape)
         return bool(x.size / factors > self.min_rate)
 
-    def _bytes(self, x: Any) -> float:
+    def _bytes(self, x: jax.Array) -> float:
         if not self._is_compressed(x):
             return x.size * x.dtype.itemsize
         p, q = (math.prod(side) * x.dtype.itemsize for side in self._sides(x))

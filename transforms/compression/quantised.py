@@ -4,10 +4,11 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.checks import checked
 from ..notation.hyperparameters import Key, Size
-from .compressor import Coded, on_vectors
+from .compressor import Coded, Message, on_vectors
 
 
 @checked()
@@ -38,7 +39,7 @@ def quantised(
     """
     levels, per_byte = 2 ** (bits - 1) - 1, 8 // bits
 
-    def encode(vector: Any, key: Any) -> Any:
+    def encode(vector: jax.Array, key: Any) -> Message:
         rows = _blocks(vector, block_size)
         scale = jnp.max(jnp.abs(rows), axis=1)
         ratio = rows / jnp.where(scale > 0, scale, 1)[:, None] * levels
@@ -46,12 +47,12 @@ def quantised(
         codes = jnp.clip(jnp.floor(ratio + dither) + levels, 0, 2 * levels).astype(jnp.uint8)
         return {"codes": _packed(codes.ravel()[: vector.size]), "scale": scale}
 
-    def _packed(codes: Any) -> Any:
+    def _packed(codes: jax.Array) -> jax.Array:
         shifts = (bits * jnp.arange(per_byte)).astype(jnp.uint8)
         filled = jnp.pad(codes, (0, -codes.size % per_byte)).reshape(-1, per_byte)
         return jnp.sum(filled << shifts, axis=1, dtype=jnp.uint8)
 
-    def decode(messages: Any, length: int, dtype: Any, weights: Any) -> Any:
+    def decode(messages: Message, length: int, dtype: DTypeLike, weights: jax.Array) -> jax.Array:
         shifts = (bits * jnp.arange(per_byte)).astype(jnp.uint8)
         mask = jnp.asarray(2**bits - 1, jnp.uint8)
         codes = ((messages["codes"][..., None] >> shifts) & mask).reshape(len(weights), -1)
@@ -65,7 +66,7 @@ def quantised(
     )
 
 
-def _blocks(vector: Any, size: int) -> Any:
+def _blocks(vector: jax.Array, size: int) -> jax.Array:
     """The vector in rows of one block each, the last one filled up with zeros."""
     size = min(size, vector.size)
     return jnp.pad(vector, (0, -vector.size % size)).reshape(-1, size)

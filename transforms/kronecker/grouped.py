@@ -15,7 +15,7 @@ from .spreading import spread_batch
 
 def solve_grouped(
     solve: Callable[..., Any], kinds: Sequence[Hashable], *columns: Sequence[jax.Array]
-) -> list[Any]:
+) -> list[jax.Array]:
     """`solve` of all entries of one kind at once.
 
     A function of arrays.

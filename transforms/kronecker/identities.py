@@ -1,7 +1,5 @@
 """Identity matrices for stacks of matrices."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -26,7 +24,7 @@ def identity_beside(matrices: jax.Array) -> jax.Array:
     return eye.reshape((1,) * (matrices.ndim - 2) + eye.shape)
 
 
-def diagonal_matrices(values: Any) -> Any:
+def diagonal_matrices(values: jax.Array) -> jax.Array:
     """Matrices with the given diagonals; all but the last axis are those of a stack."""
     rows = values[..., None, :]
     return rows * identity_beside(rows)

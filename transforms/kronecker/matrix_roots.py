@@ -29,15 +29,15 @@ def _adjoint(a: jax.Array) -> jax.Array:
     return jnp.conj(jnp.swapaxes(a, -1, -2))
 
 
-def _symmetric(a: Any) -> Any:
+def _symmetric(a: jax.Array) -> jax.Array:
     return (a + _adjoint(a)) / 2
 
 
-def _trace_norm(a: Any) -> Any:
+def _trace_norm(a: jax.Array) -> jax.Array:
     return norm(a, axis=(-2, -1))
 
 
-def _ridged(a: Any, eps: Any) -> Any:
+def _ridged(a: jax.Array, eps: float | jax.Array) -> jax.Array:
     return a + jnp.asarray(eps, a.real.dtype) * identity_beside(a)
 
 
@@ -72,7 +72,7 @@ def _spectrum(a: jax.Array, eps: jax.Array, rectify: str) -> tuple[jax.Array, ja
     return jnp.maximum(values + eps, rounding), vectors
 
 
-def _turned(vectors: Any, inner: Any) -> Any:
+def _turned(vectors: jax.Array, inner: jax.Array) -> jax.Array:
     return multiply(multiply(vectors, inner), _adjoint(vectors))
 
 
@@ -118,7 +118,7 @@ def shifted_eigh_root(
     return eigh_root(a, eps, exponent, "shift")
 
 
-def _order_of(exponent: Any, name: str) -> int:
+def _order_of(exponent: float | jax.Array, name: str) -> int:
     order = -1 / exponent if isinstance(exponent, int | float) and exponent < 0 else 0.0
     if order < 1 or abs(order - round(order)) > 1e-6:
         raise ValueError(f"the {name} root needs an exponent -1/p with an integer p: {exponent!r}")
@@ -127,8 +127,12 @@ def _order_of(exponent: Any, name: str) -> int:
 
 @by_cache_chunks
 def newton_root(
-    a: Any, eps: Any, exponent: Any, max_iterations: int = 100, tolerance: float | None = None
-) -> tuple[Any, Any]:
+    a: jax.Array,
+    eps: float | jax.Array,
+    exponent: float | jax.Array,
+    max_iterations: int = 100,
+    tolerance: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
     """By the coupled Newton iteration: matrix products only; exponents -1/p.
 
     A function of arrays.
@@ -148,7 +152,7 @@ def newton_root(
     goal = 10 * float(jnp.finfo(real).eps) if tolerance is None else tolerance
     z = (1 + p) / (2 * _trace_norm(a))[:, None, None]
 
-    def error(m: Any) -> Any:
+    def error(m: jax.Array) -> jax.Array:
         return jnp.max(jnp.abs(m - eye), axis=(-2, -1))
 
     def going(state: Any) -> Any:
@@ -176,7 +180,9 @@ def newton_root(
 
 
 @by_cache_chunks
-def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) -> tuple[Any, Any]:
+def newton_schulz_root(
+    a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array, iterations: int = 30
+) -> tuple[jax.Array, jax.Array]:
     """By the coupled Newton-Schulz iteration for square roots; exponents -1/2, -1/4, -1/8, ...
 
     A function of arrays.
@@ -194,7 +200,7 @@ def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) ->
     a = _ridged(_symmetric(a), eps)
     eye = identity_beside(a)
 
-    def roots(a: Any) -> tuple[Any, Any]:
+    def roots(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = _trace_norm(a)[:, None, None]
 
         def iterate(_: Any, pair: Any) -> Any:
@@ -216,7 +222,9 @@ def newton_schulz_root(a: Any, eps: Any, exponent: Any, iterations: int = 30) ->
     return _symmetric(inverse), jnp.max(jnp.abs(check), axis=(-2, -1))
 
 
-def qr_root(a: Any, eps: Any, exponent: Any, iterations: int = 1) -> tuple[Any, Any]:
+def qr_root(
+    a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array, iterations: int = 1
+) -> tuple[jax.Array, jax.Array]:
     """By orthogonal iteration from the matrix's own columns; approximate, any exponent.
 
     A function of arrays.

@@ -1,13 +1,12 @@
 """The orthogonal factor of a matrix."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
 
 
-def polar_factor(matrix: Any) -> Any:
+def polar_factor(matrix: jax.Array) -> jax.Array:
     """U V^T of the singular value decomposition U S V^T: all singular values become 1.
 
     A function of arrays.

@@ -19,7 +19,7 @@ from ..notation.values import MISSING, Leaves, is_missing
 class Cut(Protocol):
     """How a leaf becomes batches of tensors, and how these become the leaf again."""
 
-    def cut(self, leaf: Any) -> list[Any]:
+    def cut(self, leaf: jax.Array) -> list[jax.Array]:
         """Batches of shape (count, *tensor shape)."""
 
     def join(self, batches: list[Any], shape: tuple[int, ...]) -> Any:
@@ -205,7 +205,7 @@ def _wanted(tree: Leaves, cut: Cut) -> dict[str, list[int]]:
     return counts
 
 
-def _in_stack(leaf: Any) -> bool:
+def _in_stack(leaf: jax.Array) -> bool:
     return not is_missing(leaf) and leaf.size > 0
 
 

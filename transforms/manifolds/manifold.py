@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Manifold(ABC):
         return self.project_tangent(x, g)
 
     @abstractmethod
-    def inner(self, x: Any, u: Any) -> Any:
+    def inner(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """The squared length of u, one number per point, with its axes kept at length 1."""
 
     @abstractmethod
-    def retract(self, x: Any, u: Any) -> Any:
+    def retract(self, x: jax.Array, u: jax.Array) -> jax.Array:
         """The point to which u leads from x."""
 
     def transport(self, x: jax.Array, u: jax.Array, y: jax.Array, v: jax.Array) -> jax.Array:
@@ -37,18 +37,20 @@ class Manifold(ABC):
         return self.project_tangent(y, v)
 
     @abstractmethod
-    def project(self, x: Any) -> Any:
+    def project(self, x: jax.Array) -> jax.Array:
         """The nearest point on the manifold."""
 
     @abstractmethod
-    def project_tangent(self, x: Any, v: Any) -> Any:
+    def project_tangent(self, x: jax.Array, v: jax.Array) -> jax.Array:
         """The nearest tangent vector at x."""
 
-    def distance(self, x: Any) -> Any:
+    def distance(self, x: jax.Array) -> jax.Array:
         """How far x is off the manifold: the largest distance of a point to its projection."""
         return jnp.max(jnp.abs(x - self.project(x)), initial=0.0)
 
-    def random(self, key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def random(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+    ) -> jax.Array:
         """Points, drawn at random."""
         return self.project(jax.random.normal(key, shape, dtype))
 
@@ -73,11 +75,11 @@ class Euclidean(Manifold):
         """The vector itself."""
         return v
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: jax.Array) -> jax.Array:
         """The point itself."""
         return x
 
-    def project_tangent(self, x: Any, v: Any) -> Any:
+    def project_tangent(self, x: jax.Array, v: jax.Array) -> jax.Array:
         """The vector itself."""
         return v
 

@@ -1,10 +1,10 @@
 """The Poincare ball: hyperbolic space."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ..notation.errors import FlowError
 from .manifold import Manifold, dot, length
@@ -75,11 +75,13 @@ class PoincareBall(Manifold):
         outside = size > largest
         return jnp.where(outside, x * (largest / jnp.where(outside, size, 1)), x)
 
-    def project_tangent(self, x: Any, v: Any) -> Any:
+    def project_tangent(self, x: jax.Array, v: jax.Array) -> jax.Array:
         """See `Manifold`; every vector is tangent."""
         return v
 
-    def random(self, key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    def random(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+    ) -> jax.Array:
         """Points around the centre, at the ends of normal tangent vectors of a tenth."""
         drawn = 0.1 * jax.random.normal(key, shape, dtype)
         return PoincareBall(self.c, exact=True).retract(jnp.zeros_like(drawn), drawn / 2)
@@ -88,7 +90,7 @@ class PoincareBall(Manifold):
         """How far from the boundary points are kept, as a share of the radius."""
         return 1e-5 if x.dtype == jnp.float64 else 4e-3
 
-    def add(self, x: Any, y: Any) -> Any:
+    def add(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """Moebius addition: x, moved by y."""
         c, xy, xx, yy = self.c, dot(x, y), dot(x, x), dot(y, y)
         sum_ = (1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y
@@ -103,7 +105,7 @@ class PoincareBall(Manifold):
         d = 1 - 2 * k * ab + k**2 * aa * bb
         return w + 2 * (A * a + B * b) / jnp.maximum(d, LEAST)
 
-    def between(self, x: Any, y: Any) -> Any:
+    def between(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """Distances along geodesics, over the last axis.
 
         2 artanh(sqrt(c) |(-x) + y|) / sqrt(c),    + the Moebius addition

@@ -1,7 +1,7 @@
 """The Stiefel manifold: matrices with orthonormal columns."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,7 @@ class Stiefel(Manifold):
         """See `Manifold`; with the canonical metric, v is turned as x was."""
         return _cayley(x, u, v) if self.metric == "canonical" else self.project_tangent(y, v)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: jax.Array) -> jax.Array:
         """See `Manifold`: the orthogonal polar factor."""
         left, _, right = linalg.svd(replicated(x))
         return resharded(_mm(left, right), x)
@@ -77,7 +77,7 @@ class Stiefel(Manifold):
         along = _mm(_t(x), v)
         return v - _mm(x, (along + _t(along)) / 2)
 
-    def distance(self, x: Any) -> Any:
+    def distance(self, x: jax.Array) -> jax.Array:
         """See `Manifold`; by the products of the columns."""
         identity = jnp.eye(x.shape[-1], dtype=x.dtype)
         return jnp.max(jnp.abs(_mm(_t(x), x) - identity), initial=0.0)
@@ -115,7 +115,7 @@ def _cayley(x: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
     return v + _mm(P, inside)
 
 
-def _geodesic(x: Any, u: Any) -> Any:
+def _geodesic(x: jax.Array, u: jax.Array) -> jax.Array:
     """[x u] expm([[A, -S], [I, A]]) [expm(-A); 0] with A = x^T u, S = u^T u."""
     A, S = _mm(_t(x), u), _mm(_t(u), u)
     p = A.shape[-1]

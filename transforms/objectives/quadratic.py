@@ -72,7 +72,7 @@ def dual_cone_projection(G: jax.Array, bounds: jax.Array, solver: Solver = "auto
     return bounds + nonnegative_qp(G, _dot(G, bounds), solver)
 
 
-def simplex_minimum_norm(G: Any, solver: Solver = "auto") -> Any:
+def simplex_minimum_norm(G: jax.Array, solver: Solver = "auto") -> jax.Array:
     """argmin of a^T G a over a >= 0 with sum 1: the weights of the shortest convex combination.
 
     A function of arrays.
@@ -135,11 +135,11 @@ class _Search(NamedTuple):
     moving: Any
 
 
-def _projected_newton(C: Any, c: Any) -> Any:
+def _projected_newton(C: jax.Array, c: jax.Array) -> jax.Array:
     rates = 0.5 ** jnp.arange(HALVINGS, dtype=C.dtype)
     tolerance = jnp.finfo(C.dtype).eps
 
-    def value_of(y: Any) -> Any:
+    def value_of(y: jax.Array) -> jax.Array:
         return jnp.sum(y * (0.5 * _dot(C, y) + c))
 
     def step(search: _Search) -> _Search:
@@ -163,7 +163,7 @@ def _projected_newton(C: Any, c: Any) -> Any:
     return _polished(C, c, found.y)
 
 
-def _polished(C: Any, c: Any, y: Any) -> Any:
+def _polished(C: jax.Array, c: jax.Array, y: jax.Array) -> jax.Array:
     """The exact solution on the set that was found, where it is one."""
     exact = _on(y > 0, C, c)
     return jnp.where(jnp.all(exact >= 0), exact, y)

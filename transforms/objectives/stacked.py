@@ -124,7 +124,7 @@ def count_objectives(context: Context, tree: Leaves, what: str = "objectives") -
     return counts.pop() if counts else 1
 
 
-def _not_stacked(context: Context, where: str, leaf: Any, wanted: Any, what: str) -> str:
+def _not_stacked(context: Context, where: str, leaf: jax.Array, wanted: Any, what: str) -> str:
     axes = "".join(f", {size}" for size in wanted)
     return (
         f"{context.label}: gradients must have a leading axis of {what}; {where} has shape "

@@ -1,8 +1,8 @@
 """How far the params have come: the distances that set step sizes."""
 
 from collections.abc import Callable
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..accumulate.initial import initial_params
@@ -40,7 +40,7 @@ def leaf_squared_norm(stacked: Selector = None) -> SquaredNorm:
     return norm
 
 
-def _sum_of_layers(x: Any) -> Any:
+def _sum_of_layers(x: jax.Array) -> jax.Array:
     return jnp.sum(x, axis=tuple(range(1, x.ndim)), keepdims=True)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -16,7 +17,7 @@ from ..trees.random import random_key
 from .encoded import Coding, Select, encoded_cell, selector
 
 
-def stochastically_rounded(x: Any, dtype: Any, key: Any) -> Any:
+def stochastically_rounded(x: jax.Array, dtype: DTypeLike, key: jax.Array) -> jax.Array:
     """The array in a narrower dtype: one of its two neighbours, x in the mean.
 
     A function of arrays.
@@ -70,7 +71,7 @@ def store_state(
     def encode(path: tuple[Any, ...], leaf: jax.Array, own: Any) -> jax.Array:
         return leaf.astype(dtype) if own is None else stochastically_rounded(leaf, dtype, own)
 
-    def decode(path: tuple[Any, ...], kept: Any, leaf: Any) -> Any:
+    def decode(path: tuple[Any, ...], kept: Any, leaf: jax.Array) -> jax.Array:
         return kept.astype(leaf.dtype)
 
     def step(g: Signal) -> Signal:

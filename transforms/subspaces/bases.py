@@ -87,7 +87,7 @@ class Coordinates:
         empty = jnp.zeros(self.shape, low.dtype)
         return empty.at[self._places].add(self._weighted(low))
 
-    def residual(self, matrix: Any) -> Any:
+    def residual(self, matrix: jax.Array) -> jax.Array:
         """The other entries, with zeros at the places of the chosen ones."""
         if self.weights is None:
             return self._with(replicated(matrix), 0)
@@ -146,28 +146,28 @@ class Tucker:
     factors: tuple[Any, ...]
     axes: tuple[int, ...]
 
-    def project(self, leaf: Any) -> Any:
+    def project(self, leaf: jax.Array) -> jax.Array:
         """The core: each of the axes multiplied by its factor's adjoint."""
         leaf = summable(replicated(leaf), leaf.size)
         for factor, axis in zip(self.factors, self.axes, strict=True):
             leaf = along(leaf, factor.conj().T, axis)
         return leaf
 
-    def unproject(self, low: Any) -> Any:
+    def unproject(self, low: jax.Array) -> jax.Array:
         """Each of the axes multiplied by its factor."""
         low = summable(low, low.size)
         for factor, axis in zip(self.factors, self.axes, strict=True):
             low = along(low, factor, axis)
         return low
 
-    def residual(self, leaf: Any) -> Any:
+    def residual(self, leaf: jax.Array) -> jax.Array:
         """What the bases leave out; exactly nothing if they span the whole spaces."""
         if all(factor.shape[0] == factor.shape[1] for factor in self.factors):
             return jnp.zeros_like(leaf)
         return saturated(replicated(leaf) - self.unproject(self.project(leaf)))
 
 
-def along(leaf: Any, matrix: Any, axis: int) -> Any:
+def along(leaf: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
     """The leaf with an axis multiplied by a matrix, from the left."""
     return jnp.moveaxis(jnp.tensordot(matrix, leaf, axes=(1, axis)), 0, axis)
 

@@ -1,6 +1,6 @@
 """Subspaces of some rows, columns or entries of a leaf."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def random_coordinates(
       sampler: `(key, count, params) -> tree` of index arrays in place of random ones.
     """
 
-    def draw(fresh: Any, leaf: Any) -> Any:
+    def draw(fresh: jax.Array, leaf: jax.Array) -> jax.Array:
         size = leaf.size if axis is None else leaf.shape[axis]
         return jax.random.permutation(fresh, size)[: int(size * density)].astype(jnp.int32)
 

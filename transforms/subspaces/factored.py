@@ -65,7 +65,7 @@ def factored(matrix: jax.Array, rank: int) -> LowRank:
     return LowRank(u[:, :rank], jnp.diag(sigma[:rank]), vt[:rank].T)
 
 
-def random_low_rank(key: Any, shape: tuple[int, int], rank: int) -> LowRank:
+def random_low_rank(key: jax.Array, shape: tuple[int, int], rank: int) -> LowRank:
     """Random bases, and singular values of a random matrix with entries of variance 1 / m.
 
     A function of arrays.

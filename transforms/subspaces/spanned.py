@@ -1,7 +1,7 @@
 """Subspaces spanned by singular vectors, or by random ones."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -108,11 +108,11 @@ def sketched_basis(
       Halko, Martinsson & Tropp 2011, Finding Structure with Randomness (arXiv 0909.4061).
     """
 
-    def draw(fresh: Any, matrix: Any) -> Any:
+    def draw(fresh: jax.Array, matrix: jax.Array) -> jax.Array:
         size, count, _ = _one_side(matrix.shape, rank, projection)
         return jax.random.normal(fresh, (size, count), matrix.dtype)
 
-    def basis(matrix: Any, omega: Any) -> Basis:
+    def basis(matrix: jax.Array, omega: jax.Array) -> Basis:
         _, _, is_right = _one_side(matrix.shape, rank, projection)
         return one_sided(sketched(matrix if is_right else matrix.T, omega), is_right)
 
@@ -155,7 +155,7 @@ def oriented(matrix: jax.Array) -> jax.Array:
     return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
 
 
-def _too_high(rank: int, shape: Any) -> FlowError:
+def _too_high(rank: int, shape: tuple[int, ...]) -> FlowError:
     return FlowError(f"rank={rank} exceeds the smaller side of a leaf of shape {tuple(shape)}")
 
 
@@ -215,7 +215,7 @@ def random_basis(
     return flow(step)
 
 
-def _orthonormal(key: Any, size: int, count: int, dtype: Any) -> Any:
+def _orthonormal(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Array:
     q, r = linalg.qr(jax.random.normal(key, (size, count), dtype))
     return q * jnp.sign(jnp.diagonal(r))
 
@@ -224,7 +224,7 @@ def _gaussian(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Ar
     return jax.random.normal(key, (size, count), dtype) / max(count, 1) ** 0.5
 
 
-def _hadamard(key: Any, size: int, count: int, dtype: Any) -> Any:
+def _hadamard(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Array:
     length = 1 << max(size - 1, 0).bit_length()
     of_signs, of_rows = jax.random.split(key)
     chosen = jax.random.permutation(of_rows, length)[:count].astype(jnp.uint32)

@@ -17,7 +17,7 @@ SWEEPS = 100
 TOLERANCE = 1e-4
 
 
-def partial_tucker(leaf: Any, axes: tuple[int, ...], ranks: tuple[int, ...]) -> Tucker:
+def partial_tucker(leaf: jax.Array, axes: tuple[int, ...], ranks: tuple[int, ...]) -> Tucker:
     """Bases along some axes that leave out as little as alternating least squares can tell.
 
     A function of arrays.
@@ -63,7 +63,7 @@ def partial_tucker(leaf: Any, axes: tuple[int, ...], ranks: tuple[int, ...]) -> 
     return Tucker(factors, axes)
 
 
-def _leading(x: Any, axis: int, rank: int) -> Any:
+def _leading(x: jax.Array, axis: int, rank: int) -> jax.Array:
     """The leading left singular vectors of an unfolding, as columns."""
     unfolded = jnp.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
     short = math.prod(x.shape) // max(x.shape[axis], 1) < rank

@@ -134,7 +134,7 @@ def gaussian(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Ar
     return jax.random.normal(key, shape, dtype)
 
 
-def exponential(key: Any, shape: Any, dtype: Any) -> Any:
+def exponential(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Entries of the exponential distribution with mean 1.
 
     A function of arrays.

@@ -27,7 +27,7 @@ def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
     return jax.random.normal(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
-def _rademacher(key: Any, leaf: Any) -> Any:
+def _rademacher(key: jax.Array, leaf: jax.Array) -> jax.Array:
     return jax.random.rademacher(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
@@ -69,7 +69,7 @@ class SparseDirections:
     mask_fn: Sampler | None
     normal_threshold: bool
 
-    def __call__(self, key: Any, count: Any, params: Any) -> Any:
+    def __call__(self, key: jax.Array, count: jax.Array, params: optax.Params) -> optax.Params:
         """A sampler; called by itself, its mask is drawn from the key that it is given."""
         like = Leaves.of(params)
         drawn = Directions("gaussian", self, 1)

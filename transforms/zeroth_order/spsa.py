@@ -245,7 +245,7 @@ def _along_of(
     return total.map(lambda leaf: leaf / count)
 
 
-def _squared_norm(z: Leaves) -> Any:
+def _squared_norm(z: Leaves) -> jax.Array:
     parts = [jnp.sum(jnp.real(leaf) ** 2 + jnp.imag(leaf) ** 2) for leaf in z.present()]
     return sum(parts[1:], parts[0]) if parts else jnp.zeros(())
 

@@ -122,10 +122,10 @@ class Activations:
             )
         self.samples = losses.shape
 
-    def derivative(self, direction: Leaves, as_batch: bool = False) -> Any:
+    def derivative(self, direction: Leaves, as_batch: bool = False) -> jax.Array:
         """The derivative of the loss along it, of each sample's loss unless `as_batch`."""
 
-        def shifted(shifts: Leaves) -> Any:
+        def shifted(shifts: Leaves) -> jax.Array:
             losses = self.loss.losses(self.params, shifts.tree())
             return jnp.mean(losses) if as_batch else losses
 
@@ -147,10 +147,10 @@ class Activations:
         axes = len(samples)
         share = 1 / (samples[0] if samples else 1)
 
-        def squares(leaf: Any) -> Any:
+        def squares(leaf: jax.Array) -> jax.Array:
             return jnp.sum(leaf**2, axis=tuple(range(axes, leaf.ndim)))
 
-        def weighted(leaf: Any, inner: Any, norm: Any) -> Any:
+        def weighted(leaf: jax.Array, inner: jax.Array, norm: jax.Array) -> jax.Array:
             factor = weight(inner.astype(leaf.dtype), norm) * share
             return factor.reshape(factor.shape + (1,) * (leaf.ndim - axes)) * leaf
 
@@ -165,7 +165,7 @@ class Activations:
         """That of the params: of the last stage the true one, of others from the cotangents."""
         inputs = [self.loss.x, *self.values.tree()]
 
-        def surrogate(at: Leaves) -> Any:
+        def surrogate(at: Leaves) -> jax.Array:
             params = base_point(self.context, at).tree()
             return self.loss.within_stages(params, inputs, cotangents.tree())
 

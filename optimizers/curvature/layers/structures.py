@@ -81,7 +81,7 @@ class Structured(ABC):
         return jnp.max(jnp.abs(self.dense()), axis=(-2, -1), keepdims=True)
 
 
-def _aligned(scalar: Any, array: jax.Array, owner: Structured) -> Any:
+def _aligned(scalar: Any, array: jax.Array, owner: Structured) -> jax.Array:
     """A scalar of shape (..., 1, 1) with as many trailing ones as the array has axes of its own."""
     if jnp.ndim(scalar) == 0:
         return scalar
@@ -140,16 +140,16 @@ class Diagonal(Structured):
         """The square."""
         return Diagonal(self.diagonal**2)
 
-    def transform(self, rows: Any) -> Any:
+    def transform(self, rows: jax.Array) -> jax.Array:
         """Y K."""
         return rows * self.diagonal[..., None, :]
 
-    def square_times(self, x: Any) -> Any:
+    def square_times(self, x: jax.Array) -> jax.Array:
         """K K^T X."""
         return self.diagonal[..., :, None] ** 2 * x
 
 
-def _diagonal_sums(matrix: Any) -> Any:
+def _diagonal_sums(matrix: jax.Array) -> jax.Array:
     """For every distance i from the main diagonal the sum of both diagonals, over their length."""
     size = matrix.shape[-1]
     distance = jnp.abs(jnp.arange(size)[:, None] - jnp.arange(size)).reshape(-1)
@@ -274,7 +274,7 @@ class _Hierarchical(Structured):
         a, c, _ = cls.sizes(rows.shape[-1])
         top, middle, bottom = rows[..., :a], rows[..., a : a + c], rows[..., a + c :]
 
-        def product(x: Any, y: Any) -> Any:
+        def product(x: jax.Array, y: jax.Array) -> jax.Array:
             return jnp.swapaxes(x, -1, -2) @ y
 
         make: Any = cls
