@@ -23,6 +23,7 @@ from ...transforms import (
     step_count,
     transformation,
 )
+from ...transforms.closures.checks import LossFunction
 from ...transforms.notation.context import Context
 from ...transforms.notation.known import each, repeat
 from ...transforms.notation.values import Leaves
@@ -158,7 +159,7 @@ class _Shared:
         self,
         context: Context,
         at: Leaves,
-        value_fn: Any,
+        value_fn: LossFunction,
         root: jax.Array,
         scale: float | jax.Array,
         _: jax.Array,
@@ -228,7 +229,7 @@ class _Shared:
         return float(axis.size_of(jax.eval_shape(self.message, slopes)))
 
 
-def _takes_sample(value_fn: Any) -> bool:
+def _takes_sample(value_fn: LossFunction) -> bool:
     """Whether the loss must be given the number of the sample, too."""
     try:
         parameters = inspect.signature(value_fn).parameters.values()

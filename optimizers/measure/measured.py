@@ -20,6 +20,7 @@ from ...transforms import (
     tap,
     transformation,
 )
+from ...transforms.closures.checks import LossFunction
 from ...transforms.notation.context import Context
 from ...transforms.notation.known import choose
 from ...transforms.notation.needs import missing_input
@@ -89,7 +90,11 @@ def measured(
 
 def _taken(measure: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def taken(
-        context: Context, due: jax.Array, value_fn: Any, params: Leaves, past: jax.Array
+        context: Context,
+        due: jax.Array,
+        value_fn: LossFunction | None,
+        params: Leaves,
+        past: jax.Array,
     ) -> jax.Array:
         if value_fn is None:
             raise FlowError(missing_input(context.label, "value_fn"))

@@ -1,6 +1,7 @@
 """Whether the functions that `update` is given return what they should."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,13 @@ import optax
 from ..notation.errors import FlowError
 from ..notation.values import is_missing
 
+LossFunction: TypeAlias = Callable[..., jax.Array]
+"""`params -> loss`, as `update` is given it."""
 
-def scalar_closure(value_fn: Any, params: optax.Params, label: str, name: str = "value_fn") -> Any:
+
+def scalar_closure(
+    value_fn: object, params: optax.Params, label: str, name: str = "value_fn"
+) -> LossFunction:
     """The closure itself, if it can be called and returns a real scalar; FlowError otherwise.
 
     A function of signals.
@@ -28,7 +34,9 @@ def scalar_closure(value_fn: Any, params: optax.Params, label: str, name: str = 
     return value_fn
 
 
-def _shape_of(fn: Any, params: optax.Params, label: str, name: str) -> jax.ShapeDtypeStruct:
+def _shape_of(
+    fn: Callable[..., Any], params: optax.Params, label: str, name: str
+) -> jax.ShapeDtypeStruct:
     try:
         return jax.eval_shape(fn, params)
     except Exception as error:
@@ -41,7 +49,9 @@ def _shape_of(fn: Any, params: optax.Params, label: str, name: str) -> jax.Shape
         raise
 
 
-def array_closure(fn: Any, params: optax.Params, label: str, name: str, axes: int = 0) -> Any:
+def array_closure(
+    fn: object, params: optax.Params, label: str, name: str, axes: int = 0
+) -> Callable[..., jax.Array]:
     """The closure itself, if it can be called and returns one real array; FlowError otherwise.
 
     A function of signals.

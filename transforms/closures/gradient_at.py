@@ -1,9 +1,11 @@
 """Gradients at other points than the params."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..notation.build import Flow, flow
 from ..notation.context import Context
@@ -13,7 +15,7 @@ from ..notation.needs import missing_input
 from ..notation.roots import saturated
 from ..notation.signal import Input, Signal
 from ..notation.values import Leaves, is_missing, working
-from .checks import scalar_closure
+from .checks import LossFunction, scalar_closure
 
 
 def gradient_at(
@@ -65,7 +67,12 @@ def gradient_here() -> Flow:
 
 
 def _gradient_of(
-    context: Context, point: Leaves, value_fn: Any, grad_fn: Any, ready: Any, name: str
+    context: Context,
+    point: Leaves,
+    value_fn: LossFunction | None,
+    grad_fn: Callable[[optax.Params], optax.Updates] | None,
+    ready: Any,
+    name: str,
 ) -> Leaves:
     if ready is not None:
         return ready

@@ -14,6 +14,7 @@ from ..notation.receiver import Receiver, through
 from ..notation.roots import balanced, dot, squared
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing, working
+from .checks import LossFunction
 
 OF_PARAMS = ("value_fn", "grad_fn", "logits_fn", "outputs_fn", "proxy_fn", "operator_fn")
 """The inputs that are functions of the params alone."""
@@ -72,6 +73,7 @@ def tilted(
     """
 
     def changed(context: Context, by: Leaves) -> Mapping[str, Any]:
+        made: dict[str, Callable[..., Any]]
         made = {"value_fn": _plus_linear, "grad_fn": _plus_constant}
         given = _given(context, tuple(made))
         return {name: made[name](context, fn, by) for name, fn in given.items()}
@@ -137,7 +139,7 @@ def _sum(context: Context, params: optax.Params, by: Leaves) -> Leaves:
     return Leaves((moved(param, step) for param, step in pairs), at.treedef)
 
 
-def _plus_linear(context: Context, value_fn: Any, slope: Leaves) -> Any:
+def _plus_linear(context: Context, value_fn: LossFunction, slope: Leaves) -> Any:
     return lambda params: plus(value_fn(params), linear_term(context, slope, params))
 
 
@@ -173,7 +175,9 @@ def plus(loss: jax.Array, term: jax.Array) -> jax.Array:
     return loss + term.astype(loss.dtype)
 
 
-def _plus_constant(context: Context, grad_fn: Any, slope: Leaves) -> Any:
+def _plus_constant(
+    context: Context, grad_fn: Callable[[optax.Params], optax.Updates], slope: Leaves
+) -> Any:
     return lambda params: jax.tree.map(
         lambda g, p: g.astype(p.dtype), _sum(context, grad_fn(params), slope).tree(), params
     )

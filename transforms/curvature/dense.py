@@ -1,12 +1,11 @@
 """The full Hessian of a small model, its spectrum, and systems with it."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ..closures.checks import scalar_closure
+from ..closures.checks import LossFunction, scalar_closure
 from ..control.periods import when
 from ..notation import linalg
 from ..notation.build import Flow, flow
@@ -51,7 +50,7 @@ def dense_hessian(value_fn: Signal, params: Signal, like: Signal) -> Signal:
     return _hessian(value_fn, params, like)
 
 
-def _hessian_of(context: Context, value_fn: Any, params: Leaves, like: Leaves) -> Leaves:
+def _hessian_of(context: Context, value_fn: LossFunction, params: Leaves, like: Leaves) -> Leaves:
     at = context.whole
     assert at is not None
     scalar_closure(value_fn, at.tree(), context.label)
@@ -72,7 +71,9 @@ def replaced(leaves: Leaves, new: Leaves) -> Leaves:
     return Leaves((old if is_missing(x) else x for old, x in pairs), leaves.treedef)
 
 
-def _square_of(context: Context, value_fn: Any, params: Leaves, like: Leaves) -> Leaves:
+def _square_of(
+    context: Context, value_fn: LossFunction | None, params: Leaves, like: Leaves
+) -> Leaves:
     size = flat_size(like)
     return one_leaf(jax.ShapeDtypeStruct((size, size), flat_dtype(like)))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from ..closures.checks import array_closure, scalar_closure
+from ..closures.checks import LossFunction, array_closure, scalar_closure
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -190,7 +190,12 @@ CHUNK = 64
 """Rows of a system's matrix that are computed at once."""
 
 
-def _outputs_of(context: Context, outputs_fn: Any, outputs_loss_fn: Any, like: Leaves) -> Any:
+def _outputs_of(
+    context: Context,
+    outputs_fn: Callable[..., jax.Array],
+    outputs_loss_fn: LossFunction,
+    like: Leaves,
+) -> Any:
     """The outputs as a function of the leaves that `like` has, and these leaves."""
     at = context.whole
     assert at is not None
@@ -206,8 +211,8 @@ def _outputs_of(context: Context, outputs_fn: Any, outputs_loss_fn: Any, like: L
 
 def _solved(
     context: Context,
-    outputs_fn: Any,
-    outputs_loss_fn: Any,
+    outputs_fn: Callable[..., jax.Array],
+    outputs_loss_fn: LossFunction,
     params: Leaves,
     like: Leaves,
     damping: float | jax.Array,
@@ -220,7 +225,11 @@ def _solved(
 
 
 def _in_outputs(
-    outputs: Any, loss_fn: Any, parts: Leaves, damping: float | jax.Array, loss: OutputsLoss
+    outputs: Any,
+    loss_fn: LossFunction,
+    parts: Leaves,
+    damping: float | jax.Array,
+    loss: OutputsLoss,
 ) -> Leaves:
     """J^T (Q J J^T + damping I)^{-1} r."""
     out, pull = jax.vjp(outputs, parts)
@@ -241,7 +250,7 @@ def _in_outputs(
     return backward(dual_solve(coupled, damping, residuals, symmetric=False)).map(working)
 
 
-def _in_params(outputs: Any, loss_fn: Any, parts: Leaves, damping: Any, _: str) -> Leaves:
+def _in_params(outputs: Any, loss_fn: LossFunction, parts: Leaves, damping: Any, _: str) -> Leaves:
     """(J^T Q J + damping I)^{-1} J^T r."""
     wide = parts.map(working)
     start = to_vector(wide)
@@ -283,7 +292,11 @@ def _output_hessian(slope: Any, out: jax.Array, loss: OutputsLoss, matrix: jax.A
 
 
 def _model(
-    context: Context, outputs_fn: Any, outputs_loss_fn: Any, params: Leaves, update: Leaves
+    context: Context,
+    outputs_fn: Callable[..., jax.Array],
+    outputs_loss_fn: LossFunction,
+    params: Leaves,
+    update: Leaves,
 ) -> Any:
     outputs, parts = _outputs_of(context, outputs_fn, outputs_loss_fn, update)
     tangent = update.map(lambda u, p: u.astype(p.dtype), parts)

@@ -1,12 +1,14 @@
 """Second-order information from a closure: Hessian-vector products and diagonals."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from ..closures.checks import scalar_closure
+from ..closures.checks import LossFunction, scalar_closure
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -43,7 +45,11 @@ def hessian_vector_product(
 
 
 def _hvp_of(
-    context: Context, value_fn: Any, params: Leaves, vector: Leaves, grad_fn: Any = None
+    context: Context,
+    value_fn: LossFunction | None,
+    params: Leaves,
+    vector: Leaves,
+    grad_fn: Callable[[optax.Params], optax.Updates] | None = None,
 ) -> Leaves:
     at = context.whole
     assert at is not None
@@ -119,7 +125,7 @@ def hutchinson(
 
 def _diagonal_of(
     context: Context,
-    value_fn: Any,
+    value_fn: LossFunction | None,
     ready: Any,
     params: Leaves,
     fresh: jax.Array,

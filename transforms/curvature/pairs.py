@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..closures.checks import LossFunction
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -39,7 +40,9 @@ def hessian_along(
     return _along(value_fn, ready, params, vector)
 
 
-def _product(context: Context, value_fn: Any, ready: Any, params: Leaves, vector: Leaves) -> Leaves:
+def _product(
+    context: Context, value_fn: LossFunction | None, ready: Any, params: Leaves, vector: Leaves
+) -> Leaves:
     if ready is not None:
         return ready
     if value_fn is None:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..closures.checks import scalar_closure
+from ..closures.checks import LossFunction, scalar_closure
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree, maximum
 from ..notation.hyperparameters import Hyperparameter
@@ -69,7 +69,7 @@ def backtracking(
 
 def _searched(
     context: Context,
-    value_fn: Any,
+    value_fn: LossFunction,
     params: Leaves,
     direction: Leaves,
     start: float | jax.Array,
@@ -109,7 +109,7 @@ def _searched(
     return jnp.where(done, step, jnp.asarray(last, step.dtype))
 
 
-def loss_along(context: Context, value_fn: Any, direction: Leaves) -> Any:
+def loss_along(context: Context, value_fn: LossFunction, direction: Leaves) -> Any:
     """s -> loss at params + s * direction, in working precision."""
     at = context.whole
     assert at is not None
@@ -128,7 +128,7 @@ def loss_along(context: Context, value_fn: Any, direction: Leaves) -> Any:
     return along
 
 
-def _changed(context: Context, value_fn: Any, params: Leaves, update: Leaves) -> Any:
+def _changed(context: Context, value_fn: LossFunction, params: Leaves, update: Leaves) -> Any:
     along = loss_along(context, value_fn, update)
     zero = jnp.zeros((), context.scalar_dtype)
     return along(zero + 1) - along(zero)
@@ -164,7 +164,7 @@ def keeps_loss(value_fn: Signal, params: Signal, update: Signal) -> Signal:
 
 
 def _loss_of(
-    context: Context, value_fn: Any, params: Leaves, update: Leaves, step: int
+    context: Context, value_fn: LossFunction, params: Leaves, update: Leaves, step: int
 ) -> jax.Array:
     return loss_along(context, value_fn, update)(jnp.asarray(step, context.scalar_dtype))
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..closures.checks import LossFunction
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
 from ..notation.known import each
@@ -33,7 +34,9 @@ def best_of_three(value_fn: Signal, params: Signal, update: Signal) -> Signal:
     return sign * update
 
 
-def _losses_of(context: Context, value_fn: Any, params: Leaves, update: Leaves) -> jax.Array:
+def _losses_of(
+    context: Context, value_fn: LossFunction | None, params: Leaves, update: Leaves
+) -> jax.Array:
     point = base_point(context, params)
     loss = loss_function(context, value_fn, point)
     steps = jnp.asarray([0.0, 1.0, -1.0], context.scalar_dtype)

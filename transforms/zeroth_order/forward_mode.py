@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..closures.checks import LossFunction
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -107,7 +108,7 @@ def forward_mode_gradient(
 
 def _from_activations_of(
     context: Context,
-    value_fn: Any,
+    value_fn: LossFunction | None,
     at: Leaves,
     root: Any,
     _: Any,
@@ -133,7 +134,7 @@ _from_activations = lift_tree(_from_activations_of, "from_activations", context=
 
 def _derivatives_of(
     context: Context,
-    value_fn: Any,
+    value_fn: LossFunction | None,
     given: Any,
     at: Leaves,
     root: jax.Array,
@@ -156,7 +157,9 @@ def _derivatives_of(
 _derivatives = with_slopes_shape(_derivatives_of, "jvp")
 
 
-def derivative_along(context: Context, value_fn: Any, at: Leaves, count: int = 1) -> Any:
+def derivative_along(
+    context: Context, value_fn: LossFunction | None, at: Leaves, count: int = 1
+) -> Any:
     """A function direction -> derivative of the loss along it, at the params.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..closures.checks import LossFunction
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -138,7 +139,7 @@ def _projection_of(
     context: Context,
     a: Leaves,
     b: Leaves,
-    value_fn: Any,
+    value_fn: LossFunction | None,
     eps: float | jax.Array,
     mode: str,
     scope: str,
@@ -163,7 +164,7 @@ _projection = lift_tree(
 
 def _in_activations_of(
     context: Context,
-    value_fn: Any,
+    value_fn: LossFunction | None,
     at: Leaves,
     guess: Any,
     root: Any,
@@ -208,7 +209,13 @@ def _like(context: Context) -> Leaves:
 
 
 def _forward(
-    context: Context, at: Leaves, b: Leaves, value_fn: Any, eps: Any, mode: str, scope: str
+    context: Context,
+    at: Leaves,
+    b: Leaves,
+    value_fn: LossFunction | None,
+    eps: Any,
+    mode: str,
+    scope: str,
 ) -> Leaves:
     """The projection whose inner products are derivatives of the loss."""
     derivative = derivative_along(context, value_fn, at)

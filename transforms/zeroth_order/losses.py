@@ -10,7 +10,7 @@ import optax
 from jax.extend.core import jaxpr_as_fun
 from jax.typing import ArrayLike
 
-from ..closures.checks import scalar_closure
+from ..closures.checks import LossFunction, scalar_closure
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -62,7 +62,9 @@ def moved(point: Leaves, direction: Leaves, step: float | jax.Array) -> Leaves:
     return Leaves((leaf(x, z) for x, z in pairs), point.treedef)
 
 
-def loss_function(context: Context, value_fn: Any, point: Leaves, *others: jax.Array) -> LossAt:
+def loss_function(
+    context: Context, value_fn: LossFunction | None, point: Leaves, *others: jax.Array
+) -> LossAt:
     """The closure as a function of leaves, traced once; its values are float32 at least.
 
     Args:
@@ -92,7 +94,9 @@ def loss_function(context: Context, value_fn: Any, point: Leaves, *others: jax.A
     return loss
 
 
-def _at_others(value_fn: Any, others: tuple[jax.Array, ...], params: optax.Params) -> jax.Array:
+def _at_others(
+    value_fn: LossFunction, others: tuple[jax.Array, ...], params: optax.Params
+) -> jax.Array:
     return value_fn(params, *others)
 
 

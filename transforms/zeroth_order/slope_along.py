@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..closures.checks import LossFunction
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter
@@ -42,7 +43,7 @@ def slope_along(
 
 def _slope_of(
     context: Context,
-    value_fn: Any,
+    value_fn: LossFunction | None,
     given: Any,
     at: Leaves,
     direction: Leaves,

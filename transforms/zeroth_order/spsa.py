@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..closures.checks import LossFunction
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
@@ -129,7 +130,7 @@ def difference_quotients(
 
 def _quotients_of(
     context: Context,
-    value_fn: Any,
+    value_fn: LossFunction,
     given: jax.Array | None,
     at: Leaves,
     root: jax.Array,

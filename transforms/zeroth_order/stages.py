@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..closures.checks import LossFunction
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.values import Leaves
@@ -101,7 +102,7 @@ class Activations:
       at: the params at the leaves that are wanted.
     """
 
-    def __init__(self, context: Context, value_fn: Any, at: Leaves) -> None:
+    def __init__(self, context: Context, value_fn: LossFunction | None, at: Leaves) -> None:
         if not isinstance(value_fn, StagedLoss):
             raise FlowError(
                 f'{context.label}: with space="activations" value_fn must be a `staged_loss`, '
