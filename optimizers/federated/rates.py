@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from .pair import Client, Federated, Server
 
@@ -60,7 +61,9 @@ def _scheduled(build: Callable[..., Federated], schedules: dict[str, Any]) -> Fe
         received, now = broadcast
         return build(**now).client.run(received, state, grad_fn, num_steps)
 
-    def update(params: Any, state: Rounds, messages: Any, clients: Any) -> tuple[Any, Rounds]:
+    def update(
+        params: optax.Params, state: Rounds, messages: optax.Params, clients: jax.Array
+    ) -> tuple[optax.Params, Rounds]:
         server = build(**rates(state.round)).server
         params, inner = server.update(params, state.inner, messages, clients)
         return params, Rounds(state.round + 1, inner)

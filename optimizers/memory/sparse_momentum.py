@@ -145,7 +145,7 @@ def _with_momentum(
     """The updates of a transformation, and its momentum, as a pair."""
     cell = cell_of(inner)
 
-    def update(context: Context, state: Any, value: Leaves) -> tuple[Leaves, Any]:
+    def update(context: Context, state: Any, value: Leaves) -> tuple[Leaves, optax.OptState]:
         out, new = cell.update(context, state, value)
         momentum = Leaves.up_to(out.treedef, momentum_fn(new))
         return out.map(lambda u, s: (u, s.astype(u.dtype)), momentum), new

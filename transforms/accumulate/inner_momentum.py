@@ -50,7 +50,7 @@ def pull_back_momentum(
 def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
     cell = cell_of(inner)
 
-    def init(context: Context, value: Leaves, at: jax.Array) -> Any:
+    def init(context: Context, value: Leaves, at: jax.Array) -> optax.OptState:
         state = cell.init(context, value)
         momenta = _momenta(state)
         if not jax.tree.leaves(momenta):

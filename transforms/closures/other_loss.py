@@ -96,7 +96,7 @@ def with_inputs(
     """
     cell = cell_of(inner)
 
-    def init(context: Context, value: Leaves, *_: Leaves) -> Any:
+    def init(context: Context, value: Leaves, *_: Leaves) -> optax.OptState:
         return cell.init(context, value)
 
     def run(context: Context, state: Any, value: Leaves, *others: Leaves) -> tuple[Any, Any]:

@@ -44,7 +44,7 @@ def either(
 def _branches(children: tuple[Any, ...]) -> Cell:
     first, second = cells = tuple(map(cell_of, children))
 
-    def init(context: Context, value: Leaves, condition: jax.Array) -> Any:
+    def init(context: Context, value: Leaves, condition: jax.Array) -> optax.OptState:
         states = [cell.init(context, value) for cell in cells]
         return make_state("EitherState", dict(zip(("first", "second"), states, strict=True)))
 

@@ -146,7 +146,9 @@ def _injected(factory: Callable[..., Any], parts: _Parts) -> optax.GradientTrans
         state = made(values).init(params)
         return optax.InjectStatefulHyperparamsState(count, values | shown(count), states, state)
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
         states = state.hyperparams_states
         values = {name: jnp.asarray(state.hyperparams[name], dtype) for name in parts.numbers}
         for name, schedule in parts.followed.items():

@@ -69,12 +69,12 @@ def _cell(inner: optax.GradientTransformation, how: _How) -> Cell:
     cell = cell_of(inner)
     made = () if how.inputs is None else ("value_fn", "grad_fn", "value")
 
-    def init(context: Context, value: Leaves, *_: float | jax.Array | Leaves) -> Any:
+    def init(context: Context, value: Leaves, *_: float | jax.Array | Leaves) -> optax.OptState:
         return () if how.fresh else cell.init(context, value)
 
     def run(
         context: Context, state: Any, value: Leaves, *others: float | jax.Array | Leaves
-    ) -> tuple[Leaves, Any]:
+    ) -> tuple[Leaves, optax.OptState]:
         x = context.given
         if x is None:
             raise FlowError(missing_input(context.label, "params"))

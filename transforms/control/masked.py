@@ -120,7 +120,12 @@ def _taking_parts(
         return inner
     update = update_with_extra(inner)
 
-    def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+    def update_fn(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
         parts = {name: _part_of(value, updates) for name, value in extra.items()}
         return update(updates, state, params, **parts)
 

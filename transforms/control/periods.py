@@ -97,7 +97,7 @@ def resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
 
     def run(
         context: Context, state: Any, value: Leaves, condition: jax.Array
-    ) -> tuple[Leaves, Any]:
+    ) -> tuple[Leaves, optax.OptState]:
         shape = cell.out(context, value) if cell.out else value
         rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
         check = cell.may_refuse(context)
@@ -172,7 +172,7 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
 
     def run(
         context: Context, state: Any, value: Leaves, condition: jax.Array
-    ) -> tuple[Leaves, Any]:
+    ) -> tuple[Leaves, optax.OptState]:
         before = state
         shapes: list[Leaves] = []
 
@@ -190,7 +190,7 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
         last = restored(memory.output(before, shapes[0].treedef), shapes[0])
         return last.map(_in_pairs, held), state
 
-    def init(context: Context, value: Leaves, condition: jax.Array) -> Any:
+    def init(context: Context, value: Leaves, condition: jax.Array) -> optax.OptState:
         return memory.init(context, value)
 
     def out(context: Context, value: Leaves, condition: jax.ShapeDtypeStruct) -> Leaves:
@@ -233,7 +233,7 @@ class _InState:
     def __init__(self, layout: Group, cell: Cell, node: Delay) -> None:
         self.layout, self.cell, self.node = layout, cell, node
 
-    def init(self, context: Context, value: Leaves) -> Any:
+    def init(self, context: Context, value: Leaves) -> optax.OptState:
         return self.cell.init(context, value)
 
     def inner(self, state: Any) -> Any:
@@ -254,7 +254,7 @@ class _Beside:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
 
-    def init(self, context: Context, value: Leaves) -> Any:
+    def init(self, context: Context, value: Leaves) -> optax.OptState:
         shape = self.cell.out(context, value) if self.cell.out else value
         held = stored(zeros(shape), context)
         inner = self.cell.init(context, value)

@@ -36,7 +36,7 @@ def _shown_other_params(inner: optax.GradientTransformation) -> Cell:
     def elsewhere(context: Context, at: Leaves) -> Context:
         return dataclasses.replace(context, params=at, given=at)
 
-    def init(context: Context, value: Leaves, at: Leaves) -> Any:
+    def init(context: Context, value: Leaves, at: Leaves) -> optax.OptState:
         return cell.init(context, value)
 
     def run(context: Context, state: Any, value: Leaves, at: Leaves) -> tuple[Any, Any]:

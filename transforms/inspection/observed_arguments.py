@@ -103,11 +103,13 @@ def watching_injected(
                 )
         return {name: jnp.array(held[name], copy=True) for name in names}
 
-    def init(params: Any) -> InjectedState:
+    def init(params: optax.Params) -> InjectedState:
         state = inner.init(params)
         return InjectedState(state, jax.tree.map(jnp.zeros_like, shown(state)))
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
         updates, state = inner.update(updates, state.inner, params, **extra)
         return updates, InjectedState(state, shown(state))
 

@@ -87,7 +87,7 @@ def foreign_cell(transformation: optax.GradientTransformation) -> Cell:
     def init_state(context: Context, example: Leaves) -> Any:
         return transformation.init(example.tree()) if nothing is None else NoState()
 
-    def run(context: Context, state: Any, value: Leaves) -> tuple[Leaves, Any]:
+    def run(context: Context, state: Any, value: Leaves) -> tuple[Leaves, optax.OptState]:
         params = context.params_like(value)
         tree = None if params is None else params.map(working).tree()
         old = state if nothing is None else nothing
@@ -110,7 +110,7 @@ def flow_cell(flow: optax.GradientTransformation) -> Cell:
     """The node for a flow that runs as a whole: held, stacked or projected."""
     program = owner_of(flow)
 
-    def init(context: Context, example: Leaves) -> Any:
+    def init(context: Context, example: Leaves) -> optax.OptState:
         return program.init_on(example, context.params_like(example), context)
 
     def run(context: Context, state: Any, value: Leaves) -> tuple[Any, Any]:

@@ -90,11 +90,13 @@ def encoded_cell(
                     "function of the path does, `lambda path: 'nu' not in path`"
                 )
 
-    def init(context: Context, value: Leaves, *key: jax.Array) -> Any:
+    def init(context: Context, value: Leaves, *key: jax.Array) -> optax.OptState:
         # Zeros and other round numbers are exact in every form; no key is drawn from in init.
         return encoded(cell.init(context, value), value, None)
 
-    def update(context: Context, kept: Any, value: Leaves, *key: Any) -> tuple[Any, Any]:
+    def update(
+        context: Context, kept: Any, value: Leaves, *key: jax.Array
+    ) -> tuple[Leaves, optax.OptState]:
         state = decoded(kept, context, value)
         check_signs(context, state, value)
         out, state = cell.update(context, state, value)

@@ -125,7 +125,7 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
         kept = stored(new, context)
         return given, state._replace(output=_in_structure(kept, state.output))
 
-    def init(context: Context, g: Leaves, *_: float | jax.Array | Leaves) -> Any:
+    def init(context: Context, g: Leaves, *_: float | jax.Array | Leaves) -> optax.OptState:
         return make_state("HeldState", {"output": stored(zeros(shapes(g)), context)})
 
     def out(context: Context, g: Leaves, *_: Any) -> Leaves:

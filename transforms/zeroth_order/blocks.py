@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.typing import DTypeLike
 
 from ..notation.cell import Cell
@@ -70,7 +71,7 @@ def _cell(how: BlockSteps) -> Cell:
         _: jax.Array,
         rate: float | jax.Array,
         scale: float | jax.Array,
-    ) -> tuple[Leaves, Any]:
+    ) -> tuple[Leaves, optax.OptState]:
         point = base_point(context, params)
         loss = loss_function(context, context.extra.get("value_fn"), point)
         z = how.directions.draw(context, params, root)
