@@ -36,7 +36,7 @@ class StnState(NamedTuple):
     scale: Any
     upper_state: Any
     lower_state: Any
-    key: Any
+    key: jax.Array
     count: Any
 
 

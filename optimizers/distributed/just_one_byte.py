@@ -217,13 +217,13 @@ class _Shared:
         )
         return found.map(lambda leaf: leaf / flat.size**0.5)
 
-    def shape(self, context: Context, *_: Any) -> jax.ShapeDtypeStruct:
+    def shape(self, context: Context, *_: object) -> jax.ShapeDtypeStruct:
         """The number of workers is known inside the axis alone."""
         bound = axis.is_bound(self.axis_name)
         workers = axis.count_workers(self.axis_name) if bound else 1
         return jax.ShapeDtypeStruct((workers, self.samples), context.scalar_dtype)
 
-    def sent(self, context: Context, *_: Any) -> float:
+    def sent(self, context: Context, *_: object) -> float:
         """Bytes of a worker's message."""
         slopes = jax.ShapeDtypeStruct((self.samples,), context.scalar_dtype)
         return float(axis.size_of(jax.eval_shape(self.message, slopes)))

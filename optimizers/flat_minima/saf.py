@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import Constant, FlowError, NonNegativeConstant, PositiveConstant, Size, checked
@@ -105,7 +106,7 @@ def logit_history(num_examples: Size, num_classes: Size, lag: Size = 3) -> Logit
     """
     slots = lag + 1
 
-    def init(dtype: Any = None) -> jax.Array:
+    def init(dtype: DTypeLike | None = None) -> jax.Array:
         return jnp.zeros((slots, num_examples, num_classes), dtype)
 
     def record(

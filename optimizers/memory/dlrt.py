@@ -162,11 +162,11 @@ def _of_core(_: LowRank, slope: LowRank) -> LowRank:
     return LowRank(MISSING, slope.s, MISSING)
 
 
-def _nothing(*_: Any) -> Any:
+def _nothing(*_: object) -> Any:
     return MISSING
 
 
-def _second(_: Any, x: Any, *rest: Any) -> Any:
+def _second(_: object, x: Any, *rest: Any) -> Any:
     return x
 
 

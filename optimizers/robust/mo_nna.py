@@ -135,7 +135,7 @@ def _mixing(num_byzantine: int, axis_name: str | None) -> Any:
         found = iter(mean)
         return half.map(lambda x: next(found).astype(x.dtype))
 
-    def sent(context: Context, half: Any, *_: Any) -> float:
+    def sent(context: Context, half: Any, *_: object) -> float:
         return float(axis.size_of(half))
 
     return exchanged(nearest, "nearest_neighbors", axis_name, sent, 2 * num_byzantine + 1)

@@ -29,7 +29,7 @@ class Rows:
 
     leaves: list[Any]
     finite: Any
-    treedef: Any
+    treedef: jax.tree_util.PyTreeDef
     dtypes: list[Any]
 
     @classmethod

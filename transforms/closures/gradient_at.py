@@ -89,7 +89,7 @@ def _gradient_of(
     return point.map(_entering, found)
 
 
-def _entering(_: Any, g: Any) -> Any:
+def _entering(_: object, g: Any) -> Any:
     # Far out a loss may rise faster than numbers do; what follows counts on finite gradients.
     return saturated(working(g))
 

@@ -312,7 +312,7 @@ class _OfVectors:
                 else choose(whole, lambda: sent_whole(tree, shares, axis_name), lambda: sent)
             )
 
-        def sent(context: Context, tree: Leaves, *_: Any) -> float:
+        def sent(context: Context, tree: Leaves, *_: object) -> float:
             return float(axis.size_of(tree))
 
         made = exchanged(run, self.name, axis_name, sent, workers_of(weights))

@@ -1,7 +1,6 @@
 """The largest coefficients of chunks of a tensor in a cosine basis."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,7 @@ def chunked_dct(topk: Size = 32, chunk_size: Size = 64) -> Coded:
       chunk_size: longest side of a chunk.
     """
 
-    def encode(tree: Leaves, _: Any) -> list[Message]:
+    def encode(tree: Leaves, _: object) -> list[Message]:
         leaves = [x for x in tree.present() if x.size]
         return map_alike(lambda x: _largest(_transformed(x, chunk_size), topk), leaves)
 

@@ -110,7 +110,7 @@ class PowerIteration:
 
             return compressed() if whole is None else choose(whole, all_of_it, compressed)
 
-        def sent(context: Context, tree: Leaves, *_: Any) -> float:
+        def sent(context: Context, tree: Leaves, *_: object) -> float:
             return float(sum(self._bytes(leaf) for leaf in tree.present()))
 
         made = exchanged(run, self.name, axis_name, sent, workers_of(weights))(

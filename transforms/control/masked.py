@@ -133,7 +133,7 @@ def _taking_parts(
 
 
 def _part_of(value: Any, updates: Any) -> Any:
-    structure: Any
+    structure: jax.tree_util.PyTreeDef
     leaves, structure = jax.tree.flatten(updates, is_leaf=is_missing)
     try:
         values = structure.flatten_up_to(value)

@@ -405,7 +405,7 @@ def _start_of(past: Delay, copy: Delay) -> Any:
 
 
 def _reset(due: jax.Array, start: object, old: optax.Params) -> optax.Params:
-    structure: Any = jax.tree.structure(old)
+    structure: jax.tree_util.PyTreeDef = jax.tree.structure(old)
     starts = start if structure == jax.tree.structure(start) else None
     if starts is None:
         starts = jax.tree.map(lambda x: start, old)

@@ -10,7 +10,7 @@ of the kernel, and nothing at the other leaves:
 so that G = A^T D. Kernels that a scan stacks have a further axis in front of all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -249,7 +249,7 @@ def matrix_norm(matrix: jax.Array) -> jax.Array:
     return norm(matrix, axis=(-2, -1), keepdims=True)
 
 
-def across_devices(signal: Signal, axis_name: Any) -> Signal:
+def across_devices(signal: Signal, axis_name: Hashable | None) -> Signal:
     """The mean of a signal over the devices of a mesh axis; the signal itself without one.
 
     A function of signals.

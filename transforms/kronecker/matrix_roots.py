@@ -203,7 +203,7 @@ def newton_schulz_root(
     def roots(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = _trace_norm(a)[:, None, None]
 
-        def iterate(_: Any, pair: Any) -> Any:
+        def iterate(_: object, pair: Any) -> Any:
             y, z = pair
             t = (3 * eye - multiply(z, y)) / 2
             return multiply(y, t), multiply(t, z)

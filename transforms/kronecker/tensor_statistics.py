@@ -169,7 +169,7 @@ def finite_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     return kept, lift_tree(_count_false, "count_nonfinite", out=_counter)(fine)
 
 
-def _counter(context: Context, *_: Any) -> Any:
+def _counter(context: Context, *_: object) -> Any:
     return jax.ShapeDtypeStruct((), jnp.int32)
 
 

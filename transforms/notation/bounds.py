@@ -135,7 +135,7 @@ def _all(look: Look, *args: Any) -> Bound:
     return functools.reduce(_meet, map(look, args))._replace(timed=False)
 
 
-def _chosen(look: Look, _: Any, *choices: Any) -> Bound:
+def _chosen(look: Look, _: object, *choices: Any) -> Bound:
     return _all(look, *choices)
 
 

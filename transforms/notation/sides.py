@@ -21,7 +21,7 @@ def by_side(fn: Callable[..., Any]) -> Callable[..., Any]:
         sided = [value for value in values if isinstance(value, tuple)]
         if not sided:
             return fn(*values, **constants)
-        structure: Any = jax.tree.structure(sided[0])
+        structure: jax.tree_util.PyTreeDef = jax.tree.structure(sided[0])
         columns = [
             structure.flatten_up_to(value)
             if isinstance(value, tuple)

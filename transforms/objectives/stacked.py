@@ -148,7 +148,7 @@ def _bare_array_of(value: jax.Array | Leaves | None) -> int | jax.Array | None:
 _bare_array = lift_tree(_bare_array_of, "bare_array", out=lambda _, value: value)
 
 
-def unknown_shape(*_: Any) -> Any:
+def unknown_shape(*_: object) -> Any:
     """Shape of what there is one of for each objective."""
     return UNKNOWN
 

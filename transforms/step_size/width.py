@@ -30,7 +30,7 @@ class Width(NamedTuple):
 
 def widths(params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -1) -> optax.Params:
     """Tree of the `Width` of each leaf; see `mup_width_multipliers` for the arguments."""
-    treedef: Any
+    treedef: jax.tree_util.PyTreeDef
     leaves, treedef = jax.tree.flatten(params)
     shapes = base_shapes(params) if callable(base_shapes) else base_shapes
     bases = treedef.flatten_up_to(shapes)

@@ -61,7 +61,7 @@ def encoded_cell(
     def decoded(kept: Any, context: Context, value: Leaves) -> Any:
         chosen = select(value)
         shapes = jax.eval_shape(lambda v: cell.init(context, v), value)
-        structure: Any
+        structure: jax.tree_util.PyTreeDef
         paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
         leaves = [
             coding.decode(plain_path(path), x, leaf) if chosen(plain_path(path), leaf) else x

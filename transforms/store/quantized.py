@@ -78,7 +78,7 @@ def quantize_state(
     def is_signed(path: tuple[Name, ...]) -> bool:
         return signed(path) if callable(signed) else signed
 
-    def encode(path: tuple[Any, ...], leaf: jax.Array, _: Any) -> Quantized:
+    def encode(path: tuple[Any, ...], leaf: jax.Array, _: object) -> Quantized:
         form = block_size, is_signed(path), along_last_axis
         return Quantized(*quantize_blockwise(leaf, *form))
 

@@ -128,7 +128,7 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
     def init(context: Context, g: Leaves, *_: float | jax.Array | Leaves) -> optax.OptState:
         return make_state("HeldState", {"output": stored(zeros(shapes(g)), context)})
 
-    def out(context: Context, g: Leaves, *_: Any) -> Leaves:
+    def out(context: Context, g: Leaves, *_: object) -> Leaves:
         found = shapes(g)
         return found.map(lambda x: (x, x)) if paired else found
 

@@ -51,7 +51,7 @@ def active_leaves(density: Share, order: BlockOrder = "random", key: Key = 0) ->
         places = iter(_places(order, len(tree.present()), active(tree), turn, fresh))
         return tree.map(lambda _: Switch(next(places)))
 
-    def shape(_: Any, tree: Leaves, *rest: jax.ShapeDtypeStruct) -> Leaves:
+    def shape(_: object, tree: Leaves, *rest: jax.ShapeDtypeStruct) -> Leaves:
         active(tree)
         return tree.map(lambda _: jax.eval_shape(lambda: Switch(jnp.bool_(False))))
 

@@ -96,7 +96,7 @@ def _carrying(cell: Cell) -> Cell:
     )
 
 
-def _visited(state: Any, treedef: Any, carry: Any, name: str = "") -> Any:
+def _visited(state: Any, treedef: jax.tree_util.PyTreeDef, carry: Any, name: str = "") -> Any:
     """The state with every tree like the params in it changed."""
     if not is_missing(state) and jax.tree.structure(state, is_leaf=is_missing) == treedef:
         return carry(state, name)

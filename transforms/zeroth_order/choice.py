@@ -1,7 +1,5 @@
 """Keeping, taking or reversing a step by the losses that it leads to."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -43,7 +41,7 @@ def _losses_of(
     return each(lambda step: loss(moved(point, update, step)), steps, beside=update)
 
 
-def _shape(context: Context, *_: Any) -> jax.ShapeDtypeStruct:
+def _shape(context: Context, *_: object) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((3,), context.scalar_dtype)
 
 

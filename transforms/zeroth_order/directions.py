@@ -92,7 +92,7 @@ class SparseDirections:
         def kept(i: Any, z: jax.Array, own: float | jax.Array = rate) -> jax.Array:
             return self._keep(jax.random.fold_in(key, i), z, own)
 
-        structure: Any = jax.tree.structure(rate)
+        structure: jax.tree_util.PyTreeDef = jax.tree.structure(rate)
         if structure == jax.tree.structure(0.0):
             return _numbered(kept, direction)
         return _numbered(kept, direction, Leaves.up_to(direction.treedef, rate).values)

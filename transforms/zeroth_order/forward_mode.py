@@ -111,7 +111,7 @@ def _from_activations_of(
     value_fn: LossFunction | None,
     at: Leaves,
     root: Any,
-    _: Any,
+    _: object,
     directions: Directions,
     normalize: bool,
 ) -> Leaves:

@@ -168,7 +168,7 @@ def _in_activations_of(
     at: Leaves,
     guess: Any,
     root: Any,
-    _: Any,
+    _: object,
     eps: Any,
     mode: str,
     scope: str,

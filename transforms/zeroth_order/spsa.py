@@ -183,7 +183,7 @@ def known_slopes(given: jax.Array, count: int, context: Context) -> jax.Array:
 
 
 def _slopes_shape(
-    context: Context, *_: Any, directions: Directions, **how: Any
+    context: Context, *_: object, directions: Directions, **how: Any
 ) -> jax.ShapeDtypeStruct:
     shape = () if directions.n_samples == 1 else (directions.n_samples,)
     return jax.ShapeDtypeStruct(shape, context.scalar_dtype)
