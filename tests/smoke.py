@@ -38,6 +38,16 @@ def methods() -> int:
     return len(NAMES)
 
 
+def others() -> int:
+    """What is no transformation of one gradient, and all schedules, are built."""
+    from gradchain.catalogue import METHODS, SCHEDULES
+    from subjects import NAMES
+
+    rest = [entry for name, entry in METHODS.items() if name not in NAMES]
+    schedules = [entry.build(1.0, 10) for entry in SCHEDULES.values() if entry.build]
+    return len([entry.build() for entry in rest]) + len([schedule(0) for schedule in schedules])
+
+
 def helpers() -> None:
     """What looks at flows, what Flax models are given, and the layers of a model."""
     import gradchain
@@ -72,4 +82,4 @@ if __name__ == "__main__":
         print(*floors())
     else:
         helpers()
-        print(methods(), "methods")
+        print(methods(), "transformations,", others(), "other methods and schedules")
