@@ -29,7 +29,7 @@ from ...transforms import (
 )
 from ...transforms.compression import exchange, top_fraction
 from ...transforms.compression.compressor import Weights
-from ...transforms.notation import Share
+from ...transforms.notation import Portion
 from ...transforms.notation.known import is_known
 from ...transforms.notation.values import Leaves
 
@@ -48,7 +48,7 @@ def cd_prox_sgt(
     mixing: Weights,
     gamma_x: Fraction = 0.8,
     gamma_y: Fraction = 0.8,
-    ratio: Share | None = 0.4,
+    ratio: Portion | None = 0.4,
     l1: NonNegative = 0.0,
     prox: Callable[[Any, jax.Array], optax.Params] | None = None,
     max_norm: Positive | None = 10.0,

@@ -16,6 +16,7 @@ from ...transforms import (
     Signal,
     Size,
     delay,
+    divide_or_zero,
     flow,
     lift_tree,
     scheduled,
@@ -98,10 +99,10 @@ def proxskip_vip(
         there = params - gamma * (ascending(g, ascent_mask) - h)
         due = coin(key, p, coin_fn)
         share = p if isinstance(p, int | float) else 1.0
-        shifted = there - gamma / probability * h
+        shifted = there - divide_or_zero(gamma * h, probability)
         met = mean_when(due, shifted, axis_name, share=share)
         new = where(due, met, there)
-        h << where(due, h + probability / gamma * (new - there), h)
+        h << where(due, h + divide_or_zero(probability * (new - there), gamma), h)
         return new - params
 
     return flow(step)

@@ -217,7 +217,10 @@ def _check(weights: Mapping[str, Any], hidden_size: int) -> None:
         array = nn.get(name[3:]) if name.startswith("nn/") else weights.get(name)
         found = None if array is None else tuple(np.shape(array))
         if found != shape:
-            raise FlowError(f"mu_lo: weights[{name!r}] must have the shape {shape}, not {found}")
+            raise FlowError(
+                f"mu_lo: weights[{name!r}] must have the shape {shape} for "
+                f"hidden_size={hidden_size}, not {found}"
+            )
 
 
 def _decays(weights: Mapping[str, Any], name: str) -> list[Signal]:

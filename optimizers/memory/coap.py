@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import jax
+import numpy as np
 import optax
 
 from ...registry import method
@@ -211,7 +212,9 @@ def scale_by_coap(
       in the paper, and eps is added before bias correction.
     """
     eps = 1e-6 if eps is None else eps
-    adam = handed_on(scale_by_adam, eps=eps, eps_before_correction=True)
+    # The bases follow the momentum: where it is the last gradient alone, that is kept all the same.
+    kept = np.float32(0) if is_neutral(b1) else b1
+    adam = handed_on(scale_by_adam, b1=kept, eps=eps, eps_before_correction=True)
     return handed_on(coap_subspaces, inner=adam)
 
 

@@ -981,3 +981,12 @@ def test_an_alpha_that_is_counted_from_an_offset():
     plain = gradchain.schedules.ademamix_alpha_schedule(5.0, 20)
     counts = np.arange(8)
     np.testing.assert_allclose(jax.vmap(shifted_alpha)(counts), jax.vmap(plain)(counts + 3))
+
+
+def test_a_skipping_worker_at_a_rate_of_zero():
+    """A warm-up may start there, and nobody may ever meet."""
+    for rate, p in ((0.0, 1.0), (RATE, 0.0)):
+        opt = o.proxskip_vip(rate, p=p)
+        found = walk(opt)[-1]
+        wanted = {k: START[k] - rate * sum(g[k] for g in GRADS) for k in START}
+        assert_close([found], [wanted])

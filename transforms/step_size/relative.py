@@ -45,6 +45,6 @@ def _refuse_zero(first: object, label: str) -> None:
     is_known = isinstance(first, int | float | jax.Array) and not isinstance(first, jax.core.Tracer)
     if is_known and first == 0:
         raise FlowError(
-            f"{label}: the learning rate starts at 0, so nothing can be relative to its first "
+            f"{label}: learning_rate starts at 0, so nothing can be relative to its first "
             "value; pass the base rate explicitly"
         )

@@ -265,3 +265,10 @@ def test_tucker_bases_of_an_exact_tensor_leave_nothing_out():
         assert np.abs(found.residual(jnp.asarray(x))).max() < 1e-12
         for p in found.factors:
             assert np.allclose(p.T @ p, np.eye(p.shape[1]))
+
+
+def test_without_a_momentum_the_bases_follow_the_last_gradient():
+    params, grads = tree(0, w=(5, 3)), gradients(7, w=(5, 3))
+    settings = {"rank": 2, "update_interval": 2, "reproject_factor": 2}
+    got, wanted = (run(coap(0.1, b1=b1, **settings), params, grads) for b1 in (0.0, 1e-300))
+    assert_close(got, wanted)
