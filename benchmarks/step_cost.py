@@ -96,6 +96,9 @@ OPTAX: dict[str, Callable[[], Any]] = {
 }
 """What a user of Optax would take instead."""
 
+SETTINGS: dict[str, dict[str, Any]] = {"shampoo": {"max_dim": 8192}}
+"""Without which a method is not for these trees: nobody decomposes a matrix of 50257 x 50257."""
+
 TORCH = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
 PYTORCH_OPTIMIZER = {
     "adabelief": "AdaBelief", "adan": "Adan", "adopt": "ADOPT", "lamb": "Lamb", "lion": "Lion",
@@ -208,7 +211,9 @@ def torch_rows(name: str, shapes: Shapes) -> list[Row]:
 
 
 def torch_makers(name: str) -> dict[str, Callable[[Any], Any]]:
-    """What there is of that name in torch, if it is installed."""
+    """What there is of that name in torch, if it is installed; it is measured on a CPU only."""
+    if jax.default_backend() != "cpu":
+        return {}
     own = getattr(getattr(torch, "optim", None), TORCH.get(name, ""), None)
     others = getattr(pytorch_optimizer, PYTORCH_OPTIMIZER.get(name, ""), None)
     settings: dict[str, Any] = {"momentum": 0.9} if name == "sgd" else {}
@@ -226,7 +231,9 @@ def measured(names: Sequence[str], shapes: Shapes, options: dict[str, Any]) -> l
     rows = []
     for name in names:
         try:
-            rows.append(jax_row(name, METHODS[name].build(), shapes, options))
+            rows.append(
+                jax_row(name, METHODS[name].build(**SETTINGS.get(name, {})), shapes, options)
+            )
         except Exception as error:  # as the other rows stand whatever one method needs
             print(f"{name}: {str(error).partition(chr(10))[0]}", flush=True)
             continue
