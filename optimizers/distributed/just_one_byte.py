@@ -30,7 +30,7 @@ from ...transforms.notation.values import Leaves
 from ...transforms.trees import stored_key
 from ...transforms.workers import axis
 from ...transforms.zeroth_order import params_at
-from ...transforms.zeroth_order.directions import draw_leaf, given_direction
+from ...transforms.zeroth_order.directions import draw_leaves, given_direction
 from ...transforms.zeroth_order.losses import base_point, loss_function, moved
 from ...transforms.zeroth_order.ties import tied
 
@@ -149,11 +149,7 @@ class _Shared:
             return given_direction(at, tree, context, "perturbation_fn")
         for number in (count, worker, sample):
             root = jax.random.fold_in(root, number)
-        drawn = [
-            draw_leaf("gaussian", root, i, leaf) if hasattr(leaf, "dtype") else leaf
-            for i, leaf in enumerate(at.values)
-        ]
-        return Leaves(drawn, at.treedef)
+        return draw_leaves("gaussian", root, at)
 
     def slopes(
         self,

@@ -61,8 +61,8 @@ def test_moments_in_bfloat16_are_rounded_by_the_same_draws(monkeypatch):
 
 
 ONCE_LONG = (
-    "adam_critical_momenta", "adamp", "brake", "coap", "demo", "mezo", "micro_adam", "psgd_kron",
-    "psgd_lra", "psgd_xmat", "ranger21", "sgdp", "upgd", "zo_sparse",
+    "adam_critical_momenta", "adamp", "brake", "coap", "demo", "just_one_byte", "mezo",
+    "micro_adam", "psgd_kron", "psgd_lra", "psgd_xmat", "ranger21", "sgdp", "upgd", "zo_sparse",
 )  # fmt: skip
 """Methods that have much to do for every leaf."""
 
@@ -87,3 +87,23 @@ def of_adam():
 @pytest.mark.parametrize("name", ONCE_LONG)
 def test_a_leaf_more_is_few_operations_more(name, of_adam):
     assert per_leaf(name) <= 3 * of_adam
+
+
+LINES_OF_A_LEAF = 120
+"""Of the compiled program; it was 179 and 321 where each kernel computed what all leaves read."""
+
+
+def compiled(name: str, count: int) -> str:
+    """The program of an update of leaves that are alike, as XLA compiles it."""
+    opt, params = sample(name), crowd(count, others=False)
+    state = jax.eval_shape(opt.init, params)
+    step = jax.jit(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))
+    text = step.lower(state, params).compile().as_text()
+    assert text is not None
+    return text
+
+
+@pytest.mark.parametrize("name", ["sgd_hd", "adamp"])
+def test_what_all_leaves_read_is_in_no_kernel_of_a_leaf(name):
+    """A sum over the tree, and the stack of all: else a leaf's kernel grows with the leaves."""
+    assert compiled(name, 40).count("\n") <= 40 * LINES_OF_A_LEAF

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
+from ..notation.crowds import map_alike
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.sharding import explicit_axes
@@ -90,9 +91,9 @@ def largest_entry(g: Signal) -> Signal:
 
 def _gramian_of(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
     count = count_objectives(context, tree)
-    parts = tree.map(lambda x: _products(jax.lax.stop_gradient(x), scale)).present()
-    if not parts:
+    if not tree.present():
         return jnp.zeros((count, count), context.scalar_dtype)
+    parts = map_alike(lambda x: _products(jax.lax.stop_gradient(x), scale), tree.present())
     return sum(part.astype(context.scalar_dtype) for part in parts)
 
 

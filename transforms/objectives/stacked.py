@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.context import Context
+from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.shapes import UNKNOWN, abstract
@@ -163,7 +164,7 @@ def _weigh_of(context: Context, tree: Leaves, weights: Vector | None) -> Leaves:
         fitted = weights.astype(jnp.finfo(x.dtype).dtype)
         return jnp.tensordot(fitted, x, axes=1, precision="highest")
 
-    return tree.map(weighted).map(_unless_finite, tree)
+    return map_leaves(lambda x: _unless_finite(weighted(x), x), tree)
 
 
 def _unless_finite(one: jax.Array, stacked: jax.Array) -> jax.Array:

@@ -215,8 +215,20 @@ class Directions:
         """The direction of a key, before any mask."""
         if sampler is not None:
             return given_direction(like, sampler(key, count, _params(context)), context)
-        direction = _numbered(lambda i, leaf: draw_leaf(self.distribution, key, i, leaf), like)
+        direction = draw_leaves(self.distribution, key, like)
         return _on_sphere(direction) if self.distribution == "sphere" else direction
+
+
+def draw_leaves(distribution: str, key: jax.Array, like: Leaves) -> Leaves:
+    """The entries of a direction, each leaf by `draw_leaf`; others than arrays stay.
+
+    A function of arrays.
+
+    Args:
+      distribution, key: see `draw_leaf`.
+      like: which leaves, and their shapes.
+    """
+    return _numbered(lambda i, leaf: draw_leaf(distribution, key, i, leaf), like)
 
 
 def _numbered(fn: Callable[..., Any], tree: Leaves, *columns: Sequence[Any]) -> Leaves:
