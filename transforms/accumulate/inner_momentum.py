@@ -14,6 +14,7 @@ from ..notation.hyperparameters import Hyperparameter
 from ..notation.layout import make_state
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
+from ..notation.steps import scheduled
 from ..notation.values import Leaves
 
 MOMENTUM_STATES = ("mu", "trace", "momentum", "momentum_buffer")
@@ -38,37 +39,46 @@ def pull_back_momentum(
       at: a boolean scalar signal.
       inner: any transformation that keeps a state named "mu", "trace", "momentum" or
         "momentum_buffer".
-      weight: number, or None to set the momentum to zero.
+      weight: number, schedule or signal, or None to set the momentum to zero.
       name: name of its state.
 
     Raises:
       FlowError: in `init`, for an inner state without momentum.
     """
-    return through("pull_back_momentum", _pulling(inner, weight), at, name=name)
+    weights = () if weight is None else (scheduled(weight),)
+    cell = _pulling(inner, caches=weight is not None)
+    return through("pull_back_momentum", cell, at, *weights, name=name)
 
 
-def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
+def _pulling(inner: optax.GradientTransformation, caches: bool) -> Cell:
     cell = cell_of(inner)
 
-    def init(context: Context, value: Leaves, at: jax.Array) -> optax.OptState:
+    def init(context: Context, value: Leaves, *_: object) -> optax.OptState:
         state = cell.init(context, value)
         momenta = _momenta(state)
         if not jax.tree.leaves(momenta):
             names = ", ".join(MOMENTUM_STATES)
             raise FlowError(f"{context.label}: {cell.name} keeps no momentum (none of {names})")
-        if weight is None:
+        if not caches:
             return state
         cached = jax.tree.map(jnp.zeros_like, momenta)
         return make_state("PullBackState", {"inner": state, "cached": cached})
 
-    def run(context: Context, state: Any, value: Leaves, at: jax.Array) -> tuple[Any, Any]:
-        out, new = cell.update(context, state if weight is None else state.inner, value)
+    def run(
+        context: Context,
+        state: Any,
+        value: Leaves,
+        at: jax.Array,
+        weight: float | jax.Array = 0.0,
+    ) -> tuple[Any, Any]:
+        out, new = cell.update(context, state.inner if caches else state, value)
         momenta = _momenta(new)
-        if weight is None:
+        if not caches:
             return out, _with(new, jax.tree.map(lambda b: jnp.where(at, 0, b), momenta))
 
         def pulled(b: jax.Array, cached: jax.Array) -> jax.Array:
-            return jnp.where(at, weight * b + (1 - weight) * cached, b).astype(b.dtype)
+            w = jnp.asarray(weight, b.real.dtype)
+            return jnp.where(at, w * b + (1 - w) * cached, b).astype(b.dtype)
 
         def kept(b: jax.Array, cached: jax.Array) -> jax.Array:
             return jnp.where(at, b, cached)
@@ -77,7 +87,7 @@ def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
         cached = jax.tree.map(kept, momenta, state.cached)
         return out, state._replace(inner=_with(new, momenta), cached=cached)
 
-    def out(context: Context, value: Leaves, at: jax.ShapeDtypeStruct) -> Leaves:
+    def out(context: Context, value: Leaves, *_: object) -> Leaves:
         return cell.out(context, value) if cell.out else value
 
     return Cell(
@@ -87,8 +97,8 @@ def _pulling(inner: optax.GradientTransformation, weight: Any) -> Cell:
         out,
         cell.needs,
         children=(inner,),
-        inside=lambda state: (state if weight is None else state.inner,),
-        rebuild=lambda children: _pulling(children[0], weight),
+        inside=lambda state: (state.inner if caches else state,),
+        rebuild=lambda children: _pulling(children[0], caches),
     )
 
 

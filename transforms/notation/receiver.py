@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .cell import Cell
+from .hyperparameters import Scalar
 from .signal import Signal
 from .steps import stateful
 
@@ -31,7 +32,7 @@ class Receiver:
         return replace(self, name=name)
 
 
-def through(label: str, cell: Cell, *others: Signal, name: str | None = None) -> Receiver:
+def through(label: str, cell: Cell, *others: Signal | Scalar, name: str | None = None) -> Receiver:
     """Sends signals through a cell that reads the others, too."""
 
     def send(signal: Signal, name: str | None) -> Signal:

@@ -42,6 +42,27 @@ def test_lookahead(pullback, inner):
     assert_close(run(opt, params, grads), transcribed(rule, params, grads))
 
 
+def test_lookahead_pulls_momentum_back_by_a_schedule():
+    """By 0.6 at the first synchronisation and 0.2 at the second, as written out."""
+    weights = {2: 0.6, 4: 0.2}
+
+    def rule(t, g, x, memory):
+        slow = memory.get("slow", x)
+        b = 0.9 * memory.get("b", 0) + g
+        new = x - 0.1 * b
+        if t in weights:
+            new = slow = slow + weights[t] * (new - slow)
+            b = memory["cached"] = weights[t] * b + (1 - weights[t]) * memory.get("cached", 0)
+        memory.update(slow=slow, b=b)
+        return new
+
+    params, grads = tree(), gradients(5)
+    inner = sgd(0.1, momentum=0.9)
+    weight = lambda step: jnp.where(step < 2, 0.6, 0.2)  # noqa: E731
+    optimizer = lookahead(inner, 2, weight, "pullback")
+    assert_close(run(optimizer, params, grads), transcribed(rule, params, grads))
+
+
 def test_lookahead_pulls_back_the_first_moment_alone():
     opt = lookahead(adam(0.1), 2, 0.5, "reset")
     params, grads = tree(), gradients(2)
