@@ -136,8 +136,13 @@ test_numbers_at_an_end, test_numbers_at_an_end_long = in_both_profiles(
 )
 
 
+def with_extra_inputs(steps: optax.MultiSteps) -> optax.GradientTransformationExtraArgs:
+    """`gradient_transformation()` of Optax's wrapper would take none."""
+    return optax.GradientTransformationExtraArgs(steps.init, steps.update)
+
+
 WRAPPERS = {
-    "MultiSteps": lambda opt: optax.MultiSteps(opt, 2).gradient_transformation(),
+    "MultiSteps": lambda opt: with_extra_inputs(optax.MultiSteps(opt, 2)),
     "masked": lambda opt: optax.masked(opt, lambda params: jax.tree.map(lambda _: True, params)),
     "partition": lambda opt: gradchain.partition(
         {"all": opt}, lambda p: jax.tree.map(lambda _: "all", p)
