@@ -53,6 +53,26 @@ def test_the_largest_numbers_of_the_format_leave_no_nan(name):
         assert not holds_nan(state)
 
 
+@every_method
+def test_rows_that_no_batch_uses_keep_nothing_else_from_moving(name):
+    """Most entries of a leaf are exactly 0, as in an embedding: of no statistic is that the end."""
+    one, used = trained(name), 3
+    gradient = jax.device_get(slope_of(one.start))
+    gradient["w"] = gradient["w"] * (np.arange(8) == used)[:, None]
+    params, state = one.start, one.begun
+    for _ in range(5):
+        params, state = one.scaled_step(params, state, gradient, ORDINARY)
+    assert finite(params)
+
+    def moved(params):
+        away = {key: np.asarray(x) != np.asarray(one.start[key]) for key, x in params.items()}
+        return [away["w"][used].any(), *(away[key].any() for key in ("u", "b", "s"))]
+
+    # in three ordinary steps some methods move one leaf, or none yet
+    usual, found = moved(one.params), moved(params)
+    assert all(found) if all(usual) else any(found) >= any(usual)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
 @pytest.mark.parametrize(
     "name", ["adafactor", "adamw", "galore", "momo", "muon", "sam", "sgd", "soap"]
