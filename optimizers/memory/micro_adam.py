@@ -27,7 +27,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation import Share
-from ...transforms.notation.roots import quotient, saturated
+from ...transforms.notation.roots import quotient, root, saturated
 from ...transforms.notation.sharding import replicated
 
 LEVELS = 15
@@ -222,7 +222,7 @@ def _stepped(
     values = values.at[slot].set(_kept(a[largest], value_dtype))
     error = _quantised(a.at[largest].set(0), quant, range_dtype)
     m, v = _moments(places, _read(values, value_dtype, g.dtype), slot, t, b1, b2, g.size)
-    u = quotient(m, jnp.sqrt(v) + eps)
+    u = quotient(m, root(v) + eps)
     if not (isinstance(alpha, int | float) and alpha == 0):
         fed_back = dequantised(*error)
         u = u + alpha * fed_back

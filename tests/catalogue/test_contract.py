@@ -195,6 +195,35 @@ def test_gradient_through_the_update_is_finite(name):
         assert finite((slope(grads), slope(sparse)))
 
 
+@pytest.mark.parametrize("name", ["adafactor", "egn", "fadam", "galore", "micro_adam"])
+def test_gradient_through_several_updates_is_finite(name):
+    """With respect to params, gradients and all numbers, where some of these or all are 0.
+
+    Of methods that take a root of a number, a power, or a factorisation.
+    """
+    small = small_tree()
+
+    def after(params, grads, numbers):
+        opt = method_named(name).factory(**{**arguments_of(name), **numbers})
+
+        def step(carry, grads):
+            params, state = carry
+            updates, state = opt.update(grads, state, params, **extras_for(opt, params))
+            return (optax.apply_updates(params, updates), state), None
+
+        params = jax.lax.scan(step, (params, opt.init(params)), grads)[0][0]
+        return sum(jnp.sum(x**2) for x in jax.tree.leaves(params))
+
+    grads = jax.tree.map(np.asarray, gradients(small))
+    cut = {**grads, "w": grads["w"] * (np.arange(4) > 0)[:, None], "b": 0 * grads["b"]}
+    zero = jax.tree.map(np.zeros_like, grads)
+    params = {**small, "b": jnp.zeros_like(small["b"])}
+    slope = jax.jit(jax.grad(after, argnums=(0, 1, 2)))
+    for three in ((grads, cut, zero), (zero, grads, cut), (zero, zero, zero)):
+        stacked = jax.tree.map(lambda *x: np.stack(x), *three)
+        assert finite(slope(params, stacked, given_numbers(name)))
+
+
 @every_method
 def test_abstract_init(name):
     """init of abstract params is abstract, and tells the shapes of the state."""

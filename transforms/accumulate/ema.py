@@ -103,7 +103,9 @@ def one_minus_power(decay: Decay, t: Count) -> Signal:
 def _one_minus_power(decay: float | jax.Array, count: jax.Array) -> jax.Array:
     if isinstance(decay, int | float):
         return -jnp.expm1(count * math.log(decay)) if decay > 0 else jnp.ones(())
-    return -jnp.expm1(count * jnp.log(decay))
+    none = decay <= 0  # of which the logarithm has no derivative
+    power = count * jnp.log(jnp.where(none, jnp.ones_like(decay), decay))
+    return jnp.where(none, jnp.ones_like(power), -jnp.expm1(power))
 
 
 _one_minus_power.is_a_sum_of_shares = True  # type: ignore[attr-defined]

@@ -7,10 +7,10 @@ import numpy as np
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.compose import named
-from ..notation.functions import lift
+from ..notation.functions import lift, sqrt
 from ..notation.hyperparameters import Decay, Length, NonNegative
 from ..notation.parts import merge, split
-from ..notation.roots import root, squared
+from ..notation.roots import inverse_root, squared
 from ..notation.selection import leaf_where
 from ..notation.signal import Signal
 from .ema import ema
@@ -54,8 +54,8 @@ def scale_by_factored_rms(
         rows = mean_along_largest(wide, 0) >> named("v_row", ema(b2))
         columns = mean_along_largest(wide, 1) >> named("v_col", ema(b2))
         v = narrow >> named("v", ema(b2))
-        factors = _rsqrt(rows, mean_along_largest(rows, 1, wide)), _rsqrt(columns, 1.0)
-        return merge(g * factors[1] * factors[0], g * _rsqrt(v, 1.0))
+        row = sqrt(mean_along_largest(rows, 1, wide)) * _inverse_root(rows)
+        return merge(g * _inverse_root(columns) * row, g * _inverse_root(v))
 
     return flow(step)
 
@@ -92,10 +92,4 @@ def mean_along_largest(x: Signal, which: int, like: Signal | None = None) -> Sig
 
 
 # A zero whose eps has underflowed divides nothing: the gradient there is 0, too.
-# A share that underflows has an inverse root, too, for of entries that are 0 it is taken.
-def _inverse_root(x: jax.Array, scale: float | jax.Array) -> jax.Array:
-    share = jnp.maximum(x / scale, jnp.finfo(x.dtype).tiny)
-    return jnp.where(x > 0, 1 / root(jnp.where(x > 0, share, 1)), 0)
-
-
-_rsqrt = lift(_inverse_root, "rsqrt")
+_inverse_root = lift(inverse_root, "inverse_root")

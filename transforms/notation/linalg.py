@@ -116,10 +116,76 @@ def expm(matrices: jax.Array) -> jax.Array:
     return _expm(matrices)
 
 
-_eigh = one_by_one(lambda x: tuple(jnp.linalg.eigh(x)))
-_eigh_of_lower = one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False)))
-_qr = one_by_one(lambda x: jnp.linalg.qr(x)[:2])
-_svd = one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)))
+Factors = TypeVar("Factors", bound=tuple[jax.Array, ...])
+
+
+def _with_derivative(
+    solve: Callable[[jax.Array], Factors],
+    is_regular: Callable[..., jax.Array],
+    example: Callable[[int, int], jax.Array],
+) -> Callable[[jax.Array], Factors]:
+    """The factorisation, whose derivative is 0 where it has none, as at a matrix of zeros.
+
+    Args:
+      solve: gives the factors.
+      is_regular: whether there is a derivative, by the factors.
+      example: the entries of a matrix of some size at which there is one.
+    """
+
+    @jax.custom_jvp
+    def solved(matrices: jax.Array) -> Factors:
+        return solve(matrices)
+
+    @solved.defjvp
+    def rule(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[Factors, Factors]:
+        x, dx = primals[0], tangents[0]
+        found = solve(x)
+        regular = is_regular(*found)
+
+        def where(a: jax.Array, other: jax.Array) -> jax.Array:
+            shape = (*regular.shape, *(1,) * (a.ndim - regular.ndim))
+            return jnp.where(regular.reshape(shape), a, other)
+
+        # not only what comes out: an infinite factor would meet a cotangent of 0
+        stand_in = jnp.broadcast_to(example(*x.shape[-2:]).astype(x.dtype), x.shape)
+        _, moved = jax.jvp(solve, (where(x, stand_in),), (where(dx, jnp.zeros_like(dx)),))
+        return found, jax.tree.map(lambda d: where(d, jnp.zeros_like(d)), moved)
+
+    return solved
+
+
+def _has_full_rank(_: jax.Array, r: jax.Array) -> jax.Array:
+    sizes = jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1))
+    return jnp.min(sizes, -1, initial=jnp.inf) > _noise(sizes)
+
+
+def _are_apart(values: jax.Array, _: jax.Array) -> jax.Array:
+    gaps = jnp.diff(values, axis=-1)
+    return jnp.min(gaps, -1, initial=jnp.inf) > _noise(jnp.abs(values))
+
+
+def _are_apart_and_positive(_: jax.Array, values: jax.Array, __: jax.Array) -> jax.Array:
+    return _are_apart(values[..., ::-1], values) & (jnp.min(values, -1, initial=jnp.inf) > 0)
+
+
+def _noise(sizes: jax.Array) -> jax.Array:
+    return jnp.finfo(sizes.dtype).eps * jnp.max(sizes, -1, initial=0)
+
+
+def _rising(n: int, m: int) -> jax.Array:
+    return jnp.eye(n, m) * jnp.arange(1.0, m + 1)
+
+
+_eigh = _with_derivative(one_by_one(lambda x: tuple(jnp.linalg.eigh(x))), _are_apart, _rising)
+_eigh_of_lower = _with_derivative(
+    one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False))), _are_apart, _rising
+)
+_qr = _with_derivative(one_by_one(lambda x: jnp.linalg.qr(x)[:2]), _has_full_rank, jnp.eye)
+_svd = _with_derivative(
+    one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False))),
+    _are_apart_and_positive,
+    _rising,
+)
 _full_svd = one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
 _singular_values = one_by_one(jnp.linalg.svdvals)
 _solve = one_by_one(jnp.linalg.solve)

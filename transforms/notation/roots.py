@@ -43,6 +43,25 @@ def _root_jvp(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Tree, Tree]:
     return roots, jax.tree.map(tangent, roots, tangents[0])
 
 
+@jax.custom_jvp
+def inverse_root(x: jax.Array) -> jax.Array:
+    """1 / sqrt(x), and 0 where x is not above 0; no factor of its derivative is a power of another.
+
+    That of a gradient of 0 over its root is 0, though the power -3/2 of what an eps of 1e-30 leaves
+    is beyond the format.
+    """
+    above = x > 0
+    return jnp.where(above, 1 / lax.sqrt(jnp.where(above, x, jnp.ones_like(x))), jnp.zeros_like(x))
+
+
+@inverse_root.defjvp
+def _inverse_root_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    y = inverse_root(primals[0])
+    return y, -0.5 * (y * (y * (y * tangents[0])))
+
+
 def squared(x: jax.Array) -> jax.Array:
     """The squared magnitude of every entry."""
     return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x

@@ -418,7 +418,12 @@ def _power(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     # To an integer array that is known, outside jit, jax compiles a power of its own at each step.
     if isinstance(b, jax.Array) and _is_integer(b) and not _is_integer(a):
         b = b.astype(float if isinstance(a, float) else a.real.dtype)
-    return a**b
+    if not isinstance(a, jax.Array) or not _is_inexact(a) or isinstance(b, int) or _is_integer(b):
+        return a**b
+    # A root's derivative at 0 is infinite; here it is 0, as that of `roots.root`.
+    zero = a == 0
+    at_zero = jax.lax.stop_gradient(a) ** b
+    return jnp.where(zero, at_zero, jnp.where(zero, jnp.ones_like(a), a) ** b)
 
 
 def _is_integer(value: object) -> bool:
