@@ -195,7 +195,7 @@ def test_gradient_through_the_update_is_finite(name):
         assert finite((slope(grads), slope(sparse)))
 
 
-@pytest.mark.parametrize("name", ["adafactor", "egn", "fadam", "galore", "micro_adam"])
+@pytest.mark.parametrize("name", ["adafactor", "egn", "fadam", "galore", "micro_adam", "perpgrad"])
 def test_gradient_through_several_updates_is_finite(name):
     """With respect to params, gradients and all numbers, where some of these or all are 0.
 

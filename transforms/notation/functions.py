@@ -10,7 +10,17 @@ import jax
 import jax.numpy as jnp
 
 from .errors import FlowError
-from .roots import balanced, dot, norm, quotient, relative_norm, root, saturated, squarable, squared
+from .roots import (
+    balanced,
+    dot,
+    norm,
+    relative_norm,
+    root,
+    saturated,
+    smooth_quotient,
+    squarable,
+    squared,
+)
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Operand, Signal, leafwise
 from .values import Leaves, promoting
@@ -123,7 +133,7 @@ def signs(x: jax.Array) -> jax.Array:
 
 def _zero_safe(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     empty = denominator == 0
-    return jnp.where(empty, 0, quotient(numerator, jnp.where(empty, 1, denominator)))
+    return jnp.where(empty, 0, smooth_quotient(numerator, jnp.where(empty, 1, denominator)))
 
 
 def _floated(x: jax.Array) -> jax.Array:

@@ -151,7 +151,11 @@ def _with_derivative(
         _, moved = jax.jvp(solve, (where(x, stand_in),), (where(dx, jnp.zeros_like(dx)),))
         return found, jax.tree.map(lambda d: where(d, jnp.zeros_like(d)), moved)
 
-    return solved
+    def of_array(matrices: jax.Array) -> Factors:
+        # under vmap NumPy's arrays reach a function with a rule as they are, and jit refuses them
+        return solved(matrices * jnp.ones((), jnp.result_type(matrices)))
+
+    return of_array
 
 
 def _has_full_rank(_: jax.Array, r: jax.Array) -> jax.Array:

@@ -220,6 +220,22 @@ def quotient(a: float | jax.Array, b: float | jax.Array) -> float | jax.Array:
     return a / lax.clamp(-large, b, large)
 
 
+@jax.custom_jvp
+def smooth_quotient(a: jax.Array, b: jax.Array) -> jax.Array:
+    """As `quotient`, with a derivative by b in which no square of b occurs: of 0 over 1e-30, 0."""
+    return quotient(a, b)
+
+
+@smooth_quotient.defjvp
+def _smooth_quotient_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (a, b), (da, db) = primals, tangents
+    ratio = quotient(a, b)
+    # not divided twice: a compiler divides by the square of b then
+    return ratio, (da - ratio * db) * (1 / b)
+
+
 def magnitude(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
     """The largest absolute value along an axis, which stays; 1 where that cannot be divided by."""
     return usable(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))

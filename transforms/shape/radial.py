@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import Hyperparameter, NonNegative
-from ..notation.roots import dot, norm, quotient, saturated
+from ..notation.roots import dot, norm, quotient, saturated, smooth_quotient
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from .channels import as_rows
@@ -121,7 +121,7 @@ _project = lift(_unless_vector(_without_radial), "without_radial")
 
 def _without_params(g: jax.Array, params: jax.Array, eps: float | jax.Array = 1e-30) -> jax.Array:
     square = jnp.sum((params * jnp.conj(params)).real)
-    share = quotient(dot(g, params), square + eps)
+    share = smooth_quotient(dot(g, params), square + eps)
     return saturated(g - share * params)
 
 
