@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ...transforms import FlowError, Key, Positive, Share, Size
+from ...transforms import FlowError, Key, PositiveConstant, Share, Size
 from ...transforms.notation.checks import checked
 from ...transforms.notation.known import repeat
 from ...transforms.notation.values import working
@@ -20,10 +20,10 @@ def clipped_gradient_sum(
     loss_fn: Callable[[Any, Any], jax.Array],
     params: optax.Params,
     batch: optax.Params,
-    l2_norm_clip: Positive,
+    l2_norm_clip: PositiveConstant,
     chunk_size: Size,
     present: jax.Array | None = None,
-) -> Any:
+) -> optax.Updates:
     """The sum over examples of their gradients, each clipped; never more than a chunk at once.
 
     What `differentially_private_aggregate` makes of all stacked gradients before its noise;
