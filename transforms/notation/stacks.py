@@ -16,6 +16,9 @@ FEW = 8
 SMALL = 2**14
 """Entries of an array that is copied into a stack and back at the cost of starting a kernel."""
 
+TINY = 2**10
+"""Entries of a part whose stack is copied before it is parted, at next to no cost."""
+
 GROUP = 6
 """So many arrays make one kernel that XLA compiles once for all groups of as many."""
 
@@ -55,7 +58,7 @@ def parts_of_each(stacks: Sequence[jax.Array], counts: Sequence[int]) -> list[li
     For the CPU, XLA compiles a kernel for every slice, which for hundreds of leaves takes longer
     than all the rest. Equal slices at places that it does not know when compiling share a kernel;
     and of all stacks the parts lie at the same places, which cost as much to compile as the slices.
-    A stack of small parts is computed first, lest each slice has a kernel for what it is made of.
+    A stack of tiny parts is computed first, lest each slice has a kernel for what it is made of.
 
     Args:
       stacks: arrays.
@@ -79,14 +82,14 @@ def _split(*stacks: jax.Array, lengths: tuple[int, ...]) -> list[list[jax.Array]
 def _split_at_hidden_places(*stacks: jax.Array, lengths: tuple[int, ...]) -> list[list[jax.Array]]:
     starts = np.array([0, *itertools.accumulate(lengths)][:-1], np.int32)
     certain = jax.lax.optimization_barrier(jnp.bool_(True))
-    small = tuple(stack for stack in stacks if stack.size <= SMALL * len(lengths))
+    small = tuple(stack for stack in stacks if stack.size <= TINY * len(lengths))
     places, made = choose(
         certain,
         lambda: (list(starts), small),
         lambda: (list(starts + 1), tuple(map(jnp.zeros_like, small))),
     )
     ready = iter(made)
-    each = (next(ready) if stack.size <= SMALL * len(lengths) else stack for stack in stacks)
+    each = (next(ready) if stack.size <= TINY * len(lengths) else stack for stack in stacks)
     return [
         [_slice(stack, at, length) for at, length in zip(places, lengths, strict=True)]
         for stack in each

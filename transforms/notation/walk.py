@@ -65,10 +65,13 @@ def walk(
     """
 
     bounds = graph.bounds if context.receives_finite else graph.bounds_within
+    steps_are_finite = bounds.is_finite(graph.output)
 
     def evaluate(node: Signal, env: dict[int, Any]) -> Any:
         with located(context.label, node):
-            return _evaluated(node, env, stored, incoming, context, bounds)
+            if isinstance(node, Input):
+                return input_value(node, incoming, context, steps_are_finite)
+            return _evaluated(node, env, stored, context, bounds)
 
     def kept(node: Delay, treedef: PyTreeDef) -> Leaves:
         with located(context.label, node):
@@ -92,12 +95,9 @@ def _evaluated(
     node: Signal,
     env: dict[int, Any],
     stored: dict[int, optax.OptState],
-    incoming: Leaves,
     context: Context,
     bounds: Bounds,
 ) -> Any:
-    if isinstance(node, Input):
-        return input_value(node, incoming, context)
     if isinstance(node, Clock):
         return context.step if node.outermost else context.count
     args = [_value(arg, env, context) for arg in node.args]
