@@ -21,6 +21,7 @@ from ...transforms import (
     delay,
     flow,
     global_norm,
+    is_neutral,
     lift,
     lift_tree,
     minimum,
@@ -110,7 +111,7 @@ def cd_prox_sgt(
     def near(x: Signal, rate: Scalar) -> Signal:
         if prox is not None:
             return _called(prox)(x, rate)
-        return x if isinstance(l1, int | float) and l1 == 0 else _shrunk(x, rate * scheduled(l1))
+        return x if is_neutral(l1) else _shrunk(x, rate * scheduled(l1))
 
     def gossip(x: Signal, gamma: Hyperparameter, name: str) -> Signal:
         if ratio is None:

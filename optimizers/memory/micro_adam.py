@@ -20,6 +20,7 @@ from ...transforms import (
     decay_weights,
     delay,
     flow,
+    is_neutral,
     lift,
     scale_by_learning_rate,
     scheduled,
@@ -223,7 +224,7 @@ def _stepped(
     error = _quantised(a.at[largest].set(0), quant, range_dtype)
     m, v = _moments(places, _read(values, value_dtype, g.dtype), slot, t, b1, b2, g.size)
     u = quotient(m, root(v) + eps)
-    if not (isinstance(alpha, int | float) and alpha == 0):
+    if not is_neutral(alpha):
         fed_back = dequantised(*error)
         u = u + alpha * fed_back
         error = _quantised((1 - alpha) * fed_back, quant, range_dtype)

@@ -11,7 +11,7 @@ import optax
 from jax.typing import DTypeLike
 
 from ...registry import method
-from ...transforms import FlowError, Key, NonNegativeConstant, PositiveConstant, Size
+from ...transforms import FlowError, Key, NonNegativeConstant, PositiveConstant, Size, is_neutral
 from ...transforms.notation import linalg
 from ...transforms.notation.checks import checked
 from ...transforms.notation.known import repeat
@@ -99,7 +99,7 @@ def flag_aggregator(
         if rows.size == 0:
             return rows.tree([x[0] for x in rows.leaves])
         lengths = jax.lax.stop_gradient(_lengths(rows))
-        columns = len(rows) if _is_zero(lambda_) else len(rows) ** 2
+        columns = len(rows) if is_neutral(lambda_) else len(rows) ** 2
         divided_by = min(rank, columns)
         units = rows.scaled(1 / jnp.maximum(lengths, 1e-12))
         fixed = units.constant()
@@ -140,10 +140,6 @@ class Subspace(NamedTuple):
     loss: jax.Array
     fell: jax.Array
     at_start: jax.Array
-
-
-def _is_zero(value: object) -> bool:
-    return isinstance(value, int | float) and value == 0
 
 
 def _lengths(rows: Rows) -> jax.Array:

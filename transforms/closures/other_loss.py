@@ -148,7 +148,7 @@ def linear_term(context: Context, slope: Leaves, params: optax.Params) -> jax.Ar
 
     A function of params, and of the step that they were met in.
     """
-    return _product(context, params, dot, slope)
+    return _product(context, params, _inner, slope)
 
 
 def distance_term(context: Context, like: Leaves, params: optax.Params) -> jax.Array:
@@ -157,6 +157,21 @@ def distance_term(context: Context, like: Leaves, params: optax.Params) -> jax.A
     A function of params, and of the step that they were met in.
     """
     return _product(context, params, lambda _, away: jnp.sum(squared(away)) / 2, like)
+
+
+@jax.custom_jvp
+def _inner(c: jax.Array, away: jax.Array) -> jax.Array:
+    """The inner product; its gradient is the other vector, for which a mesh exchanges nothing."""
+    return dot(c, away)
+
+
+@_inner.defjvp
+def _inner_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (c, away), (dc, d_away) = primals, tangents
+    turned = jnp.sum(jnp.real(jnp.conj(dc) * away) + jnp.real(jnp.conj(c) * d_away))
+    return _inner(c, away), turned
 
 
 def _product(context: Context, params: optax.Params, fn: Any, leaves: Leaves) -> jax.Array:

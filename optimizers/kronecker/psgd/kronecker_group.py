@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ....transforms import is_neutral
 from ....transforms.kronecker.identities import identity_beside
 from ....transforms.kronecker.matrix_roots import multiply
 from ....transforms.kronecker.tensor_statistics import (
@@ -15,7 +16,7 @@ from ....transforms.kronecker.tensor_statistics import (
     unfolding,
 )
 from ....transforms.notation.roots import norm
-from .lie_groups import is_zero, maximum_over, tiny_of
+from .lie_groups import maximum_over, tiny_of
 
 
 def norm_lower_bound(a: jax.Array) -> jax.Array:
@@ -117,7 +118,7 @@ class Kronecker:
         return KroneckerElement(*(tuple(part) for part in zip(*new, strict=True)))
 
     def _balanced(self, factors: tuple[jax.Array, ...], key: jax.Array) -> tuple[jax.Array, ...]:
-        if len(factors) == 1 or is_zero(self.balance_probability):
+        if len(factors) == 1 or is_neutral(self.balance_probability):
             return factors
         sizes = [maximum_over(jnp.abs(f), tuple(range(1, f.ndim))) for f in factors]
         mean = jnp.exp(sum(map(jnp.log, sizes)) / len(sizes))

@@ -38,7 +38,3 @@ def tiny_of(x: jax.Array) -> Any:
 
 def maximum_over(x: jax.Array, axes: int | tuple[int, ...] | None) -> jax.Array:
     return jnp.max(x, axis=axes, initial=0)
-
-
-def is_zero(number: object) -> bool:
-    return isinstance(number, int | float) and number == 0

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ....transforms import is_neutral
 from ....transforms.kronecker.matrix_roots import multiply
 from ....transforms.notation import linalg
 from ....transforms.notation.known import choose
 from ....transforms.notation.roots import norm, root
-from .lie_groups import is_zero, maximum_over, tiny_of
+from .lie_groups import maximum_over, tiny_of
 
 
 class LowRankElement(NamedTuple):
@@ -99,7 +100,7 @@ class LowRank:
         return t % 2 == 1 if self.alternate else jax.random.bernoulli(key)
 
     def _balanced(self, U: jax.Array, V: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if not self.rank or is_zero(self.balance_probability):
+        if not self.rank or is_neutral(self.balance_probability):
             return U, V
         rho = root(norm(U) / norm(V))
         now = jax.random.uniform(key, ()) < self.balance_probability
