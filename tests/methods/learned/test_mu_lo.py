@@ -116,7 +116,7 @@ MULTIPLIERS = (lambda x: 0.5, None)
 
 
 def test_refuses_weights_of_another_width():
-    with pytest.raises(ValueError, match=r"nn/w0.*\(39, 32\), not \(39, 8\)"):
+    with pytest.raises(ValueError, match=r"nn/w0.*\(39, 32\) for hidden_size=32, not \(39, 8\)"):
         mu_lo(mu_lo_weights(8))
     with pytest.raises(ValueError, match=r"rms_decays.*not None"):
         mu_lo({name: x for name, x in mu_lo_weights().items() if name != "rms_decays"})
