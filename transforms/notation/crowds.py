@@ -5,6 +5,7 @@ program of as many equal parts. Where that is more than to gather the leaves in 
 them again, it is done to the stack, one program for each kind of leaf.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.extend import core
 
 from .known import is_known
 from .sharding import explicit_axes
-from .stacks import SMALL, stacked, unstacked
+from .stacks import SMALL, TINY, stacked, unstacked
 from .values import MISSING, Leaves, is_missing
 
 MANY = 16
@@ -22,6 +23,9 @@ MANY = 16
 
 COPIED = 4
 """Operations for every array that goes into a stack or comes out of it: less is not worth it."""
+
+COPIED_LARGER = 6.5
+"""The same for arrays of more than `TINY` entries, whose copies a step waits for."""
 
 
 def is_crowded(values: Sequence[Any]) -> bool:
@@ -71,8 +75,9 @@ def is_worth_it(fn: Callable[..., Any], row: object) -> bool:
         program = jax.make_jaxpr(fn)(row)
     except (TypeError, ValueError):
         return False  # it says itself what is wrong, and at which leaf
-    arrays = len(program.in_avals) + len(program.out_avals)
-    return not program.effects and operations(program.jaxpr) > COPIED * arrays
+    arrays = (*program.in_avals, *program.out_avals)
+    copied = sum(COPIED if math.prod(x.shape) <= TINY else COPIED_LARGER for x in arrays)
+    return not program.effects and operations(program.jaxpr) > copied
 
 
 def operations(jaxpr: core.Jaxpr) -> int:
