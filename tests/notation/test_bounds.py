@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from gradchain import optimizers as o
-from gradchain.transforms import ema, flow, scale_by_adam, square
+from gradchain.transforms import ema, flow, scale_by_adam, sqrt, square
 from gradchain.transforms.notation import program
 from gradchain.transforms.notation.foreign import owner_of
 from samples import sample
@@ -49,9 +49,16 @@ def is_finite(opt):
 
 def test_the_average_of_other_squares_bounds_nothing():
     def of_others(g):
-        return (g >> ema(0.9)) / ((square(2.0 * g) >> ema(0.999)) ** 0.5 + 1e-8)
+        return (g >> ema(0.9)) / (sqrt(square(2.0 * g) >> ema(0.999)) + 1e-8)
 
     assert not is_finite(flow(of_others))
+
+
+def test_an_average_that_does_not_start_at_zero_is_not_bounded_by_its_squares():
+    def from_afar(g):
+        return (g >> ema(0.9, start=1e30)) / (sqrt(square(g) >> ema(0.999)) + 1e-8)
+
+    assert not is_finite(flow(from_afar))
 
 
 METHODS = ("adamw", "adan", "amsgrad", "demo", "lion", "mars", "nadam", "radam", "sgdw", "yogi")

@@ -59,9 +59,14 @@ def average(node: Any) -> Average:
         node = node.args[0]
     parts = shares_of(node)
     for (share, past), (_, value) in zip(parts, reversed(parts), strict=True):
-        if isinstance(past, Delay) and past.written is node and is_number(share):
+        if _is_from_zero(past) and past.written is node and is_number(share):
             return Average(share, value)
     return Average(0.0, node)
+
+
+def _is_from_zero(node: Any) -> bool:
+    """Whether it is a delay in which nothing was at first that is no part of the average."""
+    return isinstance(node, Delay) and node.start is None and not node.of_params
 
 
 def _without_added(node: Any) -> Any:
