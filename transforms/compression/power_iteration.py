@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,12 @@ from ..workers.signals import exchanged
 from .compressor import sent_whole, shares_of, workers_of
 
 Variant = Literal["alternating", "paper"]
+
+Factors: TypeAlias = list[tuple[jax.Array, jax.Array]]
+"""Of every matrix its left and its right factor."""
+
+Found: TypeAlias = tuple[list[jax.Array], list[jax.Array], Factors]
+"""Of every matrix what was sent (in between: what is left of it), the mean, and the factors."""
 
 
 @checked()
@@ -204,11 +210,11 @@ class PowerIteration:
     def _alternating(
         self,
         matrices: list[jax.Array],
-        factors: list[tuple[jax.Array, jax.Array]],
+        factors: Factors,
         done: jax.Array,
         share: jax.Array,
         axis_name: str | None,
-    ) -> tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]]:
+    ) -> Found:
         means = [jnp.zeros(x.shape, x.dtype) for x in matrices]  # the same on all workers
         left = matrices
         for iteration in range(self.iterations):
@@ -223,11 +229,11 @@ class PowerIteration:
     def _both(
         self,
         matrices: list[jax.Array],
-        factors: list[tuple[jax.Array, jax.Array]],
+        factors: Factors,
         done: jax.Array,
         share: jax.Array,
         axis_name: str | None,
-    ) -> tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]]:
+    ) -> Found:
         firsts = [
             share.astype(_real(x)) * _product(x, q)
             for x, (_, q) in zip(matrices, factors, strict=True)
@@ -243,11 +249,11 @@ class PowerIteration:
 
 
 def _half(
-    now: tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]],
+    now: Found,
     share: jax.Array,
     axis_name: str | None,
     right: bool,
-) -> tuple[list[jax.Array], list[jax.Array], list[tuple[jax.Array, jax.Array]]]:
+) -> Found:
     """One iteration: the projection on one factor makes the other."""
     left, means, factors = now
     bases = [_orthonormal(pair[not right]) for pair in factors]
