@@ -19,7 +19,7 @@ import gradchain
 import jax
 import jax.numpy as jnp
 import optax
-from gradchain.catalogue import METHODS
+from gradchain.catalogue import METHODS, Method, get_method
 
 EXAMPLES = 8
 ADVISED = gradchain.compiler_options(update_only=True)
@@ -104,13 +104,21 @@ def measured(opt: Any, options: Mapping[str, Any], params: Any = None) -> Peak:
     return Peak(size_of(state), least, held + found.temp_size_in_bytes - least)
 
 
+def every_transformation() -> list[Method]:
+    """The catalogue's transformations by name."""
+    return [METHODS[name] for name in sorted(METHODS) if METHODS[name].kind == "transformation"]
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("methods", nargs="*", help="names of the catalogue; default all")
     given = parser.parse_args(arguments)
-    every = sorted(name for name, entry in METHODS.items() if entry.kind == "transformation")
+    try:
+        methods = [get_method(name) for name in given.methods] or every_transformation()
+    except ValueError as error:
+        parser.error(str(error))
     made: dict[str, Callable[[], Any]] = {"optax.adamw": lambda: optax.adamw(1e-3)}
-    made |= {name: METHODS[name].build for name in given.methods or every}
+    made |= {method.name: method.build for method in methods}
     count = sum(math.prod(leaf.shape) for leaf in shapes().values())
     print("| method | state | least | temporary by default | temporary as advised |")
     print("|---|---|---|---|---|")

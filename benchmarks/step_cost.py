@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from gradchain.catalogue import METHODS
-from peak_memory import INPUTS, size_of
+from gradchain.catalogue import METHODS, get_method
+from peak_memory import INPUTS, every_transformation, size_of
 
 
 def optional(package: str) -> Any:
@@ -345,6 +345,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def chosen(names: Sequence[str]) -> list[str]:
+    """The methods of these names; an unknown one is a ValueError that suggests the nearest."""
+    if list(names) == ["all"]:
+        return [method.name for method in every_transformation()]
+    return [get_method(name).name for name in names] or list(ELEMENTWISE)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("methods", nargs="*", help=f"default {' '.join(ELEMENTWISE)}")
@@ -355,10 +362,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
-    names = given.methods or list(ELEMENTWISE)
+    try:
+        names = chosen(given.methods)
+    except ValueError as error:
+        parser.error(str(error))
     options = {} if given.plain else gradchain.compiler_options(update_only=True)
-    if names == ["all"]:
-        names = sorted(n for n, entry in METHODS.items() if entry.kind == "transformation")
     if given.growth:
         curves = {"versions": versions(), **grown(names, options, given.most)}
         text = json.dumps(curves, indent=1)

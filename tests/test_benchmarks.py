@@ -41,6 +41,13 @@ def test_step_cost(tmp_path, capsys):
     assert imread(tmp_path / "cost.png").shape[1] > 300
 
 
+@pytest.mark.parametrize("script", ["step_cost", "peak_memory"])
+def test_an_unknown_method_is_refused_in_a_line(script, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(script).main(["adamm"])
+    assert "did you mean adam" in capsys.readouterr().err
+
+
 def test_growth_with_leaves_and_with_params(tmp_path):
     script = importlib.import_module("step_cost")
     files = ["--json", str(tmp_path / "growth.json"), "--plot", str(tmp_path / "growth.png")]
