@@ -65,7 +65,7 @@ def cell(content: str) -> str:
 
 def text(function: Callable[..., Any], name: str | None = None) -> str:
     """A function's arguments with their types, and its docstring; a class has a name beside."""
-    arguments = shown(inspect.signature(function))
+    arguments = shown(inspect.signature(function), function)
     call = f"{function.__name__}{arguments}"
     wrapped = textwrap.fill(call, 100, subsequent_indent="  ", break_on_hyphens=False)
     return f"`{name or function.__name__}`\n\n```text\n{wrapped}\n\n{inspect.getdoc(function)}\n```"

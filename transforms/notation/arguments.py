@@ -1,16 +1,16 @@
 """Reading a factory's annotations: what each of its arguments may be."""
 
+import ast
 import collections.abc
 import inspect
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import jax
 import optax
-from jax.typing import ArrayLike
 
 from .domains import Choice, Domain, Functions, Interval, Switch
 from .errors import FlowError
@@ -134,72 +134,61 @@ def arguments_of(factory: Callable[..., Any]) -> Mapping[str, Argument]:
     return {name: argument_of(name, p.annotation) for name, p in parameters.items()}
 
 
-UNIONS = {
-    "ScalarOrSchedule": optax.ScalarOrSchedule,
-    "Params": optax.Params,
-    "ArrayLike": ArrayLike,
-}
-"""Unions of other packages that documentation prints by their names, the larger ones first."""
+def shown(signature: inspect.Signature, function: Callable[..., Any] | None = None) -> str:
+    """A signature as documentation and messages print it.
 
-
-def spelled(annotation: Any) -> str:
-    """An annotation as documentation prints it: types by the names that they are imported by."""
-    for name, alias in ALIASES.items():
-        if annotation == alias:
-            return name
-    if _is_union(annotation):
-        return " | ".join(_spelled_members(list(get_args(annotation))))
-    if get_origin(annotation) is Annotated:
-        return f"number {annotation.__metadata__[0]}"
-    if annotation in (None, type(None)):
-        return "None"
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is collections.abc.Callable:
-        given = "..." if parts[0] is Ellipsis else f"[{', '.join(map(spelled, parts[0]))}]"
-        return f"Callable[{given}, {spelled(parts[1])}]"
-    if origin is None or origin is Literal:
-        return _name_of(annotation)
-    return f"{_name_of(origin)}[{', '.join(map(spelled, parts))}]"
-
-
-def _spelled_members(members: list[Any]) -> Iterator[str]:
-    for name, union in UNIONS.items():
-        if set(get_args(union)) <= set(members):
-            yield name
-            members = [member for member in members if member not in get_args(union)]
-    yield from map(spelled, members)
-
-
-def _name_of(annotation: Any) -> str:
-    """The name of a class or type variable without its module, but for those of JAX and NumPy."""
-    if annotation is jax.Array:
-        return "jax.Array"
-    if isinstance(annotation, type) and annotation.__module__.split(".")[0] != "numpy":
-        return annotation.__name__
-    if isinstance(annotation, TypeVar):
-        return annotation.__name__
-    if annotation is Ellipsis:
-        return "..."
-    return inspect.formatannotation(annotation).removeprefix("typing.")
-
-
-def shown(signature: inspect.Signature) -> str:
-    """A signature as documentation and messages print it: types of ours by their names."""
+    Args:
+      signature: what a function can be called with.
+      function: it, whose source tells how its annotations were written.
+    """
+    written = {} if function is None else _written(inspect.unwrap(function))
     parts, has_star = [], False
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not has_star:
             parts.append("*")
         has_star |= parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
-        parts.append(_shown(parameter))
+        parts.append(_shown(parameter, written))
     return f"({', '.join(parts)})"
 
 
-def _shown(parameter: inspect.Parameter) -> str:
+@cache
+def _written(function: Callable[..., Any]) -> Mapping[str, str]:
+    """The annotations of a function's arguments by name, as its source has them."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):  # a lambda in the middle of a line, or no source
+        return {}
+    definition = tree.body[0]
+    if isinstance(definition, ast.ClassDef):
+        inits = (node for node in definition.body if getattr(node, "name", "") == "__init__")
+        definition = next(inits, definition)
+    if not isinstance(definition, ast.FunctionDef):
+        return {}
+    every = [node for node in ast.walk(definition.args) if isinstance(node, ast.arg)]
+    return {arg.arg: _without_module(arg.annotation) for arg in every if arg.annotation}
+
+
+def _without_module(annotation: ast.expr) -> str:
+    name = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+    return str(name).replace("optax.ScalarOrSchedule", "ScalarOrSchedule")
+
+
+def _shown(parameter: inspect.Parameter, written: Mapping[str, str]) -> str:
     stars = 1 * (parameter.kind is parameter.VAR_POSITIONAL)
     stars += 2 * (parameter.kind is parameter.VAR_KEYWORD)
     name, default = "*" * stars + parameter.name, parameter.default
-    is_typed = parameter.annotation is not parameter.empty
+    annotation = _spelled(parameter.annotation, written.get(parameter.name, ""))
     if default is parameter.empty:
-        return f"{name}: {spelled(parameter.annotation)}" if is_typed else name
+        return f"{name}: {annotation}" if annotation else name
     value = getattr(default, "__name__", "a function") if callable(default) else repr(default)
-    return f"{name}: {spelled(parameter.annotation)} = {value}" if is_typed else f"{name}={value}"
+    return f"{name}: {annotation} = {value}" if annotation else f"{name}={value}"
+
+
+def _spelled(annotation: Any, written: str) -> str:
+    """Types of ours by their names, choices in full, everything else as it was written."""
+    for name, alias in ALIASES.items():
+        if annotation == alias:
+            return name
+    if annotation is inspect.Parameter.empty or (written and get_origin(annotation) is not Literal):
+        return written
+    return inspect.formatannotation(annotation).removeprefix("typing.")

@@ -26,11 +26,10 @@ def checked() -> Callable[[Factory], Factory]:
 
     def decorate(function: Factory) -> Factory:
         signature = inspect.signature(function)
-        label = _label(function)
 
         @functools.wraps(function)
         def checked_function(*args: Any, **kwargs: Any) -> Any:
-            check_arguments(function, _bind(signature, label, args, kwargs))
+            check_arguments(function, _bind(function, signature, args, kwargs))
             return function(*args, **kwargs)
 
         return checked_function  # type: ignore[return-value]
@@ -91,7 +90,7 @@ def transformation(
         def checked(*args: Any, **kwargs: Any) -> Any:
             kwargs = other_names(label, kwargs)
             state_name = None if "name" in arguments else kwargs.pop("name", None)
-            bound = _bind(signature, label, args, kwargs)
+            bound = _bind(factory, signature, args, kwargs)
             for name, argument in arguments.items():
                 argument.check(label, bound[name])
             token = _given.set(bound)
@@ -153,11 +152,15 @@ def handed_on(direction: Callable[..., Flow], **replaced: Any) -> Flow:
 
 
 def _bind(
-    signature: inspect.Signature, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Any],
+    signature: inspect.Signature,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> dict[str, Any]:
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{label}: {error}; its arguments are {shown(signature)}") from None
+        arguments = shown(signature, function)
+        raise TypeError(f"{_label(function)}: {error}; its arguments are {arguments}") from None
     bound.apply_defaults()
     return dict(bound.arguments)
