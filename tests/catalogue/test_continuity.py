@@ -9,9 +9,11 @@ import continuity
 import gradchain
 import jax
 import jax.numpy as jnp
+import optax
 import orbax.checkpoint as ocp
 import pytest
-from gradchain.optimizers import adamw, clip_by_global_norm, lion, sgd
+from gradchain import inject_hyperparams
+from gradchain.optimizers import adamw, clip_by_global_norm, lion, nadam, sgd
 from subjects import NAMES, same
 
 SCRIPT = Path(continuity.__file__)
@@ -53,10 +55,13 @@ def restored(folder, opt, params=PARAMS):
         return checkpointer.restore(folder, jax.eval_shape(opt.init, params))
 
 
-def test_a_chain_that_gained_a_clip_goes_on_by_name(saved):
+def test_what_keeps_the_same_by_the_same_names_goes_on(saved):
+    """A chain that gained a clip, and another method of the same moments."""
     folder, state = saved
-    for clip in (clip_by_global_norm(1.0), gradchain.chain(clip_by_global_norm(1.0))):
-        assert same(restored(folder, gradchain.chain(clip, adamw(1e-3))), state)
+    clip = clip_by_global_norm(1.0)
+    for other in (clip, gradchain.chain(clip)):
+        assert same(restored(folder, gradchain.chain(other, adamw(1e-3))), state)
+    assert same(restored(folder, nadam(1e-3)), state)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,9 @@ def test_a_chain_that_gained_a_clip_goes_on_by_name(saved):
     [
         (lion(1e-3), PARAMS, r"scale_by_lion.*scale_by_adam"),
         (adamw(1e-3), {"v": jnp.ones((3, 2))}, r"'v'.*'w'"),
+        (inject_hyperparams(adamw)(1e-3), PARAMS, r"'hyperparams', 'b1'.*\('count',\)"),
+        (optax.MultiSteps(adamw(1e-3), 2), PARAMS, r"'mini_step'.*\('count',\)"),
+        (gradchain.masked(adamw(1e-3), {"w": True}), PARAMS, r"'adamw'.*\('count',\)"),
     ],
 )
 def test_a_checkpoint_of_another_method_or_tree_is_refused_by_name(saved, opt, params, says):

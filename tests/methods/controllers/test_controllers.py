@@ -12,6 +12,8 @@ import optax
 import pytest
 from gradchain import optimizers as o
 from gradchain.catalogue import METHODS
+from scipy.interpolate import UnivariateSpline
+from scipy.optimize import curve_fit
 
 CONTROLLERS = [name for name, entry in METHODS.items() if entry.kind == "controller"]
 TINY = {"explore_steps": 16, "exploit_steps": 20, "num_candidates": 3, "max_exploit_steps": 320}
@@ -163,6 +165,20 @@ def test_a_new_rate_compiles_nothing():
     assert len(rates) == 3
     assert train_step._cache_size() == 1
     assert float(jnp.sum(params**2)) < 1.0
+
+
+def test_of_a_validation_loss_one_outlier_is_left_out():
+    x = np.arange(50.0)
+    losses = 2 + np.exp(-0.05 * x)
+    losses[[4, 12]] += [3.0, 2.0]
+    off = np.abs(losses - UnivariateSpline(x, losses, k=2)(x))
+    assert np.argmax(off) == 4
+    rest = np.arange(50) != 4
+    smooth = UnivariateSpline(x[rest], losses[rest], k=2)(x)
+    fit = curve_fit(lambda x, a, b, c: a * np.exp(-b * x) + c, x, smooth, (1.0, 0.05, 2.0))[0]
+    wanted = fit[0] * np.exp(-fit[1] * 70) + fit[2]
+    np.testing.assert_allclose(o.exponential_forecast(losses, 70.0, False), wanted, rtol=1e-4)
+    assert abs(o.exponential_forecast(losses, 70.0) / wanted - 1) > 1e-2
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,17 @@ def test_ef21_with_weights(weights, init):
         np.testing.assert_allclose(found["w"][t].ravel(), theta[5:], rtol=1e-9)
 
 
+@pytest.mark.parametrize(("per_leaf", "leaves"), [(False, {"w"}), (True, {"w", "b"})])
+@pytest.mark.parametrize("name", ["econtrol", "error_feedback"])
+def test_the_largest_of_all_entries_or_of_each_leaf(name, per_leaf, leaves):
+    opt = getattr(gradchain.optimizers, name)(0.5, k=1, init="zero", per_leaf=per_leaf)
+    g = {"w": jnp.array([[1.0, -4.0], [3.0, 0.0]]), "b": jnp.array([1.0, 2.0])}
+    sent = {"w": [[0.0, 2.0], [0.0, 0.0]], "b": [0.0, -1.0]}
+    updates, _ = opt.update(g, opt.init(g), g)
+    for k, x in updates.items():
+        np.testing.assert_array_equal(x, np.asarray(sent[k]) * (k in leaves))
+
+
 def test_the_error_of_econtrol_is_the_sum_of_the_differences():
     opt = gradchain.optimizers.econtrol(0.1, eta=0.3, k=4, axis_name=AXIS)
 

@@ -1,0 +1,33 @@
+"""Arguments of games methods that recorded runs leave at rest, transcribed in NumPy."""
+
+import numpy as np
+import pytest
+from at_rest import GRADS, RATE, SIZES, START, STEPS, of_the_loss, walk
+from gradchain import optimizers as o
+from trajectories import assert_close, by_leaf
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def turning(x, gs):
+    """A momentum that turns in the complex plane."""
+    m, v, out = 0j, 0.0, []
+    for t, g in enumerate(gs, 1):
+        m, v = 0.9 * np.exp(0.4j) * m + g, 0.95 * v + 0.05 * g**2
+        x = x - RATE * m.real / (np.sqrt(v / (1 - 0.95**t)) + 0.3)
+        out.append(x)
+    return out
+
+
+def test_the_rate_of_the_extrapolation():
+    x, wanted = START, []
+    for _ in range(STEPS):
+        half = {k: x[k] - 0.3 * SIZES[k] * x[k] for k in x}
+        x = {k: x[k] - RATE * SIZES[k] * half[k] for k in x}
+        wanted.append(x)
+    assert_close(of_the_loss(o.extragradient(RATE, extrapolation_rate=0.3)), wanted)
+
+
+def test_a_large_eps():
+    opt = o.complex_adam(RATE, phase=0.4, b2=0.95, eps=0.3)
+    assert_close(walk(opt), by_leaf(turning, START, GRADS), 1e-9)
