@@ -30,7 +30,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 def train_step(opt: Any) -> Callable[..., Any]:
     """Update and apply, as in a training loop."""
 
-    def step(grads: Any, state: Any, params: Any) -> Any:
+    def step(params: Any, state: Any, grads: Any) -> Any:
         updates, state = opt.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -41,7 +41,7 @@ def compiled(opt: Any, params: Any) -> tuple[Any, dict[str, float]]:
     """The compiled step, and how long each stage took in seconds."""
     state = opt.init(params)
     times = [time.perf_counter()]
-    traced = jax.jit(train_step(opt), donate_argnums=(1, 2)).trace(params, state, params)
+    traced = jax.jit(train_step(opt), donate_argnums=(0, 1)).trace(params, state, params)
     times.append(time.perf_counter())
     lowered = traced.lower()
     times.append(time.perf_counter())
@@ -77,7 +77,7 @@ def measure(shapes: dict[str, tuple[int, ...]], compiles: int, steps: int) -> di
     for _ in range(steps):
         for name, (executable, at, state) in running.items():
             start = time.perf_counter()
-            at, state = jax.block_until_ready(executable(grads, state, at))
+            at, state = jax.block_until_ready(executable(at, state, grads))
             rows[name].setdefault("step", []).append(time.perf_counter() - start)
             running[name][1:] = at, state
     result: dict[str, Any] = {

@@ -124,16 +124,16 @@ def in_jax(build: Callable[[Any], Any]) -> Callable[[Any, Shapes], Running]:
         state = jax.block_until_ready(jax.jit(opt.init)(params))
         before = jax.tree.map(jnp.array, state)
 
-        def step(grads: Any, state: Any, params: Any) -> Any:
+        def step(params: Any, state: Any, grads: Any) -> Any:
             updates, state = opt.update(grads, state, params)
             return optax.apply_updates(params, updates), state
 
-        program = compiled(jax.jit(step, donate_argnums=(1, 2)).lower(grads, before, params))
+        program = compiled(jax.jit(step, donate_argnums=(0, 1)).lower(params, before, grads))
         spent = time.process_time() - began
         held = [params, before]
 
         def run() -> None:
-            held[:] = jax.block_until_ready(program(grads, held[1], held[0]))
+            held[:] = jax.block_until_ready(program(*held, grads))
 
         temporary = program.memory_analysis().temp_size_in_bytes
         return Running(run, spent, size_of(before), temporary)

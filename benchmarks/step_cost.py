@@ -160,14 +160,14 @@ def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row
     state = jax.jit(opt.init)(params)
     names = [n for n in gradchain.needs(opt) if n != "params"] if hasattr(opt, "needs") else []
 
-    def step(grads: Any, state: Any, params: Any) -> Any:
+    def step(params: Any, state: Any, grads: Any) -> Any:
         extra = {n: INPUTS[n](params) for n in names}
         updates, state = opt.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
     times = [time.perf_counter()]
-    jitted = jax.jit(step, donate_argnums=(1, 2), compiler_options=options)
-    lowered = jitted.lower(grads, state, params)
+    jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=options)
+    lowered = jitted.lower(params, state, grads)
     times.append(time.perf_counter())
     program = lowered.compile()
     times.append(time.perf_counter())
@@ -175,7 +175,7 @@ def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row
     held = [params, state]
 
     def run() -> None:
-        held[:] = jax.block_until_ready(program(grads, held[1], held[0]))
+        held[:] = jax.block_until_ready(program(*held, grads))
 
     return Row(
         name,

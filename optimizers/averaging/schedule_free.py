@@ -117,19 +117,19 @@ def _averaged(
     if at_z:
         stored = delay(y, name="x", evaluation=(1.0, 0.0))
         z: Signal = y
-        x: Signal = stored
     else:
         stored = delay(y, name="z", evaluation=(1 - 1 / b1, 1 / b1))
-        z, x = stored, (y - (1 - b1) * stored) / b1
+        z = stored
     max_lr, weight_sum = delay(0.0, name="max_lr"), delay(0.0, name="weight_sum")
     largest = max_lr << maximum(max_lr, rate)
     weight = step_count() ** (1.0 * scheduled(r)) * largest**power
     total = weight_sum << weight_sum + weight
     c = divide_or_zero(weight, total)
-    new_z = z + move(z)
-    new_x = (1 - c) * x + c * new_z
-    stored << (new_x if at_z else new_z)
-    return b1 * new_x + (1 - b1) * new_z - y
+    moved = move(z)
+    new_z = z + moved
+    stored << ((1 - c) * stored + c * new_z if at_z else new_z)
+    # b1 x_{t+1} + (1 - b1) z_{t+1} - y_t without the old z, which is overwritten in place
+    return c * (new_z - y) + (1 - c) * (1 - b1) * moved
 
 
 def _warmed(learning_rate: optax.ScalarOrSchedule, warmup_steps: int | None) -> Scalar:
