@@ -1,7 +1,7 @@
 """The radial direction: the part of an update that only makes the weights longer or shorter."""
 
 import math
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,50 +9,58 @@ import jax.numpy as jnp
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import Hyperparameter, NonNegative
 from ..notation.roots import dot, norm, quotient, saturated, smooth_quotient
-from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
-from .channels import as_rows
+from .channels import other_axes
 
 
-def _rows(x: jax.Array, channel_axis: int | None) -> jax.Array:
-    return replicated(x).reshape(1, -1) if channel_axis is None else as_rows(x, channel_axis)
+@lift
+def _lengths(x: jax.Array, channel_axis: int) -> jax.Array:
+    return norm(x, _within_channel(x, channel_axis), keepdims=True)
 
 
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    return dot(b, a, axis=1, keepdims=True)
+@lift
+def _products(x: jax.Array, y: jax.Array, channel_axis: int) -> jax.Array:
+    return dot(x, y, _within_channel(x, channel_axis), keepdims=True)
 
 
-def _lengths(rows: jax.Array) -> jax.Array:
-    return norm(rows, axis=1, keepdims=True)
+def _within_channel(x: jax.Array, channel_axis: int) -> tuple[int, ...]:
+    return other_axes(x, channel_axis) if x.ndim > 1 else tuple(range(x.ndim))
 
 
+_length_of_all = lift(partial(norm, keepdims=True), "length_of_all")
+_sum_of_all = lift(lambda products: saturated(jnp.sum(products, keepdims=True)), "sum_of_all")
+
+
+@lift
 def _looks_scale_invariant(
     params: jax.Array,
-    g: jax.Array,
+    product: jax.Array,
+    length: jax.Array,
+    slope: jax.Array,
     delta: float | jax.Array,
     eps: float | jax.Array,
-    channel_axis: int | None,
 ) -> jax.Array:
-    theta, grad = _rows(params, channel_axis), _rows(g, channel_axis)
-    norms = jnp.maximum(_lengths(theta), eps) * jnp.maximum(_lengths(grad), eps)
-    # With eps = 0 a zero row would be 0 / 0; its cosine is 0.
+    if params.ndim < 2:
+        return jnp.zeros((), bool)
+    lengths = jnp.maximum(length, eps) * jnp.maximum(slope, eps)
+    # With eps = 0 a zero vector would be 0 / 0; its cosine is 0.
     cosine = jnp.where(
-        norms > 0, quotient(jnp.abs(_dot(theta, grad)), jnp.where(norms > 0, norms, 1)), 0
+        lengths > 0, quotient(jnp.abs(product), jnp.where(lengths > 0, lengths, 1)), 0
     )
-    return jnp.max(cosine, initial=0.0) < delta / math.sqrt(max(theta.shape[1], 1))
+    entries = params.size // max(product.size, 1)
+    return jnp.max(cosine, initial=0.0) < delta / math.sqrt(max(entries, 1))
 
 
+@lift
 def _without_radial(
-    params: jax.Array, u: jax.Array, eps: float | jax.Array, channel_axis: int | None
+    u: jax.Array,
+    params: jax.Array,
+    product: jax.Array,
+    length: jax.Array,
+    eps: float | jax.Array,
 ) -> jax.Array:
-    theta, rows = _rows(params, channel_axis), saturated(_rows(u, channel_axis))
-    length = _lengths(theta) + eps
-    unit = theta / jnp.where(length > 0, length, 1)
-    tangent = rows - unit * _dot(unit, rows)
-    if channel_axis is None:
-        return resharded(tangent.reshape(u.shape), u)
-    moved = jnp.moveaxis(u, channel_axis, 0).shape
-    return resharded(jnp.moveaxis(tangent.reshape(moved), 0, channel_axis), u)
+    reach = jnp.where(length + eps > 0, length + eps, 1)
+    return saturated(u) - params / reach * (product / reach)
 
 
 def project_out_radial(
@@ -92,31 +100,18 @@ def project_out_radial(
       Heo et al. 2021, AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant
       Weights (arXiv 2006.08217).
     """
-    channels = _gate(params, g, delta, eps, channel_axis=channel_axis)
-    layer = _gate(params, g, delta, eps, channel_axis=None)
-    by_channel = _project(params, u, eps, channel_axis=channel_axis)
-    by_layer = _project(params, u, eps, channel_axis=None)
-    return where(channels, by_channel, where(layer, by_layer, u)), channels | layer
-
-
-def _matrices_only(gate: Any) -> Any:
-    def gated(params: jax.Array, *args: float | jax.Array, **kwargs: Any) -> jax.Array:
-        return gate(params, *args, **kwargs) if params.ndim > 1 else jnp.zeros((), bool)
-
-    return gated
-
-
-def _unless_vector(projection: Any) -> Any:
-    def projected(
-        params: jax.Array, u: jax.Array, eps: float | jax.Array, channel_axis: int | None
-    ) -> jax.Array:
-        return projection(params, u, eps, channel_axis) if params.ndim > 1 else u
-
-    return projected
-
-
-_gate = lift(_matrices_only(_looks_scale_invariant), "looks_scale_invariant")
-_project = lift(_unless_vector(_without_radial), "without_radial")
+    length, slope = (_lengths(x, channel_axis=channel_axis) for x in (params, g))
+    along, radial = (_products(x, params, channel_axis=channel_axis) for x in (g, u))
+    whole, whole_radial = _length_of_all(length), _sum_of_all(radial)
+    channels = _looks_scale_invariant(params, along, length, slope, delta, eps)
+    layer = _looks_scale_invariant(
+        params, _sum_of_all(along), whole, _length_of_all(slope), delta, eps
+    )
+    tangent = _without_radial(
+        u, params, where(channels, radial, whole_radial), where(channels, length, whole), eps
+    )
+    projected = channels | layer
+    return where(projected, tangent, u), projected
 
 
 def _without_params(g: jax.Array, params: jax.Array, eps: float | jax.Array = 1e-30) -> jax.Array:
