@@ -29,6 +29,7 @@ from ...transforms import (
 )
 from ...transforms.notation.domains import Interval
 from ...transforms.notation.hyperparameters import Hyperparameter
+from ...transforms.notation.ordering import kth_largest
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 
@@ -65,12 +66,12 @@ def _kept_of(g: Leaves, saliency: Leaves, density: float | jax.Array) -> Leaves:
     every = [replicated(leaf).ravel() for leaf in saliency.present()]
     if not sum(leaf.size for leaf in every):
         return g
-    ordered = jnp.sort(jnp.concatenate(every), descending=True)
+    joined = jnp.concatenate(every)
     # In float64 on the host where the density is a number: products near integers must not flip.
     exact = isinstance(density, int | float)
-    count = math.floor(density * ordered.size) if exact else jnp.floor(density * ordered.size)
-    index = jnp.clip(jnp.asarray(count, jnp.int32) - 1, 0)
-    threshold = jnp.where(jnp.asarray(count) > 0, ordered[index], jnp.inf)
+    count = math.floor(density * joined.size) if exact else jnp.floor(density * joined.size)
+    place = jnp.clip(jnp.asarray(count, jnp.int32) - 1, 0)
+    threshold = jnp.where(jnp.asarray(count) > 0, kth_largest(joined, place), jnp.inf)
     return g.map(lambda x, t: jnp.where(t >= threshold.astype(t.dtype), x, 0), saliency)
 
 
@@ -103,10 +104,11 @@ def magnitude_mask(
         chosen = jax.tree.map(lambda leaf: jnp.ndim(leaf) in (2, 4), params)
     chosen = jax.tree.map(lambda flag, part: jax.tree.map(lambda _: flag, part), chosen, params)
     pairs = zip(jax.tree.leaves(params), jax.tree.leaves(chosen), strict=True)
-    every = jnp.sort(jnp.concatenate([jnp.abs(x).ravel() for x, flag in pairs if flag]))
+    every = jnp.concatenate([jnp.abs(x).ravel() for x, flag in pairs if flag])
     place = min(math.floor(every.size * (1 - density)), every.size - 1)
+    least = kth_largest(every, every.size - 1 - place)
     return jax.tree.map(
-        lambda x, flag: (jnp.abs(x) >= every[place]).astype(x.dtype) if flag else jnp.ones_like(x),
+        lambda x, flag: (jnp.abs(x) >= least).astype(x.dtype) if flag else jnp.ones_like(x),
         params,
         chosen,
     )

@@ -30,10 +30,10 @@ from ...transforms import (
 )
 from ...transforms.notation import Count, is_neutral
 from ...transforms.notation.context import Context
+from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.roots import norm, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
-from ...transforms.trees import ranks
 from ...transforms.trees.vector import one_leaf
 from .structures import Groups, Structures, TargetSparsity, rows_of_matrices
 
@@ -167,7 +167,7 @@ def _picked_of(
     each = number // periods
     count = jnp.where(period == periods - 1, number - each * (periods - 1), each)
     pruned = gone.values[0]
-    lowest = (ranks(scores.values[0]) < jnp.sum(pruned) + count) & ~pruned
+    lowest = are_largest(-scores.values[0], jnp.sum(pruned) + count) & ~pruned
     first = lowest & (jnp.cumsum(lowest) <= count)
     return one_leaf(kept_apart(structures, first, pruned, divisible))
 

@@ -27,9 +27,9 @@ from ...transforms import (
 )
 from ...transforms.control import at_finite_losses
 from ...transforms.notation.context import Context
+from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.signal import Delay
 from ...transforms.notation.values import Leaves, promoting
-from ...transforms.trees import ranks
 from ...transforms.trees.vector import one_leaf
 from .hesso import (
     CRITERIA,
@@ -61,7 +61,7 @@ def _trial_of(
     for number, (size, part) in enumerate(zip(structures.sizes, structures.slices, strict=True)):
         here = (now >= 0) & (now // STEPS_PER_SET == number) & (now % 2 == 0)
         count = jnp.maximum(jnp.floor(size * sparsity), 1)
-        parts.append(here & (ranks(scores.values[0][part]) < count))
+        parts.append(here & (are_largest(-scores.values[0][part], count)))
     return one_leaf(jnp.concatenate(parts) if parts else scores.values[0] > 0)
 
 
@@ -70,7 +70,7 @@ def _lowest_of(
 ) -> Leaves:
     """As many structures as are to go in the end, of all sets, with the lowest scores."""
     number = target_of(Structures(groups, x, context.label), target_sparsity)
-    return one_leaf(ranks(scores.values[0]) < number)
+    return one_leaf(are_largest(-scores.values[0], number))
 
 
 def _spared_of(context: Context, x: Leaves, chosen: Leaves, groups: Groups) -> Leaves:

@@ -26,6 +26,7 @@ from ...transforms import (
     where,
 )
 from ...transforms.notation.known import choose
+from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.values import Leaves
 
@@ -116,8 +117,7 @@ def _smallest(magnitudes: jax.Array, sparsity: float | jax.Array) -> jax.Array:
     pruned = magnitudes == PRUNED
 
     def more() -> jax.Array:
-        order = jnp.argsort(magnitudes, stable=True)
-        return pruned.at[order].max(jnp.arange(order.size) < count)
+        return pruned | are_largest(-magnitudes, count)
 
     return choose(count > jnp.sum(pruned, dtype=jnp.int32), more, lambda: pruned)
 

@@ -45,10 +45,10 @@ from ...transforms.notation.cell import Cell, cell_of
 from ...transforms.notation.context import Context
 from ...transforms.notation.hyperparameters import Portion
 from ...transforms.notation.known import choose, repeat_while
+from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.steps import stateful
 from ...transforms.notation.values import Leaves, promoting
-from ...transforms.trees import ranks
 from ...transforms.trees.random import check_key, typed_key
 
 Redistribution = Literal["momentum", "magnitude", "nonzeros", "none"]
@@ -322,14 +322,14 @@ def _one_change(
     rates = jnp.where(crowded, jnp.minimum(room / size, rate), rate)
     removing = jnp.ceil(rates * active)
     pruned = [
-        jnp.where(removing[i] == 0, w != 0, ranks(w) >= room[i] + removing[i])
+        jnp.where(removing[i] == 0, w != 0, ~are_largest(-w, room[i] + removing[i]))
         for i, w in enumerate(weights)
     ]
     kept = jnp.stack([jnp.sum(m, dtype=dtype) for m in pruned])
     quota = jnp.ceil(share * (jnp.sum(active - kept) + left_over))
     quota = jnp.floor(_within(quota, 0.99 * (room + removing)))
     return [
-        m | (~m & (ranks(jnp.where(m, 1, -s)) < quota[i]))
+        m | (~m & are_largest(jnp.where(m, -1, s), quota[i]))
         for i, (m, s) in enumerate(zip(pruned, saliency, strict=True))
     ]
 

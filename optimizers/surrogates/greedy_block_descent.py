@@ -21,6 +21,7 @@ from ...transforms import (
     where,
 )
 from ...transforms.notation import linalg
+from ...transforms.notation.ordering import kth_largest
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 
@@ -204,7 +205,7 @@ def _among_largest(promise: Leaves, size: int) -> Leaves:
     total = sum(leaf.size for leaf in entries)
     if not total:
         return promise.map(lambda leaf: jnp.zeros(leaf.shape, bool))
-    least = jax.lax.top_k(jnp.concatenate(entries), min(size, total))[0][-1]
+    least = kth_largest(jnp.concatenate(entries), min(size, total) - 1)
     return promise.map(lambda leaf: leaf >= least.astype(leaf.dtype))
 
 

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from ..notation.checks import checked
 from ..notation.hyperparameters import Key, Portion, Size
+from ..notation.ordering import places_of_largest
 from .compressor import Coded, Message, on_vectors
 
 
@@ -32,7 +33,7 @@ def top_k(k: Size = 1, per_leaf: bool = False) -> Coded:
     """
 
     def encode(vector: jax.Array, _: jax.Array | None) -> Message:
-        places = jax.lax.top_k(jnp.abs(vector), min(k, vector.size))[1]
+        places = places_of_largest(jnp.abs(vector), min(k, vector.size))
         return {"places": places, "values": vector[places]}
 
     return on_vectors("top_k", encode, scattered, per_leaf, k=k)
@@ -51,7 +52,7 @@ def top_fraction(fraction: Portion = 0.01, per_leaf: bool = True) -> Coded:
 
     def encode(vector: jax.Array, _: jax.Array | None) -> Message:
         k = max(1, math.floor(fraction * vector.size))
-        places = jax.lax.top_k(jnp.abs(vector), k)[1]
+        places = places_of_largest(jnp.abs(vector), k)
         return {"places": places, "values": vector[places]}
 
     return on_vectors("top_fraction", encode, scattered, per_leaf, fraction=fraction)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Fraction
+from ..notation.ordering import kth_largest
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.values import Leaves
@@ -35,14 +36,14 @@ def largest_magnitude(g: Signal, fraction: Fraction, scope: str = "global") -> S
 
 
 def _following(magnitudes: jax.Array, fraction: float | jax.Array) -> jax.Array:
-    padded = jnp.concatenate(
-        [jnp.sort(magnitudes, descending=True), jnp.zeros(1, magnitudes.dtype)]
-    )
-    following = padded[_rank(magnitudes.size, fraction)]
-    present = jnp.sum(magnitudes > 0, dtype=magnitudes.dtype)
-    return jnp.where(
-        following > 0, following, padded[jnp.floor(present * fraction).astype(jnp.int32)]
-    )
+    size = magnitudes.size
+    if not size:
+        return jnp.zeros((), magnitudes.dtype)
+    present = jnp.sum(magnitudes > 0, dtype=jnp.int32)
+    rank = jnp.asarray(_rank(size, fraction), jnp.int32)
+    of_present = jnp.floor(present.astype(magnitudes.dtype) * fraction).astype(jnp.int32)
+    rank = jnp.where(rank < present, rank, of_present)
+    return jnp.where(rank < size, kth_largest(magnitudes, jnp.minimum(rank, size - 1)), 0)
 
 
 def _rank(size: int, fraction: float | jax.Array) -> int | jax.Array:

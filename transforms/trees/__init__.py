@@ -11,7 +11,6 @@ from .random import (
     random_key,
     stored_key,
 )
-from .ranks import ranks
 from .vector import flatten_tree, unflatten_tree
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "flatten_tree",
     "fold_key",
     "random_key",
-    "ranks",
     "stored_key",
     "unflatten_tree",
 ]
