@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from ...transforms import Decay, Signal, delay, lift, step_count
 from ...transforms.accumulate import write_slot
 from ...transforms.accumulate.last_values import slots_like
+from ...transforms.notation.rows import sum_of_rows
 
 
 def mean_of_buffer(value: Signal, priority: Signal, capacity: int, decay: Decay) -> Signal:
@@ -43,4 +44,4 @@ def _slot(priorities: jax.Array, priority: jax.Array, t: jax.Array) -> jax.Array
 
 def _mean(stack: jax.Array, t: jax.Array) -> jax.Array:
     held = jnp.clip(t - 1, 1, stack.shape[0])
-    return jnp.sum(stack, axis=0) / held.astype(stack.real.dtype)
+    return sum_of_rows(stack) / held.astype(stack.real.dtype)

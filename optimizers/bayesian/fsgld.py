@@ -27,6 +27,7 @@ from ...transforms import (
 from ...transforms.notation.checks import checked
 from ...transforms.notation.context import Context
 from ...transforms.notation.known import is_known
+from ...transforms.notation.rows import mean_of_rows
 from ...transforms.notation.values import Leaves
 from ...transforms.objectives import bare_array, check_vector
 from .sgld import langevin
@@ -237,6 +238,6 @@ def gaussian_shard_approximation(
       >>> float(mean[0]), round(float(precision[0]), 2)
       (2.0, 1.5)
     """
-    mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), samples)
+    mean = jax.tree.map(mean_of_rows, samples)
     precision = jax.tree.map(lambda x: 1 / (jnp.var(x, axis=0) + regularization), samples)
     return mean, precision

@@ -9,6 +9,7 @@ import optax
 
 from ...transforms import FlowError
 from ...transforms.notation.known import repeat
+from ...transforms.notation.rows import sum_of_rows
 from ...transforms.notation.values import working
 
 Tree = TypeVar("Tree")
@@ -76,7 +77,7 @@ def total(
         present = jnp.where(there.reshape(shape), x, jnp.zeros_like(x))
         if weights is not None:
             present = present * weights.astype(jnp.finfo(x.dtype).dtype).reshape(shape)
-        return jnp.sum(present, axis=0)
+        return sum_of_rows(present)
 
     return jax.tree.map(summed, messages)
 

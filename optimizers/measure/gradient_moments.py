@@ -10,6 +10,7 @@ import optax
 from ...registry import method
 from ...transforms import FlowError
 from ...transforms.notation.roots import balanced
+from ...transforms.notation.rows import mean_of_rows
 from .vectors import dot, wide
 
 
@@ -72,7 +73,7 @@ def gradient_moments(per_example_grads: optax.Updates) -> GradientMoments:
             "gradient_moments: per_example_grads must have the same leading axis, of at least 2"
         )
     n = first[0]
-    mean = jax.tree.map(lambda g: jnp.mean(g, axis=0), grads)
+    mean = jax.tree.map(mean_of_rows, grads)
     away = jax.tree.map(lambda g, m: jnp.sum(jnp.square(g - m[None])), grads, mean)
     return GradientMoments(mean, balanced(jax.tree.leaves(away)) / (n - 1), n)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, Key, Signal, flow, transformation
+from ...transforms.notation.rows import sum_of_rows
 from ...transforms.objectives import check_vector, draw_for_entries, reduce_objectives, vector_for
 from ...transforms.objectives.preferences import Vector
 from ...transforms.trees import random_key
@@ -90,8 +91,8 @@ def _per_objective(leak: Vector | None, g: jax.Array) -> jax.Array:
 def _kept(g: jax.Array, u: jax.Array, leak: jax.Array, f: Any) -> jax.Array:
     if jnp.issubdtype(g.dtype, jnp.complexfloating):
         raise TypeError("complex gradients have no sign")
-    total = jnp.sum(jnp.abs(g), axis=0)
-    purity = 0.5 * (1 + jnp.sum(g, axis=0) / jnp.where(total > 0, total, 1))
+    total = sum_of_rows(jnp.abs(g))
+    purity = 0.5 * (1 + sum_of_rows(g) / jnp.where(total > 0, total, 1))
     purity = purity if f is None else f(purity)
     keeps = jnp.where(g > 0, purity > u, (purity < u) & (g < 0))
-    return jnp.sum((leak + (1 - leak) * keeps) * g, axis=0)
+    return sum_of_rows((leak + (1 - leak) * keeps) * g)

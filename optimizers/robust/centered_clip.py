@@ -11,6 +11,7 @@ from ...registry import method
 from ...transforms import PositiveConstant, Size
 from ...transforms.notation.checks import checked
 from ...transforms.notation.known import repeat
+from ...transforms.notation.rows import sum_of_rows
 from .rows import Rows, along
 
 
@@ -66,7 +67,7 @@ def centered_clip(clip_threshold: PositiveConstant, num_iters: Size = 3) -> Call
             factors = jnp.where(far, clip_threshold / jnp.where(far, distances, 1), 1)
             shares = jnp.where(rows.finite, factors, 0) / len(rows)
             pairs = zip(rows.leaves, v, strict=True)
-            return [y + jnp.sum(_share_of(shares, x) * (x - y[None]), axis=0) for x, y in pairs]
+            return [y + sum_of_rows(_share_of(shares, x) * (x - y[None])) for x, y in pairs]
 
         return rows.tree(repeat(num_iters, moved, _started(rows, previous)))
 

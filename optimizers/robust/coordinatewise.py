@@ -10,7 +10,8 @@ import optax
 from ...registry import method
 from ...transforms import Length
 from ...transforms.notation.checks import checked
-from .rows import closest_mean, each_entry, lower_median, mean_of, require_workers
+from ...transforms.notation.rows import mean_of_rows
+from .rows import closest_mean, each_entry, lower_median, require_workers
 
 Rule = Callable[[optax.Params], optax.Params]
 
@@ -189,4 +190,4 @@ def meamed(num_byzantine: Length) -> Rule:
 def trimmed(x: jax.Array, num_byzantine: int, label: str = "trimmed_mean") -> jax.Array:
     """The mean of real rows without the smallest and largest of every entry."""
     require_workers(label, num_byzantine, len(x), 2, 1)
-    return mean_of(jnp.sort(x, axis=0)[num_byzantine : len(x) - num_byzantine])
+    return mean_of_rows(jnp.sort(x, axis=0)[num_byzantine : len(x) - num_byzantine])

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from ...transforms import FlowError
 from ...transforms.notation.roots import magnitude, norm
+from ...transforms.notation.rows import mean_of_rows
 from ...transforms.notation.values import working
 
 
@@ -161,16 +162,11 @@ def each_entry(label: str, combine: Callable[[Any], Any], stacked: optax.Params)
     return jax.tree.unflatten(treedef, found)
 
 
-def mean_of(rows: jax.Array) -> jax.Array:
-    """The mean along the leading axis, of which no sum overflows."""
-    return jnp.sum(rows / len(rows), axis=0)
-
-
 def closest_mean(rows: jax.Array, centre: jax.Array, count: int) -> jax.Array:
     """For each entry the mean of the `count` that are closest to a centre; ties: lowest index."""
     distance = jnp.abs(rows - centre[None])
     _, nearest = jax.lax.sort((distance, rows), dimension=0, is_stable=True, num_keys=1)
-    return mean_of(nearest[:count])
+    return mean_of_rows(nearest[:count])
 
 
 def lower_median(rows: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import optax
 
 from ..notation.errors import FlowError
 from ..notation.known import is_known
+from ..notation.rows import sum_of_rows
 from ..workers import axis
 
 
@@ -139,7 +140,7 @@ def decode(
 
     terms = jax.tree.map(weighted, coded)
     if axis_name is None:
-        return jax.tree.map(lambda x: jnp.sum(x, axis=0), terms)
+        return jax.tree.map(sum_of_rows, terms)
     return axis.total(terms, axis_name)
 
 

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from ..notation.checks import checked
 from ..notation.hyperparameters import Key, Size
+from ..notation.rows import sum_of_rows
 from .compressor import Coded, Message, on_vectors
 
 
@@ -58,7 +59,7 @@ def quantised(
         codes = ((messages["codes"][..., None] >> shifts) & mask).reshape(len(weights), -1)
         scale = messages["scale"][:, jnp.arange(length) // min(block_size, length)]
         signed = codes[:, :length].astype(dtype) - levels
-        return jnp.sum(weights.astype(dtype)[:, None] * scale * signed / levels, axis=0)
+        return sum_of_rows(weights.astype(dtype)[:, None] * scale * signed / levels)
 
     drawn = key if stochastic else None
     return on_vectors(

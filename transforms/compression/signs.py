@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ..notation.checks import checked
+from ..notation.rows import sum_of_rows
 from .compressor import Coded, Message, on_vectors
 
 
@@ -38,6 +39,6 @@ def scaled_sign(per_leaf: bool = True) -> Coded:
     def decode(messages: Message, length: int, dtype: DTypeLike, weights: jax.Array) -> jax.Array:
         bits = jnp.unpackbits(messages["bits"], axis=-1, count=length)
         signs = 2 * bits.astype(dtype) - 1
-        return jnp.sum((messages["scale"] * weights.astype(dtype))[:, None] * signs, axis=0)
+        return sum_of_rows((messages["scale"] * weights.astype(dtype))[:, None] * signs)
 
     return on_vectors("scaled_sign", encode, decode, per_leaf)

@@ -21,6 +21,7 @@ from .roots import (
     squarable,
     squared,
 )
+from .rows import sum_of_rows
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Operand, Signal, leafwise
 from .values import Leaves, promoting
@@ -205,6 +206,8 @@ divide_or_zero = lift_elementwise(_zero_safe, "divide_or_zero", "a / b, and 0 wh
 def _sum(
     x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
 ) -> jax.Array:
+    if axis == 0 and jnp.ndim(x) and not keepdims:
+        return sum_of_rows(x)
     return jnp.sum(x, axis=axis, keepdims=keepdims)
 
 
