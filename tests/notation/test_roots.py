@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradchain.transforms.notation.roots import relative_norm
+from gradchain.transforms.notation.roots import cube_root, relative_norm
 
 UNIT = np.asarray([1.0, -2.0, 4.0, -2.0]) / 5
 """Of length 1."""
@@ -34,3 +34,13 @@ def test_both_factors_of_a_norm_are_numbers_wherever_the_entries_are(dtype):
                 np.testing.assert_allclose(slope, UNIT, rtol=1e-5)
         assert math.prod(factors(jnp.zeros(4, dtype))) == 0
         assert jnp.isnan(math.prod(factors(jnp.asarray([1, np.nan, 2, 3], dtype))))
+
+
+def test_the_cube_root_is_right_to_the_last_digits_at_all_sizes():
+    with jax.enable_x64(True):
+        x = jnp.concatenate([jnp.logspace(-300, 300, 601), -jnp.logspace(-300, 300, 7)])
+        np.testing.assert_allclose(cube_root(x), np.cbrt(x), rtol=5e-16)
+    edges = jnp.array([0.0, jnp.inf, -jnp.inf, jnp.nan, -8.0, 3.4e38], jnp.float32)
+    np.testing.assert_allclose(cube_root(edges), np.cbrt(edges), rtol=3e-7)
+    slope = jax.grad(lambda x: cube_root(x).sum())(edges)
+    np.testing.assert_allclose(slope[jnp.array([0, 1, 4])], [0, 0, 1 / 12], rtol=1e-6)

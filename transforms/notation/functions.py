@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .errors import FlowError
 from .roots import (
     balanced,
+    cube_root,
     dot,
     norm,
     relative_norm,
@@ -163,7 +164,7 @@ sqrt = lift_tree(
     each=True,
 )
 cbrt = _float_function(
-    lambda x: _cube_root(x), "cbrt", "The cube root of every entry, with the derivative 0 at 0."
+    cube_root, "cbrt", "The cube root of every entry, with the derivative 0 at 0."
 )
 sign = lift_elementwise(signs, "sign", "The sign of every entry; x / |x| of complex ones, 0 of 0.")
 exp = _float_function(jnp.exp, "exp", "The exponential of every entry.")
@@ -221,11 +222,6 @@ def _mean(
 
 def _float_of(x: jax.Array) -> jnp.dtype:
     return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
-
-
-def _cube_root(x: jax.Array) -> jax.Array:
-    zero = x == 0
-    return jnp.where(zero, 0, jnp.cbrt(jnp.where(zero, 1, x)))
 
 
 def _max(
