@@ -30,11 +30,12 @@ def sum_of_rows(stack: jax.Array) -> jax.Array:
     numbers = jnp.issubdtype(stack.dtype, jnp.inexact)
     if not numbers or stack.ndim < 2 or explicit_axes(stack) or math.prod(stack.shape[1:]) <= SHORT:
         return jnp.sum(stack, axis=0)
-    if 0 < len(stack) <= FEW:
-        return functools.reduce(operator.add, stack)
     wide = jnp.promote_types(stack.dtype, jnp.float32)
-    ones = jnp.ones(len(stack), stack.dtype)
-    total = jnp.tensordot(ones, stack, axes=1, precision="highest", preferred_element_type=wide)
+    if 0 < len(stack) <= FEW:
+        total = functools.reduce(operator.add, stack.astype(wide))
+    else:
+        ones = jnp.ones(len(stack), stack.dtype)
+        total = jnp.tensordot(ones, stack, axes=1, precision="highest", preferred_element_type=wide)
     return total.astype(stack.dtype)
 
 
