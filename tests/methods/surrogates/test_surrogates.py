@@ -1,5 +1,6 @@
 """Surrogates: what a step must be by the mathematics, how often it evaluates, what it refuses."""
 
+import functools
 import re
 
 import gradchain
@@ -24,8 +25,11 @@ def proxy(p):
 
 
 def step_of(opt, params=X, **extra):
-    grads = jax.grad(target)(params)
-    return opt.update(grads, opt.init(params), params, **extra)[0]
+    @jax.jit
+    def step(params):
+        return opt.update(jax.grad(target)(params), opt.init(params), params, **extra)[0]
+
+    return step(params)
 
 
 def close(found, expected, rtol=1e-9):
@@ -58,9 +62,10 @@ def test_a_scheduled_rate_follows_the_outer_steps():
     rates = np.array([0.6, 0.1])
     opt = o.proxy_prox(lambda count: jnp.asarray(rates)[count], 100, 0.05)
     state, params = opt.init(X), X
+    step = jax.jit(functools.partial(opt.update, proxy_fn=proxy))
     for rate in rates:
         grads = jax.grad(target)(params)
-        found, state = opt.update(grads, state, params, proxy_fn=proxy)
+        found, state = step(grads, state, params)
         close(found, {n: -rate * g / (1 + 1.4 * rate) for n, g in grads.items()}, rtol=1e-3)
 
 
