@@ -32,8 +32,12 @@ QUICK = {
 AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 """Options of one `jax.jit` that compiles as it would outside the suite."""
 
-SHARE_OF_MEMORY = 0.1
-"""Of the machine, that a process may hold before it forgets its compiled programs."""
+SHARE_OF_MEMORY = 0.2
+LARGE = 2.4e9
+"""Share of the machine, and bytes, that a process may hold before it forgets compiled programs."""
+
+WORTH_KEEPING = 0.2
+"""Seconds from which on what a test process has compiled is written to the folder."""
 
 
 def set_environment() -> None:
@@ -61,6 +65,17 @@ def _share_what_is_compiled() -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+def write_down_what_took_long() -> None:
+    """A small program is compiled again as quickly as it is read, and writing it costs besides.
+
+    For a process that runs tests. Those that it starts are short, and read what the others of
+    their kind have compiled, small programs too.
+    """
+    import jax
+
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+
+
 def _understood(flags: str) -> bool:
     code = "import jax; jax.devices()"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
@@ -70,12 +85,23 @@ def _understood(flags: str) -> bool:
 
 def forget_if_large() -> None:
     """Drops what JAX has traced and compiled once the process has grown large."""
-    if _resident_bytes() > SHARE_OF_MEMORY * _memory():
-        import jax
+    if _resident_bytes() > min(SHARE_OF_MEMORY * _memory(), LARGE):
+        forget()
 
-        jax.clear_caches()
-        gc.collect()
-        _give_back()
+
+def forget() -> None:
+    """Drops what JAX has traced and compiled."""
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+    _give_back()
+
+
+def hide_what_stands() -> None:
+    """From searches through all objects, which a run that holds many programs takes minutes for."""
+    forget()
+    gc.freeze()
 
 
 def collect_garbage_seldom() -> None:

@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
+    compilation.write_down_what_took_long()
     compilation.pass_over_what_stands()
 
 
@@ -45,17 +46,26 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _group(item: pytest.Item) -> str:
     marker = item.get_closest_marker("xdist_group")
-    return marker.args[0] if marker else str(item.path)
+    return marker.args[0] if marker else _method(item) or item.path.relative_to(ROOT).as_posix()
+
+
+def _method(item: pytest.Item) -> str | None:
+    """The name of the method that a test of the catalogue is about."""
+    name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+    return name if "catalogue" in item.path.parts and isinstance(name, str) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Brings the catalogue's tests of one method together, to share what they compile."""
+    """Brings the tests of a method in the catalogue, or of a file, into one process.
+
+    They share what they compile, and their fixtures. The methods come last, one by one: small
+    groups, which end at the same time in all processes.
+    """
     first: dict[str, int] = {}
     for item in items:
-        name = getattr(item, "callspec", None) and item.callspec.params.get("name")
-        if "catalogue" in item.path.parts and isinstance(name, str):
-            item.add_marker(pytest.mark.xdist_group(name))
-        first.setdefault(_group(item), len(first))
+        group = _group(item)
+        first.setdefault(group, len(first) + len(items) * (group == _method(item)))
+        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: first[_group(item)])
 
 

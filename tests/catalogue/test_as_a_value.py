@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import compilation
 import gradchain
 import jax
 import jax.numpy as jnp
@@ -84,6 +85,7 @@ def test_a_key_may_be_traced():
 
     All methods in one trace, because the search for leaks goes through all objects that there are.
     """
+    compilation.hide_what_stands()
     params = small_tree()
 
     def states_of(seed):

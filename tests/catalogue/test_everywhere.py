@@ -76,6 +76,7 @@ def note_compilation(event, seconds, **_):
         COMPILED.append(event)
 
 
+@pytest.mark.xdist_group("operation by operation")  # which all methods compile alike
 @every_method
 def test_without_jit_no_nan_is_made_and_nothing_compiled_anew(name):
     """Operation by operation, zero gradients under `jax_debug_nans`; compiled at first."""
