@@ -108,13 +108,8 @@ TABLE = jax.tree.map(lambda *x: np.stack(x[:1] + x), *DIRECTIONS)
 
 
 def loss(params: Any) -> Any:
-    """A separable quadratic."""
-    return sum(jnp.sum(SIZES[k] * x**2) / 2 for k, x in params.items())
-
-
-def value(params: Tree) -> float:
-    """The same in NumPy."""
-    return float(sum(np.sum(SIZES[k] * x**2) / 2 for k, x in params.items()))
+    """A separable quadratic, of arrays of either kind."""
+    return sum((SIZES[k] * x**2).sum() / 2 for k, x in params.items())
 
 
 def recorded(key: Any, count: Any, params: Any) -> Any:
@@ -122,7 +117,7 @@ def recorded(key: Any, count: Any, params: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x)[count], TABLE)
 
 
-def of_the_loss(opt: Any) -> list[Tree]:
+def of_the_loss(opt: Any, loss: Any = loss) -> list[Tree]:
     """Params after each step; the gradient, where it is wanted, is that of the loss."""
 
     @jax.jit
@@ -146,9 +141,11 @@ def shifted(params: Tree, direction: Tree, scale: float) -> Tree:
     return {k: params[k] + scale * direction[k] for k in params}
 
 
-def slope(params: Tree, direction: Tree, eps: float, one_sided: bool = False) -> float:
+def slope(
+    params: Tree, direction: Tree, eps: float, one_sided: bool = False, loss: Any = loss
+) -> float:
     """The difference of two losses along a direction."""
-    ahead = value(shifted(params, direction, eps))
+    ahead = loss(shifted(params, direction, eps))
     if one_sided:
-        return (ahead - value(params)) / eps
-    return (ahead - value(shifted(params, direction, -eps))) / (2 * eps)
+        return float((ahead - loss(params)) / eps)
+    return float((ahead - loss(shifted(params, direction, -eps))) / (2 * eps))

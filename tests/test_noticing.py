@@ -3,6 +3,8 @@
 import inspect
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,11 @@ AT_REST = json.loads((TESTS / "at_rest.json").read_text())
 def test_a_change_of_one_per_cent_is_noticed(method):
     found = [line for api, runs in by_api(method).items() for line in unnoticed(api, runs)]
     assert set(found) <= set(KNOWN)
+
+
+@pytest.mark.by_hand
+def test_the_tests_that_are_named_move_what_the_runs_leave_at_rest():
+    subprocess.run([sys.executable, str(TESTS / "witnesses.py")], check=True)
 
 
 def test_what_no_run_moves_is_known():

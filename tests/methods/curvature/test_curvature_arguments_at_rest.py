@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from at_rest import DECAY, RATE, SIZES, START, STEPS, of_the_loss, value
+from at_rest import DECAY, RATE, SIZES, START, STEPS, loss, of_the_loss
 from gradchain import optimizers as o
 from trajectories import assert_close
 
@@ -27,14 +27,14 @@ def test_momentum_and_decay_of_oasis():
 
 def test_the_lowest_loss_of_sania():
     """Far above the lowest loss a step is whole; near it Polyak's step is shorter."""
-    lowest, eps = 0.8 * value(START), 0.1
+    lowest, eps = 0.8 * loss(START), 0.1
     x, s, wanted, lengths = START, dict.fromkeys(START, 0.0), [], []
     for _ in range(STEPS):
         g = {k: SIZES[k] * x[k] for k in x}
         s = {k: s[k] + g[k] ** 2 for k in x}
         p = {k: g[k] / np.maximum(s[k], eps) for k in x}
         total = sum(np.sum(p[k] * g[k]) for k in x)
-        c = max(value(x) - lowest, 0) / total
+        c = max(loss(x) - lowest, 0) / total
         lengths.append(1 - np.sqrt(1 - 2 * c) if 2 * c < 1 else 1.0)
         x = {k: x[k] - 0.2 * lengths[-1] * p[k] for k in x}
         wanted.append(x)

@@ -352,6 +352,20 @@ def test_sania_in_all_forms(name, mode, sqrt):
     assert_follows(run(opt, 4), numpy_run(step, 4))
 
 
+@pytest.mark.parametrize(
+    ("build", "more"),
+    [
+        (adahessian, {}),
+        (oasis, {"warmup_samples": 5}),
+        (sania, {"preconditioner": "hessian"}),
+    ],
+)
+def test_there_are_as_many_probes_as_asked_for(build, more):
+    report = gradchain.describe(build(0.1, num_samples=3, **more), START)
+    probes = {row.arguments["num_samples"] for row in report.rows if row.label == "hutchinson"}
+    assert probes == {3, more.get("warmup_samples", 3)}
+
+
 def test_sania_does_not_notice_scaled_features():
     scale = jnp.array([1.0, 1e3, 1e-2])
 

@@ -131,6 +131,24 @@ def test_subspace_momentum_with_other_second_moments(second_moment):
     assert_close(walk(opt), by_leaf(rule, START, GRADS))
 
 
+@pytest.mark.parametrize("ahead", [0.0, 0.9])
+def test_momentum_of_sparse_training(ahead):
+    mask = {k: np.abs(v) > 0.3 for k, v in START.items()}
+
+    def path(x, gs, kept):
+        m, out = 0.0, []
+        for g in gs:
+            m = 0.9 * m + g
+            x = kept * (x - RATE * (g + ahead * m if ahead else m))
+            out.append(x)
+        return out
+
+    kept = {k: mask[k] if x.ndim > 1 else np.ones_like(x) for k, x in START.items()}
+    paths = {k: path(START[k], [g[k] for g in GRADS], kept[k]) for k in START}
+    opt = o.sparse_momentum(RATE, **FAR, nesterov=bool(ahead), init_mask=mask)
+    assert_close(walk(opt), [{k: paths[k][t] for k in paths} for t in range(STEPS)])
+
+
 def test_a_large_eps_of_sparse_training():
     mask = {k: np.abs(v) > 0.3 for k, v in START.items()}
 

@@ -10,6 +10,7 @@ from gradchain.optimizers import (
     global_sparse_momentum,
     hesso,
     hesso_cric,
+    hspg,
     magnitude_pruning,
     sparse_momentum,
     sparse_training,
@@ -78,7 +79,25 @@ def test_any_optimizer_trains_sparsely():
     assert gradchain.describe(wrapped, PARAMS)["mask"].state_bytes == 48 + 20
 
 
+@pytest.mark.parametrize("end", [0.0, 0.5])
+def test_masks_rest_where_the_rate_of_pruning_ends_at_zero(end):
+    form = {"update_interval": 2, "prune_decay_steps": 4, "redistribution": "none"}
+    found, _ = run(sparse_momentum(0.1, 0.5, prune_rate_end=end, **form), 12)
+    early, late = found[6]["w"] != 0, found[-1]["w"] != 0
+    assert np.any(early != late) == (end > 0)
+
+
 GROUPS = [{"w": 0, "b": 0}, {"u": 0}]
+
+
+def test_how_far_a_step_must_leave_the_half_space():
+    """Of rows of length 1 that go to 0.3 and to -0.1 times themselves."""
+    x = {"w": jnp.eye(2)}
+    g = {"w": jnp.diag(jnp.array([0.7, 1.1]))}
+    for epsilon, rows in ((0.0, [0.3, 0.0]), (0.29, [0.3, 0.0]), (0.31, [0.0, 0.0])):
+        opt = hspg(1.0, [{"w": 0}], 0.0, epsilon=epsilon, projection_start=1)
+        moved = x["w"] + opt.update(g, opt.init(x), x)[0]["w"]
+        np.testing.assert_allclose(jnp.diag(moved), rows, atol=1e-6)
 
 
 @pytest.mark.parametrize("periods", [1, 3])

@@ -111,22 +111,37 @@ def test_dp_sgd_is_that_of_optax_with_decay_and_schedule():
 
 
 def test_diff2_adds_differences_up_and_restarts():
-    """Without noise and clipping v is the mean gradient of the examples, at every step."""
+    """Bounds and noise show by which of the two rules a round goes."""
+    rate, interval, bound, slope, noise, per_distance = 0.1, 3, 2.0, 0.4, 0.5, 0.3
     targets = examples(6)
+    draws = [examples(1, seed=40 + t) for t in range(8)]
+    table = {k: jnp.stack([x[k][0] for x in draws]) for k in PARAMS}
 
     def grads_fn(params):
         return jax.tree.map(lambda x, t: jnp.sinh(x[None] - t), params, targets)
 
-    opt = diff2(0.1, 4, 1e9, 1e9, 0.0, 0.0)
-    plain = diff2(0.1, 1, 1e9, 1e9, 0.0, 0.0)
-    params, state = PARAMS, opt.init(PARAMS)
-    for _ in range(6):
-        updates, state = opt.update(grads_fn(params), state, params, grads_fn=grads_fn)
-        mean = jax.tree.map(lambda x: -0.1 * x.mean(0), grads_fn(params))
-        np.testing.assert_allclose(flat(updates), flat(mean), rtol=1e-3, atol=1e-5)
-        params = optax.apply_updates(params, updates)
+    def clipped_mean(g, c):
+        rows = np.concatenate([np.reshape(x, (6, -1)) for x in jax.tree.leaves(g)], axis=1)
+        return (rows * np.minimum(1, c / np.linalg.norm(rows, axis=1))[:, None]).mean(0)
+
+    opt = diff2(
+        rate, interval, bound, slope, noise, per_distance,
+        noise_fn=lambda key, count, params: jax.tree.map(lambda x: x[count], table),
+    )  # fmt: skip
+    params, state, v, past = PARAMS, opt.init(PARAMS), 0.0, None
+    for t in range(7):
+        g, xi = grads_fn(params), flat(jax.tree.map(lambda x, t=t: x[t], table))
+        if t % interval == 0:
+            v = clipped_mean(g, bound) + noise * xi
+        else:
+            distance = np.linalg.norm(flat(params) - flat(past))
+            difference = jax.tree.map(jnp.subtract, g, grads_fn(past))
+            v = v + clipped_mean(difference, slope * distance) + per_distance * distance * xi
+        updates, state = opt.update(g, state, params, grads_fn=grads_fn)
+        np.testing.assert_allclose(flat(updates), -rate * v, rtol=1e-4, atol=1e-6)
+        past, params = params, optax.apply_updates(params, updates)
     with pytest.raises(ValueError, match="previous_grads"):
-        plain.update(targets, plain.init(PARAMS), PARAMS)
+        opt.update(targets, opt.init(PARAMS), PARAMS)
 
 
 def test_diff2_that_did_not_move_stays_where_it_is():

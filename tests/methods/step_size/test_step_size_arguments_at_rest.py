@@ -9,8 +9,9 @@ from trajectories import assert_close
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def test_where_the_decay_of_sgd_with_its_hypergradient_enters():
-    assert_decay_enters("in the gradient", "sgd_hd", {"momentum": 0.9})
+@pytest.mark.parametrize(("name", "given"), [("sgd_hd", {"momentum": 0.9}), ("adam_hd", {})])
+def test_where_the_decay_enters(name, given):
+    assert_decay_enters("in the gradient", name, {**given, "hypergrad_learning_rate": 1e-3})
 
 
 def test_a_large_eps_of_adam_with_its_hypergradient():

@@ -4,7 +4,7 @@ import gradchain
 import numpy as np
 import optax
 import pytest
-from at_rest import GRADS, RATE, START, adam_of, stepping, walk
+from at_rest import DECAY, GRADS, RATE, START, adam_of, stepping, walk
 from gradchain import optimizers as o
 from trajectories import assert_close, by_leaf
 
@@ -40,6 +40,36 @@ def test_the_least_share_of_entries_that_agree(name):
     assert_close(walk(opt), by_leaf(rule, START, GRADS), 1e-6)
 
 
+def test_the_least_share_of_signs_that_agree():
+    def rule(x, gs):
+        m, out = 0.0, []
+        for g in gs:
+            u, m = np.sign(0.9 * m + 0.1 * g), 0.99 * m + 0.01 * g
+            agrees = u * g > 0
+            x = x - RATE * u * agrees / max(np.mean(agrees), 0.9)
+            out.append(x)
+        return out
+
+    assert_close(
+        walk(o.c_lion(RATE, 0.9, 0.99, scale="mean", min_mean=0.9)), by_leaf(rule, START, GRADS)
+    )
+
+
+def test_cautious_adam_without_correction():
+    def rule(x, gs):
+        m = v = 0.0
+        out = []
+        for g in gs:
+            m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
+            agrees = m * g > 0
+            x = x - RATE * m / (np.sqrt(v) + 0.02) * agrees / max(np.mean(agrees), 0.1)
+            out.append(x)
+        return out
+
+    opt = o.c_adamw(RATE, b2=0.95, eps=0.02, bias_correction=False, min_mean=0.1)
+    assert_close(walk(opt), by_leaf(rule, START, GRADS))
+
+
 def test_a_cautious_ascent():
     """What does not descend yet is turned around behind it."""
     ascent = optax.chain(o.cautious(optax.scale_by_adam(), descends=False), optax.scale(-RATE))
@@ -55,12 +85,12 @@ def test_dampening_of_predicted_weights():
     def damped(x, gs):
         m, out = 0.0, []
         for g in gs:
-            m = 0.9 * m + (1 - 0.4) * g
+            m = 0.9 * m + (1 - 0.4) * (g + DECAY * x)
             x = x - RATE * m
             out.append(x)
         return out
 
-    true = walk(o.xgrad(RATE, "sgd", dampening=0.4), look=gradchain.eval_params)
+    true = walk(o.xgrad(RATE, "sgd", dampening=0.4, weight_decay=DECAY), look=gradchain.eval_params)
     assert_close(true, by_leaf(damped, START, GRADS))
 
 

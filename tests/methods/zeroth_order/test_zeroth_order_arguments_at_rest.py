@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from at_rest import DECAY, DIRECTIONS, START, STEPS, TABLE, draw, of_the_loss, recorded, slope
+from at_rest import DECAY, DIRECTIONS, START, STEPS, TABLE, draw, loss, of_the_loss, recorded, slope
 from gradchain import optimizers as o
 from trajectories import assert_close
 
@@ -23,25 +23,34 @@ def test_momentum_and_decay_of_zo_sgd(one_sided):
     assert_close(of_the_loss(o.zo_sgd(0.01, 0.1, sampler=recorded, **settings)), wanted, 1e-9)
 
 
-def test_signs_of_entries():
-    x, wanted = START, []
+def quartic(params):
+    """Of which the scale of a perturbation shows in two-sided slopes too."""
+    return loss(params) + sum((x**4).sum() for x in params.values()) / 50
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_signs_of_entries(one_sided):
+    x, wanted, turned = START, [], []
     for z in DIRECTIONS:
-        c = slope(x, z, 0.1)
+        c = slope(x, z, 0.5, one_sided)
+        turned.append(c * slope(x, z, 0.01) < 0)
         x = {k: x[k] - 0.01 * np.sign(c * z[k]) for k in x}
         wanted.append(x)
-    opt = o.zo_sign_sgd(0.01, 0.1, elementwise=True, sampler=recorded)
+    opt = o.zo_sign_sgd(0.01, 0.5, elementwise=True, one_sided=one_sided, sampler=recorded)
     assert_close(of_the_loss(opt), wanted, 1e-9)
+    assert any(turned) == one_sided
 
 
-def test_blocks_one_after_the_other():
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_blocks_one_after_the_other(one_sided):
     x, wanted = START, []
     for z in DIRECTIONS:
         for block in sorted(x):
             own = {k: z[k] * (k == block) for k in x}
-            c = slope(x, own, 0.1)
+            c = slope(x, own, 0.1, one_sided)
             x = {k: x[k] - 0.01 * c * own[k] for k in x}
         wanted.append(x)
-    opt = o.zo_block_coordinate(0.01, 0.1, sampler=recorded)
+    opt = o.zo_block_coordinate(0.01, 0.1, one_sided=one_sided, sampler=recorded)
     assert_close(of_the_loss(opt), wanted, 1e-9)
 
 
@@ -56,7 +65,7 @@ def test_mixed_probes_of_zo_adamu():
         z_c = {k: np.sqrt(a) * e_c[k] for k in x}
         m = {k: b1 * z_c[k] + (1 - b1) * z_h[k] for k in x}
         v = {k: b2 * z_c[k] ** 2 + (1 - b2) * z_h[k] ** 2 for k in x}
-        c = slope(x, {k: mix * z_c[k] + (1 - mix) * z_h[k] for k in x}, 0.1)
+        c = slope(x, {k: mix * z_c[k] + (1 - mix) * z_h[k] for k in x}, 0.1, loss=quartic)
         x = {k: x[k] - 0.01 * (c * m[k] / np.sqrt(v[k] + eps) + DECAY * x[k]) for k in x}
         h = {k: np.sign(c) * m[k] for k in x}
         wanted.append(x)
@@ -64,19 +73,19 @@ def test_mixed_probes_of_zo_adamu():
         0.01, 0.1, a, b1, b2, eps, mix, DECAY,
         sampler=lambda key, count, p: jax.tree.map(lambda x: x[count], tables),
     )  # fmt: skip
-    assert_close(of_the_loss(opt), wanted, 1e-9)
+    assert_close(of_the_loss(opt, quartic), wanted, 1e-9)
 
 
 def test_a_large_eps_of_slopes():
-    """Adam of what one random direction shows of the gradient."""
+    """Adam of what one random direction shows of the gradient, with a decay beside it."""
     x, m, v, wanted = START, dict.fromkeys(START, 0.0), dict.fromkeys(START, 0.0), []
     for t, z in enumerate(DIRECTIONS, 1):
-        c = slope(x, z, 0.1)
+        c = slope(x, z, 0.1, one_sided=True)
         m = {k: 0.9 * m[k] + 0.1 * c * z[k] for k in x}
         v = {k: 0.95 * v[k] + 0.05 * (c * z[k]) ** 2 for k in x}
-        x = {
-            k: x[k] - 0.01 * m[k] / (1 - 0.9**t) / (np.sqrt(v[k] / (1 - 0.95**t)) + 0.3) for k in x
-        }
+        u = {k: m[k] / (1 - 0.9**t) / (np.sqrt(v[k] / (1 - 0.95**t)) + 0.3) for k in x}
+        x = {k: x[k] - 0.01 * (u[k] + DECAY * x[k]) for k in x}
         wanted.append(x)
-    opt = o.zo_adam(0.01, 0.1, b2=0.95, eps=0.3, sampler=recorded)
+    settings = {"one_sided": True, "weight_decay": DECAY, "sampler": recorded}
+    opt = o.zo_adam(0.01, 0.1, b2=0.95, eps=0.3, **settings)
     assert_close(of_the_loss(opt), wanted, 1e-9)
