@@ -41,7 +41,18 @@ def test_step_cost(tmp_path, capsys):
     assert imread(tmp_path / "cost.png").shape[1] > 300
 
 
-@pytest.mark.parametrize("script", ["step_cost", "peak_memory"])
+def test_compile_time(tmp_path, capsys):
+    file = tmp_path / "times.json"
+    importlib.import_module("compile_time").main(
+        ["adam", "sam", "--leaves", "2", "--json", str(file)]
+    )
+    adam, sam = json.loads(file.read_text())["2 x 8x8"]
+    assert (adam["evaluations"], sam["evaluations"]) == (0, 2)
+    assert sam["fair"] > adam["compile"] / 10 > 0
+    assert "| `sam` |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["compile_time", "step_cost", "peak_memory"])
 def test_an_unknown_method_is_refused_in_a_line(script, capsys):
     with pytest.raises(SystemExit):
         importlib.import_module(script).main(["adamm"])
