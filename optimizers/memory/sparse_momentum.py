@@ -6,7 +6,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import (
@@ -43,10 +42,12 @@ from ...transforms import (
 )
 from ...transforms.notation.cell import Cell, cell_of
 from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import by_stacks, map_leaves, numbers_of, one_each, with_stacks
 from ...transforms.notation.hyperparameters import Portion
 from ...transforms.notation.known import choose, repeat_while
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.sharding import replicated, resharded
+from ...transforms.notation.stacks import SMALL
 from ...transforms.notation.steps import stateful
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees.random import check_key, typed_key
@@ -242,7 +243,8 @@ def _first_mask(density: float, key: Key, given: optax.Params | None) -> Callabl
 def _missing_of(context: Context, mask: Leaves, density: float) -> jax.Array:
     """By how many entries the masks fall short of the budget."""
     dtype = context.scalar_dtype
-    counts = [jnp.sum(m, dtype=dtype) for m in mask.present()]
+    stacks = jax.tree.leaves(by_stacks(*with_stacks(mask)))
+    counts = [jnp.sum(m, dtype=dtype) for m in stacks]
     budget = density * sum(m.size for m in mask.present())
     return jnp.asarray(budget, dtype) - sum(counts, jnp.zeros((), dtype))
 
@@ -267,24 +269,22 @@ def _regrown_of(
         return mask
 
     def changed() -> Leaves:
-        flat = [
-            tuple(replicated(tree.values[i]).ravel() for tree in (mask, x, saliency))
-            for i in places
-        ]
-        sizes = [m.size for m, _, _ in flat]
+        masks, weights, salient = (
+            Leaves([replicated(tree.values[i]) for i in places], _list(len(places)))
+            for tree in (mask, x, saliency)
+        )
         new = _one_change(
-            [m for m, _, _ in flat],
-            [jnp.abs(w) for _, w, _ in flat],
-            [jnp.abs(s) for _, _, s in flat],
-            sizes,
+            masks,
+            weights,
+            salient,
             jnp.asarray(rate, context.scalar_dtype),
             jnp.asarray(left_over, context.scalar_dtype),
-            density * sum(sizes),
+            density,
             redistribution,
         )
         values = list(mask.values)
-        for i, m in zip(places, new, strict=True):
-            values[i] = resharded(m.reshape(values[i].shape), values[i])
+        for i, m in zip(places, new.values, strict=True):
+            values[i] = resharded(m, values[i])
         return Leaves(values, mask.treedef)
 
     return choose(due, changed, lambda: mask)
@@ -293,27 +293,37 @@ def _regrown_of(
 _regrown = lift_tree(promoting(_regrown_of), "regrown", context=True, out=0)
 
 
+def _list(length: int) -> jax.tree_util.PyTreeDef:
+    return jax.tree.structure([0] * length)
+
+
 def _one_change(
-    masks: list[Any],
-    weights: list[jax.Array],
-    saliency: list[jax.Array],
-    sizes: list[int],
+    masks: Leaves,
+    weights: Leaves,
+    saliency: Leaves,
     rate: jax.Array,
     left_over: jax.Array,
-    budget: float,
+    density: float,
     redistribution: Redistribution,
-) -> list[jax.Array]:
-    """Pruned and regrown masks of flat leaves; counts are real numbers, one per leaf."""
+) -> Leaves:
+    """Pruned and regrown masks; counts are real numbers, one per leaf."""
+    masks, weights, saliency = with_stacks(masks, weights, saliency, most=SMALL)
     dtype, leaves = rate.dtype, len(masks)
-    size = jnp.asarray(sizes, dtype)
-    active = jnp.stack([jnp.sum(m, dtype=dtype) for m in masks])
+    size = jnp.asarray([m.size for m in masks.values], dtype)
+    active = numbers_of(lambda m: jnp.sum(m, dtype=dtype), masks)
     room = size - active
 
+    def mean_of(values: Leaves) -> jax.Array:
+        def total(m: jax.Array, v: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.where(m, jnp.abs(v), 0)).astype(dtype)
+
+        return numbers_of(total, masks, values) / jnp.maximum(active, 1)
+
     measured = {
-        "momentum": lambda: _means(masks, saliency, dtype) / jnp.maximum(active, 1),
-        "magnitude": lambda: _means(masks, weights, dtype) / jnp.maximum(active, 1),
-        "nonzeros": lambda: jnp.stack([jnp.sum(w != 0, dtype=dtype) for w in weights]),
-        "none": lambda: size / budget,
+        "momentum": lambda: mean_of(saliency),
+        "magnitude": lambda: mean_of(weights),
+        "nonzeros": lambda: numbers_of(lambda w: jnp.sum(w != 0, dtype=dtype), weights),
+        "none": lambda: size / (density * sum(m.size for m in masks.values)),
     }[redistribution]()
     total = jnp.sum(measured)
     share = jnp.where(total > 0, measured / jnp.where(total > 0, total, 1), 1 / leaves)
@@ -321,22 +331,25 @@ def _one_change(
     crowded = (room / size < 0.2) & (share > 1 / leaves)
     rates = jnp.where(crowded, jnp.minimum(room / size, rate), rate)
     removing = jnp.ceil(rates * active)
-    pruned = [
-        jnp.where(removing[i] == 0, w != 0, ~are_largest(-w, room[i] + removing[i]))
-        for i, w in enumerate(weights)
-    ]
-    kept = jnp.stack([jnp.sum(m, dtype=dtype) for m in pruned])
+    first = jnp.where(removing == 0, -1, room + removing)
+    pruned = map_leaves(
+        lambda w, r: jnp.where(r < 0, w != 0, ~_are_largest(-jnp.abs(w), r)),
+        weights,
+        one_each(first, weights),
+    )
+    kept = numbers_of(lambda m: jnp.sum(m, dtype=dtype), pruned)
     quota = jnp.ceil(share * (jnp.sum(active - kept) + left_over))
     quota = jnp.floor(_within(quota, 0.99 * (room + removing)))
-    return [
-        m | (~m & are_largest(jnp.where(m, -1, s), quota[i]))
-        for i, (m, s) in enumerate(zip(pruned, saliency, strict=True))
-    ]
+    return map_leaves(
+        lambda m, s, most: m | (~m & _are_largest(jnp.where(m, -1, jnp.abs(s)), most)),
+        pruned,
+        saliency,
+        one_each(quota, pruned),
+    )
 
 
-def _means(masks: list[Any], values: list[jax.Array], dtype: DTypeLike) -> jax.Array:
-    pairs = zip(masks, values, strict=True)
-    return jnp.stack([jnp.sum(jnp.where(m, v, 0)).astype(dtype) for m, v in pairs])
+def _are_largest(x: jax.Array, count: jax.Array) -> jax.Array:
+    return are_largest(x.ravel(), count).reshape(x.shape)
 
 
 def _within(quota: jax.Array, cap: jax.Array) -> jax.Array:

@@ -6,10 +6,11 @@ them again, it is done to the stack, one program for each kind of leaf.
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -28,19 +29,23 @@ COPIED_LARGER = 6.5
 """The same for arrays of more than `TINY` entries, whose copies a step waits for."""
 
 
+Places = tuple[int, ...]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
 def is_crowded(values: Sequence[Any]) -> bool:
     """Whether there may be a crowd among the leaves."""
     return len(values) >= MANY and not is_known(values)
 
 
-def crowds(rows: Sequence[Any]) -> list[list[int]]:
+def crowds(rows: Sequence[Any]) -> list[Places]:
     """The places of rows that are alike and many; each row is a tree of arrays."""
     groups: dict[Hashable, list[int]] = {}
     for i, row in enumerate(rows):
         kind = _kind(row)
         if kind is not None:
             groups.setdefault(kind, []).append(i)
-    return [where for where in groups.values() if len(where) >= MANY]
+    return [tuple(where) for where in groups.values() if len(where) >= MANY]
 
 
 def _kind(row: object) -> Hashable | None:
@@ -62,11 +67,66 @@ def together(
       rows: alike.
       *stacks: arrays that are stacked already.
     """
+    return parted(jax.vmap(fn)(*stacks, gathered(rows)), len(rows))
+
+
+def gathered(rows: Sequence[Any]) -> Any:
+    """Trees that are alike as one tree of stacks."""
     columns, structure = zip(*map(jax.tree.leaves, rows), strict=True), jax.tree.structure(rows[0])
-    whole = jax.tree.unflatten(structure, [stacked(column) for column in columns])
-    found, shape = jax.tree.flatten(jax.vmap(fn)(*stacks, whole))
-    parts = zip(*unstacked(*found), strict=True) if found else [()] * len(rows)
-    return [jax.tree.unflatten(shape, part) for part in parts]
+    return jax.tree.unflatten(structure, [stacked(column) for column in columns])
+
+
+def parted(stack: Any, count: int) -> list[Any]:
+    """A tree of stacks as so many trees; the reverse of `gathered`."""
+    found, structure = jax.tree.flatten(stack)
+    parts = zip(*unstacked(*found), strict=True) if found else [()] * count
+    return [jax.tree.unflatten(structure, part) for part in parts]
+
+
+def with_stacks(*trees: Leaves, most: int = TINY) -> tuple[Leaves, ...]:
+    """The trees, with stacks of their leaves that are alike and many.
+
+    Args:
+      *trees: of one structure.
+      most: entries of a leaf that is stacked; by default only those that are copied for nothing.
+    """
+    rows = list(zip(*(tree.values for tree in trees), strict=True))
+    for where in crowds(rows):
+        if all(x.size <= most for x in jax.tree.leaves(rows[where[0]])):
+            trees = tuple(tree.with_stacks({where: stack_of(tree, where)}) for tree in trees)
+    return trees
+
+
+def stack_of(tree: Leaves, where: Places) -> Any:
+    """The leaves at these places as one."""
+    if where in tree.stacks:
+        return tree.stacks[where]
+    return gathered([tree.values[i] for i in where])
+
+
+def of_stacks(fn: Function) -> Function:
+    """Marks a function of whole trees that reads their stacks where there are some."""
+    fn.reads_stacks = True  # type: ignore[attr-defined]
+    return fn
+
+
+def by_stacks(*trees: Leaves) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """The stacks that all trees have at the same places, and the other leaves, row by row.
+
+    Leaves that are missing from a tree are left out.
+    """
+    found: set[int] = set()
+    stacks = []
+    for where in trees[0].stacks:
+        if found.isdisjoint(where) and all(where in tree.stacks for tree in trees):
+            found.update(where)
+            stacks.append(tuple(tree.stacks[where] for tree in trees))
+    rows = enumerate(zip(*(tree.values for tree in trees), strict=True))
+    return _whole(stacks), _whole(row for i, row in rows if i not in found)
+
+
+def _whole(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [row for row in rows if not any(map(is_missing, row))]
 
 
 def is_worth_it(fn: Callable[..., Any], row: object) -> bool:
@@ -124,15 +184,49 @@ def map_leaves(
 ) -> Leaves:
     """As `tree.map(fn, *others)`, with those leaves together that are alike and many.
 
+    They stay together in the result: what is mapped next is not stacked again.
+
     Args:
       fn: see `map_alike`.
       tree: whose leaves; those that are missing here or in another stay so.
       *others: trees of the same structure.
       stack: an array with a part for every leaf that is there.
     """
-    trees = (tree, *others)
-    rows = enumerate(zip(*(t.values for t in trees), strict=True))
-    places = [i for i, row in rows if not any(map(is_missing, row))]
-    columns = ([t.values[i] for i in places] for t in trees)
-    made = dict(zip(places, map_alike(fn, *columns, stack=stack), strict=True))
-    return Leaves((made.get(i, MISSING) for i in range(len(tree))), tree.treedef)
+    stacks, made = _mapped(fn, (tree, *others), stack)
+    for where, whole in stacks.items():
+        made.update(zip(where, parted(whole, len(where)), strict=True))
+    return Leaves((made.get(i, MISSING) for i in range(len(tree))), tree.treedef, stacks)
+
+
+def _mapped(
+    fn: Callable[..., Any], trees: tuple[Leaves, ...], stack: jax.Array | None = None
+) -> tuple[dict[Places, Any], dict[int, Any]]:
+    """What `map_leaves` finds, in stacks by their places, and by the places of other leaves."""
+    rows = list(zip(*(t.values for t in trees), strict=True))
+    present = [i for i, row in enumerate(rows) if not any(map(is_missing, row))]
+    there = dict(zip(present, range(len(present)), strict=True))
+    stacks: dict[Places, Any] = {}
+    for where in crowds(rows) if is_crowded(rows) else ():
+        if there.keys() >= set(where):
+            own = () if stack is None else (stack[np.asarray([there[i] for i in where])],)
+            stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))
+    found = {i for where in stacks for i in where}
+    return stacks, {
+        i: fn(*(() if stack is None else (stack[number],)), *rows[i])
+        for i, number in there.items()
+        if i not in found
+    }
+
+
+def numbers_of(fn: Callable[..., Any], *trees: Leaves) -> jax.Array:
+    """As `map_leaves`, for a function that makes a number of a leaf: all as one vector."""
+    stacks, made = _mapped(fn, trees)
+    order = np.argsort([i for where in (*stacks, made) for i in where])
+    vector = jnp.concatenate([*stacks.values(), *([jnp.stack([*made.values()])] if made else [])])
+    return vector if (order == np.arange(len(order))).all() else vector[order]
+
+
+def one_each(vectors: jax.Array, like: Leaves) -> Leaves:
+    """What has a part for every leaf, along its leading axis, as leaves stacked like others."""
+    stacks = {where: vectors[np.asarray(where)] for where in like.stacks}
+    return Leaves(vectors, like.treedef, stacks)

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .crowds import by_stacks, of_stacks
 from .errors import FlowError
 from .roots import (
     balanced,
     cube_root,
     dot,
+    halved,
     norm,
     relative_norm,
     root,
@@ -311,10 +313,18 @@ def reduce_leaves(
       doc: see `lift`.
     """
 
-    def reduced(*trees: Leaves) -> jax.Array:
-        parts = jax.tree.leaves(trees[0].map(by_side(per_leaf), *trees[1:]).values)
+    of_leaf = by_side(per_leaf)
+
+    def sum_of_two(x: jax.Array, y: jax.Array) -> jax.Array:
         # of leaves that point opposite ways, infinite sums would make NaN
-        return balanced(parts, lambda x, y: saturated(x + y))
+        return saturated(x + y)
+
+    @of_stacks
+    def reduced(*trees: Leaves) -> jax.Array:
+        stacks, rows = by_stacks(*trees)
+        columns = jax.tree.leaves([jax.vmap(of_leaf)(*stack) for stack in stacks])
+        parts = jax.tree.leaves([of_leaf(*row) for row in rows])
+        return balanced([halved(x, sum_of_two) for x in columns] + parts, sum_of_two)
 
     return lift_tree(reduced, name, out="scalar", doc=doc or per_leaf.__doc__)
 
@@ -346,8 +356,15 @@ def norm_factors(signal: Signal) -> tuple[Signal, Signal]:
     return factors[0], factors[1]
 
 
+@of_stacks
 def _factors(tree: Leaves) -> tuple[jax.Array, jax.Array]:
-    return relative_norm(jax.tree.leaves(tree.values))
+    return relative_norm(jax.tree.leaves(by_stacks(tree)))
+
+
+@of_stacks
+def _norm(tree: Leaves) -> jax.Array:
+    size, relative = _factors(tree)
+    return size * relative
 
 
 def global_norm(signal: Signal) -> Signal:
@@ -355,7 +372,7 @@ def global_norm(signal: Signal) -> Signal:
 
     A function of signals.
     """
-    return lift_tree(lambda tree: math.prod(_factors(tree)), "global_norm", out="scalar")(signal)
+    return lift_tree(_norm, "global_norm", out="scalar")(signal)
 
 
 def global_mean(signal: Signal) -> Signal:
@@ -366,8 +383,10 @@ def global_mean(signal: Signal) -> Signal:
     return global_sum(signal) / global_size(signal)
 
 
+@of_stacks
 def _global_max(tree: Leaves) -> jax.Array:
-    leaves = [jnp.max(leaf) for leaf in tree.present() if leaf.size]
+    arrays = jax.tree.leaves(by_stacks(tree))
+    leaves = [jnp.max(leaf) for leaf in arrays if leaf.size]
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros((), jnp.float32)
 
 

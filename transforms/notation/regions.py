@@ -12,7 +12,7 @@ import jax
 from jax.tree_util import PyTreeDef
 
 from .bounds import Bounds
-from .crowds import crowds, is_worth_it, together
+from .crowds import Places, crowds, is_worth_it, parted, stack_of
 from .graph import Graph
 from .signal import Delay, Function, Signal
 from .storage import read_leaves
@@ -140,7 +140,7 @@ class _Region:
 
 
 def _of_region(region: _Region, inputs: Inputs) -> Env:
-    """The values that are wanted of a region, by index."""
+    """The values that are wanted of a region, by index, and what was stacked to compute them."""
 
     def of_leaf(row: list[Any]) -> list[Any]:
         given = {key: Leaves([value], _ONE) for key, value in zip(inputs, row, strict=True)}
@@ -148,10 +148,24 @@ def _of_region(region: _Region, inputs: Inputs) -> Env:
 
     rows = [list(row) for row in zip(*(tree.values for tree in inputs.values()), strict=True)]
     found: dict[int, list[Any]] = {}
+    read: dict[Places, list[Any]] = {}
+    made: dict[Places, list[Any]] = {}
     for where in crowds(rows):
         if is_worth_it(of_leaf, rows[where[0]]):
-            found.update(zip(where, together(of_leaf, [rows[i] for i in where]), strict=True))
-    return dict(zip(region.wanted, _with_others(region, inputs, found), strict=True))
+            read[where] = [stack_of(tree, where) for tree in inputs.values()]
+            made[where] = jax.vmap(of_leaf)(read[where])
+            found.update(zip(where, parted(made[where], len(where)), strict=True))
+    seen = dict(zip(inputs, _with_stacks(list(inputs.values()), read), strict=True))
+    wanted = _with_stacks(_with_others(region, inputs, found), made)
+    known = {i: tree for (is_kept, i), tree in seen.items() if not is_kept}
+    return known | dict(zip(region.wanted, wanted, strict=True))
+
+
+def _with_stacks(trees: list[Leaves], stacks: dict[Places, list[Any]]) -> list[Leaves]:
+    return [
+        tree.with_stacks({where: each[at] for where, each in stacks.items()})
+        for at, tree in enumerate(trees)
+    ]
 
 
 def _with_others(region: _Region, inputs: Inputs, found: dict[int, list[Any]]) -> list[Leaves]:

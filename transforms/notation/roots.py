@@ -284,6 +284,22 @@ def is_trusted(total: jax.Array, count: int) -> jax.Array:
     return (total > min(low, 1.0)) & (total < float(limits.max))
 
 
+def halved(
+    parts: jax.Array, combine: Callable[[jax.Array, jax.Array], jax.Array] = operator.add
+) -> jax.Array:
+    """As `balanced`, of what lies along the leading axis of an array.
+
+    Args:
+      parts: at least one.
+      combine: of two arrays.
+    """
+    while (count := len(parts)) > 1:
+        half = count // 2
+        pairs = combine(parts[:half], parts[half : 2 * half])
+        parts = lax.concatenate([pairs, parts[2 * half :]], 0) if count % 2 else pairs
+    return lax.squeeze(parts, (0,))
+
+
 def balanced(
     parts: Sequence[jax.Array],
     combine: Callable[[jax.Array, jax.Array], jax.Array] = operator.add,

@@ -1,7 +1,8 @@
 """What a signal carries at run time: the leaves of a tree, or a scalar."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -39,6 +40,11 @@ def serializable(kind: type[Any], fields: tuple[str, ...] = ()) -> None:
     jax.export.register_namedtuple_serialization(kind, serialized_name=name)
 
 
+Stacks = Mapping[tuple[int, ...], Any]
+"""Leaves that are alike as one, with a leading axis, by the places of all that are in it."""
+
+NO_STACKS: Stacks = MappingProxyType({})
+
 serializable(Missing)
 serializable(NoState)
 
@@ -47,14 +53,18 @@ serializable(NoState)
 class Leaves:
     """The leaves of one tree signal, flattened up to the structure of the gradient.
 
-    A leaf may itself be a tuple of arrays (Kronecker factors), or `MISSING`.
+    A leaf may itself be a tuple of arrays (Kronecker factors), or `MISSING`. Leaves that were
+    computed together, in a stack, are at hand as such too: what is next need not gather them again.
     """
 
-    __slots__ = ("treedef", "values")
+    __slots__ = ("stacks", "treedef", "values")
 
-    def __init__(self, values: Iterable[Any], treedef: PyTreeDef) -> None:
+    def __init__(
+        self, values: Iterable[Any], treedef: PyTreeDef, stacks: Stacks = NO_STACKS
+    ) -> None:
         self.values = tuple(values)
         self.treedef = treedef
+        self.stacks = stacks
 
     @classmethod
     def of(cls, tree: optax.Params) -> "Leaves":
@@ -74,6 +84,10 @@ class Leaves:
     def present(self) -> list[Any]:
         """The leaves that are there."""
         return [value for value in self.values if not is_missing(value)]
+
+    def with_stacks(self, stacks: Stacks) -> "Leaves":
+        """The same leaves, with these stacks of some besides."""
+        return Leaves(self.values, self.treedef, {**self.stacks, **stacks})
 
     def map(self, fn: Callable[..., Any], *others: "Leaves") -> "Leaves":
         """Applies `fn` leaf by leaf; a leaf that is missing in one is missing in the result."""

@@ -11,7 +11,7 @@ from jax.tree_util import PyTreeDef
 from .boundary import input_value
 from .bounds import Bounds
 from .context import Context, leaf_by_leaf
-from .crowds import MANY, is_crowded
+from .crowds import MANY, is_crowded, with_stacks
 from .errors import FlowError
 from .graph import Graph
 from .known import made_once
@@ -100,6 +100,8 @@ def _evaluated(
 ) -> Any:
     if isinstance(node, Clock):
         return context.step if node.outermost else context.count
+    if getattr(getattr(node, "fn", None), "reads_stacks", False):
+        env |= _in_stacks(node, env)
     args = [_value(arg, env, context) for arg in node.args]
     if isinstance(node, Delay):
         return read(node, stored[node.index], args[0], bounds)
@@ -114,6 +116,16 @@ def _evaluated(
         return leaf_by_leaf(bounds.function_of(node), args)
     value = bound(node, context)(*args)
     return value if node.is_leafwise else _once(value, args)
+
+
+def _in_stacks(node: Signal, env: dict[int, Any]) -> dict[int, Leaves]:
+    """The trees that the node reads, by index, with stacks of their leaves for who reads next."""
+    indices = [arg.index for arg in node.args if isinstance(arg, Signal)]
+    trees = {i: env[i] for i in indices if isinstance(env.get(i), Leaves)}
+    lengths = {tree.treedef for tree in trees.values()}
+    if len(lengths) != 1 or not is_crowded(next(iter(trees.values())).values):
+        return {}
+    return dict(zip(trees, with_stacks(*trees.values()), strict=True))
 
 
 def _once(value: Any, args: list[Any]) -> Any:
