@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ...registry import method
@@ -30,12 +31,21 @@ from ...transforms import (
 )
 from ...transforms.notation import Count, is_neutral
 from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import entry_of, vector_of
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.roots import norm, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees.vector import one_leaf
-from .structures import Groups, Structures, TargetSparsity, rows_of_matrices
+from .structures import (
+    Groups,
+    Structures,
+    TargetSparsity,
+    dots,
+    of_sets,
+    rows_of_matrices,
+    spread,
+)
 
 Criteria = Mapping[str, float]
 """Weight of each criterion by which structures are judged."""
@@ -73,24 +83,31 @@ def _scores_of(
 ) -> Leaves:
     """How much each structure matters: low is redundant; one number per structure."""
     structures = Structures(groups, x, context.label)
-    columns: dict[str, list[Any]] = {key: [] for key in CRITERIA}
-    counts = structures.entries(x)
-    for places, k in zip(structures.groups, counts, strict=True):
-        products = (structures.dots(places, a, b) for a, b in ((x, x), (d, d), (x, d)))
-        xx, dd, xd = (saturated(replicated(p).astype(context.scalar_dtype)) for p in products)
-        size, slope = jnp.sqrt(xx), jnp.sqrt(dd)
-        columns["magnitude"].append(size)
-        columns["avg_magnitude"].append(size / (k + 1e-6))
-        columns["cosine_similarity"].append(xd / (size + 1e-8) / (slope + 1e-8) + 1)
-        columns["taylor_first_order"].append(jnp.abs(xd))
-        columns["taylor_second_order"].append(0.5 * xd**2)
     total: Any = jnp.zeros(sum(structures.sizes), context.scalar_dtype)
-    for key, parts in columns.items():
-        if parts and key in criteria:
-            column = saturated(jnp.concatenate(parts))
+    if not structures.groups:
+        return one_leaf(total)
+
+    def products(a: Any, b: Any) -> tuple[jax.Array, ...]:
+        pairs = (replicated(dots(*pair)) for pair in ((a, a), (b, b), (a, b)))
+        return tuple(saturated(p.astype(context.scalar_dtype)) for p in pairs)
+
+    found = of_sets(products, structures.rows(x), structures.rows(d))
+    xx, dd, xd = (vector_of(entry_of(found, i)) for i in range(3))
+    entries = np.repeat(structures.entries(x), structures.sizes)
+    size, slope = jnp.sqrt(xx), jnp.sqrt(dd)
+    columns = {
+        "magnitude": size,
+        "avg_magnitude": size / jnp.asarray(entries + 1e-6, size.dtype),
+        "cosine_similarity": xd / (size + 1e-8) / (slope + 1e-8) + 1,
+        "taylor_first_order": jnp.abs(xd),
+        "taylor_second_order": 0.5 * xd**2,
+    }
+    for key, column in columns.items():
+        if key in criteria:
+            bounded = saturated(column)
             # the root of the sum of squares plus 1e-8
-            length = norm(jnp.append(column, jnp.asarray(1e-4, column.dtype))) + 1e-8
-            total = total + criteria[key] * column / length
+            length = norm(jnp.append(bounded, jnp.asarray(1e-4, bounded.dtype))) + 1e-8
+            total = total + criteria[key] * bounded / length
     return one_leaf(total)
 
 
@@ -105,14 +122,23 @@ scores_of_structures = lift_tree(
 def _scaled_of(context: Context, u: Leaves, x: Leaves, factor: Leaves, groups: Groups) -> Leaves:
     """The steps to factor (x + u), with the factor of the structure; u at other leaves."""
     structures = Structures(groups, x, context.label)
-    steps = list(u.values)
-    for places, part in zip(structures.groups, structures.slices, strict=True):
-        for i in places:
-            leaf, move = x.values[i], u.values[i]
-            f = structures.spread(places, factor.values[0][part], i, leaf)
-            moved = jnp.where(f == 0, -leaf, f * (leaf + move) - leaf)
-            steps[i] = jnp.where(f == 1, move, moved)
-    return Leaves(steps, u.treedef)
+    if not structures.groups:
+        return u
+
+    def scaled(leaves: Any, moves: Any, factors: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(
+            _faded(*pair, spread(factors, pair[0])) for pair in zip(leaves, moves, strict=True)
+        )
+
+    steps = of_sets(
+        scaled, structures.rows(x), structures.rows(u), structures.split(factor.values[0])
+    )
+    return structures.replaced(u, steps)
+
+
+def _faded(leaf: jax.Array, move: jax.Array, f: jax.Array) -> jax.Array:
+    moved = jnp.where(f == 0, -leaf, f * (leaf + move) - leaf)
+    return jnp.where(f == 1, move, moved)
 
 
 scaled_steps = lift_tree(
@@ -140,14 +166,17 @@ def kept_apart(
       gone: those that are pruned already.
       divisible: of this the number of structures that stay is a multiple, where there are more.
     """
-    parts = []
-    for size, part in zip(structures.sizes, structures.slices, strict=True):
-        take, away = chosen[part], jnp.sum(gone[part])
-        left = jnp.maximum(size - away - jnp.sum(take), 1)
+    if not structures.groups:
+        return chosen
+
+    def spared(take: jax.Array, away: jax.Array) -> jax.Array:
+        size, lost = take.size, jnp.sum(away)
+        left = jnp.maximum(size - lost - jnp.sum(take), 1)
         stay = jnp.minimum(-(-left // divisible) * divisible, size)
-        room = jnp.where(divisible > 1 and size <= divisible, 0, size - away - stay)
-        parts.append(take & (jnp.cumsum(take) <= room))
-    return jnp.concatenate(parts) if parts else chosen
+        room = jnp.where(divisible > 1 and size <= divisible, 0, size - lost - stay)
+        return take & (jnp.cumsum(take) <= room)
+
+    return vector_of(of_sets(spared, structures.split(chosen), structures.split(gone)))
 
 
 def _picked_of(

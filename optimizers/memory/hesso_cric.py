@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ...registry import method
@@ -27,6 +28,7 @@ from ...transforms import (
 )
 from ...transforms.control import at_finite_losses
 from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import one_each, vector_of
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.signal import Delay
 from ...transforms.notation.values import Leaves, promoting
@@ -41,7 +43,14 @@ from .hesso import (
     scores_of_structures,
     target_of,
 )
-from .structures import Groups, Structures, TargetSparsity, in_structures, rows_of_matrices
+from .structures import (
+    Groups,
+    Structures,
+    TargetSparsity,
+    in_structures,
+    of_sets,
+    rows_of_matrices,
+)
 
 TRIALS = (0.25, 0.5, 0.75)
 """Sparsities at which each set is tried out, two steps each."""
@@ -57,12 +66,17 @@ def _trial_of(
     """The structures that are set to zero at a step of the trials of single sets."""
     structures = Structures(groups, x, context.label)
     sparsity = jnp.asarray(TRIALS)[(now // 2) % len(TRIALS)]
-    parts = []
-    for number, (size, part) in enumerate(zip(structures.sizes, structures.slices, strict=True)):
+    if not structures.groups:
+        return one_leaf(scores.values[0] > 0)
+
+    def zeroed(number: jax.Array, part: jax.Array) -> jax.Array:
         here = (now >= 0) & (now // STEPS_PER_SET == number) & (now % 2 == 0)
-        count = jnp.maximum(jnp.floor(size * sparsity), 1)
-        parts.append(here & (are_largest(-scores.values[0][part], count)))
-    return one_leaf(jnp.concatenate(parts) if parts else scores.values[0] > 0)
+        count = jnp.maximum(jnp.floor(part.size * sparsity), 1)
+        return here & are_largest(-part, count)
+
+    sets = structures.split(scores.values[0])
+    numbers = one_each(jnp.arange(len(sets)), sets)
+    return one_leaf(vector_of(of_sets(zeroed, numbers, sets)))
 
 
 def _lowest_of(
@@ -84,11 +98,10 @@ def _of_set(context: Context, x: Leaves, like: Leaves, now: jax.Array, groups: G
     """Of which set a structure is that is tried out now, and one over the size of the set."""
     structures = Structures(groups, x, context.label)
     vector = like.values[0]
-    shares = [
-        jnp.where(now // STEPS_PER_SET == number, 1 / size, 0.0) * jnp.ones(size)
-        for number, size in enumerate(structures.sizes)
-    ]
-    return one_leaf(jnp.concatenate(shares).astype(vector.dtype) if shares else vector)
+    numbers = np.repeat(np.arange(len(structures.sizes)), structures.sizes)
+    shares = np.repeat(1 / np.maximum(structures.sizes, 1), structures.sizes)
+    found = jnp.where(now // STEPS_PER_SET == numbers, jnp.asarray(shares, vector.dtype), 0)
+    return one_leaf(found if structures.sizes else vector)
 
 
 def _sets_of(context: Context, x: Leaves, groups: Groups) -> jax.Array:

@@ -1,5 +1,7 @@
 """HSPG: half-space projected gradients."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,10 +24,19 @@ from ...transforms import (
 )
 from ...transforms.notation import Step, is_neutral
 from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import one_each
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 from ...transforms.trees import random_key
-from .structures import Groups, Structures, in_structures, rows_of_matrices
+from .structures import (
+    Groups,
+    Structures,
+    dots,
+    in_structures,
+    of_sets,
+    rows_of_matrices,
+    spread,
+)
 
 
 def _penalised_of(
@@ -33,13 +44,14 @@ def _penalised_of(
 ) -> Leaves:
     """g + penalty x / (|x| + 1e-6), with the norm of the structure."""
     structures = Structures(groups, x, context.label)
-    found = list(g.values)
-    for places in structures.groups:
-        norms = jnp.sqrt(structures.dots(places, x, x))
+
+    def penalised(slopes: Any, leaves: Any) -> tuple[jax.Array, ...]:
+        norms = jnp.sqrt(dots(leaves, leaves))
         scale = jnp.where(norms > 0, penalty / (norms + 1e-6), 0)
-        for i in places:
-            found[i] = g.values[i] + structures.spread(places, scale, i, x.values[i]) * x.values[i]
-    return Leaves(found, g.treedef)
+        pairs = zip(slopes, leaves, strict=True)
+        return tuple(slope + spread(scale, leaf) * leaf for slope, leaf in pairs)
+
+    return structures.replaced(g, of_sets(penalised, structures.rows(g), structures.rows(x)))
 
 
 _penalised = lift_tree(_penalised_of, "penalised", context=True, out=1)
@@ -57,17 +69,20 @@ def _projected_of(
 ) -> Leaves:
     """The steps to the trial point, to zero where a structure leaves its half-space."""
     structures = Structures(groups, x, context.label)
-    steps = list(trial.map(jnp.subtract, x).values)
-    for number, places in enumerate(structures.groups):
-        squares = structures.dots(places, x, x)
+
+    def projected(number: jax.Array, trials: Any, leaves: Any) -> tuple[jax.Array, ...]:
+        squares = dots(leaves, leaves)
         zero = squares == 0
-        leaves = (structures.dots(places, trial, x) < epsilon * squares) & ~zero
-        leaves &= _allowed(leaves, zero, most, jax.random.fold_in(key, number))
-        removed = active & (leaves | zero)
-        for i in places:
-            gone = structures.spread(places, removed, i, x.values[i]) > 0
-            steps[i] = jnp.where(gone, -x.values[i], steps[i])
-    return Leaves(steps, x.treedef)
+        leave = (dots(trials, leaves) < epsilon * squares) & ~zero
+        leave &= _allowed(leave, zero, most, jax.random.fold_in(key, number))
+        removed = active & (leave | zero)
+        pairs = zip(trials, leaves, strict=True)
+        return tuple(jnp.where(spread(removed, x) > 0, -x, y - x) for y, x in pairs)
+
+    rows, trials = structures.rows(x), structures.rows(trial)
+    numbers = one_each(jnp.arange(len(rows)), rows)
+    steps = trial.map(jnp.subtract, x)
+    return structures.replaced(steps, of_sets(projected, numbers, trials, rows))
 
 
 def _allowed(

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import map_leaves, split_vector, with_stacks
 from ...transforms.notation.domains import Interval, Static
 from ...transforms.notation.paths import joined, leaf_names
 from ...transforms.notation.roots import dot
+from ...transforms.notation.stacks import TINY
 from ...transforms.notation.values import Leaves, is_missing
 
 Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
@@ -60,32 +62,47 @@ class Structures:
         length: int = jnp.shape(tree.values[i])[axis]
         return length
 
-    @property
-    def slices(self) -> list[slice]:
-        """Where each set lies in a vector of one number per structure."""
-        ends = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes))]
-        return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
-
     def entries(self, tree: Leaves) -> list[int]:
         """How many entries a structure of each set has."""
         sizes = [sum(tree.values[i].size for i in places) for places in self.groups]
         return [n // max(length, 1) for n, length in zip(sizes, self.sizes, strict=True)]
 
-    def dots(self, places: Mapping[int, int], a: Leaves, b: Leaves) -> jax.Array:
-        """One inner product per structure of a set, over all its leaves."""
-        parts = []
-        for i, axis in places.items():
-            x, y = a.values[i], b.values[i]
-            others = tuple(k for k in range(x.ndim) if k != axis % x.ndim)
-            parts.append(dot(x, y, axis=others))
-        return sum(parts[1:], parts[0])
+    def rows(self, tree: Leaves) -> Leaves:
+        """The sets, each a tuple of its leaves, along whose first axes the structures lie."""
+        sets = [
+            tuple(jnp.moveaxis(tree.values[i], axis, 0) for i, axis in places.items())
+            for places in self.groups
+        ]
+        (stacked,) = with_stacks(Leaves(sets, jax.tree.structure([0] * len(sets))))
+        return stacked
 
-    def spread(
-        self, places: Mapping[int, int], numbers: jax.Array, i: int, leaf: jax.Array
-    ) -> jax.Array:
-        """One number per structure, along the axis of a leaf."""
-        others = [k for k in range(leaf.ndim) if k != places[i] % leaf.ndim]
-        return jnp.expand_dims(numbers, others).astype(leaf.real.dtype)
+    def replaced(self, tree: Leaves, rows: Leaves) -> Leaves:
+        """The tree with other leaves in the sets; the reverse of `rows`."""
+        values = list(tree.values)
+        for places, parts in zip(self.groups, rows.values, strict=True):
+            for (i, axis), part in zip(places.items(), parts, strict=True):
+                values[i] = jnp.moveaxis(part, 0, axis)
+        return Leaves(values, tree.treedef)
+
+    def split(self, vector: jax.Array) -> Leaves:
+        """A vector of one number per structure, set by set."""
+        return split_vector(vector, self.sizes)
+
+
+def of_sets(fn: Callable[..., Any], *rows: Leaves) -> Leaves:
+    """`fn` of every set; those that are alike and many in one program."""
+    return map_leaves(fn, *rows, most=TINY)
+
+
+def dots(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:
+    """One inner product per structure of a set, over all its leaves."""
+    parts = [dot(x, y, axis=tuple(range(1, x.ndim))) for x, y in zip(a, b, strict=True)]
+    return sum(parts[1:], parts[0])
+
+
+def spread(numbers: jax.Array, leaf: jax.Array) -> jax.Array:
+    """One number per structure, along the first axis of a leaf."""
+    return jnp.expand_dims(numbers, tuple(range(1, leaf.ndim))).astype(leaf.real.dtype)
 
 
 def rows_of_matrices(params: Any) -> list[dict[str, int]]:

@@ -9,7 +9,18 @@ from gradchain.transforms.notation import crowds
 from samples import sample
 from subjects import extras_for, step_of
 
-STACKED = ("adamp", "brake", "momo", "prodigy", "ranger21", "sparse_momentum", "upgd", "zo_sparse")
+STACKED = (
+    "adamp",
+    "brake",
+    "hesso_cric",
+    "hspg",
+    "momo",
+    "prodigy",
+    "ranger21",
+    "sparse_momentum",
+    "upgd",
+    "zo_sparse",
+)
 
 
 def crowd(count: int, *, others: bool = True) -> dict[str, jax.Array]:
@@ -61,8 +72,8 @@ def test_moments_in_bfloat16_are_rounded_by_the_same_draws(monkeypatch):
 
 
 ONCE_LONG = (
-    "adam_critical_momenta", "adamp", "brake", "coap", "demo", "just_one_byte", "mezo",
-    "micro_adam", "momo", "prodigy", "psgd_kron", "psgd_lra", "psgd_xmat", "ranger21", "sgdp",
+    "adam_critical_momenta", "adamp", "brake", "coap", "demo", "hesso", "hspg", "just_one_byte",
+    "mezo", "micro_adam", "momo", "prodigy", "psgd_kron", "psgd_lra", "psgd_xmat", "ranger21", "sgdp",
     "sparse_momentum", "upgd", "zo_sparse",
 )  # fmt: skip
 """Methods that have much to do for every leaf."""

@@ -16,7 +16,7 @@ from jax.extend import core
 
 from .known import is_known
 from .sharding import explicit_axes
-from .stacks import SMALL, TINY, stacked, unstacked
+from .stacks import SMALL, TINY, parts_of, stacked, unstacked
 from .values import MISSING, Leaves, is_missing
 
 MANY = 16
@@ -38,20 +38,20 @@ def is_crowded(values: Sequence[Any]) -> bool:
     return len(values) >= MANY and not is_known(values)
 
 
-def crowds(rows: Sequence[Any]) -> list[Places]:
-    """The places of rows that are alike and many; each row is a tree of arrays."""
+def crowds(rows: Sequence[Any], most: int = SMALL) -> list[Places]:
+    """The places of rows that are alike and many; each row is a tree of arrays of some entries."""
     groups: dict[Hashable, list[int]] = {}
     for i, row in enumerate(rows):
-        kind = _kind(row)
+        kind = _kind(row, most)
         if kind is not None:
             groups.setdefault(kind, []).append(i)
     return [tuple(where) for where in groups.values() if len(where) >= MANY]
 
 
-def _kind(row: object) -> Hashable | None:
+def _kind(row: object, most: int) -> Hashable | None:
     """What tells rows apart; None of one that is for itself."""
     arrays, structure = jax.tree.flatten(row)
-    alone = any(not hasattr(x, "dtype") or x.size > SMALL or explicit_axes(x) for x in arrays)
+    alone = any(not hasattr(x, "dtype") or x.size > most or explicit_axes(x) for x in arrays)
     if not arrays or alone:
         return None
     return (structure, *map(jax.typeof, arrays))
@@ -91,9 +91,8 @@ def with_stacks(*trees: Leaves, most: int = TINY) -> tuple[Leaves, ...]:
       most: entries of a leaf that is stacked; by default only those that are copied for nothing.
     """
     rows = list(zip(*(tree.values for tree in trees), strict=True))
-    for where in crowds(rows):
-        if all(x.size <= most for x in jax.tree.leaves(rows[where[0]])):
-            trees = tuple(tree.with_stacks({where: stack_of(tree, where)}) for tree in trees)
+    for where in crowds(rows, most) if is_crowded(rows) else ():
+        trees = tuple(tree.with_stacks({where: stack_of(tree, where)}) for tree in trees)
     return trees
 
 
@@ -180,7 +179,11 @@ def map_alike(
 
 
 def map_leaves(
-    fn: Callable[..., Any], tree: Leaves, *others: Leaves, stack: jax.Array | None = None
+    fn: Callable[..., Any],
+    tree: Leaves,
+    *others: Leaves,
+    stack: jax.Array | None = None,
+    most: int = SMALL,
 ) -> Leaves:
     """As `tree.map(fn, *others)`, with those leaves together that are alike and many.
 
@@ -191,22 +194,26 @@ def map_leaves(
       tree: whose leaves; those that are missing here or in another stay so.
       *others: trees of the same structure.
       stack: an array with a part for every leaf that is there.
+      most: entries of an array of a leaf that is stacked for this.
     """
-    stacks, made = _mapped(fn, (tree, *others), stack)
+    stacks, made = _mapped(fn, (tree, *others), stack, most)
     for where, whole in stacks.items():
         made.update(zip(where, parted(whole, len(where)), strict=True))
     return Leaves((made.get(i, MISSING) for i in range(len(tree))), tree.treedef, stacks)
 
 
 def _mapped(
-    fn: Callable[..., Any], trees: tuple[Leaves, ...], stack: jax.Array | None = None
+    fn: Callable[..., Any],
+    trees: tuple[Leaves, ...],
+    stack: jax.Array | None = None,
+    most: int = SMALL,
 ) -> tuple[dict[Places, Any], dict[int, Any]]:
     """What `map_leaves` finds, in stacks by their places, and by the places of other leaves."""
     rows = list(zip(*(t.values for t in trees), strict=True))
     present = [i for i, row in enumerate(rows) if not any(map(is_missing, row))]
     there = dict(zip(present, range(len(present)), strict=True))
     stacks: dict[Places, Any] = {}
-    for where in crowds(rows) if is_crowded(rows) else ():
+    for where in crowds(rows, most) if is_crowded(rows) else ():
         if there.keys() >= set(where):
             own = () if stack is None else (stack[np.asarray([there[i] for i in where])],)
             stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))
@@ -216,6 +223,45 @@ def _mapped(
         for i, number in there.items()
         if i not in found
     }
+
+
+def vector_of(tree: Leaves) -> jax.Array:
+    """The entries of all leaves, which are vectors, one leaf after the other."""
+    stacked = {i for where in tree.stacks for i in where}
+    others = [i for i in range(len(tree)) if i not in stacked]
+    places = [i for where in tree.stacks for i in where] + others
+    parts = [stack.ravel() for stack in tree.stacks.values()]
+    vector = jnp.concatenate(parts + [tree.values[i] for i in others])
+    if places == sorted(places):
+        return vector
+    sizes = [leaf.size for leaf in tree.values]
+    return vector[np.argsort(_entries(sizes, places))]
+
+
+def split_vector(vector: jax.Array, sizes: Sequence[int]) -> Leaves:
+    """A vector as leaves of these sizes, those of one size stacked; the reverse of `vector_of`."""
+    alike: dict[int, list[int]] = {}
+    for i, size in enumerate(sizes):
+        alike.setdefault(size, []).append(i)
+    many = [tuple(where) for where in alike.values() if len(where) >= MANY]
+    stacks = (
+        {}
+        if is_known(vector)
+        else {where: vector[_entries(sizes, where)].reshape(len(where), -1) for where in many}
+    )
+    return Leaves(parts_of(vector, sizes), jax.tree.structure([0] * len(sizes)), stacks)
+
+
+def entry_of(tree: Leaves, at: int) -> Leaves:
+    """Of leaves that are tuples of arrays those at this place."""
+    stacks = {where: stack[at] for where, stack in tree.stacks.items()}
+    return Leaves((leaf[at] for leaf in tree.values), tree.treedef, stacks)
+
+
+def _entries(sizes: Sequence[int], places: Sequence[int]) -> np.ndarray:
+    """Where the entries of the leaves at these places stand in the vector of all."""
+    ends = np.cumsum(sizes)
+    return np.concatenate([np.arange(ends[i] - sizes[i], ends[i]) for i in places])
 
 
 def numbers_of(fn: Callable[..., Any], *trees: Leaves) -> jax.Array:
