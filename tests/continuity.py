@@ -6,9 +6,10 @@ the one that goes on:
     python tests/continuity.py FOLDER adam sophia_h
 """
 
+import functools
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,16 @@ def method(name: str) -> Any:
     return sample(name, **short_periods(name))
 
 
+@functools.cache
+def compiled_step(name: str) -> Callable[..., tuple[Any, Any]]:
+    """The step of a method, for both parts of its run."""
+    return jax.jit(step_of(method(name)))
+
+
 def advanced(name: str, params: Any, state: Any, steps: int) -> tuple[Any, Any]:
     """Params and state after some more steps."""
-    step = jax.jit(step_of(method(name)))
     for _ in range(steps):
-        params, state = step(params, state)
+        params, state = compiled_step(name)(params, state)
     return params, state
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import compilation
+import jax
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -16,7 +18,15 @@ def digits_linen(monkeypatch):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sophia_h"])
-def test_recognises_digits(optimizer, digits_linen, tmp_path, capsys):
+def test_recognises_digits(optimizer, digits_linen, tmp_path, capsys, monkeypatch):
+    """Compiled as users compile it: convolutions take long in the suite's code."""
+    step = jax.jit(
+        digits_linen.train_step.__wrapped__,
+        static_argnames="needs",
+        donate_argnames="state",
+        compiler_options=compilation.AS_USERS_RUN,
+    )
+    monkeypatch.setattr(digits_linen, "train_step", step)
     path = tmp_path / "curves" / "digits.png"
     assert digits_linen.main(["--optimizer", optimizer, "--plot", str(path)]) == 0
     printed = capsys.readouterr().out
