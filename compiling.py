@@ -18,7 +18,11 @@ def compiler_options(backend: str | None = None, *, update_only: bool = False) -
     with these options it updates in place. On other backends there is nothing to say. Measured in
     `benchmarks/README.md`.
 
-    Only the outermost `jax.jit` takes options: that around the whole training step.
+    Only the outermost `jax.jit` takes options: that around the whole training step. Let it donate
+    the params and the state, and return them in the order in which they come, as below: JAX pairs
+    donated buffers and results of one shape in that order, and where a momentum is paired with the
+    params all are copied. For AdamW that is 59 ms a step in place of 19 by default, and 37 in place
+    of 18 with these options.
 
     Args:
       backend: "cpu", "gpu", "tpu"; default the one that JAX runs on.
