@@ -202,7 +202,8 @@ def test_every_piece_takes_variables_of_several_dtypes(name):
         wide = lambda v: v.astype(jnp.float32)  # noqa: E731
         up = lambda x, y: jnp.sum(y["a"] ** 2) + jnp.sum(wide(y["b"]))  # noqa: E731
         low = lambda x, y: jnp.sum((y["a"] - wide(x)) ** 2) + jnp.sum(wide(y["b"] - x) ** 2)  # noqa: E731
-        found = PIECES[name](up, low, x, lambda x: ({"a": wide(x), "b": x}, None))[0]
+        solution = lambda x: ({"a": wide(x), "b": x}, None)  # noqa: E731
+        found = jax.jit(lambda x: PIECES[name](up, low, x, solution)[0])(x)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(found, np.float32), 3.0)
 
