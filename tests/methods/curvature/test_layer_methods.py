@@ -177,7 +177,7 @@ def test_k_fac_of_a_convolution_follows_kfc():
     params = {"conv": {"kernel": jnp.asarray(RANDOM.normal(size=(2, 3, 4)))}}
     opt = optimizers.scale_by_k_fac(stat_decay=0.0, damping=0.1, update_interval=1)
     data = {"layer_inputs": {"conv": patches}, "layer_cotangents": {"conv": cotangents}}
-    update, _ = opt.update(params, opt.init(params), params, **data)
+    update, _ = jax.jit(opt.update)(params, opt.init(params), params, **data)
     a, d = patches.reshape(-1, 6) / positions, cotangents.reshape(-1, 4) * n * positions
     left = np.linalg.inv(a.T @ a / n + 0.1 * np.eye(6))
     right = np.linalg.inv(d.T @ d / len(d) + 0.1 * np.eye(4))
@@ -462,7 +462,7 @@ def test_a_singular_factor_falls_back_to_the_gradient_and_says_so():
     params = jax.tree.map(jnp.asarray, PARAMS)
     grads, inputs, cotangents = data[0]
     inputs["one"][:] = 0
-    updates, state = opt.update(
+    updates, state = jax.jit(opt.update)(
         grads, opt.init(params), params, layer_inputs=inputs, layer_cotangents=cotangents
     )
     np.testing.assert_array_equal(updates["one"]["kernel"], grads["one"]["kernel"])
