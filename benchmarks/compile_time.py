@@ -133,7 +133,8 @@ def update_of(opt: Any, params: Any, loss: Loss) -> Compiled:
     own = {name: CLOSURES[name](loss) for name in names if name in CLOSURES}
 
     def update(grads: Any, state: Any, params: Any, given: Any) -> Any:
-        return opt.update(grads, state, params, **given, **own)
+        updates, state = opt.update(grads, state, params, **given, **own)
+        return state, updates  # in this order the state takes the place of the old one
 
     state = jax.eval_shape(opt.init, params)
     loss.evaluations = 0

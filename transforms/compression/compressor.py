@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
+from ..notation.crowds import map_alike
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Key
 from ..notation.known import choose
@@ -21,7 +22,7 @@ from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..notation.values import Leaves
 from ..trees.random import random_key
-from ..trees.vector import from_vector, one_leaf, to_vector
+from ..trees.vector import flat_size, from_vector, one_leaf, to_vector
 from ..workers import axis
 from ..workers.signals import exchanged
 
@@ -230,26 +231,32 @@ def on_vectors(
       **arguments: hyper-parameters, for tables.
     """
 
-    def parts_of(tree: Leaves) -> list[Leaves]:
-        parts = [one_leaf(leaf) for leaf in tree.present()] if per_leaf else [tree]
-        return [part for part in parts if sum(leaf.size for leaf in part.present())]
-
     def encoded(tree: Leaves, key: jax.Array | None) -> list[optax.Params]:
-        parts = parts_of(tree)
-        keys = [None if key is None else jax.random.fold_in(key, i) for i in range(len(parts))]
-        return [encode(to_vector(part), k) for part, k in zip(parts, keys, strict=True)]
+        if not per_leaf:
+            drawn = None if key is None else jax.random.fold_in(key, 0)
+            return [encode(to_vector(tree), drawn)] if flat_size(tree) else []
+        leaves = [leaf for leaf in tree.present() if leaf.size]
+        if key is None:
+            return map_alike(lambda leaf: encode(to_vector(one_leaf(leaf)), None), leaves)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(leaves)))
+        return map_alike(
+            lambda key, leaf: encode(to_vector(one_leaf(leaf)), key), leaves, stack=keys
+        )
 
     def decoded(messages: list[optax.Params], like: Leaves, weights: jax.Array) -> Leaves:
-        vectors = [
-            _decoded_part(message, part, weights)
-            for message, part in zip(messages, parts_of(like), strict=True)
-        ]
         if not per_leaf:
-            return vectors[0] if vectors else like
-        found = iter(vectors)
-        return like.map(lambda leaf: next(found).values[0] if leaf.size else leaf)
+            return decoded_part(messages[0], like, weights) if messages else like
+        leaves = [leaf for leaf in like.present() if leaf.size]
+        found = iter(
+            map_alike(
+                lambda message, leaf: decoded_part(message, one_leaf(leaf), weights).values[0],
+                messages,
+                leaves,
+            )
+        )
+        return like.map(lambda leaf: next(found) if leaf.size else leaf)
 
-    def _decoded_part(message: optax.Params, part: Leaves, weights: jax.Array) -> Leaves:
+    def decoded_part(message: optax.Params, part: Leaves, weights: jax.Array) -> Leaves:
         vector = jax.eval_shape(to_vector, part.map(_abstract))
         return from_vector(decode(message, vector.size, vector.dtype, weights), part)
 
