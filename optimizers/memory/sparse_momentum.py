@@ -47,7 +47,7 @@ from ...transforms.notation.hyperparameters import Portion
 from ...transforms.notation.known import choose, repeat_while
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.sharding import replicated, resharded
-from ...transforms.notation.stacks import SMALL
+from ...transforms.notation.stacks import TINY
 from ...transforms.notation.steps import stateful
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees.random import check_key, typed_key
@@ -307,22 +307,22 @@ def _one_change(
     redistribution: Redistribution,
 ) -> Leaves:
     """Pruned and regrown masks; counts are real numbers, one per leaf."""
-    masks, weights, saliency = with_stacks(masks, weights, saliency, most=SMALL)
+    masks, weights, saliency = with_stacks(masks, weights, saliency)
     dtype, leaves = rate.dtype, len(masks)
     size = jnp.asarray([m.size for m in masks.values], dtype)
-    active = numbers_of(lambda m: jnp.sum(m, dtype=dtype), masks)
+    active = numbers_of(lambda m: jnp.sum(m, dtype=dtype), masks, most=TINY)
     room = size - active
 
     def mean_of(values: Leaves) -> jax.Array:
         def total(m: jax.Array, v: jax.Array) -> jax.Array:
             return jnp.sum(jnp.where(m, jnp.abs(v), 0)).astype(dtype)
 
-        return numbers_of(total, masks, values) / jnp.maximum(active, 1)
+        return numbers_of(total, masks, values, most=TINY) / jnp.maximum(active, 1)
 
     measured = {
         "momentum": lambda: mean_of(saliency),
         "magnitude": lambda: mean_of(weights),
-        "nonzeros": lambda: numbers_of(lambda w: jnp.sum(w != 0, dtype=dtype), weights),
+        "nonzeros": lambda: numbers_of(lambda w: jnp.sum(w != 0, dtype=dtype), weights, most=TINY),
         "none": lambda: size / (density * sum(m.size for m in masks.values)),
     }[redistribution]()
     total = jnp.sum(measured)
@@ -336,8 +336,9 @@ def _one_change(
         lambda w, r: jnp.where(r < 0, w != 0, ~_are_largest(-jnp.abs(w), r)),
         weights,
         one_each(first, weights),
+        most=TINY,
     )
-    kept = numbers_of(lambda m: jnp.sum(m, dtype=dtype), pruned)
+    kept = numbers_of(lambda m: jnp.sum(m, dtype=dtype), pruned, most=TINY)
     quota = jnp.ceil(share * (jnp.sum(active - kept) + left_over))
     quota = jnp.floor(_within(quota, 0.99 * (room + removing)))
     return map_leaves(
@@ -345,6 +346,7 @@ def _one_change(
         pruned,
         saliency,
         one_each(quota, pruned),
+        most=TINY,
     )
 
 

@@ -73,8 +73,8 @@ def test_moments_in_bfloat16_are_rounded_by_the_same_draws(monkeypatch):
 
 ONCE_LONG = (
     "adam_critical_momenta", "adamp", "brake", "coap", "demo", "hesso", "hspg", "just_one_byte",
-    "mezo", "micro_adam", "momo", "prodigy", "psgd_kron", "psgd_lra", "psgd_xmat", "ranger21",
-    "sgdp", "sparse_momentum", "upgd", "zo_sparse",
+    "mezo", "micro_adam", "momo", "power_sgd", "prodigy", "psgd_kron", "psgd_lra", "psgd_xmat",
+    "ranger21", "sgdp", "sparse_momentum", "upgd", "zo_sparse",
 )  # fmt: skip
 """Methods that have much to do for every leaf."""
 

@@ -19,6 +19,7 @@ from ..notation.hyperparameters import Key
 from ..notation.known import choose
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
+from ..notation.stacks import TINY
 from ..notation.steps import step_count
 from ..notation.values import Leaves
 from ..trees.random import random_key
@@ -237,10 +238,12 @@ def on_vectors(
             return [encode(to_vector(tree), drawn)] if flat_size(tree) else []
         leaves = [leaf for leaf in tree.present() if leaf.size]
         if key is None:
-            return map_alike(lambda leaf: encode(to_vector(one_leaf(leaf)), None), leaves)
+            return map_alike(
+                lambda leaf: encode(to_vector(one_leaf(leaf)), None), leaves, most=TINY
+            )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(leaves)))
         return map_alike(
-            lambda key, leaf: encode(to_vector(one_leaf(leaf)), key), leaves, stack=keys
+            lambda key, leaf: encode(to_vector(one_leaf(leaf)), key), leaves, stack=keys, most=TINY
         )
 
     def decoded(messages: list[optax.Params], like: Leaves, weights: jax.Array) -> Leaves:
@@ -252,6 +255,7 @@ def on_vectors(
                 lambda message, leaf: decoded_part(message, one_leaf(leaf), weights).values[0],
                 messages,
                 leaves,
+                most=TINY,
             )
         )
         return like.map(lambda leaf: next(found) if leaf.size else leaf)

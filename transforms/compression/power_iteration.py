@@ -12,6 +12,7 @@ import optax
 from ..notation import linalg
 from ..notation.checks import checked
 from ..notation.context import Context
+from ..notation.crowds import in_batches
 from ..notation.errors import FlowError
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import Key, Limit, Size
@@ -30,8 +31,8 @@ from .compressor import sent_whole, shares_of, workers_of
 
 Variant = Literal["alternating", "paper"]
 
-Factors: TypeAlias = list[tuple[jax.Array, jax.Array]]
-"""Of every matrix its left and its right factor."""
+Factors: TypeAlias = list[Sequence[jax.Array]]
+"""Of every matrix, or stack of matrices, its left and its right factor."""
 
 Found: TypeAlias = tuple[list[jax.Array], list[jax.Array], Factors]
 """Of every matrix what was sent (in between: what is left of it), the mean, and the factors."""
@@ -191,9 +192,16 @@ class PowerIteration:
         share = shares[axis.worker_index(axis_name)]
         matrices = [_as_matrix(replicated(x)) for x in (tree.values[i] for i in at)]
         matrices = [summable(x, x.size) for x in matrices]
-        factors = [(p.values[i], q.values[i]) for i in at]
-        step = self._alternating if self.variant == "alternating" else self._both
-        sent, means, factors = step(matrices, factors, done, share, axis_name)
+        rows = [(x, p.values[i], q.values[i]) for x, i in zip(matrices, at, strict=True)]
+
+        def step(rows: list[tuple[jax.Array, ...]]) -> list[tuple[jax.Array, ...]]:
+            run = self._alternating if self.variant == "alternating" else self._both
+            found = run(
+                [x for x, _, _ in rows], [pair for _, *pair in rows], done, share, axis_name
+            )
+            return [(x, y, *pair) for x, y, pair in zip(*found, strict=True)]
+
+        made = in_batches(step, rows)
         rest = [i for i in range(len(tree)) if i not in at]
         others = sent_whole(Leaves([tree.values[i] for i in rest], _list(len(rest))),
                             shares, axis_name)  # fmt: skip
@@ -201,7 +209,7 @@ class PowerIteration:
         for i, pair in zip(rest, others.values, strict=True):
             both[i] = pair
         ps, qs = list(p.values), list(q.values)
-        for i, mine, mean, (new_p, new_q) in zip(at, sent, means, factors, strict=True):
+        for i, (mine, mean, new_p, new_q) in zip(at, made, strict=True):
             x = tree.values[i]
             both[i] = tuple(resharded(y.reshape(x.shape).astype(x.dtype), x) for y in (mine, mean))
             ps[i], qs[i] = new_p.astype(p.values[i].dtype), new_q.astype(q.values[i].dtype)
@@ -298,7 +306,7 @@ def _real(x: jax.Array) -> jnp.dtype:
 
 
 def _adjoint(x: jax.Array) -> jax.Array:
-    return jnp.conj(x).T
+    return jnp.conj(x).mT
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -306,16 +314,17 @@ def _product(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _orthonormal(x: jax.Array) -> jax.Array:
-    if x.shape[1] == 1:
-        return x / jnp.maximum(norm(x), 1e-16)
+    if x.shape[-1] == 1:
+        return x / jnp.maximum(norm(x, (-2, -1), keepdims=True), 1e-16)
     return linalg.qr(x)[0]
 
 
 def _gram_schmidt(x: jax.Array, eps: float = 1e-8) -> jax.Array:
     """Columns made orthogonal one after another, each of length 1 / (1 + eps / length)."""
     columns: list[Any] = []
-    for column in x.T:
+    for at in range(x.shape[-1]):
+        column = x[..., at]
         for other in columns:
-            column = column - jnp.sum(jnp.conj(other) * column) * other
-        columns.append(column / (norm(column) + eps))
-    return jnp.stack(columns, axis=1)
+            column = column - jnp.sum(jnp.conj(other) * column, -1, keepdims=True) * other
+        columns.append(column / (norm(column, -1, keepdims=True) + eps))
+    return jnp.stack(columns, axis=-1)

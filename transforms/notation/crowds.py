@@ -157,6 +157,7 @@ def map_alike(
     fn: Callable[..., Any],
     *columns: Sequence[Any],
     stack: jax.Array | np.ndarray | None = None,
+    most: int = SMALL,
 ) -> list[Any]:
     """`fn` of every row of arrays; those that are alike and many in one program.
 
@@ -165,16 +166,37 @@ def map_alike(
       *columns: for every leaf its arguments, trees of arrays.
       stack: an array with a part for every leaf, which comes first among its arguments, such as
         keys; it may be of NumPy.
+      most: entries of an array that is stacked for this.
     """
     rows = list(zip(*columns, strict=True))
     found: dict[int, Any] = {}
     if is_crowded(rows):
-        for where in crowds(rows):
+        for where in crowds(rows, most):
             stacks = () if stack is None else (stack[np.asarray(where)],)
             done = together(lambda *row: fn(*row[:-1], *row[-1]), [rows[i] for i in where], *stacks)
             found.update(zip(where, done, strict=True))
     alone = [i for i in range(len(rows)) if i not in found]
     found |= {i: fn(*(() if stack is None else (stack[i],)), *rows[i]) for i in alone}
+    return [found[i] for i in range(len(rows))]
+
+
+def in_batches(
+    fn: Callable[[list[tuple[jax.Array, ...]]], list[tuple[jax.Array, ...]]],
+    rows: Sequence[tuple[jax.Array, ...]],
+) -> list[tuple[jax.Array, ...]]:
+    """`fn` of all rows at once, in which those that are alike and many are one of stacks.
+
+    Args:
+      fn: makes as many rows as there are; its arrays may have a batch axis in front.
+      rows: tuples of arrays.
+    """
+    groups = crowds(rows) if is_crowded(rows) else []
+    stacked = {i for where in groups for i in where}
+    alone = [i for i in range(len(rows)) if i not in stacked]
+    made = fn([gathered([rows[i] for i in where]) for where in groups] + [rows[i] for i in alone])
+    found = dict(zip(alone, made[len(groups) :], strict=True))
+    for where, stack in zip(groups, made, strict=False):
+        found.update(zip(where, parted(stack, len(where)), strict=True))
     return [found[i] for i in range(len(rows))]
 
 
@@ -264,9 +286,9 @@ def _entries(sizes: Sequence[int], places: Sequence[int]) -> np.ndarray:
     return np.concatenate([np.arange(ends[i] - sizes[i], ends[i]) for i in places])
 
 
-def numbers_of(fn: Callable[..., Any], *trees: Leaves) -> jax.Array:
+def numbers_of(fn: Callable[..., Any], *trees: Leaves, most: int = SMALL) -> jax.Array:
     """As `map_leaves`, for a function that makes a number of a leaf: all as one vector."""
-    stacks, made = _mapped(fn, trees)
+    stacks, made = _mapped(fn, trees, most=most)
     order = np.argsort([i for where in (*stacks, made) for i in where])
     vector = jnp.concatenate([*stacks.values(), *([jnp.stack([*made.values()])] if made else [])])
     return vector if (order == np.arange(len(order))).all() else vector[order]
