@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from ...registry import method
 from ...transforms import Length
 from ...transforms.notation.checks import checked
-from ...transforms.notation.rows import mean_of_rows
+from ...transforms.notation.rows import mean_of_rows, sorted_rows
 from .rows import closest_mean, each_entry, lower_median, require_workers
 
 Rule = Callable[[optax.Params], optax.Params]
@@ -95,7 +94,7 @@ def coordinate_median(even: Literal["average", "lower"] = "average") -> Rule:
     """
 
     def median(x: jax.Array) -> jax.Array:
-        ordered, n = jnp.sort(x, axis=0), len(x)
+        ordered, n = sorted_rows(x), len(x)
         lower, upper = ordered[(n - 1) // 2], ordered[n // 2]
         return lower if even == "lower" else lower / 2 + upper / 2
 
@@ -190,4 +189,4 @@ def meamed(num_byzantine: Length) -> Rule:
 def trimmed(x: jax.Array, num_byzantine: int, label: str = "trimmed_mean") -> jax.Array:
     """The mean of real rows without the smallest and largest of every entry."""
     require_workers(label, num_byzantine, len(x), 2, 1)
-    return mean_of_rows(jnp.sort(x, axis=0)[num_byzantine : len(x) - num_byzantine])
+    return mean_of_rows(sorted_rows(x)[num_byzantine : len(x) - num_byzantine])

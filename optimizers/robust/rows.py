@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from ...transforms import FlowError
 from ...transforms.notation.roots import magnitude, norm
-from ...transforms.notation.rows import mean_of_rows
+from ...transforms.notation.rows import mean_of_rows, sorted_rows
 from ...transforms.notation.values import working
 
 
@@ -171,4 +171,4 @@ def closest_mean(rows: jax.Array, centre: jax.Array, count: int) -> jax.Array:
 
 def lower_median(rows: jax.Array) -> jax.Array:
     """For each entry the middle one, of an even number the lower."""
-    return jnp.sort(rows, axis=0)[(len(rows) - 1) // 2]
+    return sorted_rows(rows)[(len(rows) - 1) // 2]
