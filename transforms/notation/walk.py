@@ -104,7 +104,7 @@ def _evaluated(
         env |= _in_stacks(node, env)
     args = [_value(arg, env, context) for arg in node.args]
     if isinstance(node, Delay):
-        return read(node, stored[node.index], args[0], bounds)
+        return _read_once(read(node, stored[node.index], args[0], bounds), context)
     if isinstance(node, CellNode):
         state = stored.get(node.index, NoState())
         seen = replace(context, sends_finite=all(map(bounds.is_finite, node.args)))
@@ -135,6 +135,16 @@ def _once(value: Any, args: list[Any]) -> Any:
     if not is_of_many or not leaves or not all(map(_is_small, leaves)) or len(leaves) >= MANY:
         return value
     return jax.tree.unflatten(structure, made_once(*leaves))
+
+
+def _read_once(held: Any, context: Context) -> Any:
+    """What a delay holds; a number that many leaves read is read in one place for all.
+
+    It is overwritten at the end. To do so in place, XLA looks at every reader and at what lies
+    between it and the writer: of 120 leaves that took a minute.
+    """
+    is_number = isinstance(held, jax.Array) and held.ndim == 0 and _is_small(held)
+    return made_once(held)[0] if is_number and context.treedef.num_leaves >= MANY else held
 
 
 def _is_small(leaf: Any) -> bool:
