@@ -118,6 +118,8 @@ class Row:
       lines: of the lowered program, per leaf.
       state: bytes per param.
       temporary: bytes per param beyond params, gradients and state.
+      accessed: bytes that the kernels of the program read and write, as a multiple of `moved`: XLA
+        for the CPU makes a kernel for every result, so it reads some arrays more than once.
       step: seconds, the least.
       floor: seconds in which as many bytes are copied.
     """
@@ -128,6 +130,7 @@ class Row:
     lines: float = 0.0
     state: float = 0.0
     temporary: float = 0.0
+    accessed: float = 0.0
     step: float = float("inf")
     floor: float = float("inf")
     run: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -172,6 +175,7 @@ def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row
     program = lowered.compile()
     times.append(time.perf_counter())
     analysis, count = program.memory_analysis(), size_of(params) / 4
+    moved = 3 * size_of(params) + 2 * size_of(state)
     held = [params, state]
 
     def run() -> None:
@@ -184,8 +188,9 @@ def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row
         lowered.as_text().count("\n") / len(shapes),
         size_of(state) / count,
         analysis.temp_size_in_bytes / count,
+        program.cost_analysis().get("bytes accessed", 0.0) / moved,
         run=run,
-        moved=3 * size_of(params) + 2 * size_of(state),
+        moved=moved,
     )
 
 
@@ -256,13 +261,14 @@ def measured(names: Sequence[str], shapes: Shapes, options: dict[str, Any]) -> l
 def table(rows: list[Row]) -> str:
     """In Markdown."""
     lines = [
-        "| method | step, ms | : floor | trace, ms | compile, ms | lines per leaf "
-        "| state, bytes per param | temporary |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | step, ms | : floor | accessed : floor | trace, ms | compile, ms "
+        "| lines per leaf | state, bytes per param | temporary |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = (
-            f"{1e3 * row.step:.2f}", f"{row.step / row.floor:.2f}", f"{1e3 * row.trace:.0f}",
+            f"{1e3 * row.step:.2f}", f"{row.step / row.floor:.2f}",
+            f"{row.accessed:.2f}" if row.accessed else "-", f"{1e3 * row.trace:.0f}",
             f"{1e3 * row.compile:.0f}", f"{row.lines:.1f}", f"{row.state:.2f}",
             f"{row.temporary:.2f}",
         )  # fmt: skip

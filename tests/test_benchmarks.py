@@ -36,6 +36,8 @@ def test_step_cost(tmp_path, capsys):
     by_name = {row["name"]: row for row in rows}
     assert by_name["adamw"]["state"] == by_name["optax adamw"]["state"]
     assert by_name["lion"]["state"] == pytest.approx(4)
+    for name in ("adamw", "lion"):  # a kernel for each result, and no copy
+        assert by_name[name]["accessed"] <= min(1.5, 1.02 * by_name[f"optax {name}"]["accessed"])
     count = 3 * 8 * 8
     assert by_name["lion"]["moved"] == 3 * 4 * count + 2 * 4 * count
     assert imread(tmp_path / "cost.png").shape[1] > 300

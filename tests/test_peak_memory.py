@@ -23,7 +23,7 @@ def peak_memory():
 
 
 def test_the_script_prints_bytes_beside_the_least(peak_memory, capsys):
-    peak_memory.main(["adamw", "lion"])
+    peak_memory.main(["adamw", "lion", "schedule_free_sgd"])
     rows = {
         cells[0].strip(" `"): [float(cell) for cell in cells[1:]]
         for cells in (
@@ -37,6 +37,7 @@ def test_the_script_prints_bytes_beside_the_least(peak_memory, capsys):
     assert rows["adamw"][2:] == [0, 0]
     # by default XLA copies the momentum, whose old values are read by two
     assert rows["lion"][3] < 0.01
+    assert rows["schedule_free_sgd"][2:] == [0, 0]
 
 
 BASES = {
