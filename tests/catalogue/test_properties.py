@@ -150,6 +150,8 @@ WRAPPERS = {
     "cautious": gradchain.optimizers.cautious,
     "accumulate": lambda opt: gradchain.transforms.control.accumulate(opt, 2),
     "chain": lambda opt: gradchain.chain(optax.clip(1.0), opt),
+    "every": lambda opt: gradchain.transforms.every(2, opt),
+    "reset_every": lambda opt: gradchain.transforms.reset_every(2, opt),
 }
 
 

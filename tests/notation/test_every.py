@@ -7,7 +7,7 @@ import optax
 import pytest
 from flows import PARAMS, close, gradient, run
 from gradchain import chain, flow, named
-from gradchain.optimizers import random_scaling, weight_prediction
+from gradchain.optimizers import random_scaling, rsgd, weight_prediction
 from gradchain.transforms import (
     FlowError,
     debias,
@@ -21,6 +21,7 @@ from gradchain.transforms import (
     trace,
     when,
 )
+from gradchain.transforms.manifolds import sphere
 
 ONE = {"a": jnp.zeros(1)}
 
@@ -141,6 +142,20 @@ def test_reset_every(arguments, expected):
 @pytest.mark.parametrize("inner", [optax.trace(1.0), chain(optax.identity(), optax.trace(1.0))])
 def test_reset_of_a_foreign_transformation(inner):
     assert of_ones(reset_every(3, inner), 7) == [1, 2, 3, 1, 2, 3, 1]
+
+
+def test_a_reset_of_what_keeps_nothing():
+    """Beside a momentum, a cell that checks that the params lie on their manifold."""
+    start, g = jnp.array([0.6, 0.8]), jnp.array([1.0, -2.0])
+    opt = rsgd(0.1, sphere(), momentum=0.9, momentum_init="zeros")
+    restarted = reset_every(2, opt)
+    state, fresh = restarted.init(start), opt.init(start)
+    seen = []
+    for _ in range(3):
+        updates, state = restarted.update(g, state, start)
+        seen.append(updates)
+    np.testing.assert_array_equal(seen[2], opt.update(g, fresh, start)[0])
+    assert not np.allclose(seen[1], seen[2])
 
 
 def test_a_foreign_count_goes_on_over_a_reset_or_starts_anew():

@@ -343,6 +343,8 @@ def restarting(condition: Signal, restart_count: bool) -> Reader:
 
     def read(past: Delay | CellNode, copy: Any) -> Signal:
         if isinstance(past, CellNode):
+            if past.cell.stateless:
+                return CellNode(past.cell, copy.args, copy.hint, copy.explicit)
             cell = _restarting(past.cell, restart_count)
             return CellNode(cell, (*copy.args, condition), copy.hint, copy.explicit)
         return lift(_reset, "reset")(condition, _start_of(past, copy), copy)
