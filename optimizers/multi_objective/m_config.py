@@ -19,6 +19,7 @@ from ...transforms import (
     divide,
     flow,
     lift,
+    lift_tree,
     scale_by_learning_rate,
     scheduled,
     sqrt,
@@ -107,7 +108,11 @@ def _momenta(g: Signal, number: Signal, b1: Hyperparameter, count: int) -> tuple
     """The debiased momenta of all objectives, stacked, and how often each was seen."""
     past = delay(lift(lambda x: jnp.stack([jnp.zeros_like(x)] * count), "stacked")(g), name="mu")
     visits = delay(np.zeros(count, np.int32), name="visits")
-    chosen = lift(lambda n: jnp.arange(count)[:, None] == n[None, :], "chosen")(number)
+    one = jax.ShapeDtypeStruct((count, 1), jnp.bool_)  # before `update` says how many there are
+    equals = lift_tree(
+        lambda n: jnp.arange(count)[:, None] == n[None, :], "chosen", out=lambda *_: one
+    )
+    chosen = equals(number)
     seen = visits << visits + lift(lambda c: jnp.sum(c, axis=1), "visits")(chosen)
     m = past << lift(_moved, "momenta")(past, g, chosen, b1)
     return lift(_debiased, "debias")(m, seen, b1), seen

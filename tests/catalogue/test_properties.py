@@ -151,6 +151,7 @@ WRAPPERS = {
     "accumulate": lambda opt: gradchain.transforms.control.accumulate(opt, 2),
     "chain": lambda opt: gradchain.chain(optax.clip(1.0), opt),
     "every": lambda opt: gradchain.transforms.every(2, opt),
+    "weight_prediction": gradchain.optimizers.weight_prediction,
     "reset_every": lambda opt: gradchain.transforms.reset_every(2, opt),
 }
 

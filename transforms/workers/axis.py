@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ..notation.errors import FlowError
 from ..notation.members import all_varying, axes_of, varying
+from ..notation.shapes import UNKNOWN
 from ..notation.values import Leaves
 
 Tree = TypeVar("Tree")
@@ -109,7 +110,10 @@ def along(axis_name: str | None, fn: Callable[..., Any], workers: int = 1) -> Ca
 
 
 def _zeros(values: Any) -> Any:
-    """Arrays in place of abstract values, varying along the same axes."""
+    """Arrays in place of abstract values, varying along the same axes.
+
+    An input that only `update` can tell counts as one that is not given.
+    """
 
     def filled(leaf: Any) -> Any:
         if not isinstance(leaf, jax.ShapeDtypeStruct):
@@ -119,6 +123,6 @@ def _zeros(values: Any) -> Any:
     return [
         value.map(lambda leaf: jax.tree.map(filled, leaf))
         if isinstance(value, Leaves)
-        else jax.tree.map(filled, value)
+        else jax.tree.map(filled, None if value is UNKNOWN else value)
         for value in values
     ]
