@@ -11,13 +11,11 @@ from ...transforms import (
     chain,
     divide_or_zero,
     flow,
-    running_sum,
+    running_norm,
     scale_by_learning_rate,
-    sqrt,
     tap,
     transformation,
 )
-from ...transforms.notation import global_squared_norm
 
 
 @transformation()
@@ -30,7 +28,8 @@ def scale_by_sum_of_norms(
         u_t = g_t / (sqrt(S_t) + eps)
 
     with the norm over all leaves: the denominator of `dog` under a constant numerator. What is 0/0
-    is 0. The tap "step_size" is the factor of g_t.
+    is 0. The tap "step_size" is the factor of g_t. The state holds the root of S, which is a number
+    where squares are none.
 
     Args:
       initial_accumulator_value: S_0.
@@ -43,10 +42,8 @@ def scale_by_sum_of_norms(
     """
 
     def step(g: Signal) -> Signal:
-        s = global_squared_norm(g) >> running_sum(
-            start=initial_accumulator_value, name="sum_of_squares"
-        )
-        return tap("step_size", divide_or_zero(1.0, sqrt(s) + eps)) * g
+        total = running_norm(g, start_square=initial_accumulator_value, name="norm_grads")
+        return tap("step_size", divide_or_zero(1.0, total + eps)) * g
 
     return flow(step)
 

@@ -27,7 +27,7 @@ from ...transforms import (
     where,
 )
 from ...transforms.accumulate import one_minus_power
-from ...transforms.notation.roots import root
+from ...transforms.notation.roots import maximum_over, root
 
 
 def _clipped(g: jax.Array, second_moment: jax.Array, threshold: float | jax.Array) -> jax.Array:
@@ -73,7 +73,7 @@ def _debiased(average: Signal, decay: Hyperparameter, count: Signal | None) -> S
     return average >> debias(decay) if count is None else average / one_minus_power(decay, count)
 
 
-leaf_max_abs = lift(lambda x: jnp.max(jnp.abs(x), initial=0.0), "leaf_max_abs")
+leaf_max_abs = lift(lambda x: maximum_over(jnp.abs(x)), "leaf_max_abs")
 
 
 @transformation()

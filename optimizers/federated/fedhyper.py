@@ -21,6 +21,7 @@ from ...transforms import (
     flow,
     global_dot,
     minimum,
+    saturate,
     scheduled,
     step_count,
     transformation,
@@ -78,6 +79,7 @@ def fedhyper_global(
     """
 
     def step(g: Signal) -> Signal:
+        g = saturate(g)
         past, rate = delay(g, name="momentum"), delay(1.0, name="rate")
         grown = clip(rate + global_dot(past, g), scheduled(min_rate), scheduled(max_rate))
         alpha = rate << where(step_count() == 1, 1.0, grown)

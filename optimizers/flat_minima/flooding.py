@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import Flow, Number, Signal, flow, scheduled, sign, transformation
+from ...transforms import Flow, Number, Signal, flow, scheduled, transformation, where
 from ...transforms.control import at_finite_losses
 
 
@@ -54,7 +54,8 @@ def flooding(level: Number) -> Flow:
     """
 
     def step(g: Signal, value: Signal) -> Signal:
-        return sign(value - scheduled(level)) * g
+        floor = scheduled(level)
+        return where(value > floor, g, where(value < floor, -g, 0.0))
 
     return at_finite_losses(flow(step))
 

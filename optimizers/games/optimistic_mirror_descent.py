@@ -20,13 +20,14 @@ from ...transforms import (
     delay,
     exp,
     flow,
+    global_norm,
+    hypot,
     lift,
     scheduled,
     sqrt,
     transformation,
 )
 from ...transforms.closures import mapped_tree
-from ...transforms.notation import global_squared_norm
 from ...transforms.projections import check_projection, onto
 from ...transforms.projections.applied import Projection
 
@@ -172,8 +173,8 @@ def _adaptive(
     """The rate of this step, and that of the next, by how much gradients vary."""
     past = delay(g, name="past_grads")
     variation = delay(0.0, name="variation")
-    total = variation << variation + global_squared_norm(g - past)
+    total = variation << hypot(variation, global_norm(g - past))
     past << g
-    room = scheduled(delta) + 4 * scheduled(bound) ** 2
+    room = sqrt(scheduled(delta) + 4 * scheduled(bound) ** 2)
     D = scheduled(diameter)
-    return D / sqrt(room + variation), D / sqrt(room + total)
+    return D / hypot(room, variation), D / hypot(room, total)

@@ -35,6 +35,7 @@ from ...transforms import (
     where,
 )
 from ...transforms.kronecker import kronecker_factors, mode_products, stack_same_shapes, unstack
+from ...transforms.notation.roots import maximum_over
 
 
 @transformation()
@@ -115,7 +116,7 @@ def scale_by_soap(
 @lift
 def _largest(v: jax.Array) -> jax.Array:
     """Of each matrix."""
-    return jnp.max(v, axis=tuple(range(1, v.ndim)), keepdims=True, initial=0)
+    return maximum_over(v, tuple(range(1, v.ndim)), keepdims=True)
 
 
 @lift

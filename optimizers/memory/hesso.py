@@ -33,7 +33,7 @@ from ...transforms.notation import Count, is_neutral
 from ...transforms.notation.context import Context
 from ...transforms.notation.crowds import entry_of, vector_of
 from ...transforms.notation.ordering import are_largest
-from ...transforms.notation.roots import norm, saturated
+from ...transforms.notation.roots import norm, root, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees.vector import one_leaf
@@ -94,7 +94,7 @@ def _scores_of(
     found = of_sets(products, structures.rows(x), structures.rows(d))
     xx, dd, xd = (vector_of(entry_of(found, i)) for i in range(3))
     entries = np.repeat(structures.entries(x), structures.sizes)
-    size, slope = jnp.sqrt(xx), jnp.sqrt(dd)
+    size, slope = root(xx), root(dd)
     columns = {
         "magnitude": size,
         "avg_magnitude": size / jnp.asarray(entries + 1e-6, size.dtype),

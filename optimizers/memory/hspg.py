@@ -25,6 +25,7 @@ from ...transforms import (
 from ...transforms.notation import Step, is_neutral
 from ...transforms.notation.context import Context
 from ...transforms.notation.crowds import one_each
+from ...transforms.notation.roots import root
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 from ...transforms.trees import random_key
@@ -46,7 +47,7 @@ def _penalised_of(
     structures = Structures(groups, x, context.label)
 
     def penalised(slopes: Any, leaves: Any) -> tuple[jax.Array, ...]:
-        norms = jnp.sqrt(dots(leaves, leaves))
+        norms = root(dots(leaves, leaves))
         scale = jnp.where(norms > 0, penalty / (norms + 1e-6), 0)
         pairs = zip(slopes, leaves, strict=True)
         return tuple(slope + spread(scale, leaf) * leaf for slope, leaf in pairs)

@@ -25,6 +25,7 @@ from ...transforms import (
     square,
     transformation,
 )
+from ...transforms.notation.roots import maximum_over
 
 
 @transformation()
@@ -76,7 +77,7 @@ def _slices_largest(v: jax.Array) -> tuple[jax.Array, ...]:
         return (v,)
     axes = range(v.ndim)
     others = (tuple(other for other in axes if other != axis) for axis in axes)
-    return tuple(jnp.max(v, axis=other, keepdims=True, initial=0.0) for other in others)
+    return tuple(maximum_over(v, other, keepdims=True) for other in others)
 
 
 def _slices_least(largest: tuple[jax.Array, ...], g: jax.Array) -> jax.Array:

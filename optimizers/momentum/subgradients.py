@@ -16,14 +16,15 @@ from ...transforms import (
     normalize,
     polar_factor,
 )
+from ...transforms.notation.roots import maximum_over, shares_of_maximum
 
 
 def _lp(c: Signal, power: float | jax.Array) -> Signal:
     def of(x: jax.Array, p: jax.Array) -> jax.Array:
         # Relative to the largest entry: no power over- or underflows.
         size = jnp.abs(x)
-        largest = jnp.max(size, initial=0.0)
-        relative = size / jnp.where(largest == 0, 1, largest)
+        top = maximum_over(size)
+        relative = size / jnp.where(top == 0, 1, top)
         total = jnp.sum(jnp.where(size == 0, 0, relative**p))
         norm = jnp.where(total == 0, 1, total) ** (1 / p)
         return jnp.sign(x) * (relative / norm) ** (p - 1)
@@ -32,8 +33,8 @@ def _lp(c: Signal, power: float | jax.Array) -> Signal:
 
 
 def _linf(x: jax.Array) -> jax.Array:
-    largest = jnp.abs(x) == jnp.max(jnp.abs(x), initial=0.0)
-    return jnp.sign(x) * largest / jnp.maximum(jnp.sum(largest), 1)
+    size = jnp.abs(x)
+    return jnp.sign(x) * shares_of_maximum(size, jnp.max(size, initial=0.0))
 
 
 def _nuclear(x: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ from ...registry import method
 from ...transforms import Flow, NonNegative, transformation
 from ...transforms.notation import linalg
 from ...transforms.notation.known import repeat_while
+from ...transforms.notation.roots import root
 from ...transforms.objectives import aggregate_by_gramian, nonnegative_qp
 from .gram_matrix import normalised
 
@@ -74,7 +75,7 @@ def cagrad(
     ) -> jax.Array:
         G = normalised(G, scale, norm_eps)
         b = jnp.full(len(G), 1 / len(G), G.dtype)
-        radius = c * jnp.sqrt(jnp.maximum(_dot(b, _dot(G, b)), 0))
+        radius = c * root(jnp.maximum(_dot(b, _dot(G, b)), 0))
         y, found = best_worst_gain(G, _dot(G, b), radius)
         # y = radius w / |g_w|, with the weights w summing to 1: this is |g_w| >= norm_eps.
         is_long = found & (radius >= norm_eps * jnp.sum(y))
@@ -116,7 +117,7 @@ def best_worst_gain(G: jax.Array, a: jax.Array, radius: jax.Array) -> tuple[jax.
         slack = _dot(G, y) + a - gain
         off = jnp.max(jnp.where(y > 0, jnp.abs(slack), -slack))
         exists = off <= 1e-3 * jnp.max(jnp.abs(a - gain))
-        return y, jnp.where(exists, jnp.sqrt(jnp.maximum(_dot(y, _dot(G, y)), 0)), jnp.inf)
+        return y, jnp.where(exists, root(jnp.maximum(_dot(y, _dot(G, y)), 0)), jnp.inf)
 
     def narrowed(bracket: _Bracket) -> _Bracket:
         gain = bracket.gain
@@ -132,7 +133,7 @@ def best_worst_gain(G: jax.Array, a: jax.Array, radius: jax.Array) -> tuple[jax.
 
     # Nobody can have more than the one who is farthest behind, with the whole radius for itself.
     low = jnp.min(a)
-    high = jnp.min(a + radius * jnp.sqrt(jnp.maximum(jnp.diagonal(G), 0)))
+    high = jnp.min(a + radius * root(jnp.maximum(jnp.diagonal(G), 0)))
     start = _Bracket(low, high, (low + high) / 2, 0, high > low)
     found = repeat_while(lambda b: b.open & (b.iteration < MOST_ITERATIONS), narrowed, start)
     y, distance = at(found.gain)

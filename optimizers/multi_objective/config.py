@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, FlowError, transformation
+from ...transforms.notation.roots import maximum_over, root
 from ...transforms.objectives import (
     aggregate_by_gramian,
     check_vector,
@@ -78,7 +79,7 @@ def config(
 
     def weights(G: jax.Array, _: jax.Array) -> jax.Array:
         s = vector_for("config", "pref_vector", pref_vector, G, 1.0)
-        lengths = jnp.sqrt(jnp.diagonal(G))
+        lengths = root(jnp.diagonal(G))
         inverse_lengths = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
         C = G * inverse_lengths[:, None] * inverse_lengths[None, :]
         k = _dot(symmetric_pseudo_inverse(C, _cutoff(G, use_least_squares)), s)
@@ -105,8 +106,8 @@ def _lengths(lengths: jax.Array, choice: Length | int) -> jax.Array:
         return lengths[choice]
     means = {
         "projection": lambda: lengths,
-        "min": lambda: jnp.min(lengths),
-        "max": lambda: jnp.max(lengths),
+        "min": lambda: -maximum_over(-lengths, initial=None),
+        "max": lambda: maximum_over(lengths),
         "harmonic": lambda: len(lengths) / jnp.sum(1 / lengths),
         "arithmetic": lambda: jnp.mean(lengths),
         "geometric": lambda: jnp.exp(jnp.mean(jnp.log(lengths))),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, NonNegative, transformation
+from ...transforms.notation.roots import root
 from ...transforms.objectives import aggregate_by_gramian, symmetric_pseudo_inverse
 
 LEAST_SUM = 1e-12
@@ -59,7 +60,7 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
 
     def weights(G: jax.Array, _: jax.Array, rcond: Any = None) -> jax.Array:
         cutoff = len(G) * jnp.finfo(G.dtype).eps if rcond is None else rcond
-        lengths = jnp.sqrt(jnp.diagonal(G))
+        lengths = root(jnp.diagonal(G))
         inverse = symmetric_pseudo_inverse(G, cutoff)
         v = jnp.matmul(inverse, lengths, precision="highest")
         total = jnp.sum(v)

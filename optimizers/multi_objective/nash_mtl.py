@@ -21,6 +21,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation.known import choose, repeat_while
+from ...transforms.notation.roots import root
 from ...transforms.objectives import gramian, largest_entry, weigh
 
 SOLVED = 1e-3
@@ -116,7 +117,7 @@ def _clipped(
     a = a[: len(G)].astype(G.dtype)
     of_scaled = a * scale
     products = jnp.matmul(G, of_scaled, precision="highest")
-    length = jnp.sqrt(jnp.maximum(jnp.sum(of_scaled * products), 0))
+    length = root(jnp.maximum(jnp.sum(of_scaled * products), 0))
     clips = (max_norm > 0) & (length > max_norm)
     return jnp.where(clips, a * (max_norm / jnp.where(clips, length, 1)), a)
 
@@ -132,7 +133,7 @@ def bargain(G: jax.Array, max_iters: int) -> tuple[jax.Array, jax.Array]:
 
     Damped Newton on a^T G a / 2 - sum log a, in units in which all gradients have length 1.
     """
-    lengths = jnp.sqrt(jnp.diagonal(G))
+    lengths = root(jnp.diagonal(G))
     has_length = jnp.all(lengths > 0)
     units = jnp.where(lengths > 0, lengths, 1)
     C = G / (units[:, None] * units[None, :])
@@ -151,7 +152,7 @@ def bargain(G: jax.Array, max_iters: int) -> tuple[jax.Array, jax.Array]:
         factor = jax.scipy.linalg.cho_factor(C + jnp.diag(1 / z**2), lower=True)
         newton = -jax.scipy.linalg.cho_solve(factor, slope)
         # Within its own metric the step of length 1 / (1 + decrement) never leaves the domain.
-        decrement = jnp.sqrt(jnp.maximum(-jnp.sum(slope * newton), 0))
+        decrement = root(jnp.maximum(-jnp.sum(slope * newton), 0))
         steps = jnp.append(rates, 1 / (1 + decrement))
         points = z[None, :] + steps[:, None] * newton[None, :]
         inside = jnp.all(points > 0, axis=1)

@@ -15,7 +15,7 @@ from ...transforms import FlowError, Key, NonNegativeConstant, PositiveConstant,
 from ...transforms.notation import linalg
 from ...transforms.notation.checks import checked
 from ...transforms.notation.known import repeat
-from ...transforms.notation.roots import norm
+from ...transforms.notation.roots import norm, root
 from ...transforms.objectives import symmetric_pseudo_inverse
 from ...transforms.trees.random import typed_key
 from .rows import Rows, joined, trailing
@@ -235,7 +235,7 @@ def _search(
 
 
 def _loss(gram: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.sqrt(jnp.maximum(1 - jnp.diagonal(gram), 0)))
+    return jnp.sum(root(jnp.maximum(1 - jnp.diagonal(gram), 0)))
 
 
 def _scatter(gram: jax.Array, lambda_: float | jax.Array, eps: float | jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from ...transforms import (
     divide_or_zero,
     flow,
     initial_params,
-    running_sum,
+    running_norm,
     scale_by_learning_rate,
     scheduled,
     sqrt,
@@ -66,7 +66,8 @@ def scale_by_dog(
 
     with norms over all leaves, and x_0 the params that `init` was given. The tap "step_size" is the
     factor of g_t. In params of bfloat16 the first steps, of relative size 1e-6, are lost to
-    rounding: keep a float32 copy of the params.
+    rounding: keep a float32 copy of the params. The state holds the root of G, which is a number
+    where squares are none.
 
     Args:
       learning_rate: a multiple of the step; 1 is meant.
@@ -124,8 +125,8 @@ def _scaled(
     if kind == "heuristic":
         smallest = number * (1 + sqrt(squared_norm(initial_params())))
     distance = largest_distance(params, smallest, squared_norm)
-    total = squared_norm(g) >> running_sum(start=eps, name="sum_sq_norm_grads")
-    size = scheduled(learning_rate) * divide_or_zero(distance, sqrt(total))
+    total = running_norm(g, squared_norm, start_square=eps, name="norm_grads")
+    size = scheduled(learning_rate) * divide_or_zero(distance, total)
     if kind == "learning_rate":
         size = where(step_count() == 1, number, size)
     return tap("step_size", size) * g

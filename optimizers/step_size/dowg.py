@@ -12,9 +12,8 @@ from ...transforms import (
     chain,
     decay_weights,
     flow,
-    running_sum,
+    running_norm,
     scale_by_learning_rate,
-    sqrt,
     tap,
     transformation,
 )
@@ -31,7 +30,7 @@ def scale_by_dowg(init_estim_sq_dist: NonNegative | None = None, eps: Positive =
         u_t = d_t / (sqrt(v_t) + eps) g_t
 
     with norms over all leaves, and x_0 the params that `init` was given. The tap "step_size" is the
-    factor of g_t.
+    factor of g_t. The state holds the root of v, which is a number where squares are none.
 
     Args:
       init_estim_sq_dist: a guess of the squared distance to the solution; default eps.
@@ -45,8 +44,8 @@ def scale_by_dowg(init_estim_sq_dist: NonNegative | None = None, eps: Positive =
 
     def step(g: Signal, params: Signal) -> Signal:
         d = largest_distance(params, smallest, squared=True)
-        v = d * global_squared_norm(g) >> running_sum(name="weighted_sq_norm_grads")
-        return tap("step_size", d / (sqrt(v) + eps)) * g
+        total = running_norm(g, lambda x: d * global_squared_norm(x), name="weighted_norm_grads")
+        return tap("step_size", d / (total + eps)) * g
 
     return flow(step)
 

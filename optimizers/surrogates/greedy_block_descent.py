@@ -22,6 +22,7 @@ from ...transforms import (
 )
 from ...transforms.notation import linalg
 from ...transforms.notation.ordering import kth_largest
+from ...transforms.notation.roots import maximum_over
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves
 
@@ -168,7 +169,7 @@ def _solved(g: jax.Array, matrix: jax.Array) -> jax.Array:
 
 STEPS = {
     "gs": lambda g, bound: g,
-    "gsl": lambda g, bound: g / jnp.max(bound),
+    "gsl": lambda g, bound: g / maximum_over(bound),
     "gsd": lambda g, bound: g / bound,
     "gsq": _solved,
 }

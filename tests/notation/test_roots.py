@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradchain.transforms.notation.roots import cube_root, relative_norm
+from gradchain.transforms.notation.roots import (
+    cube_root,
+    maximum_over,
+    relative_norm,
+    shares_of_maximum,
+)
 
 UNIT = np.asarray([1.0, -2.0, 4.0, -2.0]) / 5
 """Of length 1."""
@@ -44,3 +49,15 @@ def test_the_cube_root_is_right_to_the_last_digits_at_all_sizes():
     np.testing.assert_allclose(cube_root(edges), np.cbrt(edges), rtol=3e-7)
     slope = jax.grad(lambda x: cube_root(x).sum())(edges)
     np.testing.assert_allclose(slope[jnp.array([0, 1, 4])], [0, 0, 1 / 12], rtol=1e-6)
+
+
+def test_a_maximum_is_shared_by_what_reaches_it_however_it_is_rounded():
+    x = jnp.asarray([[1.0, 3.0, 3.0, -2.0], [-1.0, -4.0, -2.0, -1.5]])
+    for axis in (None, 0, 1):
+        expected = jax.grad(lambda x, axis=axis: jnp.sum(jnp.max(x, axis)))(x)
+        found = jax.grad(lambda x, axis=axis: jnp.sum(maximum_over(x, axis, initial=None)))(x)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for by in (1 - 2.0**-22, 1 + 2.0**-22):
+        assert jnp.sum(shares_of_maximum(x, by * jnp.max(x))) == 1
+    largest = jnp.asarray([jnp.inf, 1.0])
+    assert jnp.isfinite(jax.grad(maximum_over)(largest)).all()

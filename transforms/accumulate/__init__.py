@@ -16,7 +16,7 @@ from .rectification import Rectification, radam_rectification
 from .slow_weights import back_to_slow_weights
 from .staleness import delay_gradients
 from .subsets import SubsetSize, subset_moment
-from .sums import running_sum
+from .sums import running_norm, running_sum
 from .window import ring_slot, window, write_slot
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "radam_rectification",
     "ring_slot",
     "running_max",
+    "running_norm",
     "running_sum",
     "scale_by_factored_rms",
     "subset_moment",

@@ -1,10 +1,21 @@
 """Sums over the steps."""
 
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.hyperparameters import DType
+from ..notation.functions import global_squared_norm, lift_elementwise, sqrt, square
+from ..notation.hyperparameters import DType, NonNegativeConstant
+from ..notation.roots import root, usable
 from ..notation.signal import Signal
 from ..notation.steps import Start, delay
+
+SquaredNorm = Callable[[Signal], Signal]
+"""The squared norm of a tree: of all of it, or leaf by leaf."""
 
 
 @transformation()
@@ -27,3 +38,43 @@ def running_sum(*, start: Start | None = None, dtype: DType | None = None) -> Fl
         return past << past + x
 
     return flow(step)
+
+
+def running_norm(
+    x: Signal,
+    squared_norm: SquaredNorm = global_squared_norm,
+    *,
+    start_square: NonNegativeConstant = 0.0,
+    name: str,
+) -> Signal:
+    """The root of the sum of the squared norms of everything so far.
+
+    A function of signals.
+
+        s_t = sqrt(s_{t-1}^2 + |x_t|^2)
+
+    It is the root that is kept, and squares are taken of x_t over a million times s_{t-1}: they are
+    numbers of the format where those of x_t are none, and what vanishes counts for nothing.
+
+    Args:
+      x: a tree signal.
+      squared_norm: `global_squared_norm`, one of `leaf_squared_norm` for a sum of each leaf, or a
+        multiple of it.
+      start_square: s_0^2.
+      name: name of the state.
+
+    Returns:
+      A signal like the squared norm.
+    """
+    is_number = isinstance(start_square, int | float)
+    start = math.sqrt(start_square) if is_number else root(jnp.asarray(start_square))
+    past = delay(squared_norm(x), start, name=name)
+    size = _well_above(past)
+    return past << size * sqrt(square(past / size) + squared_norm(x / size))
+
+
+def _usable_above(x: jax.Array) -> jax.Array:
+    return usable(2.0**20 * x)
+
+
+_well_above = lift_elementwise(_usable_above, "well_above")

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from ..notation.checks import checked
 from ..notation.hyperparameters import Key, Size
+from ..notation.roots import maximum_over
 from ..notation.rows import sum_of_rows
 from .compressor import Coded, Message, on_vectors
 
@@ -42,7 +43,7 @@ def quantised(
 
     def encode(vector: jax.Array, key: Any) -> Message:
         rows = _blocks(vector, block_size)
-        scale = jnp.max(jnp.abs(rows), axis=1)
+        scale = maximum_over(jnp.abs(rows), axis=1)
         ratio = rows / jnp.where(scale > 0, scale, 1)[:, None] * levels
         dither = jax.random.uniform(key, rows.shape, rows.dtype) if stochastic else 0.5
         codes = jnp.clip(jnp.floor(ratio + dither) + levels, 0, 2 * levels).astype(jnp.uint8)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ..notation import linalg
 from ..notation.known import repeat
+from ..notation.roots import root
 
 Tree = TypeVar("Tree")
 
@@ -31,7 +32,7 @@ def lanczos(
     Returns:
       The Ritz values, ascending, and the weights, which sum to 1.
     """
-    length = jnp.sqrt(_inner(start, start))
+    length = root(_inner(start, start))
     first = jax.tree.map(lambda leaf: leaf / length, start)
     basis = jax.tree.map(lambda leaf: jnp.zeros((num_iterations, *leaf.shape), leaf.dtype), first)
     none = jnp.zeros(num_iterations, length.dtype)
@@ -56,7 +57,7 @@ def _extended(
     rest = image
     for _ in range(2):
         rest = _without(basis, rest)
-    length = jnp.sqrt(_inner(rest, rest))
+    length = root(_inner(rest, rest))
     alpha = alpha.at[i].set(along)
     # what rounding leaves of nothing is no direction
     size = jnp.maximum(jnp.max(jnp.abs(alpha)), jnp.max(beta))

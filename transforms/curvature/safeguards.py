@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ..notation.checks import checked
 from ..notation.functions import lift, lift_tree, maximum
 from ..notation.hyperparameters import NonNegative
+from ..notation.roots import maximum_over
 from ..notation.signal import Signal
 from ..notation.steps import tap
 from ..notation.values import Leaves
@@ -42,7 +43,7 @@ def finite_curvature(x: jax.Array) -> jax.Array:
     if x.size == 0:
         return x
     finite = jnp.isfinite(x)
-    largest = jnp.max(jnp.where(finite, jnp.abs(x), 0))
+    largest = maximum_over(jnp.where(finite, jnp.abs(x), 0))
     return jnp.where(finite, x, jnp.where(jnp.any(finite), largest, 1).astype(x.dtype))
 
 

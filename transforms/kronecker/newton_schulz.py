@@ -10,7 +10,7 @@ from ..notation import linalg
 from ..notation.errors import FlowError
 from ..notation.functions import lift
 from ..notation.hyperparameters import DType, NonNegative
-from ..notation.roots import norm, quotient
+from ..notation.roots import maximum_over, norm, quotient, root
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from .cache_chunks import by_cache_chunks
@@ -118,12 +118,12 @@ def _scaled(x: jax.Array, preconditioning: str, eps: float | jax.Array) -> jax.A
     if preconditioning == "frobenius":
         return _over(x, norm(x, axis=(-2, -1), keepdims=True) + eps)
     if preconditioning == "spectral":
-        return _over(x, jnp.max(linalg.singular_values(x), axis=-1)[..., None, None] + eps)
+        return _over(x, maximum_over(linalg.singular_values(x), axis=-1)[..., None, None] + eps)
     gram = x @ _transposed(x)
     if preconditioning == "schatten":
-        return _over(x, jnp.sqrt(jnp.maximum(norm(gram, axis=(-2, -1), keepdims=True), eps)))
+        return _over(x, root(jnp.maximum(norm(gram, axis=(-2, -1), keepdims=True), eps)))
     if preconditioning == "aol":
-        return _over(x, jnp.sqrt(jnp.maximum(jnp.sum(jnp.abs(gram), -1, keepdims=True), eps)))
+        return _over(x, root(jnp.maximum(jnp.sum(jnp.abs(gram), -1, keepdims=True), eps)))
     raise FlowError(f"newton_schulz: preconditioning={preconditioning!r} is not known")
 
 

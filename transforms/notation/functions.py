@@ -16,6 +16,7 @@ from .roots import (
     cube_root,
     dot,
     halved,
+    maximum_over,
     norm,
     relative_norm,
     root,
@@ -229,7 +230,7 @@ def _float_of(x: jax.Array) -> jnp.dtype:
 def _max(
     x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
 ) -> jax.Array:
-    return jnp.max(x, axis=axis, keepdims=keepdims, initial=None if x.size else -jnp.inf)
+    return maximum_over(x, axis, keepdims, None if x.size else -jnp.inf)
 
 
 hypot = lift_elementwise(
@@ -386,7 +387,7 @@ def global_mean(signal: Signal) -> Signal:
 @of_stacks
 def _global_max(tree: Leaves) -> jax.Array:
     arrays = jax.tree.leaves(by_stacks(tree))
-    leaves = [jnp.max(leaf) for leaf in arrays if leaf.size]
+    leaves = [maximum_over(leaf, initial=None) for leaf in arrays if leaf.size]
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros((), jnp.float32)
 
 

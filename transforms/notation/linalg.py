@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 
 from .known import each, is_known
+from .roots import magnitude, power_of_two_below
 
 Value = TypeVar("Value")
 
@@ -123,13 +124,18 @@ def _with_derivative(
     solve: Callable[[jax.Array], Factors],
     is_regular: Callable[..., jax.Array],
     example: Callable[[int, int], jax.Array],
+    linear: int,
 ) -> Callable[[jax.Array], Factors]:
     """The factorisation, whose derivative is 0 where it has none, as at a matrix of zeros.
+
+    It is taken at the matrix over its size, as differences of squared singular values may be below
+    the format.
 
     Args:
       solve: gives the factors.
       is_regular: whether there is a derivative, by the factors.
       example: the entries of a matrix of some size at which there is one.
+      linear: which of the factors is as large as the matrix; the others are bases.
     """
 
     @jax.custom_jvp
@@ -148,8 +154,12 @@ def _with_derivative(
 
         # not only what comes out: an infinite factor would meet a cotangent of 0
         stand_in = jnp.broadcast_to(example(*x.shape[-2:]).astype(x.dtype), x.shape)
-        _, moved = jax.jvp(solve, (where(x, stand_in),), (where(dx, jnp.zeros_like(dx)),))
-        return found, jax.tree.map(lambda d: where(d, jnp.zeros_like(d)), moved)
+        size = power_of_two_below(magnitude(x, (-2, -1)))
+        unit, moving = where(x / size, stand_in), where(dx / size, jnp.zeros_like(dx))
+        moved = [where(d, jnp.zeros_like(d)) for d in jax.jvp(solve, (unit,), (moving,))[1]]
+        scale = size.reshape(*size.shape[:-2], *(1,) * (moved[linear].ndim - x.ndim + 2))
+        moved[linear] = moved[linear] * scale
+        return found, jax.tree.unflatten(jax.tree.structure(found), moved)
 
     def of_array(matrices: jax.Array) -> Factors:
         # under vmap NumPy's arrays reach a function with a rule as they are, and jit refuses them
@@ -180,15 +190,16 @@ def _rising(n: int, m: int) -> jax.Array:
     return jnp.eye(n, m) * jnp.arange(1.0, m + 1)
 
 
-_eigh = _with_derivative(one_by_one(lambda x: tuple(jnp.linalg.eigh(x))), _are_apart, _rising)
+_eigh = _with_derivative(one_by_one(lambda x: tuple(jnp.linalg.eigh(x))), _are_apart, _rising, 0)
 _eigh_of_lower = _with_derivative(
-    one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False))), _are_apart, _rising
+    one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False))), _are_apart, _rising, 0
 )
-_qr = _with_derivative(one_by_one(lambda x: jnp.linalg.qr(x)[:2]), _has_full_rank, jnp.eye)
+_qr = _with_derivative(one_by_one(lambda x: jnp.linalg.qr(x)[:2]), _has_full_rank, jnp.eye, 1)
 _svd = _with_derivative(
     one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False))),
     _are_apart_and_positive,
     _rising,
+    1,
 )
 _full_svd = one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
 _singular_values = one_by_one(jnp.linalg.svdvals)

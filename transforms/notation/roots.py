@@ -87,6 +87,66 @@ def _cube_root_jvp(
     return y, jnp.where(usual, y / (3 * jnp.where(usual, x, 1)), 0) * dx
 
 
+def maximum_over(
+    x: jax.Array,
+    axis: int | tuple[int, ...] | None = None,
+    keepdims: bool = False,
+    initial: float | None = 0.0,
+) -> jax.Array:
+    """`jnp.max`, whose derivative does not ask which entries are equal to it to the last bit.
+
+    A compiler computes an entry anew for the question, and rounds it another way: none is equal
+    then, and the derivative, divided by their number, is NaN.
+
+    Args:
+      x: an array.
+      axis: along which the largest is looked for; None: all of it.
+      keepdims: whether the axis stays, with length 1.
+      initial: at least that large; None: no bound, for arrays that are not empty.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.max(x, axis=axis, keepdims=keepdims, initial=initial)
+    return _maximum(x, axis, keepdims, initial)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _maximum(
+    x: jax.Array, axis: int | tuple[int, ...] | None, keepdims: bool, initial: float | None
+) -> jax.Array:
+    return jnp.max(x, axis=axis, keepdims=keepdims, initial=initial)
+
+
+@_maximum.defjvp
+def _maximum_jvp(
+    axis: int | tuple[int, ...] | None,
+    keepdims: bool,
+    initial: float | None,
+    primals: tuple[jax.Array],
+    tangents: tuple[jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    x, dx = primals[0], tangents[0]
+    top = jnp.max(lax.stop_gradient(x), axis=axis, keepdims=True, initial=initial)
+    share = shares_of_maximum(lax.stop_gradient(x), top, axis)
+    value = _maximum(x, axis, keepdims, initial)
+    return value, jnp.sum(share * dx, axis=axis, keepdims=keepdims)
+
+
+def shares_of_maximum(
+    x: jax.Array, top: jax.Array, axis: int | tuple[int, ...] | None = None
+) -> jax.Array:
+    """1 over their number for the entries that are the largest, to rounding; 0 for the others.
+
+    Args:
+      x: an array.
+      top: the largest along the axis, which it keeps.
+      axis: along which the shares add up to 1.
+    """
+    rounding = 8 * jnp.finfo(x.dtype).eps * jnp.abs(top)
+    reached = (x >= top - rounding).astype(x.dtype)
+    count = jnp.sum(reached, axis=axis, keepdims=True)
+    return reached / jnp.maximum(count, jnp.ones_like(count))
+
+
 def squared(x: jax.Array) -> jax.Array:
     """The squared magnitude of every entry."""
     return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
@@ -131,20 +191,24 @@ def dot(
       axis: along which the vectors lie; None: all of it.
       keepdims: whether the axis stays, with length 1.
     """
-    # Not vdot: it flattens, which a leaf that is spread over a mesh does not allow.
-    products = jnp.real(jnp.conj(x) * y)
-    if not jnp.issubdtype(products.dtype, jnp.inexact):
+
+    def sum_of(products: jax.Array) -> jax.Array:
+        # not vdot: it flattens, which a leaf that is spread over a mesh does not allow
         return jnp.sum(products, axis=axis, keepdims=keepdims)
-    total = jnp.sum(products, axis=axis, keepdims=keepdims)
+
+    if not jnp.issubdtype(jnp.result_type(x, y), jnp.inexact):
+        return sum_of(jnp.real(jnp.conj(x) * y))
 
     def bounded() -> jax.Array:
-        share = jnp.finfo(products.dtype).max / max(x.size, 1)
+        # of numbers throughout: where the sum of all is not taken, its derivative is 0 of a number
         numbers = jnp.real(jnp.conj(saturated(x)) * saturated(y))
-        parts = jnp.sum(lax.clamp(-share, numbers, share), axis=axis, keepdims=keepdims)
-        return jnp.where(jnp.isfinite(total), total, parts)
+        total = sum_of(numbers)
+        share = jnp.finfo(numbers.dtype).max / max(x.size, 1)
+        return jnp.where(jnp.isfinite(total), total, sum_of(lax.clamp(-share, numbers, share)))
 
     if x.size <= CHEAP_TO_READ_TWICE:
         return bounded()
+    total = sum_of(jnp.real(jnp.conj(x) * y))
     return choose(jnp.all(jnp.isfinite(total)), lambda: total, bounded)
 
 
@@ -275,6 +339,13 @@ def usable(size: jax.Array) -> jax.Array:
     size = lax.stop_gradient(size)
     bounded = jnp.minimum(size, 1 / jnp.finfo(size.dtype).tiny)
     return jnp.where((size > 0) & jnp.isfinite(size), bounded, jnp.ones_like(size))
+
+
+def power_of_two_below(x: jax.Array) -> jax.Array:
+    """The largest power of two that is not above x, to divide by without rounding; 1 for 0."""
+    exponent = jnp.frexp(x)[1] - 1
+    exponent = jnp.clip(exponent, jnp.finfo(x.dtype).minexp, jnp.finfo(x.dtype).maxexp - 1)
+    return jnp.where((x > 0) & jnp.isfinite(x), jnp.ldexp(jnp.ones((), x.dtype), exponent), 1)
 
 
 def is_trusted(total: jax.Array, count: int) -> jax.Array:

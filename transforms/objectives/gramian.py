@@ -13,6 +13,7 @@ from ..notation.context import Context
 from ..notation.crowds import map_alike
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
+from ..notation.roots import power_of_two_below
 from ..notation.sharding import explicit_axes
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
@@ -120,13 +121,6 @@ def _largest_entry_of(context: Context, tree: Leaves) -> jax.Array:
     for size in sizes:
         largest = jnp.maximum(largest, size.astype(context.scalar_dtype))
     return power_of_two_below(jax.lax.stop_gradient(largest))
-
-
-def power_of_two_below(x: jax.Array) -> jax.Array:
-    """The largest power of two that is not above x, to divide by without rounding; 1 for 0."""
-    exponent = jnp.frexp(x)[1] - 1
-    exponent = jnp.clip(exponent, jnp.finfo(x.dtype).minexp, jnp.finfo(x.dtype).maxexp - 1)
-    return jnp.where((x > 0) & jnp.isfinite(x), jnp.ldexp(jnp.ones((), x.dtype), exponent), 1)
 
 
 _gramian = lift_tree(_gramian_of, "gramian", context=True, out=unknown_shape)

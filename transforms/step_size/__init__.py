@@ -1,7 +1,8 @@
 """How far to go: learning rates, decay, multipliers, Polyak steps, line searches."""
 
+from ..accumulate.sums import SquaredNorm
 from .adgd import adgd_step_size
-from .distance import SquaredNorm, largest_distance, leaf_squared_norm
+from .distance import largest_distance, leaf_squared_norm
 from .leaf_multipliers import leaf_multipliers
 from .line_search import backtracking, keeps_loss, loss_change
 from .polyak import quadratic_polyak_step, with_polyak_step

@@ -1,11 +1,10 @@
 """How far the params have come: the distances that set step sizes."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from ..accumulate.initial import initial_params
+from ..accumulate.sums import SquaredNorm
 from ..notation.functions import global_squared_norm, leaf_sum, lift, maximum, sqrt, square
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.parts import merge, split
@@ -13,14 +12,9 @@ from ..notation.selection import Selector
 from ..notation.signal import Signal
 from ..notation.steps import delay
 
-SquaredNorm = Callable[[Signal], Signal]
-"""The squared norm of a tree: of all of it, or leaf by leaf."""
-
 
 def leaf_squared_norm(stacked: Selector = None) -> SquaredNorm:
     """The squared Euclidean norm of each leaf; of each layer where a leaf stacks layers.
-
-    A function of signals.
 
     A function of a mask.
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from ..notation.known import is_known
+from ..notation.roots import maximum_over
 from ..notation.sharding import explicit_axes, replicated, resharded
 
 EXPONENTS = 7
@@ -86,7 +87,7 @@ def quantize_blockwise(
         raise ValueError("quantize_blockwise: signed=False for an array with negative entries")
     lines = _lines(x, along_last_axis)
     blocks = _parted(lines.astype(jnp.float32), block_size)
-    largest = jnp.max(jnp.abs(blocks), axis=-1, initial=0.0)
+    largest = maximum_over(jnp.abs(blocks), axis=-1)
     relative = blocks / jnp.where(largest > 0, largest, 1)[..., None]
     codes = _joined(_nearest(relative, signed), lines)
     return (resharded(codes.reshape(x.shape), x) if along_last_axis else codes), largest

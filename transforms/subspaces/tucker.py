@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ..notation import linalg
 from ..notation.known import repeat_while
-from ..notation.roots import magnitude, norm
+from ..notation.roots import magnitude, norm, root
 from ..notation.sharding import replicated
 from .bases import Tucker, along
 from .spanned import signed_rows
@@ -50,7 +50,7 @@ def partial_tucker(leaf: jax.Array, axes: tuple[int, ...], ranks: tuple[int, ...
                     rest = along(rest, factors[j].conj().T, other)
             factors[i] = _leading(rest, axis, ranks[i])
         core = Tucker(tuple(factors), axes).project(x)
-        left_out = jnp.sqrt(jnp.abs(1 - (norm(core) / total) ** 2))
+        left_out = root(jnp.abs(1 - (norm(core) / total) ** 2))
         return count + 1, tuple(factors), last, left_out
 
     def going(carry: Any) -> Any:

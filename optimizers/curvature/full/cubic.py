@@ -83,9 +83,10 @@ def _polished(
 ) -> jax.Array:
     """The root after one more Newton step: derivatives go through this step, not the search."""
     is_inside = found > 0
-    ratio = _ratio(c, gaps + jnp.where(is_inside, found, 1))
-    n = root(jnp.where(is_inside, jnp.sum(ratio**2), 1))
-    fall = jnp.sum(_ratio(ratio**2, gaps + jnp.where(is_inside, found, 1))) / n + 2 / m
+    raised = gaps + jnp.where(is_inside, found, 1)
+    ratio = _ratio(c, raised)
+    n = norm(ratio)
+    fall = n * jnp.sum(_ratio((ratio / nonzero(n)) ** 2, raised)) + 2 / m
     step = (n - 2 * (found - base) / m) / jax.lax.stop_gradient(fall)
     return jnp.where(is_inside, jnp.maximum(found + step, 0), found)
 

@@ -26,6 +26,7 @@ from ....transforms import (
     chain,
     decay_weights,
     delay,
+    divide_or_zero,
     flow,
     handed_on,
     pair,
@@ -53,11 +54,12 @@ from ....transforms.kronecker import (
     rank_one_inverse,
 )
 from ....transforms.notation import lift_elementwise
+from ....transforms.notation.roots import maximum_over
 
 Variant = Literal["official", "paper", "sherman_morrison"]
 
 outer = lift_elementwise(lambda u: u[..., :, None] * u[..., None, :], "outer")
-largest = lift_elementwise(lambda m: jnp.max(jnp.abs(m), axis=(-2, -1), keepdims=True), "largest")
+largest = lift_elementwise(lambda m: maximum_over(jnp.abs(m), (-2, -1), True), "largest")
 identity = lift_elementwise(identity_like, "identity")
 
 
@@ -145,7 +147,7 @@ def scale_by_mkor(
         J = g >> when(due, flow(refresh), name="inverses")
         X = J[0] @ G @ J[1]
         size = layer_norms(X, g, layers)
-        scale = layer_norms(G, g, layers) / where(size == 0, 1.0, size)
+        scale = divide_or_zero(layer_norms(G, g, layers), size)
         X = where(size == 0, G, X * scale)
         return join_layers(finite_or_plain(X, G), g, layers)
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from ....transforms import FlowError
 from ....transforms.kronecker.identities import diagonal_matrices
+from ....transforms.notation.roots import maximum_over
 
 
 class Structured(ABC):
@@ -78,7 +79,7 @@ class Structured(ABC):
 
     def largest(self) -> Any:
         """The largest magnitude of an entry, of shape (..., 1, 1)."""
-        return jnp.max(jnp.abs(self.dense()), axis=(-2, -1), keepdims=True)
+        return maximum_over(jnp.abs(self.dense()), (-2, -1), keepdims=True)
 
 
 def _aligned(scalar: Any, array: jax.Array, owner: Structured) -> jax.Array:

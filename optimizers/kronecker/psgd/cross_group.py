@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .lie_groups import maximum_over, tiny_of
+from ....transforms.notation.roots import maximum_over, smooth_quotient
+from .lie_groups import tiny_of
 
 
 class CrossElement(NamedTuple):
@@ -62,5 +63,5 @@ class Cross:
             size = maximum_over(Qh * Qh + w * w, None)
         else:
             size = jnp.maximum(maximum_over(jnp.abs(nA), None), maximum_over(jnp.abs(nB), None))
-        step = rate / (size + tiny_of(a))
+        step = smooth_quotient(rate, size + tiny_of(a))
         return CrossElement(a - step * (nA * a + nB * rb), b - step * (nA * b + nB * ra))

@@ -15,8 +15,8 @@ from ....transforms.kronecker.tensor_statistics import (
     mode_product,
     unfolding,
 )
-from ....transforms.notation.roots import norm
-from .lie_groups import maximum_over, tiny_of
+from ....transforms.notation.roots import maximum_over, norm, smooth_quotient
+from .lie_groups import tiny_of
 
 
 def norm_lower_bound(a: jax.Array) -> jax.Array:
@@ -143,7 +143,7 @@ class Kronecker:
             bound = smooth
         else:
             bound = size(difference)
-        step = (rate / (bound + tiny_of(q))).reshape(-1, *[1] * (q.ndim - 1))
+        step = smooth_quotient(rate, bound + tiny_of(q)).reshape(-1, *[1] * (q.ndim - 1))
         change = difference * q if q.ndim == 2 else multiply(difference, q)
         return q - step * change, smooth
 

@@ -34,7 +34,3 @@ class LieGroup(Protocol):
 
 def tiny_of(x: jax.Array) -> Any:
     return jnp.finfo(x.dtype).tiny
-
-
-def maximum_over(x: jax.Array, axes: int | tuple[int, ...] | None) -> jax.Array:
-    return jnp.max(x, axis=axes, initial=0)

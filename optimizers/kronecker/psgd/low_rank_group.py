@@ -12,8 +12,8 @@ from ....transforms import is_neutral
 from ....transforms.kronecker.matrix_roots import multiply
 from ....transforms.notation import linalg
 from ....transforms.notation.known import choose
-from ....transforms.notation.roots import norm, root
-from .lie_groups import maximum_over, tiny_of
+from ....transforms.notation.roots import maximum_over, norm, root, smooth_quotient
+from .lie_groups import tiny_of
 
 
 class LowRankElement(NamedTuple):
@@ -121,9 +121,9 @@ class LowRank:
         if self.normalizer == "2nd":
             first = jax.lax.rsqrt(Ph * Ph + v * v + tiny)
             second = jax.lax.rsqrt(h * h + inverse * inverse + tiny)
-            step = rate * jnp.min(first * second, initial=jnp.inf)
+            step = rate * -maximum_over(-first * second, initial=-jnp.inf)
         else:
-            step = rate / (maximum_over(jnp.abs(difference), None) + tiny)
+            step = smooth_quotient(rate, maximum_over(jnp.abs(difference)) + tiny)
         return d - step * d * difference
 
     def _step(
@@ -134,7 +134,7 @@ class LowRank:
         else:
             squares = (a @ a) * (A @ A) + (b @ b) * (B @ B) - 2 * (a @ b) * (A @ B)
             size = root(jnp.abs(squares))
-        return rate / (size + tiny_of(a))
+        return smooth_quotient(rate, size + tiny_of(a))
 
     def _moved_left(
         self, U: jax.Array, V: jax.Array, K: jax.Array, a: jax.Array, b: jax.Array, rate: jax.Array
