@@ -1,5 +1,6 @@
 """How the tests build the methods of the catalogue by name."""
 
+import functools
 from typing import Any
 
 from gradchain.catalogue import METHODS, Method
@@ -40,5 +41,12 @@ def arguments_of(name: str, **overrides: Any) -> dict[str, Any]:
 
 
 def sample(name: str, learning_rate: Any = None, **overrides: Any) -> Any:
-    """The method as the tests build it."""
+    """The method as the tests build it; the same value again, as it never changes."""
+    if learning_rate is None and not overrides:
+        return _plain(name)
     return METHODS[name].for_small_model(learning_rate, **{**SAMPLES.get(name, {}), **overrides})
+
+
+@functools.lru_cache(maxsize=4)
+def _plain(name: str) -> Any:
+    return METHODS[name].for_small_model(None, **SAMPLES.get(name, {}))

@@ -60,11 +60,14 @@ def test_parts_of_optax_fail_by_themselves(part):
 
 @every_method
 def test_lowers_for_accelerators(name):
-    """For CUDA and TPU, which needs neither."""
+    """For CUDA and TPU, which needs neither, and for the CPU; `jax.export` writes and reads it."""
     one = trained(name)
-    abstract = jax.eval_shape(lambda: (one.params, one.state, one.params, ORDINARY))
-    exported = export.export(one.scaled_step, platforms=("cuda", "tpu"))(*abstract)
-    assert set(exported.platforms) == {"cuda", "tpu"}
+    given, platforms = (one.params, one.state, one.params, ORDINARY), ("cpu", "cuda", "tpu")
+    lowered = export.export(one.scaled_step, platforms=platforms)(*jax.eval_shape(lambda: given))
+    exported = export.deserialize(lowered.serialize())
+    assert exported.platforms == platforms
+    assert exported.in_tree == jax.tree.structure((given, {}))
+    assert exported.out_tree == jax.tree.structure((one.params, one.state))
 
 
 COMPILED: list[str] = []

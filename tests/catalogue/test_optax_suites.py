@@ -77,19 +77,19 @@ class JaxButFor:
         return getattr(jax, name)
 
 
-def shapes_alone(function):
-    """What it returns, all zero: bodies that ask for shapes and dtypes need no program."""
+def types_alone(function):
+    """What it returns, all zero: bodies that ask for shapes and shardings need no program."""
 
-    def zeros(*args, **more):
-        found = jax.eval_shape(function, *args, **more)
-        return jax.tree.map(lambda x: jnp.asarray(np.zeros(x.shape, x.dtype)), found)
+    def zero(x):
+        held = np.zeros(x.shape, x.dtype)
+        return jnp.asarray(held) if x.sharding is None else jax.device_put(held, x.sharding.spec)
 
-    return zeros
+    return lambda *args, **more: jax.tree.map(zero, jax.eval_shape(function, *args, **more))
 
 
-def once(function):
-    """Compiled, but not a second time."""
-    return function if hasattr(function, "lower") else jax.jit(function)
+def compiled_once(function):
+    """What is compiled is not compiled again, and of the rest the types are enough."""
+    return function if hasattr(function, "lower") else types_alone(function)
 
 
 class Asserting(absltest.TestCase):
@@ -135,7 +135,7 @@ def test_accumulates(name):
 
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_state_is_stable(name):
-    with mock.patch.object(common, "jax", JaxButFor(shapes_alone)):
+    with mock.patch.object(common, "jax", JaxButFor(types_alone)):
         run_common(name, "test_state_shape_dtype_shard_stability", dtype=jnp.float16)
 
 
@@ -151,7 +151,7 @@ def test_accepts_a_schedule(name):
 
 @pytest.mark.parametrize("name", ONLY_GRADIENTS)
 def test_mixed_float64(name):
-    traced = mock.patch.object(float64, "jax", JaxButFor(shapes_alone))
+    traced = mock.patch.object(float64, "jax", JaxButFor(types_alone))
     with jax.enable_x64(True), mock.patch.object(jax.config, "update"), traced:
         body_of(float64.Float64Test, "test_mixed_dtype_input_outputs")(
             Asserting(), lambda: sample(name), {}
@@ -169,12 +169,12 @@ SHARDING_TESTS = (
 def test_sharding(name):
     """On a mesh of eight simulated devices; their version guard compares strings, so patch it.
 
-    In one test, because each body compiles what the one before has compiled; one program for a
-    step, because a program for each of its operations takes three times as long.
+    In one test, because each body takes what the one before has compiled; one program for a step,
+    because a program for each of its operations takes three times as long.
     """
     opt = sample(name)
     compiled = optax.GradientTransformationExtraArgs(opt.init, jax.jit(opt.update))
     newest = mock.patch.object(jax, "__version__", "9.9.9")
-    with newest, mock.patch.object(sharding, "jax", JaxButFor(once)):
+    with newest, mock.patch.object(sharding, "jax", JaxButFor(compiled_once)):
         for test in SHARDING_TESTS:
             body_of(sharding.ShardingTest, test)(Asserting(), compiled)

@@ -1,5 +1,6 @@
 """Arguments of multi objective methods that recorded runs leave at rest, transcribed in NumPy."""
 
+import jax
 import numpy as np
 import pytest
 from at_rest import GRADS, RATE, START, draw, stepping, walk
@@ -38,11 +39,11 @@ def test_regularised_projections_with_preferences(name, solver):
         weights = sum(least(gram, p * np.eye(3)[i]) for i, p in enumerate(preferred))
     settings = {"pref_vector": tuple(preferred), "reg_eps": 0.2, "solver": solver}
     rule = getattr(o, name)(**settings)
-    found = rule.update(g, rule.init(START))[0]
+    found = jax.jit(rule.update)(g, rule.init(START))[0]
     assert not np.allclose(weights, preferred)
     assert_close([found], [{k: np.tensordot(weights, g[k], 1) for k in g}], 1e-7)
     huge = getattr(o, name)(**settings, norm_eps=1e9)
-    flat = huge.update(g, huge.init(START))[0]
+    flat = jax.jit(huge.update)(g, huge.init(START))[0]
     assert_close([flat], [{k: np.tensordot(preferred, g[k], 1) for k in g}], 1e-7)
 
 

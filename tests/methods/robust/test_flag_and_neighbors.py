@@ -54,7 +54,7 @@ def test_flag_on_whole_matrices(rank, lambda_, num_iters, scale):
     start = rng.uniform(-0.5, 0.5, (20, rank))
     rule = flag_aggregator(rank, lambda_, num_iters, scale=scale, init=start)
     expected = flag(gradients, start, lambda_, num_iters, scale)
-    np.testing.assert_allclose(rule(jnp.asarray(gradients)), expected, rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(rule)(jnp.asarray(gradients)), expected, rtol=1e-9)
 
 
 def test_flag_draws_a_start_of_its_own_at_every_step():
@@ -80,7 +80,8 @@ def test_neighbors_who_send_anything_are_left_out(sent):
         updates, _ = opt.update(g, opt.init(x), x, neighbors=neighbors, received=received)
         return optax.apply_updates(x, updates)
 
-    found = jax.vmap(step, axis_name=AXIS)(*map(jnp.asarray, (params, grads, late)))
+    together = jax.jit(jax.vmap(step, axis_name=AXIS))
+    found = together(*map(jnp.asarray, (params, grads, late)))
     half = params - 0.1 * 0.5 * grads
     everyone = np.vstack([half, np.full((1, 6), sent)])
     for i in range(4):
