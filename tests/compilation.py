@@ -13,6 +13,7 @@ What one process of a run has compiled the others read from a folder that goes w
 
 import atexit
 import ctypes
+import functools
 import gc
 import os
 import shutil
@@ -33,8 +34,10 @@ AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitter
 """Options of one `jax.jit` that compiles as it would outside the suite."""
 
 SHARE_OF_MEMORY = 0.2
-LARGE = 2.4e9
+LARGE = 2.2e9
 """Share of the machine, and bytes, that a process may hold before it forgets compiled programs."""
+MUCH = 1.25
+"""Times as much it may hold before it does so between two tests that share some of them."""
 
 WORTH_KEEPING = 0.2
 """Seconds from which on what a test process has compiled is written to the folder."""
@@ -83,9 +86,9 @@ def _understood(flags: str) -> bool:
     return done.returncode == 0
 
 
-def forget_if_large() -> None:
+def forget_if_large(times: float = 1.0) -> None:
     """Drops what JAX has traced and compiled once the process has grown large."""
-    if _resident_bytes() > min(SHARE_OF_MEMORY * _memory(), LARGE):
+    if _resident_bytes() > times * min(SHARE_OF_MEMORY * _memory(), LARGE):
         forget()
 
 
@@ -115,6 +118,7 @@ def pass_over_what_stands() -> None:
     gc.freeze()
 
 
+@functools.cache
 def _memory() -> float:
     """Bytes of the machine, or of the container that the process lives in."""
     limit = Path("/sys/fs/cgroup/memory.max")

@@ -37,10 +37,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Forgets compiled programs, between two methods or two files, where they fill the memory."""
+    """Forgets compiled programs, best between two methods or files, where they fill the memory."""
     result = yield
-    if nextitem is not None and _group(item) != _group(nextitem):
-        compilation.forget_if_large()
+    if nextitem is not None:
+        together = _group(item) == _group(nextitem)
+        compilation.forget_if_large(compilation.MUCH if together else 1.0)
     return result
 
 
