@@ -49,7 +49,7 @@ def test_riemannian_moments_without_correction(name):
 
 
 def summed(x, gs):
-    v, out = 0.0, []
+    v, out = 0.2, []
     for g in gs:
         g = g + DECAY * x
         v = v + g**2
@@ -59,5 +59,6 @@ def summed(x, gs):
 
 
 def test_a_large_eps():
-    opt = o.riemannian_adagrad(RATE, eps=0.3, weight_decay=DECAY)
+    settings = {"initial_accumulator_value": 0.2, "weight_decay": DECAY}
+    opt = o.riemannian_adagrad(RATE, eps=0.3, **settings)
     assert_close(walk(opt), by_leaf(summed, START, GRADS), 1e-9)

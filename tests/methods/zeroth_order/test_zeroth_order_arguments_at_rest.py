@@ -41,6 +41,19 @@ def test_signs_of_entries(one_sided):
     assert any(turned) == one_sided
 
 
+@pytest.mark.parametrize("make", [o.zo_sgd_momentum, o.zo_sparse])
+def test_a_first_step_goes_by_one_side(make):
+    def step(one_sided):
+        opt = make(0.01, perturbation_scale=0.1, one_sided=one_sided, sampler=recorded)
+        return opt.update(None, opt.init(START), START, value_fn=loss)[0]
+
+    one, two = step(True), step(False)
+    z = {k: DIRECTIONS[0][k] * (two[k] != 0) for k in START}
+    share = slope(START, z, 0.1, one_sided=True) / slope(START, z, 0.1)
+    assert not np.isclose(share, 1)
+    assert_close([one], [{k: share * two[k] for k in z}], 1e-9)
+
+
 @pytest.mark.parametrize("one_sided", [False, True])
 def test_blocks_one_after_the_other(one_sided):
     x, wanted = START, []
