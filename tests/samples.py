@@ -47,6 +47,12 @@ def sample(name: str, learning_rate: Any = None, **overrides: Any) -> Any:
     return METHODS[name].for_small_model(learning_rate, **{**SAMPLES.get(name, {}), **overrides})
 
 
+@functools.cache
+def needs_of(name: str) -> tuple[str, ...]:
+    """What the method must be given beside gradients: asked of all methods by many a file."""
+    return sample(name).needs
+
+
 @functools.lru_cache(maxsize=4)
 def _plain(name: str) -> Any:
     return METHODS[name].for_small_model(None, **SAMPLES.get(name, {}))

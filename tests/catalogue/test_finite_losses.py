@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain.catalogue import METHODS
-from samples import arguments_of, sample
+from samples import arguments_of, needs_of
 from subjects import NAMES, extras_for, gradients, loss_of, same, small_tree
 
-BY_LOSS = [name for name in NAMES if "value" in sample(name).needs]
+BY_LOSS = [name for name in NAMES if "value" in needs_of(name)]
 
 
 @pytest.mark.parametrize("name", BY_LOSS)

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import pytest
 from absl.testing import absltest
-from samples import arguments_of, method_named, sample
+from samples import arguments_of, method_named, needs_of, sample
 from subjects import NAMES
 
 # the suites are private modules: where they move, these tests must be
@@ -30,9 +30,9 @@ with warnings.catch_warnings(), mock.patch.dict(os.environ):
     float64 = importlib.import_module("optax._src.float64_test")
 
 KNOWN_INPUTS = {"params", "value", "value_fn"}
-RUNNABLE = [name for name in NAMES if set(sample(name).needs) <= KNOWN_INPUTS]
-WITHOUT_CLOSURE = [n for n in RUNNABLE if "value_fn" not in sample(n).needs]
-ONLY_GRADIENTS = [n for n in RUNNABLE if "value" not in "".join(sample(n).needs)]
+RUNNABLE = [name for name in NAMES if set(needs_of(name)) <= KNOWN_INPUTS]
+WITHOUT_CLOSURE = [n for n in RUNNABLE if "value_fn" not in needs_of(n)]
+ONLY_GRADIENTS = [n for n in RUNNABLE if "value" not in "".join(needs_of(n))]
 
 
 def body_of(case, name):
@@ -63,7 +63,7 @@ def respelled(method):
 
 
 def role_of(name):
-    needs = sample(name).needs
+    needs = needs_of(name)
     return "sophia" if "value_fn" in needs else "momo" if "value" in needs else "plain"
 
 

@@ -20,7 +20,7 @@ from gradchain.transforms import Interval
 from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import sample
+from samples import needs_of, sample
 from subjects import (
     NAMES,
     extras_for,
@@ -34,7 +34,7 @@ from subjects import (
 
 SHAPES = [(), (1,), (0,), (3,), (2, 3), (1, 5), (64, 1), (1, 300), (2, 0), (2, 1, 3), (3, 5000)]
 DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16]
-OF_LAYERS = [n for n in NAMES if "layer_inputs" in sample(n).needs]
+OF_LAYERS = [n for n in NAMES if "layer_inputs" in needs_of(n)]
 """Methods that look for layers in the params, and so do not take any tree."""
 OF_TREES = [name for name in NAMES if name not in OF_LAYERS]
 
@@ -189,7 +189,7 @@ AGGREGATORS = sorted(
 )
 # a closure wants all params: under Optax's own masks a method that takes one has no room
 CLOSURES = {"value_fn", "value_fns", "layer_inputs"}
-WRAPPABLE = [name for name in NAMES if not CLOSURES & set(sample(name).needs)]
+WRAPPABLE = [name for name in NAMES if not CLOSURES & set(needs_of(name))]
 test_a_broken_gradient, test_a_broken_gradient_long = in_both_profiles(
     {
         "name": st.sampled_from(WRAPPABLE),

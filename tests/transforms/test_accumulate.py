@@ -5,13 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gradchain import accumulate, eval_params, needs
+from gradchain import accumulate, eval_params
 from gradchain import optimizers as o
-from samples import sample
+from samples import needs_of, sample
 from subjects import NAMES, same
 
-BY_LOSS = [name for name in NAMES if set(needs(sample(name))) <= {"params", "value"}
-           and "value" in needs(sample(name))]  # fmt: skip
+BY_LOSS = [n for n in NAMES if {"value"} <= set(needs_of(n)) <= {"params", "value"}]
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.3, -0.1])}
 GRADS = [jax.tree.map(lambda x, i=i: x * (1 + i) + 0.1 * i, PARAMS) for i in range(4)]
 LOSSES = [3.0, 1.0, 2.0, 6.0]

@@ -8,7 +8,7 @@ from gradchain import chain, describe
 from gradchain.optimizers import lazy_newton, lookahead
 from gradchain.transforms import every, flow, reset_when, step_count
 from gradchain.transforms.notation.foreign import owner_of
-from samples import sample
+from samples import needs_of, sample
 from subjects import NAMES, signature_of, small_tree, step_of
 
 PARAMS = small_tree()
@@ -67,7 +67,7 @@ def test_holding_a_masked_transformation_without_state():
     assert signature_of(updates) == signature_of(PARAMS)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if set(sample(n).needs) <= {"params"}])
+@pytest.mark.parametrize("name", [n for n in NAMES if set(needs_of(n)) <= {"params"}])
 def test_sam_leaves_the_dtypes_of_a_state(name):
     """`optax.contrib.sam` blends two states by arithmetic."""
     opt = optax.contrib.sam(sample(name), chain(optax.contrib.normalize(), optax.sgd(0.05)))
