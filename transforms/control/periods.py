@@ -14,18 +14,20 @@ from ..notation.cell import Cell, cell_of
 from ..notation.checks import transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
+from ..notation.crowds import crowds, is_crowded
 from ..notation.foreign import owner_of
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Count, Hyperparameter, Period, Step
-from ..notation.known import choose
+from ..notation.known import choose, is_known
 from ..notation.layout import Group, make_state
 from ..notation.plain import restored
 from ..notation.receiver import Receiver, through
 from ..notation.signal import CellNode, Delay, Signal
 from ..notation.splicing import Reader
+from ..notation.stacks import TINY
 from ..notation.steps import delay, step_count
 from ..notation.storage import example, filled, started, stored, zeros
-from ..notation.values import Leaves, NoState, is_missing
+from ..notation.values import MISSING, Leaves, NoState, is_missing
 
 
 @transformation()
@@ -168,7 +170,8 @@ def with_previous(signal: Signal) -> tuple[Signal, Signal]:
 
 def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holding:
     cell = cell_of(inner)
-    memory = _memory_of(inner, cell)
+    memory, program = _memory_of(inner, cell), owner_of(inner)
+    is_leafwise = program is not None and program.is_leafwise
 
     def run(
         context: Context, state: Any, value: Leaves, condition: jax.Array
@@ -181,13 +184,19 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
             shapes.append(out.map(_abstract))
             return memory.join(out, new, state)
 
-        state = choose(condition, due, lambda: state, check_both=cell.may_refuse(context))
+        if is_leafwise and not is_known(condition):
+            assert cell.out is not None
+            shapes.append(cell.out(context, value))
+            state = memory.renewed(context, state, value, condition)
+        else:
+            state = choose(condition, due, lambda: state, check_both=cell.may_refuse(context))
         if not shapes:  # without jit, the branch that is not taken is not traced either
             shapes.append(cell.out(context, value) if cell.out else value)
-        held = restored(memory.output(state, shapes[0].treedef), shapes[0])
+        (shape,) = shapes
+        held = restored(memory.output(state, shape.treedef), shape)
         if not paired:
             return held, state
-        last = restored(memory.output(before, shapes[0].treedef), shapes[0])
+        last = restored(memory.output(before, shape.treedef), shape)
         return last.map(_in_pairs, held), state
 
     def init(context: Context, value: Leaves, condition: jax.Array) -> optax.OptState:
@@ -275,6 +284,43 @@ class _Beside:
 
     def output(self, state: Any, treedef: jax.tree_util.PyTreeDef) -> Leaves:
         return unboxed(treedef, state.output)
+
+    def renewed(self, context: Context, state: Any, value: Leaves, condition: jax.Array) -> Any:
+        """The state after a step that does every leaf by itself and stores nothing else.
+
+        Each leaf has a branch of its own, so that what one works with is given back before the
+        next; those that are alike are traced once. A crowd of tiny ones has one branch.
+        """
+        held = self.output(state, value.treedef)
+
+        @jax.jit
+        def made_of(*leaves: jax.Array) -> list[list[jax.Array]]:
+            alone = Leaves(leaves, jax.tree.structure(leaves))
+            out, _ = self.cell.update(context, NoState(), alone)
+            return [jax.tree.leaves(leaf) for leaf in out.values]
+
+        found = [jax.tree.leaves(leaf) for leaf in held.values]
+        for where in _branches(value):
+            olds = [found[i] for i in where]
+            leaves = [value.values[i] for i in where]
+
+            def new(leaves: Any = leaves, olds: Any = olds) -> list[list[jax.Array]]:
+                return jax.tree.map(lambda x, y: x.astype(y.dtype), made_of(*leaves), olds)
+
+            renewed = choose(condition, new, lambda olds=olds: olds)
+            for i, arrays in zip(where, renewed, strict=True):
+                found[i] = arrays
+        structure = jax.tree.structure(state.output)
+        return state._replace(output=jax.tree.unflatten(structure, jax.tree.leaves(found)))
+
+
+def _branches(value: Leaves) -> list[list[int]]:
+    """The places of the leaves that are renewed together."""
+    tiny = [x if not is_missing(x) and x.size <= TINY else MISSING for x in value.values]
+    together = crowds(tiny) if is_crowded(tiny) else []
+    taken = {i for where in together for i in where}
+    present = (i for i, x in enumerate(value.values) if not is_missing(x))
+    return [*together, *([i] for i in present if i not in taken)]
 
 
 def _filled_up(new: Leaves, old: Leaves) -> Leaves:

@@ -8,13 +8,13 @@ there, also under `jax.vmap`, so that nothing waits, and XLA spreads what is ind
 On accelerators a batch is one call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import sequential_vmap
+from jax.custom_batching import custom_vmap, sequential_vmap
 
 from .known import each, is_known
 from .roots import magnitude, power_of_two_below
@@ -42,21 +42,40 @@ def one_by_one(solve: Callable[..., Value]) -> Callable[..., Value]:
         done = each(lambda matrices: solve(*matrices), flat, ())
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), done)
 
-    @jax.custom_jvp
-    def alone(*batches: jax.Array) -> Value:
-        # JAX cannot differentiate what has a rule for vmap: the derivative takes the loop itself.
-        return sequential_vmap(looped)(*batches)
+    # JAX cannot differentiate what has a rule for vmap: the derivative takes the loop itself.
+    in_turn = jax.custom_jvp(sequential_vmap(looped))
+    in_turn.defjvp(lambda primals, tangents: jax.jvp(looped, primals, tangents))
 
-    alone.defjvp(lambda primals, tangents: jax.jvp(looped, primals, tangents))
+    @custom_vmap
+    def alone(*batches: jax.Array) -> Value:
+        return solve(*batches)
+
+    @alone.def_vmap
+    def many(size: int, is_batched: Sequence[bool], *batches: jax.Array) -> tuple[Value, Any]:
+        pairs = zip(batches, is_batched, strict=True)
+        rows = [x if moves else jnp.broadcast_to(x, (size, *x.shape)) for x, moves in pairs]
+        done = solved(*rows)
+        return done, jax.tree.map(lambda _: True, done)
+
+    single = jax.custom_jvp(alone)
+    single.defjvp(lambda primals, tangents: jax.jvp(solve, primals, tangents))
 
     def solved(*batches: jax.Array) -> Value:
+        shape = jnp.broadcast_shapes(*(x.shape[:-2] for x in batches))
         if any(x.size == 0 for x in batches):
             return solve(*batches)
         if is_known(batches):
             return (looped if jax.default_backend() == "cpu" else solve)(*batches)
-        return jax.lax.platform_dependent(*batches, cpu=alone, default=solve)
+        if prod(shape) == 1:  # nothing waits: no program of its own for every platform
+            return single(*map(_of_jax, batches))
+        return jax.lax.platform_dependent(*batches, cpu=in_turn, default=solve)
 
     return solved
+
+
+def _of_jax(matrices: jax.Array) -> jax.Array:
+    """Under vmap NumPy's arrays reach a function with a rule as they are, and jit refuses them."""
+    return jnp.array(matrices, copy=True)
 
 
 def eigh(matrices: jax.Array, symmetrize_input: bool = True) -> tuple[jax.Array, jax.Array]:
@@ -162,8 +181,7 @@ def _with_derivative(
         return found, jax.tree.unflatten(jax.tree.structure(found), moved)
 
     def of_array(matrices: jax.Array) -> Factors:
-        # under vmap NumPy's arrays reach a function with a rule as they are, and jit refuses them
-        return solved(matrices * jnp.ones((), jnp.result_type(matrices)))
+        return solved(_of_jax(matrices))
 
     return of_array
 

@@ -21,7 +21,7 @@ from .needs import missing_input, needs_of, reads_updates
 from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
 from .shapes import UNKNOWN, Shapes, abstract, few_shapes
-from .signal import Signal
+from .signal import Function, Input, Signal
 from .splicing import Reader, splice
 from .storage import filled
 from .values import Leaves, scalar_dtype, working
@@ -98,6 +98,15 @@ class Program(Owner):
     def is_stateless(self) -> bool:
         """Whether there is nothing to store."""
         return not (self.layout.fields or self.graph.uses_clock or self.graph.observed)
+
+    @cached_property
+    def is_leafwise(self) -> bool:
+        """Whether it stores nothing and every leaf is made of that leaf of the gradient alone."""
+        own = (
+            node.is_leafwise if isinstance(node, Function) else isinstance(node, Input)
+            for node in self.graph.live
+        )
+        return self.is_stateless and not self.needs and all(own)
 
     @cached_property
     def layout(self) -> Group:

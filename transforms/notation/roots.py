@@ -275,6 +275,18 @@ def summable(x: jax.Array, terms: int) -> jax.Array:
     return _within(x, float(jnp.finfo(x.dtype).max) / (16 * max(terms, 1)))
 
 
+def summable_share(terms: int) -> float:
+    """A power of two by which one side of a product is multiplied that is to sum so many terms.
+
+    Then no sum of the other side's entries is infinite less infinity, as with `summable`, and it is
+    the smaller side of which a copy is made. The product divided by it is the same to the bit.
+
+    Args:
+      terms: how many a sum has.
+    """
+    return 0.5 ** (16 * max(terms, 1) - 1).bit_length()
+
+
 def squarable(x: jax.Array) -> jax.Array:
     """The nearest numbers whose squares are numbers, with room for a sum of two; NaN stays NaN."""
     return _within(x, float(jnp.finfo(x.dtype).max) ** 0.5 / 2)

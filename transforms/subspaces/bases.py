@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..notation.functions import lift
-from ..notation.roots import saturated, summable
+from ..notation.roots import saturated, summable, summable_share
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 
@@ -33,10 +33,14 @@ class Basis:
 
     def project(self, matrix: jax.Array) -> jax.Array:
         """left^H M right^H, sides that exist only."""
-        matrix = summable(replicated(matrix), matrix.size)
+        matrix = replicated(matrix)
         if self.left is not None:
-            matrix = self.left.conj().T @ matrix
-        return matrix if self.right is None else matrix @ self.right.conj().T
+            share = summable_share(len(matrix))
+            matrix = ((share * self.left).conj().T @ matrix) / share
+        if self.right is not None:
+            share = summable_share(matrix.shape[1])
+            matrix = (matrix @ (share * self.right).conj().T) / share
+        return matrix
 
     def unproject(self, low: jax.Array) -> jax.Array:
         """left L right, sides that exist only."""

@@ -61,6 +61,10 @@ def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
     return Basis(*vectors(replicated(matrix)))
 
 
+Entry = tuple[jax.Array, jax.Array]
+"""A number and its place."""
+
+
 def _transposed(matrix: jax.Array) -> jax.Array:
     return jnp.swapaxes(matrix, -1, -2)
 
@@ -82,8 +86,22 @@ def _ranks(shape: tuple[int, ...], rank: Rank, projection: str) -> tuple[int | N
 
 def signed_rows(rows: jax.Array) -> jax.Array:
     """Every row with the sign (complex: phase) that makes its largest entry positive."""
-    largest = jnp.take_along_axis(rows, jnp.argmax(jnp.abs(rows), axis=-1, keepdims=True), axis=-1)
-    return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
+    if jnp.iscomplexobj(rows):
+        where = jnp.argmax(jnp.abs(rows), axis=-1, keepdims=True)
+        largest = jnp.take_along_axis(rows, where, axis=-1)
+        return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
+    places = jax.lax.broadcasted_iota(jnp.int32, rows.shape, rows.ndim - 1)
+    start = (jnp.zeros((), rows.dtype), jnp.int32(rows.shape[-1]))
+    operands = (jax.lax.stop_gradient(rows), places)
+    largest, _ = jax.lax.reduce(operands, start, _larger, (rows.ndim - 1,))
+    return jnp.where(largest[..., None] < 0, -rows, rows)
+
+
+def _larger(a: Entry, b: Entry) -> Entry:
+    """The entry of larger magnitude, of equal ones the first."""
+    (x, i), (y, j) = a, b
+    is_first = (abs(x) > abs(y)) | ((abs(x) == abs(y)) & (i < j))
+    return jnp.where(is_first, x, y), jnp.where(is_first, i, j)
 
 
 @transformation()
