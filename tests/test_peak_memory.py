@@ -62,6 +62,18 @@ def test_projected_moments_are_never_of_full_size(peak_memory, basis, moments):
     assert found.temporary <= least.temporary + 4 * small
 
 
+def test_projections_and_stacks_make_no_copies(peak_memory):
+    """GaLore works with no more than Optax's; Muon with a stack of gradients and one of updates."""
+    square = {f"w{i}": jax.ShapeDtypeStruct((256, 256), jnp.float32) for i in range(8)}
+    size, bases = 8 * 256 * 256 * 4, 8 * 256 * 4 * 4
+    ours, theirs = (
+        peak_memory.measured(opt, {}, square).temporary
+        for opt in (gradchain.optimizers.galore(1.0, rank=4), optax.contrib.galore(1.0, rank=4))
+    )
+    assert ours <= theirs + bases
+    assert peak_memory.measured(gradchain.optimizers.muon(1.0), {}, square).temporary < 2.1 * size
+
+
 def test_eight_bits_take_a_quarter_of_the_state_and_learn_as_much(monkeypatch):
     """On the Transformer of the text example, smaller."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))

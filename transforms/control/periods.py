@@ -29,6 +29,9 @@ from ..notation.steps import delay, step_count
 from ..notation.storage import example, filled, started, stored, zeros
 from ..notation.values import MISSING, Leaves, NoState, is_missing
 
+BRANCHES = 8
+"""About so many there are for what is held: each costs some microseconds at every step."""
+
 
 @transformation()
 def every(
@@ -288,8 +291,8 @@ class _Beside:
     def renewed(self, context: Context, state: Any, value: Leaves, condition: jax.Array) -> Any:
         """The state after a step that does every leaf by itself and stores nothing else.
 
-        Each leaf has a branch of its own, so that what one works with is given back before the
-        next; those that are alike are traced once. A crowd of tiny ones has one branch.
+        A few leaves have a branch of their own, so that what they work with is given back before
+        the next; those that are alike are traced once, and tiny ones are computed together.
         """
         held = self.output(state, value.treedef)
 
@@ -300,27 +303,36 @@ class _Beside:
             return [jax.tree.leaves(leaf) for leaf in out.values]
 
         found = [jax.tree.leaves(leaf) for leaf in held.values]
-        for where in _branches(value):
-            olds = [found[i] for i in where]
-            leaves = [value.values[i] for i in where]
+        for branch in _branches(value):
+            olds = [found[i] for where in branch for i in where]
+            rows = [[value.values[i] for i in where] for where in branch]
 
-            def new(leaves: Any = leaves, olds: Any = olds) -> list[list[jax.Array]]:
-                return jax.tree.map(lambda x, y: x.astype(y.dtype), made_of(*leaves), olds)
+            def new(rows: Any = rows, olds: Any = olds) -> list[list[jax.Array]]:
+                news = [leaf for row in rows for leaf in made_of(*row)]
+                return jax.tree.map(lambda x, y: x.astype(y.dtype), news, olds)
 
-            renewed = choose(condition, new, lambda olds=olds: olds)
-            for i, arrays in zip(where, renewed, strict=True):
-                found[i] = arrays
+            renewed = iter(choose(condition, new, lambda olds=olds: olds))
+            for where in branch:
+                for i in where:
+                    found[i] = next(renewed)
         structure = jax.tree.structure(state.output)
         return state._replace(output=jax.tree.unflatten(structure, jax.tree.leaves(found)))
 
 
-def _branches(value: Leaves) -> list[list[int]]:
-    """The places of the leaves that are renewed together."""
+def _branches(value: Leaves) -> list[list[list[int]]]:
+    """The places of the leaves that are computed together, by the branch in which they are."""
     tiny = [x if not is_missing(x) and x.size <= TINY else MISSING for x in value.values]
     together = crowds(tiny) if is_crowded(tiny) else []
     taken = {i for where in together for i in where}
-    present = (i for i, x in enumerate(value.values) if not is_missing(x))
-    return [*together, *([i] for i in present if i not in taken)]
+    sizes = {i: x.size for i, x in enumerate(value.values) if not is_missing(x) and i not in taken}
+    branches, room = [together] if together else [], 0.0
+    for i, size in sizes.items():
+        if size > room:
+            branches.append([])
+            room = sum(sizes.values()) / BRANCHES
+        branches[-1].append([i])
+        room -= size
+    return branches
 
 
 def _filled_up(new: Leaves, old: Leaves) -> Leaves:

@@ -23,7 +23,7 @@ from ....transforms import (
 )
 from ....transforms.curvature import given_or, hessian_along
 from ....transforms.curvature.pairs import WHITENING_DAMPING
-from ....transforms.kronecker.cache_chunks import of_cached_parts
+from ....transforms.kronecker.cache_chunks import by_cache_chunks
 from ....transforms.notation.roots import root, usable
 from ....transforms.notation.values import Leaves
 from ....transforms.trees import random_key
@@ -146,7 +146,7 @@ def _moved(
     given = (key, t, rate, init_scale)
     if not group.batched or h.ndim < 3:
         return _stepped(group, mode, (past, v, h), *given)
-    return of_cached_parts(functools.partial(_stepped, group, mode), (past, v, h), *given)
+    return by_cache_chunks(functools.partial(_stepped, group, mode))((past, v, h), *given)
 
 
 def _stepped(
