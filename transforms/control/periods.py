@@ -187,7 +187,7 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
             shapes.append(out.map(_abstract))
             return memory.join(out, new, state)
 
-        if is_leafwise and not is_known(condition):
+        if is_leafwise and isinstance(memory, _Beside) and not is_known(condition):
             assert cell.out is not None
             shapes.append(cell.out(context, value))
             state = memory.renewed(context, state, value, condition)
