@@ -195,7 +195,7 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
             state = choose(condition, due, lambda: state, check_both=cell.may_refuse(context))
         if not shapes:  # without jit, the branch that is not taken is not traced either
             shapes.append(cell.out(context, value) if cell.out else value)
-        (shape,) = shapes
+        shape = shapes[0]
         held = restored(memory.output(state, shape.treedef), shape)
         if not paired:
             return held, state
