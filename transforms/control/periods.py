@@ -325,7 +325,8 @@ def _branches(value: Leaves) -> list[list[list[int]]]:
     together = crowds(tiny) if is_crowded(tiny) else []
     taken = {i for where in together for i in where}
     sizes = {i: x.size for i, x in enumerate(value.values) if not is_missing(x) and i not in taken}
-    branches, room = [together] if together else [], 0.0
+    branches: list[list[list[int]]] = [[list(where) for where in together]] if together else []
+    room = 0.0
     for i, size in sizes.items():
         if size > room:
             branches.append([])
