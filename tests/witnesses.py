@@ -6,12 +6,14 @@
 A test moves an argument that takes a value, while it runs, which no recorded run has.
 """
 
+import functools
 import inspect
 import json
 import os
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,35 @@ class Spy:
         self.seen: dict[tuple[str, str, str], set[str]] = defaultdict(set)
 
     def pytest_configure(self) -> None:
+        from gradchain import schedules
         from gradchain.transforms.notation.arguments import Argument
 
         check = Argument.check
 
         def spied(argument: Argument, label: str, value: Any) -> None:
-            running = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
-            key = running.removeprefix("tests/"), label, argument.name
-            self.seen[key].add(json.dumps(value, default=str))
+            self._keep(label, argument.name, value)
             check(argument, label, value)
 
         Argument.check = spied  # type: ignore[method-assign]
+        for name in schedules.__all__:
+            setattr(schedules, name, self._watched(getattr(schedules, name)))
+
+    def _watched(self, schedule: Callable[..., Any]) -> Callable[..., Any]:
+        """A schedule, whose arguments have no annotations that check them."""
+        signature = inspect.signature(schedule)
+
+        @functools.wraps(schedule)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            for name, value in signature.bind(*args, **kwargs).arguments.items():
+                self._keep(schedule.__name__, name, value)
+            return schedule(*args, **kwargs)
+
+        return watched
+
+    def _keep(self, label: str, name: str, value: Any) -> None:
+        running = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
+        key = running.removeprefix("tests/"), label, name
+        self.seen[key].add(json.dumps(value, default=str))
 
 
 def at_rest_in_runs(api: str, argument: str) -> set[str]:

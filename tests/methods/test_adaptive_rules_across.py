@@ -130,7 +130,11 @@ LEAFWISE = [
     ),
     (adabound, {"gamma": 0.5, "weight_decay": 0.05, "decoupled": True, "mask": MASK}),
     (adabound, {"gamma": 0.5, "base_learning_rate": 0.4}),
-    (amsbound, {"gamma": 0.4, "b2": 0.6, "weight_decay": 0.05, "decoupled": True}),
+    (
+        amsbound,
+        {"gamma": 0.4, "b2": 0.6, "weight_decay": 0.05, "decoupled": True}
+        | {"base_learning_rate": 0.4},
+    ),
     (diffgrad, {"b1": 0.8, "b2": 0.7, "eps": 1e-2, "weight_decay": 0.3}),
     (ademamix, {"b1": 0.8, "b2": 0.7, "b3": 0.95, "alpha": 3.0, "b3_warmup": 6, "alpha_warmup": 4}),
     (

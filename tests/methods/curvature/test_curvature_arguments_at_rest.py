@@ -1,10 +1,12 @@
 """Arguments of curvature methods that recorded runs leave at rest, transcribed in NumPy."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from at_rest import DECAY, RATE, SIZES, START, STEPS, loss, of_the_loss
+from at_rest import DECAY, GRADS, RATE, SIZES, START, STEPS, draw, loss, of_the_loss, walk
 from gradchain import optimizers as o
-from trajectories import assert_close
+from trajectories import assert_close, by_leaf
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -41,3 +43,30 @@ def test_the_lowest_loss_of_sania():
     assert min(lengths) < 1
     opt = o.sania(0.2, "adagrad_sq", eps=eps, f_star=lowest)
     assert_close(of_the_loss(opt), wanted, 1e-9)
+
+
+def test_the_batch_of_sophia_g():
+    """The estimate is as large as the positions are many that the mean is said to have."""
+    inputs, labels = draw(8, shapes={"x": (2, 4)})["x"], np.array([2, 0])
+
+    def rule(x, gs):
+        m, h, out = 0.0, 0.0, []
+        for t, g in enumerate(gs):
+            if t % 2 == 0:
+                chances = np.exp(inputs @ x)
+                chances /= chances.sum(-1, keepdims=True)
+                slope = inputs.T @ (chances - np.eye(3)[labels]) / 2
+                h = 0.7 * h + 0.3 * 7 * slope**2
+            m = 0.965 * m + 0.035 * g
+            x = x - RATE * np.clip(m / (0.4 * h + 0.05), -1, 1)
+            out.append(x)
+        return out
+
+    opt = o.sophia_g(
+        RATE, b2=0.7, eps=0.05, gamma=0.4, weight_decay=0.0, update_interval=2, first_estimate=1,
+        batch_size=7, sampler=lambda *_: jnp.asarray(labels),
+    )  # fmt: skip
+    start, grads = {"w": START["w"]}, [{"w": g["w"]} for g in GRADS]
+    logits = jax.tree_util.Partial(lambda p: inputs @ p["w"])
+    found = walk(opt, start, grads, lambda t: {"logits_fn": logits})
+    assert_close(found, by_leaf(rule, start, grads))

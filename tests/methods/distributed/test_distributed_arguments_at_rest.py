@@ -3,7 +3,7 @@
 import numpy as np
 import optax
 import pytest
-from at_rest import GRADS, RATE, START, walk
+from at_rest import GRADS, RATE, START, assert_decay_enters, walk
 from gradchain import optimizers as o
 from trajectories import assert_close, by_leaf
 
@@ -60,3 +60,7 @@ def test_a_skipping_worker_at_a_rate_of_zero():
         found = walk(opt)[-1]
         wanted = {k: START[k] - rate * sum(g[k] for g in GRADS) for k in START}
         assert_close([found], [wanted])
+
+
+def test_the_decay_of_econtrol_is_outside_its_memories():
+    assert_decay_enters("beside it", "econtrol", {"k": 3, "eta": 0.3})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from at_rest import DECAY, GRADS, RATE, START, walk
 from gradchain import optimizers as o
+from gradchain.transforms.manifolds import Euclidean
 from trajectories import assert_close, by_leaf
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -29,22 +30,31 @@ def test_dampening():
     assert_close(walk(zeros), wanted)
 
 
+class Halving(Euclidean):
+    """A flat space whose projection halves."""
+
+    def project(self, x):
+        return x / 2
+
+
 @pytest.mark.parametrize("name", ["riemannian_adam", "riemannian_amsgrad"])
 def test_riemannian_moments_without_correction(name):
-    """In flat space, where a leaf has one second moment for each entry."""
+    """In flat space, where a leaf has one second moment for each entry, with a projection."""
 
     def rule(x, gs):
         m = v = top = 0.0
         out = []
-        for g in gs:
+        for t, g in enumerate(gs, 1):
             g = g + DECAY * x
             m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
             top = np.maximum(top, v) if name.endswith("amsgrad") else v
             x = x - RATE * m / (np.sqrt(top) + 0.02)
+            x = x / 2 if t % 3 == 0 else x
             out.append(x)
         return out
 
-    opt = getattr(o, name)(RATE, b2=0.95, eps=0.02, bias_correction=False, weight_decay=DECAY)
+    settings = {"bias_correction": False, "weight_decay": DECAY, "stabilize": 3}
+    opt = getattr(o, name)(RATE, Halving(), b2=0.95, eps=0.02, **settings)
     assert_close(walk(opt), by_leaf(rule, START, GRADS))
 
 

@@ -1,10 +1,24 @@
 """Arguments of zeroth order methods that recorded runs leave at rest, transcribed in NumPy."""
 
+from statistics import NormalDist
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from at_rest import DECAY, DIRECTIONS, START, STEPS, TABLE, draw, loss, of_the_loss, recorded, slope
+from at_rest import (
+    DECAY,
+    DIRECTIONS,
+    START,
+    STEPS,
+    TABLE,
+    draw,
+    loss,
+    of_the_loss,
+    recorded,
+    shifted,
+    slope,
+)
 from gradchain import optimizers as o
 from trajectories import assert_close
 
@@ -52,6 +66,36 @@ def test_a_first_step_goes_by_one_side(make):
     share = slope(START, z, 0.1, one_sided=True) / slope(START, z, 0.1)
     assert not np.isclose(share, 1)
     assert_close([one], [{k: share * two[k] for k in z}], 1e-9)
+
+
+def test_a_conservative_step_by_one_side():
+    x, wanted, chosen = START, [], set()
+    for z in DIRECTIONS:
+        c = slope(x, z, 0.2, one_sided=True)
+        stay, ahead, back = (loss(shifted(x, z, s * 0.01 * c)) for s in (0, -1, 1))
+        if ahead > stay:
+            sign = 0 if stay < back else 1
+        else:
+            sign = -1 if ahead < back else 1
+        chosen.add(sign)
+        x = shifted(x, z, sign * 0.01 * c)
+        wanted.append(x)
+    opt = o.zo_sgd_conservative(0.01, 0.2, one_sided=True, sampler=recorded)
+    assert_close(of_the_loss(opt), wanted, 1e-9)
+    assert len(chosen) > 1
+
+
+def test_entries_below_a_normal_draw():
+    """The authors' masks leave out the share Phi(sparsity); one slope is all that is left."""
+    n, sparsity = 20_000, 0.3
+    opt = o.zo_sparse(
+        0.1, 1.0, sparsity, sampler=lambda key, count, x: jnp.ones_like(x), normal_threshold=True
+    )
+    x = jnp.zeros(n)
+    u = np.asarray(opt.update(None, opt.init(x), x, value_fn=jnp.sum)[0])
+    kept = u != 0
+    np.testing.assert_allclose(u, -0.1 * kept.sum() * kept, rtol=1e-12)
+    assert abs(1 - kept.mean() - NormalDist().cdf(sparsity)) < 0.01
 
 
 @pytest.mark.parametrize("one_sided", [False, True])
