@@ -39,8 +39,8 @@ class Spy:
             check(argument, label, value)
 
         Argument.check = spied  # type: ignore[method-assign]
-        for name in schedules.__all__:
-            setattr(schedules, name, self._watched(getattr(schedules, name)))
+        for name, schedule in inspect.getmembers(schedules, inspect.isfunction):
+            setattr(schedules, name, self._watched(schedule))
 
     def _watched(self, schedule: Callable[..., Any]) -> Callable[..., Any]:
         """A schedule, whose arguments have no annotations that check them."""
