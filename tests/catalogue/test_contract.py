@@ -78,18 +78,29 @@ def test_float64_is_kept(name):
 
 
 @every_method
-def test_odd_trees_and_donation(name):
-    """Scalars, empty leaves, tuples, None and masked nodes train without NaN, all donated."""
-    opt = sample(name)
-    params = odd_tree()
-    state = opt.init(params)
-    structure = jax.tree.structure(state)
-    step = jax.jit(step_of(opt), donate_argnums=(0, 1))
-    for _ in range(2):
-        params, state = step(params, state)
-    assert finite(params)
-    assert jax.tree.structure(state) == structure
-    assert jax.tree.structure(params) == jax.tree.structure(odd_tree())
+def test_odd_trees_and_donation_behind_a_clip(name):
+    """Scalars, empty leaves, tuples, None and masked nodes train without NaN, all donated.
+
+    Behind `clip_by_global_norm` to the same end, to the bit, where the gradients are 2^120 as long.
+    """
+    opt = gradchain.chain(gradchain.optimizers.clip_by_global_norm(0.5), sample(name))
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, scale):
+        grads = jax.tree.map(lambda g: scale * g, gradients(params))
+        updates, state = opt.update(grads, state, params, **extras_for(opt, params))
+        return optax.apply_updates(params, updates), state
+
+    ends = []
+    for scale in np.float32([1, 2.0**120]):
+        params = odd_tree()
+        begun = state = opt.init(params)
+        for _ in range(2):
+            params, state = step(params, state, scale)
+        assert finite(params)
+        assert jax.tree.structure((params, state)) == jax.tree.structure((odd_tree(), begun))
+        ends.append((params, state))
+    assert same(*ends)
     assert step._cache_size() == 1
 
 
@@ -141,6 +152,17 @@ FROM_OTHER_STEPS = (
 )
 """They read their rate at another step, so they are given it as a schedule."""
 
+
+def with_numbers(name, numbers):
+    """The method with these numbers, which may be traced."""
+    if name in FROM_OTHER_STEPS:
+        rate = numbers["learning_rate"]
+        numbers = {**numbers, "learning_rate": lambda step: rate}
+    if method_named(name).in_front:
+        return sample(name, **numbers)
+    return method_named(name).factory(**{**arguments_of(name), **numbers})
+
+
 BATCHED = {"soap": ("learning_rate", "weight_decay")}
 """Which numbers are batched or injected, where it is not all: bases of singular factors turn with
 the last bit of a decay."""
@@ -157,13 +179,7 @@ def test_vmap_and_scan_equal_the_loop(name):
     chosen = jax.tree.map(lambda x: np.float32([0.9 * x, x]), numbers)
 
     def train(params, numbers):
-        if name in FROM_OTHER_STEPS:
-            rate = numbers["learning_rate"]
-            numbers = {**numbers, "learning_rate": lambda step: rate}
-        if method_named(name).in_front:
-            opt = sample(name, **numbers)
-        else:
-            opt = method_named(name).factory(**{**arguments_of(name), **numbers})
+        opt = with_numbers(name, numbers)
 
         def body(carry, _):
             return step_of(opt)(*carry), None
@@ -195,16 +211,22 @@ def test_gradient_through_the_update_is_finite(name):
         assert finite((slope(grads), slope(sparse)))
 
 
-@pytest.mark.parametrize("name", ["adafactor", "egn", "fadam", "galore", "micro_adam", "perpgrad"])
-def test_gradient_through_several_updates_is_finite(name):
-    """With respect to params, gradients and all numbers, where some of these or all are 0.
+ALWAYS = (
+    "adafactor", "dog", "egn", "fadam", "fira", "galore", "hspg", "micro_adam", "perpgrad",
+    "psgd_kron",
+)  # fmt: skip
+"""They take a root of a number, a power, a maximum or a factorisation."""
 
-    Of methods that take a root of a number, a power, or a factorisation.
-    """
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ALWAYS else pytest.mark.by_hand) for n in NAMES]
+)
+def test_gradient_through_several_updates_is_finite(name):
+    """With respect to params, gradients and all numbers, where some of these or all are 0."""
     small = small_tree()
 
     def after(params, grads, numbers):
-        opt = method_named(name).factory(**{**arguments_of(name), **numbers})
+        opt = with_numbers(name, numbers)
 
         def step(carry, grads):
             params, state = carry
@@ -217,11 +239,13 @@ def test_gradient_through_several_updates_is_finite(name):
     grads = jax.tree.map(np.asarray, gradients(small))
     cut = {**grads, "w": grads["w"] * (np.arange(4) > 0)[:, None], "b": 0 * grads["b"]}
     zero = jax.tree.map(np.zeros_like, grads)
-    params = {**small, "b": jnp.zeros_like(small["b"])}
+    nothing = jax.tree.map(np.zeros_like, small)
+    params = {**small, "b": nothing["b"]}
     slope = jax.jit(jax.grad(after, argnums=(0, 1, 2)))
     for three in ((grads, cut, zero), (zero, grads, cut), (zero, zero, zero)):
         stacked = jax.tree.map(lambda *x: np.stack(x), *three)
-        assert finite(slope(params, stacked, given_numbers(name)))
+        for at in (params, nothing):
+            assert finite(slope(at, stacked, given_numbers(name)))
 
 
 @every_method
