@@ -10,18 +10,8 @@ from ..notation.checks import transformation
 from ..notation.functions import lift, maximum, where
 from ..notation.hyperparameters import Axis, NonNegative, Number
 from ..notation.roots import norm
-from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
-
-
-def as_rows(x: jax.Array, channel_axis: int) -> jax.Array:
-    """The array as a matrix with one row per output channel; scalars and vectors are one row."""
-    if x.ndim <= 1:
-        return replicated(x).reshape(1, -1)
-    width = math.prod(x.shape[axis] for axis in other_axes(x, channel_axis))
-    rows = jnp.moveaxis(replicated(x), channel_axis, 0)
-    return rows.reshape(x.shape[channel_axis], width)
 
 
 def other_axes(x: jax.Array, channel_axis: int) -> tuple[int, ...]:
