@@ -42,9 +42,16 @@ from ...transforms import (
 )
 from ...transforms.notation.cell import Cell, cell_of
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import by_stacks, map_leaves, numbers_of, one_each, with_stacks
+from ...transforms.notation.crowds import (
+    by_stacks,
+    choose_leaves,
+    map_leaves,
+    numbers_of,
+    one_each,
+    with_stacks,
+)
 from ...transforms.notation.hyperparameters import Portion
-from ...transforms.notation.known import choose, repeat_while
+from ...transforms.notation.known import repeat_while
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.stacks import TINY
@@ -287,7 +294,7 @@ def _regrown_of(
             values[i] = resharded(m, values[i])
         return Leaves(values, mask.treedef)
 
-    return choose(due, changed, lambda: mask)
+    return choose_leaves(due, changed, lambda: mask)
 
 
 _regrown = lift_tree(promoting(_regrown_of), "regrown", context=True, out=0)

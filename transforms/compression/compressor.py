@@ -13,15 +13,14 @@ from jax.typing import DTypeLike
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.crowds import map_alike
+from ..notation.crowds import choose_leaves, map_leaves, of_stacks
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Key
-from ..notation.known import choose
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from ..notation.stacks import TINY
 from ..notation.steps import step_count
-from ..notation.values import Leaves
+from ..notation.values import Leaves, either, is_missing
 from ..trees.random import random_key
 from ..trees.vector import flat_size, from_vector, one_leaf, to_vector
 from ..workers import axis
@@ -121,6 +120,7 @@ class Coded:
         """See `exchange`."""
         fresh = None if self.key is None else random_key(self.key)
 
+        @of_stacks
         def run(
             context: Context, tree: Leaves, key: jax.Array | None, whole: jax.Array | None
         ) -> Leaves:
@@ -128,7 +128,7 @@ class Coded:
             shares = shares_of(context.label, weights, axis_name, dtype, rows=True)
             if whole is None:
                 return self._sent(tree, key, shares, axis_name)
-            return choose(
+            return choose_leaves(
                 whole,
                 lambda: sent_whole(
                     tree, shares, axis_name, weights is not None and np.ndim(weights) == 2
@@ -147,10 +147,8 @@ class Coded:
     ) -> Leaves:
         if key is not None:
             key = jax.random.fold_in(key, axis.worker_index(axis_name))
-        message = self.encode(tree.map(replicated), key)
-        mine = self.decode(
-            jax.tree.map(lambda x: x[None], message), tree, jnp.ones(1, shares.dtype)
-        )
+        message = self.encode(map_leaves(replicated, tree, most=TINY), key)
+        mine = self.decode(_alone(message), tree, jnp.ones(1, shares.dtype))
         if axis_name is None:
             return paired(mine, mine, tree)
         return paired(mine, self.decode(axis.gather(message, axis_name), tree, shares), tree)
@@ -161,11 +159,20 @@ class Coded:
         return axis.size_of(jax.eval_shape(self.encode, arrays, jax.random.key(0)))
 
 
+def _alone(message: Any) -> Any:
+    """The message as what a single worker sent."""
+    if isinstance(message, Leaves):
+        return map_leaves(_alone, message, most=TINY)
+    return jax.tree.map(lambda x: x[None], message)
+
+
 def paired(mine: Leaves, mean: Leaves, like: Leaves) -> Leaves:
     """Both trees in one, spread over devices as another is."""
-    return like.map(
-        lambda x, *both: tuple(resharded(y.astype(x.dtype), x) for y in both), mine, mean
-    )
+
+    def pair(x: jax.Array, *both: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(resharded(y.astype(x.dtype), x) for y in both)
+
+    return map_leaves(pair, like, mine, mean, most=TINY)
 
 
 def sent_whole(
@@ -175,6 +182,8 @@ def sent_whole(
     if mixed:
         means = axis.gather(tree, axis_name).map(lambda x: summed(shares, x))
         return paired(tree, means, tree)
+    if axis_name is None:
+        return paired(tree, tree, tree)
     share = shares[axis.worker_index(axis_name)]
     scaled = tree.map(lambda x: x * share.astype(jnp.finfo(x.dtype).dtype))
     return paired(tree, axis.total(scaled, axis_name), tree)
@@ -232,39 +241,39 @@ def on_vectors(
       **arguments: hyper-parameters, for tables.
     """
 
-    def encoded(tree: Leaves, key: jax.Array | None) -> list[optax.Params]:
+    def encoded(tree: Leaves, key: jax.Array | None) -> Any:
         if not per_leaf:
             drawn = None if key is None else jax.random.fold_in(key, 0)
             return [encode(to_vector(tree), drawn)] if flat_size(tree) else []
-        leaves = [leaf for leaf in tree.present() if leaf.size]
+        leaves = _with_entries(tree)
         if key is None:
-            return map_alike(
+            return map_leaves(
                 lambda leaf: encode(to_vector(one_leaf(leaf)), None), leaves, most=TINY
             )
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(len(leaves)))
-        return map_alike(
+        numbers = np.arange(sum(not is_missing(leaf) for leaf in leaves.held))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+        return map_leaves(
             lambda key, leaf: encode(to_vector(one_leaf(leaf)), key), leaves, stack=keys, most=TINY
         )
 
-    def decoded(messages: list[optax.Params], like: Leaves, weights: jax.Array) -> Leaves:
+    def decoded(messages: Any, like: Leaves, weights: jax.Array) -> Leaves:
         if not per_leaf:
             return decoded_part(messages[0], like, weights) if messages else like
-        leaves = [leaf for leaf in like.present() if leaf.size]
-        found = iter(
-            map_alike(
-                lambda message, leaf: decoded_part(message, one_leaf(leaf), weights).values[0],
-                messages,
-                leaves,
-                most=TINY,
-            )
-        )
-        return like.map(lambda leaf: next(found) if leaf.size else leaf)
+
+        def of_leaf(message: optax.Params, leaf: jax.Array) -> Any:
+            return decoded_part(message, one_leaf(leaf), weights).values[0]
+
+        return either(map_leaves(of_leaf, messages, _with_entries(like), most=TINY), like)
 
     def decoded_part(message: optax.Params, part: Leaves, weights: jax.Array) -> Leaves:
         vector = jax.eval_shape(to_vector, part.map(_abstract))
         return from_vector(decode(message, vector.size, vector.dtype, weights), part)
 
     return Coded(name, encoded, decoded, key, {**arguments, "per_leaf": per_leaf})
+
+
+def _with_entries(tree: Leaves) -> Leaves:
+    return tree.only(lambda i: not is_missing(tree.held[i]) and tree.abstract(i).size > 0)
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
@@ -320,7 +329,7 @@ class _OfVectors:
             return (
                 sent
                 if whole is None
-                else choose(whole, lambda: sent_whole(tree, shares, axis_name), lambda: sent)
+                else choose_leaves(whole, lambda: sent_whole(tree, shares, axis_name), lambda: sent)
             )
 
         def sent(context: Context, tree: Leaves, *_: object) -> float:

@@ -12,7 +12,7 @@ import optax
 from ..notation import linalg
 from ..notation.checks import checked
 from ..notation.context import Context
-from ..notation.crowds import in_batches
+from ..notation.crowds import choose_leaves, in_batches, map_leaves, of_stacks
 from ..notation.errors import FlowError
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import Key, Limit, Size
@@ -22,8 +22,9 @@ from ..notation.roots import norm, summable
 from ..notation.selection import leaf_where
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
+from ..notation.stacks import TINY
 from ..notation.steps import delay
-from ..notation.values import Leaves, is_missing
+from ..notation.values import Leaves, either, is_missing
 from ..trees.random import check_key, typed_key
 from ..workers import axis
 from ..workers.signals import exchanged
@@ -102,6 +103,7 @@ class PowerIteration:
         q = self._factor(signal, "q")
         done = delay(0, name="iterations")
 
+        @of_stacks
         def run(
             context: Context, tree: Leaves, q: Leaves, p: Leaves | None, done: jax.Array, whole: Any
         ) -> Leaves:
@@ -110,12 +112,13 @@ class PowerIteration:
 
             def all_of_it() -> Any:
                 sent = sent_whole(tree, shares, axis_name)
-                return _quadruples(tree, sent.values, p, q)
+                with_factors = map_leaves(lambda pair, *factors: (*pair, *factors), sent, p, q)
+                return either(with_factors, _without_factors(sent))
 
             def compressed() -> Leaves:
                 return self._sent(tree, p, q, done, shares, axis_name)
 
-            return compressed() if whole is None else choose(whole, all_of_it, compressed)
+            return compressed() if whole is None else choose_leaves(whole, all_of_it, compressed)
 
         def sent(context: Context, tree: Leaves, *_: object) -> float:
             return float(sum(self._bytes(leaf) for leaf in tree.present()))
@@ -188,11 +191,11 @@ class PowerIteration:
         shares: jax.Array,
         axis_name: str | None,
     ) -> Leaves:
-        at = [i for i, x in enumerate(tree.values) if not is_missing(x) and self._is_compressed(x)]
-        share = shares[axis.worker_index(axis_name)]
-        matrices = [_as_matrix(replicated(x)) for x in (tree.values[i] for i in at)]
-        matrices = [summable(x, x.size) for x in matrices]
-        rows = [(x, p.values[i], q.values[i]) for x, i in zip(matrices, at, strict=True)]
+        def is_compressed(i: int) -> bool:
+            return not is_missing(tree.held[i]) and self._is_compressed(tree.abstract(i))
+
+        def matrix(x: jax.Array) -> jax.Array:
+            return summable(_as_matrix(replicated(x)), x.size)
 
         def step(rows: list[tuple[jax.Array, ...]]) -> list[tuple[jax.Array, ...]]:
             run = self._alternating if self.variant == "alternating" else self._both
@@ -201,19 +204,10 @@ class PowerIteration:
             )
             return [(x, y, *pair) for x, y, pair in zip(*found, strict=True)]
 
-        made = in_batches(step, rows)
-        rest = [i for i in range(len(tree)) if i not in at]
-        others = sent_whole(Leaves([tree.values[i] for i in rest], _list(len(rest))),
-                            shares, axis_name)  # fmt: skip
-        both: list[Any] = [None] * len(tree)
-        for i, pair in zip(rest, others.values, strict=True):
-            both[i] = pair
-        ps, qs = list(p.values), list(q.values)
-        for i, (mine, mean, new_p, new_q) in zip(at, made, strict=True):
-            x = tree.values[i]
-            both[i] = tuple(resharded(y.reshape(x.shape).astype(x.dtype), x) for y in (mine, mean))
-            ps[i], qs[i] = new_p.astype(p.values[i].dtype), new_q.astype(q.values[i].dtype)
-        return _quadruples(tree, both, Leaves(ps, p.treedef), Leaves(qs, q.treedef))
+        share = shares[axis.worker_index(axis_name)]
+        made = in_batches(step, map_leaves(matrix, tree.only(is_compressed)), p, q)
+        others = sent_whole(tree.only(lambda i: not is_compressed(i)), shares, axis_name)
+        return either(map_leaves(_quadruple, made, tree, p, q), _without_factors(others))
 
     def _alternating(
         self,
@@ -282,19 +276,17 @@ def _half(
     return left, means, [(b, s) if right else (s, b) for b, s in pairs]
 
 
-def _list(length: int) -> jax.tree_util.PyTreeDef:
-    return jax.tree.structure([0] * length)
+def _quadruple(
+    made: tuple[jax.Array, ...], x: jax.Array, p: jax.Array, q: jax.Array
+) -> tuple[jax.Array, ...]:
+    """(sent, mean, P, Q) of a leaf, as they were made of its matrix, in its shape and dtype."""
+    both = (resharded(y.reshape(x.shape).astype(x.dtype), x) for y in made[:2])
+    return (*both, made[2].astype(p.dtype), made[3].astype(q.dtype))
 
 
-def _quadruples(tree: Leaves, both: Sequence[Any], p: Leaves, q: Leaves) -> Leaves:
-    """(sent, mean, P, Q) at each leaf."""
-    # a leaf that is sent in full has no factors to keep: whatever is written for them is dropped
-    p, q = (
-        Leaves((jnp.zeros(0) if is_missing(x) else x for x in side.values), side.treedef)
-        for side in (p, q)
-    )
-    rows = zip(tree.values, both, p.values, q.values, strict=True)
-    return Leaves((x if is_missing(x) else (*pair, f, h) for x, pair, f, h in rows), tree.treedef)
+def _without_factors(both: Leaves) -> Leaves:
+    """The same of leaves that are sent in full; what is written for their factors is dropped."""
+    return map_leaves(lambda pair: (*pair, jnp.zeros(0), jnp.zeros(0)), both, most=TINY)
 
 
 def _as_matrix(x: jax.Array) -> jax.Array:

@@ -9,9 +9,9 @@ from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
 from ..notation.checks import transformation
 from ..notation.context import Context
+from ..notation.crowds import choose_leaves
 from ..notation.functions import zeros_like
 from ..notation.hyperparameters import Mask
-from ..notation.known import choose
 from ..notation.layout import make_state
 from ..notation.parts import merge, split
 from ..notation.receiver import Receiver, through
@@ -58,7 +58,7 @@ def _branches(children: tuple[Any, ...]) -> Cell:
             return out, state._replace(second=new)
 
         check = any(cell.may_refuse(context) for cell in cells)
-        return choose(condition, taken, other, check_both=check)
+        return choose_leaves(condition, taken, other, check_both=check)
 
     def out(context: Context, value: Leaves, condition: jax.ShapeDtypeStruct) -> Leaves:
         return first.out(context, value) if first.out else value

@@ -82,7 +82,7 @@ def places_of(tree: Leaves, layers: Layers, first_order: Sequence[str] = ()) -> 
             raise FlowError(f"first_order_layers: there is no layer {skipped!r}; there are {known}")
     found = []
     for name, i in index.items():
-        leaf = tree.values[i]
+        leaf = tree.abstract(i)
         owner = owner_of(name)
         if is_missing(leaf) or any(_under(owner, skipped) for skipped in first_order):
             continue
@@ -117,13 +117,13 @@ def _place(
     index: Mapping[tuple[Name, ...], int],
     layer: Layer,
 ) -> Place:
-    shape = tree.values[i].shape
+    shape = tree.abstract(i).shape
     if len(shape) < layer.stacked + layer.outputs + 1:
         raise FlowError(f"layer {joined(owner)}: a kernel of shape {shape} is not a {layer}")
     bias = index.get((*owner, BIAS)) if name[-1:] == (KERNEL,) else None
     if bias is not None:
         wanted = shape[: layer.stacked] + shape[len(shape) - layer.outputs :]
-        other = tree.values[bias]
+        other = tree.abstract(bias)
         bias = bias if not is_missing(other) and other.shape == wanted else None
     return Place(owner, i, bias, shape, layer)
 

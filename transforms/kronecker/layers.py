@@ -10,8 +10,8 @@ of the kernel, and nothing at the other leaves:
 so that G = A^T D. Kernels that a scan stacks have a further axis in front of all of them.
 """
 
-from collections.abc import Hashable, Sequence
-from functools import partial
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.context import Context
-from ..notation.crowds import map_alike
+from ..notation.crowds import map_kinds
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Positive
 from ..notation.roots import norm
 from ..notation.signal import Signal
-from ..notation.values import MISSING, Leaves, is_missing
+from ..notation.values import MISSING, Leaves, either, is_missing
 from .layer_data import checked_rows, found_for, has_data, refuse_unknown
 from .layer_places import Layers, Place, places_of
 
@@ -49,11 +49,8 @@ def layer_matrices(
     """
 
     def matrices(context: Context, tree: Leaves, data: optax.Params | None) -> Leaves:
-        values: list[Any] = [MISSING] * len(tree)
-        for place in places_of(tree, layers, first_order):
-            if has_data(data, place):
-                values[place.kernel] = _matrix(tree, place)
-        return Leaves(values, tree.treedef)
+        places = [p for p in places_of(tree, layers, first_order) if has_data(data, p)]
+        return _at_each(_matrix, places, _kernels(tree, places), _biases(tree, places))
 
     def shapes(context: Context, tree: Leaves, data: Any) -> Leaves:
         return jax.eval_shape(lambda t: matrices(context, t, None), tree)
@@ -61,12 +58,34 @@ def layer_matrices(
     return lift_tree(matrices, "layer_matrices", context=True, out=shapes)(g, layer_inputs)
 
 
-def _matrix(tree: Leaves, place: Place) -> jax.Array:
-    kernel = tree.values[place.kernel].reshape(*place.stack, place.fan_in, place.fan_out)
-    if place.bias is None:
+def _kernels(tree: Leaves, places: Sequence[Place]) -> Leaves:
+    """The leaves that are kernels of these layers."""
+    return tree.only({place.kernel for place in places}.__contains__)
+
+
+def _biases(tree: Leaves, places: Sequence[Place]) -> Leaves:
+    """The biases, at the places of their kernels; None where there is none."""
+    found: list[Any] = [MISSING] * len(tree)
+    for place in places:
+        found[place.kernel] = None if place.bias is None else tree.held[place.bias]
+    return Leaves(found, tree.treedef)
+
+
+def _at_each(fn: Callable[..., Any], places: Sequence[Place], *trees: Leaves) -> Leaves:
+    """`fn(place, *leaves)` of every layer, at its kernel; of those that are alike together."""
+    kinds: list[Place | None] = [None] * len(trees[0])
+    for place in places:
+        bias = None if place.bias is None else 0
+        kinds[place.kernel] = replace(place, name=(), kernel=0, bias=bias)
+    return map_kinds(fn, kinds, *trees)
+
+
+def _matrix(place: Place, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+    kernel = kernel.reshape(*place.stack, place.fan_in, place.fan_out)
+    if bias is None:
         return kernel
-    bias = tree.values[place.bias].reshape(*place.stack, 1, place.fan_out)
-    return jnp.concatenate([kernel, bias.astype(kernel.dtype)], axis=-2)
+    row = bias.reshape(*place.stack, 1, place.fan_out)
+    return jnp.concatenate([kernel, row.astype(kernel.dtype)], axis=-2)
 
 
 def join_layers(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
@@ -81,18 +100,24 @@ def join_layers(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
     """
 
     def joined(matrices: Leaves, tree: Leaves) -> Leaves:
-        values = list(tree.values)
-        for place in places_of(tree, layers):
-            matrix = matrices.values[place.kernel]
-            if is_missing(matrix):
-                continue
-            kernel = matrix if place.bias is None else matrix[..., :-1, :]
-            values[place.kernel] = kernel.reshape(place.shape)
-            if place.bias is not None:
-                values[place.bias] = matrix[..., -1, :].reshape(tree.values[place.bias].shape)
-        return Leaves(values, tree.treedef)
+        places = [p for p in places_of(tree, layers) if not is_missing(matrices.held[p.kernel])]
+        kernels = _at_each(_kernel_of, places, matrices)
+        biased = [place for place in places if place.bias is not None]
+        biases = _at_each(_bias_of, biased, matrices)
+        at_biases = biases.moved({p.kernel: p.bias for p in biased if p.bias is not None})
+        return either(kernels, at_biases, tree)
 
     return lift_tree(joined, "join_layers", out=1)(matrices, g)
+
+
+def _kernel_of(place: Place, matrix: jax.Array) -> jax.Array:
+    kernel = matrix if place.bias is None else matrix[..., :-1, :]
+    return kernel.reshape(place.shape)
+
+
+def _bias_of(place: Place, matrix: jax.Array) -> jax.Array:
+    outputs = place.shape[len(place.shape) - place.layer.outputs :]
+    return matrix[..., -1, :].reshape(*place.stack, *outputs)
 
 
 def layer_rows(
@@ -143,12 +168,12 @@ def layer_means(
     """
 
     def means(
-        inputs: jax.Array, cotangents: jax.Array, place: Place, clip_value: float | jax.Array
+        place: Place, inputs: jax.Array, cotangents: jax.Array, clip_value: float | jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(len(place.stack) + 1, inputs.ndim - 1))
         if place.is_convolution and axes:
             inputs, cotangents = inputs.mean(axes), cotangents.mean(axes)
-        inputs, cotangents = _flat_rows(inputs, cotangents, place, divide=False)
+        inputs, cotangents = _flat_rows(place, inputs, cotangents, divide=False)
         count = inputs.shape[-2]
         clipped = (jnp.clip(x, -clip_value, clip_value) for x in (inputs, count * cotangents))
         mean_input, mean_cotangent = (x.mean(axis=-2) for x in clipped)
@@ -169,32 +194,32 @@ def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = (
     ) -> Leaves:
         refuse_unknown(inputs, tree, "layer_inputs")
         refuse_unknown(cotangents, tree, "layer_cotangents")
-        values: list[Any] = [MISSING] * len(tree)
-        seen = 0
-        for place in places_of(tree, layers, first_order):
-            if not has_data(inputs, place):
-                continue
-            seen += 1
-            like = tree.values[place.kernel]
-            pair = found_for(inputs, place), found_for(cotangents, place)
-            values[place.kernel] = fn(*checked_rows(place, *pair, like.dtype), place, *numbers)
-        if not seen and len(places_of(tree, layers, first_order)):
+        places = places_of(tree, layers, first_order)
+        seen = [place for place in places if has_data(inputs, place)]
+        if places and not seen:
             raise FlowError("layer_inputs has an array for no layer")
-        return Leaves(values, tree.treedef)
+        sides: tuple[list[Any], list[Any]] = ([MISSING] * len(tree), [MISSING] * len(tree))
+        for place in seen:
+            dtype = tree.abstract(place.kernel).dtype
+            pair = found_for(inputs, place), found_for(cotangents, place)
+            for side, rows in zip(sides, checked_rows(place, *pair, dtype), strict=True):
+                side[place.kernel] = rows
+        of_leaf = lambda place, a, d: fn(place, a, d, *numbers)  # noqa: E731
+        return _at_each(of_leaf, seen, *(Leaves(side, tree.treedef) for side in sides))
 
     def shapes(
         context: Context, tree: Leaves, inputs: Any, cotangents: Any, *numbers: float | jax.Array
     ) -> Leaves:
         values: list[Any] = [MISSING] * len(tree)
         for place in places_of(tree, layers, first_order):
-            like = tree.values[place.kernel]
+            like = tree.abstract(place.kernel)
             # The number of rows is known in update only; one row stands for them.
             pair = (
                 jax.ShapeDtypeStruct((*place.stack, 1, size), like.dtype)
                 for size in (place.fan_in, place.fan_out)
             )
             values[place.kernel] = jax.eval_shape(
-                lambda a, d, *n, p=place: fn(a, d, p, *n), *pair, *numbers
+                lambda a, d, *n, p=place: fn(p, a, d, *n), *pair, *numbers
             )
         return Leaves(values, tree.treedef)
 
@@ -202,7 +227,7 @@ def _rows_of(fn: Any, label: str, layers: Layers, first_order: Sequence[str] = (
 
 
 def _flat_rows(
-    inputs: jax.Array, cotangents: jax.Array, place: Place, divide: bool = True
+    place: Place, inputs: jax.Array, cotangents: jax.Array, divide: bool = True
 ) -> tuple[jax.Array, jax.Array]:
     stack = len(place.stack)
     positions = prod(inputs.shape[stack + 1 : -1])
@@ -227,20 +252,14 @@ def layer_norms(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
     """
 
     def norms(matrices: Leaves, tree: Leaves) -> Leaves:
-        values: list[Any] = [MISSING] * len(tree)
-        places = [p for p in places_of(tree, layers) if not is_missing(matrices.values[p.kernel])]
-        for fan_in in {place.fan_in for place in places}:
-            kernels = [place.kernel for place in places if place.fan_in == fan_in]
-            found = map_alike(partial(_norms_of, fan_in), [matrices.values[i] for i in kernels])
-            for i, value in zip(kernels, found, strict=True):
-                values[i] = value
-        return Leaves(values, tree.treedef)
+        places = [p for p in places_of(tree, layers) if not is_missing(matrices.held[p.kernel])]
+        return _at_each(_norms_of, places, matrices)
 
     return lift_tree(norms, "layer_norms")(matrices, g)
 
 
-def _norms_of(fan_in: int, matrix: jax.Array) -> Any:
-    parts = jnp.split(matrix, [fan_in], axis=-2)
+def _norms_of(place: Place, matrix: jax.Array) -> Any:
+    parts = jnp.split(matrix, [place.fan_in], axis=-2)
     return sum(matrix_norm(part) for part in parts if part.shape[-2])
 
 

@@ -35,9 +35,9 @@ def per_layer(value: PerLayer, like: Signal) -> Hyperparameter:
         names = leaf_names(tree.treedef)
         values: list[Any] = [MISSING] * len(tree)
         for i, name in enumerate(names):
-            if not is_missing(tree.values[i]):
+            if not is_missing(tree.held[i]):
                 found = lookup(value, owner_of(name), "the per-layer values")
-                values[i] = jnp.asarray(found, jnp.result_type(*jax.tree.leaves(tree.values[i])))
+                values[i] = jnp.asarray(found, jnp.result_type(*jax.tree.leaves(tree.abstract(i))))
         return Leaves(values, tree.treedef)
 
     return lift_tree(looked_up, "per_layer")(like)

@@ -6,18 +6,20 @@ them again, it is done to the stack, one program for each kind of leaf.
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.tree_util import PyTreeDef
 
-from .known import is_known
+from .known import choose, is_known
 from .sharding import explicit_axes
-from .stacks import SMALL, TINY, parts_of, stacked, unstacked
-from .values import MISSING, Leaves, is_missing
+from .stacks import SMALL, TINY, parts_of, stacked, unstacked, whole
+from .values import MISSING, Leaves, Part, Together, either, is_missing
 
 MANY = 16
 """So many leaves that are alike are a crowd."""
@@ -35,7 +37,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def is_crowded(values: Sequence[Any]) -> bool:
     """Whether there may be a crowd among the leaves."""
-    return len(values) >= MANY and not is_known(values)
+    return len(values) >= MANY and (any(map(_is_part, values)) or not is_known(values))
+
+
+def _is_part(value: object) -> bool:
+    return type(value) is Part or (type(value) is tuple and any(map(_is_part, value)))
 
 
 def crowds(rows: Sequence[Any], most: int = SMALL) -> list[Places]:
@@ -51,10 +57,15 @@ def crowds(rows: Sequence[Any], most: int = SMALL) -> list[Places]:
 def _kind(row: object, most: int) -> Hashable | None:
     """What tells rows apart; None of one that is for itself."""
     arrays, structure = jax.tree.flatten(row)
-    alone = any(not hasattr(x, "dtype") or x.size > most or explicit_axes(x) for x in arrays)
-    if not arrays or alone:
+    if not arrays or any(_is_alone(x, most) for x in arrays):
         return None
-    return (structure, *map(jax.typeof, arrays))
+    return (structure, *(x.of if type(x) is Part else jax.typeof(x) for x in arrays))
+
+
+def _is_alone(array: Any, most: int) -> bool:
+    if type(array) is Part:
+        return any(x.size > most * len(array.of) for x in jax.tree.leaves(array.of.stack))
+    return not hasattr(array, "dtype") or array.size > most or bool(explicit_axes(array))
 
 
 def together(
@@ -90,10 +101,108 @@ def with_stacks(*trees: Leaves, most: int = TINY) -> tuple[Leaves, ...]:
       *trees: of one structure.
       most: entries of a leaf that is stacked; by default only those that are copied for nothing.
     """
-    rows = list(zip(*(tree.values for tree in trees), strict=True))
+    rows = list(zip(*(tree.held for tree in trees), strict=True))
     for where in crowds(rows, most) if is_crowded(rows) else ():
         trees = tuple(tree.with_stacks({where: stack_of(tree, where)}) for tree in trees)
     return trees
+
+
+@jax.tree_util.register_pytree_node_class
+class _Packed:
+    """Leaves as they leave a branch: what is tiny, alike and many in stacks."""
+
+    def __init__(self, children: Sequence[Any], form: tuple[PyTreeDef, tuple[Places, ...]]) -> None:
+        self.children, self.form = children, form
+
+    @classmethod
+    def of(cls, tree: Leaves) -> "_Packed":
+        kinds: dict[Hashable, list[int]] = {}
+        for i in range(len(tree)):
+            kind = _abstract_kind(tree.abstract(i))
+            if kind is not None:
+                kinds.setdefault(kind, []).append(i)
+        places = tuple(tuple(where) for where in kinds.values() if len(where) >= MANY)
+        together = {i for where in places for i in where}
+        others = (
+            [x for i, x in enumerate(tree.values) if i not in together]
+            if (len(together) < len(tree))
+            else []
+        )
+        return cls([[stack_of(tree, where) for where in places], others], (tree.treedef, places))
+
+    def leaves(self) -> Leaves:
+        """The leaves again."""
+        treedef, places = self.form
+        stacks, others = self.children
+        found = dict(zip(places, stacks, strict=True))
+        parts, rest = parts_by_place(found), iter(others)
+        count = treedef.num_leaves
+        values = (parts[i] if i in parts else next(rest) for i in range(count))
+        return Leaves(values, treedef, found)
+
+    def tree_flatten(self) -> tuple[Sequence[Any], Any]:
+        return self.children, self.form
+
+    @classmethod
+    def tree_unflatten(cls, form: Any, children: Sequence[Any]) -> "_Packed":
+        return cls(children, form)
+
+
+def _abstract_kind(leaf: Any) -> Hashable | None:
+    """What is the same of leaves that are alike in whichever branch they are made."""
+    arrays, structure = jax.tree.flatten(leaf)
+    if not arrays or any(not hasattr(x, "dtype") or x.size > TINY for x in arrays):
+        return None
+    if any(not isinstance(x, jax.ShapeDtypeStruct) and explicit_axes(x) for x in arrays):
+        return None
+    return (structure, *((x.shape, x.dtype) for x in arrays))
+
+
+def choose_leaves(
+    condition: bool | jax.Array,
+    taken: Callable[[], Any],
+    other: Callable[[], Any],
+    check_both: bool = False,
+) -> Any:
+    """`choose`, where trees of leaves stay in stacks across the branch.
+
+    Args:
+      condition: a boolean.
+      taken: what runs if it holds; the result is, or holds, trees of leaves.
+      other: what runs otherwise.
+      check_both: see `choose`.
+    """
+    if is_known(condition):
+        return choose(condition, taken, other, check_both=check_both)
+
+    def packed(branch: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: _each_tree(_Packed.of, branch(), Leaves)
+
+    found = choose(condition, packed(taken), packed(other), check_both=check_both)
+    return _each_tree(_Packed.leaves, found, _Packed)
+
+
+def _each_tree(fn: Callable[[Any], Any], value: Any, kind: type) -> Any:
+    def is_tree(node: object) -> bool:
+        return isinstance(node, kind)
+
+    return jax.tree.map(lambda x: fn(x) if is_tree(x) else x, value, is_leaf=is_tree)
+
+
+def shapes_of(fn: Callable[[Any], Any], tree: Leaves) -> Leaves:
+    """What `fn` makes of each leaf, in shapes and dtypes, found once for those that are alike."""
+    found: dict[Hashable, Any] = {}
+
+    def of_leaf(leaf: Any) -> Any:
+        arrays, structure = jax.tree.flatten(leaf)
+        if is_missing(leaf) or any(explicit_axes(x) for x in arrays):
+            return MISSING if is_missing(leaf) else jax.eval_shape(fn, leaf)
+        kind = (structure, *((x.shape, x.dtype) for x in arrays))
+        if kind not in found:
+            found[kind] = jax.eval_shape(fn, leaf)
+        return found[kind]
+
+    return Leaves((of_leaf(tree.abstract(i)) for i in range(len(tree))), tree.treedef)
 
 
 def stack_of(tree: Leaves, where: Places) -> Any:
@@ -120,23 +229,32 @@ def by_stacks(*trees: Leaves) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ..
         if found.isdisjoint(where) and all(where in tree.stacks for tree in trees):
             found.update(where)
             stacks.append(tuple(tree.stacks[where] for tree in trees))
-    rows = enumerate(zip(*(tree.values for tree in trees), strict=True))
-    return _whole(stacks), _whole(row for i, row in rows if i not in found)
+    others = [i for i in range(len(trees[0])) if i not in found]
+    return _whole(stacks), _whole(tuple(tree.values[i] for tree in trees) for i in others)
 
 
 def _whole(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [row for row in rows if not any(map(is_missing, row))]
 
 
-def is_worth_it(fn: Callable[..., Any], row: object) -> bool:
-    """Whether what `fn` does to a row is more than to put it into a stack and to take it out."""
+def is_worth_it(fn: Callable[..., Any], row: Sequence[Any]) -> bool:
+    """Whether what `fn` does to a row is more than to put it into a stack and to take it out.
+
+    What is in a stack already need not be put there, but taken out for anything else.
+    """
+    leaves = [x.abstract if type(x) is Part else x for x in row]
     try:
-        program = jax.make_jaxpr(fn)(row)
+        program = jax.make_jaxpr(fn)(leaves)
     except (TypeError, ValueError):
         return False  # it says itself what is wrong, and at which leaf
+    ready = [jax.typeof(x) for x in jax.tree.leaves([x.abstract for x in row if type(x) is Part])]
     arrays = (*program.in_avals, *program.out_avals)
-    copied = sum(COPIED if math.prod(x.shape) <= TINY else COPIED_LARGER for x in arrays)
+    copied = sum(map(_cost, arrays)) - 2 * sum(map(_cost, ready))
     return not program.effects and operations(program.jaxpr) > copied
+
+
+def _cost(array: Any) -> float:
+    return COPIED if math.prod(array.shape) <= TINY else COPIED_LARGER
 
 
 def operations(jaxpr: core.Jaxpr) -> int:
@@ -181,30 +299,34 @@ def map_alike(
 
 
 def in_batches(
-    fn: Callable[[list[tuple[jax.Array, ...]]], list[tuple[jax.Array, ...]]],
-    rows: Sequence[tuple[jax.Array, ...]],
-) -> list[tuple[jax.Array, ...]]:
-    """`fn` of all rows at once, in which those that are alike and many are one of stacks.
+    fn: Callable[[list[tuple[jax.Array, ...]]], list[tuple[jax.Array, ...]]], *trees: Leaves
+) -> Leaves:
+    """`fn` of the rows of all leaves at once, in which those alike and many are one of stacks.
 
     Args:
       fn: makes as many rows as there are; its arrays may have a batch axis in front.
-      rows: tuples of arrays.
+      *trees: of one structure, of arrays; a leaf that is missing in one is missing in the result.
     """
-    groups = crowds(rows) if is_crowded(rows) else []
-    stacked = {i for where in groups for i in where}
-    alone = [i for i in range(len(rows)) if i not in stacked]
-    made = fn([gathered([rows[i] for i in where]) for where in groups] + [rows[i] for i in alone])
-    found = dict(zip(alone, made[len(groups) :], strict=True))
-    for where, stack in zip(groups, made, strict=False):
-        found.update(zip(where, parted(stack, len(where)), strict=True))
-    return [found[i] for i in range(len(rows))]
+    rows = list(zip(*(tree.held for tree in trees), strict=True))
+    there = [i for i, row in enumerate(rows) if not any(map(is_missing, row))]
+    groups = [w for w in crowds(rows) if set(w) <= set(there)] if is_crowded(rows) else []
+    together = {i for where in groups for i in where}
+    alone = [i for i in there if i not in together]
+    made = fn(
+        [tuple(stack_of(tree, where) for tree in trees) for where in groups]
+        + [tuple(tree.values[i] for tree in trees) for i in alone]
+    )
+    stacks = dict(zip(groups, made, strict=False))
+    found = {**parts_by_place(stacks), **dict(zip(alone, made[len(groups) :], strict=True))}
+    values = (found.get(i, MISSING) for i in range(len(rows)))
+    return Leaves(values, trees[0].treedef, stacks)
 
 
 def map_leaves(
     fn: Callable[..., Any],
     tree: Leaves,
     *others: Leaves,
-    stack: jax.Array | None = None,
+    stack: jax.Array | np.ndarray | None = None,
     most: int = SMALL,
 ) -> Leaves:
     """As `tree.map(fn, *others)`, with those leaves together that are alike and many.
@@ -219,19 +341,18 @@ def map_leaves(
       most: entries of an array of a leaf that is stacked for this.
     """
     stacks, made = _mapped(fn, (tree, *others), stack, most)
-    for where, whole in stacks.items():
-        made.update(zip(where, parted(whole, len(where)), strict=True))
+    made |= parts_by_place(stacks)
     return Leaves((made.get(i, MISSING) for i in range(len(tree))), tree.treedef, stacks)
 
 
 def _mapped(
     fn: Callable[..., Any],
     trees: tuple[Leaves, ...],
-    stack: jax.Array | None = None,
+    stack: jax.Array | np.ndarray | None = None,
     most: int = SMALL,
 ) -> tuple[dict[Places, Any], dict[int, Any]]:
     """What `map_leaves` finds, in stacks by their places, and by the places of other leaves."""
-    rows = list(zip(*(t.values for t in trees), strict=True))
+    rows = list(zip(*(t.held for t in trees), strict=True))
     present = [i for i, row in enumerate(rows) if not any(map(is_missing, row))]
     there = dict(zip(present, range(len(present)), strict=True))
     stacks: dict[Places, Any] = {}
@@ -241,23 +362,57 @@ def _mapped(
             stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))
     found = {i for where in stacks for i in where}
     return stacks, {
-        i: fn(*(() if stack is None else (stack[number],)), *rows[i])
+        i: fn(*(() if stack is None else (stack[number],)), *(t.values[i] for t in trees))
         for i, number in there.items()
         if i not in found
     }
 
 
+def map_kinds(
+    fn: Callable[..., Any],
+    kinds: Sequence[Hashable | None],
+    *trees: Leaves,
+    most: int = SMALL,
+) -> Leaves:
+    """As `map_leaves`, for a function of the leaf and of what is known of it: `fn(kind, *leaves)`.
+
+    Args:
+      fn: see `map_leaves`.
+      kinds: of every leaf; None where there is none.
+      *trees: of one structure.
+      most: see `map_leaves`.
+    """
+    places: dict[Hashable, set[int]] = {}
+    for i, kind in enumerate(kinds):
+        if kind is not None:
+            places.setdefault(kind, set()).add(i)
+    found = (
+        map_leaves(partial(fn, kind), *(t.only(where.__contains__) for t in trees), most=most)
+        for kind, where in places.items()
+    )
+    return either(trees[0].only(lambda _: False), *found)
+
+
 def vector_of(tree: Leaves) -> jax.Array:
-    """The entries of all leaves, which are vectors, one leaf after the other."""
-    stacked = {i for where in tree.stacks for i in where}
-    others = [i for i in range(len(tree)) if i not in stacked]
-    places = [i for where in tree.stacks for i in where] + others
-    parts = [stack.ravel() for stack in tree.stacks.values()]
-    vector = jnp.concatenate(parts + [tree.values[i] for i in others])
-    if places == sorted(places):
+    """The entries of all leaves that are there and vectors, one leaf after the other."""
+    there = [i for i, leaf in enumerate(tree.held) if not is_missing(leaf)]
+    sizes = {i: tree.abstract(i).size for i in there}
+    is_tiny = sum(sizes.values()) <= TINY * len(there)
+    stacks = {w: x for w, x in tree.stacks.items() if is_tiny or _is_run(w, there)}
+    stacked = {i for where in stacks for i in where}
+    pieces = {where: stack.ravel() for where, stack in stacks.items()}
+    pieces |= {(i,): tree.values[i] for i in there if i not in stacked}
+    pieces = dict(sorted(pieces.items()))
+    vector, places = whole(list(pieces.values())), [i for where in pieces for i in where]
+    if places == there:
         return vector
-    sizes = [leaf.size for leaf in tree.values]
-    return vector[np.argsort(_entries(sizes, places))]
+    return vector[np.argsort(_entries([sizes.get(i, 0) for i in range(len(tree))], places))]
+
+
+def _is_run(where: Places, there: Sequence[int]) -> bool:
+    """Whether these are leaves next to each other."""
+    first = there.index(where[0])
+    return list(where) == list(there[first : first + len(where)])
 
 
 def split_vector(vector: jax.Array, sizes: Sequence[int]) -> Leaves:
@@ -265,19 +420,41 @@ def split_vector(vector: jax.Array, sizes: Sequence[int]) -> Leaves:
     alike: dict[int, list[int]] = {}
     for i, size in enumerate(sizes):
         alike.setdefault(size, []).append(i)
-    many = [tuple(where) for where in alike.values() if len(where) >= MANY]
+    many = [tuple(w) for size, w in alike.items() if len(w) >= MANY and 0 < size <= TINY]
     stacks = (
         {}
         if is_known(vector)
-        else {where: vector[_entries(sizes, where)].reshape(len(where), -1) for where in many}
+        else {where: _taken(vector, sizes, where).reshape(len(where), -1) for where in many}
     )
-    return Leaves(parts_of(vector, sizes), jax.tree.structure([0] * len(sizes)), stacks)
+    found: dict[int, Any] = dict(parts_by_place(stacks))
+    if len(found) < len(sizes):
+        found = dict(enumerate(parts_of(vector, sizes))) | found
+    values = (found[i] for i in range(len(sizes)))
+    return Leaves(values, jax.tree.structure([0] * len(sizes)), stacks)
+
+
+def _taken(vector: jax.Array, sizes: Sequence[int], where: Places) -> jax.Array:
+    """The entries of the leaves at these places."""
+    entries = _entries(sizes, where)
+    first, last = int(entries[0]), int(entries[-1]) + 1
+    is_run = last - first == len(entries) and list(where) == sorted(where)
+    return jax.lax.slice(vector, (first,), (last,)) if is_run else vector[entries]
 
 
 def entry_of(tree: Leaves, at: int) -> Leaves:
     """Of leaves that are tuples of arrays those at this place."""
     stacks = {where: stack[at] for where, stack in tree.stacks.items()}
-    return Leaves((leaf[at] for leaf in tree.values), tree.treedef, stacks)
+    found = parts_by_place(stacks)
+    leaves = (found[i] if i in found else tree.values[i][at] for i in range(len(tree)))
+    return Leaves(leaves, tree.treedef, stacks)
+
+
+def parts_by_place(stacks: Mapping[Places, Any]) -> dict[int, Part]:
+    """What stands for the leaves of these stacks, by their places."""
+    found: dict[int, Part] = {}
+    for where, stack in stacks.items():
+        found.update(zip(where, Together(stack, len(where), parted), strict=True))
+    return found
 
 
 def _entries(sizes: Sequence[int], places: Sequence[int]) -> np.ndarray:
@@ -297,4 +474,6 @@ def numbers_of(fn: Callable[..., Any], *trees: Leaves, most: int = SMALL) -> jax
 def one_each(vectors: jax.Array, like: Leaves) -> Leaves:
     """What has a part for every leaf, along its leading axis, as leaves stacked like others."""
     stacks = {where: vectors[np.asarray(where)] for where in like.stacks}
-    return Leaves(vectors, like.treedef, stacks)
+    found = parts_by_place(stacks)
+    leaves = (found[i] if i in found else vectors[i] for i in range(len(like)))
+    return Leaves(leaves, like.treedef, stacks)

@@ -8,7 +8,7 @@ from .errors import FlowError
 from .functions import lift_tree
 from .selection import Selector, labels_of, selected
 from .signal import Signal
-from .values import MISSING, Leaves, is_missing
+from .values import Leaves, either, is_missing
 
 
 def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
@@ -75,8 +75,7 @@ def split_by_label(
 
 
 def _where(given: Sequence[object], wanted: object, tree: Leaves) -> Leaves:
-    pairs = zip(tree.values, given, strict=True)
-    return Leaves((x if of_leaf == wanted else MISSING for x, of_leaf in pairs), tree.treedef)
+    return tree.only(lambda i: given[i] == wanted)
 
 
 def merge(*parts: Signal) -> Signal:
@@ -85,9 +84,4 @@ def merge(*parts: Signal) -> Signal:
     A function of signals.
     """
 
-    def merged(*trees: Leaves) -> Leaves:
-        columns = zip(*(tree.values for tree in trees), strict=True)
-        present = (next((x for x in c if not is_missing(x)), MISSING) for c in columns)
-        return Leaves(present, trees[0].treedef)
-
-    return lift_tree(merged, "merge", out=lambda _, *trees: merged(*trees), each=True)(*parts)
+    return lift_tree(either, "merge", out=lambda _, *trees: either(*trees), each=True)(*parts)

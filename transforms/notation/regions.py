@@ -4,16 +4,18 @@ Between two nodes that look at the whole tree, or keep a state, lies a region of
 same to every leaf by itself. Stacks are made and parted at its borders alone.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
 from .bounds import Bounds
-from .crowds import Places, crowds, is_worth_it, parted, stack_of
+from .crowds import Places, crowds, is_worth_it, parts_by_place, stack_of
 from .graph import Graph
+from .known import made_once
 from .signal import Delay, Function, Signal
 from .storage import read_leaves
 from .values import MISSING, Leaves
@@ -38,11 +40,13 @@ def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept, bounds: Bo
       bounds: what is known of the nodes without their values.
     """
     env: Env = {}
+    once: set[int] = set()
     waiting = list(graph.live)
     while waiting:
         waiting = list(_what_is_no_region(waiting, env, evaluate))
         nodes, waiting = _next_region(waiting, env)
         if nodes:
+            env |= _made_once(nodes, env, once)
             region = _Region(nodes, _wanted(graph, nodes), env, evaluate, bounds)
             env |= _of_region(region, region.inputs(kept))
     return env
@@ -58,6 +62,28 @@ def _what_is_no_region(nodes: list[Signal], env: Env, evaluate: Evaluate) -> Ite
         else:
             left.add(node.index)
             yield node
+
+
+def _made_once(nodes: list[Signal], env: Env, done: set[int]) -> Env:
+    """The numbers that all leaves of a region read, each computed in one place; see `made_once`.
+
+    Args:
+      nodes: of the region.
+      env: what is known.
+      done: indices of those that are; these are entered.
+    """
+    read = {arg.index for node in nodes for arg in node.args if isinstance(arg, Signal)}
+    numbers = [i for i in sorted(read - done) if _is_number(env.get(i))]
+    done.update(numbers)
+    if not numbers:
+        return {}
+    return dict(zip(numbers, made_once(*(env[i] for i in numbers)), strict=True))
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, jax.Array) or value.ndim:
+        return False
+    return not jnp.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 def _treedef(node: Signal, env: Env, inside: dict[int, PyTreeDef]) -> PyTreeDef | None:
@@ -146,17 +172,15 @@ def _of_region(region: _Region, inputs: Inputs) -> Env:
         given = {key: Leaves([value], _ONE) for key, value in zip(inputs, row, strict=True)}
         return [leaves.values[0] for leaves in region.of(given)]
 
-    rows = [list(row) for row in zip(*(tree.values for tree in inputs.values()), strict=True)]
-    found: dict[int, list[Any]] = {}
+    rows = [list(row) for row in zip(*(tree.held for tree in inputs.values()), strict=True)]
     read: dict[Places, list[Any]] = {}
     made: dict[Places, list[Any]] = {}
     for where in crowds(rows):
         if is_worth_it(of_leaf, rows[where[0]]):
             read[where] = [stack_of(tree, where) for tree in inputs.values()]
             made[where] = jax.vmap(of_leaf)(read[where])
-            found.update(zip(where, parted(made[where], len(where)), strict=True))
     seen = dict(zip(inputs, _with_stacks(list(inputs.values()), read), strict=True))
-    wanted = _with_stacks(_with_others(region, inputs, found), made)
+    wanted = _with_stacks(_with_others(region, inputs, made), made)
     known = {i: tree for (is_kept, i), tree in seen.items() if not is_kept}
     return known | dict(zip(region.wanted, wanted, strict=True))
 
@@ -168,23 +192,21 @@ def _with_stacks(trees: list[Leaves], stacks: dict[Places, list[Any]]) -> list[L
     ]
 
 
-def _with_others(region: _Region, inputs: Inputs, found: dict[int, list[Any]]) -> list[Leaves]:
-    """What is wanted of all leaves: as it was found, and of the others one by one."""
-    if not found:
+def _with_others(region: _Region, inputs: Inputs, made: dict[Places, list[Any]]) -> list[Leaves]:
+    """What is wanted of all leaves: as it was made, and of the others one by one."""
+    if not made:
         return region.of(inputs)
-    first = next(iter(inputs.values()))
-    if len(found) == len(first):
-        columns = zip(*(found[i] for i in range(len(first))), strict=True)
-        return [Leaves(column, first.treedef) for column in columns]
-    values = region.of({key: _without(tree, found) for key, tree in inputs.items()})
-    return [
-        Leaves(
-            (found[i][at] if i in found else x for i, x in enumerate(value.values)), first.treedef
-        )
-        for at, value in enumerate(values)
+    found = [
+        parts_by_place({where: stacks[at] for where, stacks in made.items()})
+        for at in range(len(region.wanted))
     ]
-
-
-def _without(tree: Leaves, found: Container[int]) -> Leaves:
-    rows = enumerate(tree.values)
-    return Leaves((MISSING if i in found else x for i, x in rows), tree.treedef)
+    first = next(iter(inputs.values()))
+    together = {i for where in made for i in where}
+    others = [Leaves([MISSING] * len(first), first.treedef)] * len(found)
+    if len(together) < len(first):
+        left = {key: tree.only(lambda i: i not in together) for key, tree in inputs.items()}
+        others = region.of(left)
+    return [
+        Leaves((own.get(i, x) for i, x in enumerate(other.held)), first.treedef)
+        for own, other in zip(found, others, strict=True)
+    ]

@@ -1,7 +1,8 @@
 """What a signal carries at run time: the leaves of a tree, or a scalar."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,6 +11,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.extend.core import get_opaque_trace_state
 from jax.tree_util import PyTreeDef
 from jax.typing import DTypeLike
 
@@ -49,22 +51,99 @@ serializable(Missing)
 serializable(NoState)
 
 
+def _first(stack: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], stack)
+
+
+class Together:
+    """Leaves that were made in one stack: a tree of arrays with a leading axis.
+
+    Attributes:
+      stack: the stack.
+      count: how many leaves there are.
+    """
+
+    __slots__ = ("_abstract", "_parted", "_parting", "count", "stack")
+
+    def __init__(self, stack: Any, count: int, parting: Callable[[Any, int], list[Any]]) -> None:
+        self.stack, self.count = stack, count
+        self._parting, self._parted = parting, list[tuple[Any, list[Any]]]()
+        self._abstract: Any = None
+
+    def leaves(self) -> list[Any]:
+        """The leaves, sliced from the stack where they are asked for first.
+
+        What is traced within, such as a branch, has slices of its own.
+        """
+        here = get_opaque_trace_state()
+        for where, leaves in self._parted:
+            if where == here:
+                return leaves
+        leaves = self._parting(self.stack, self.count)
+        self._parted.append((here, leaves))
+        return leaves
+
+    @property
+    def abstract(self) -> Any:
+        """One of the leaves, without its entries."""
+        if self._abstract is None:
+            self._abstract = jax.eval_shape(_first, self.stack)
+        return self._abstract
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator["Part"]:
+        return (Part(self, i) for i in range(self.count))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of leaves that were made together."""
+
+    of: Together
+    number: int
+
+    @property
+    def abstract(self) -> Any:
+        """The leaf, without its entries."""
+        return self.of.abstract
+
+
 @jax.tree_util.register_pytree_node_class
 class Leaves:
     """The leaves of one tree signal, flattened up to the structure of the gradient.
 
     A leaf may itself be a tuple of arrays (Kronecker factors), or `MISSING`. Leaves that were
-    computed together, in a stack, are at hand as such too: what is next need not gather them again.
+    computed together, in a stack, are at hand as such too: what is next need not gather them again,
+    and they are sliced from it only if something reads the leaves.
+
+    Attributes:
+      held: the leaves, or parts of stacks that stand for them.
+      treedef: the structure.
+      stacks: leaves that are alike as one, by their places.
     """
 
-    __slots__ = ("stacks", "treedef", "values")
+    __slots__ = ("_sliced", "held", "stacks", "treedef")
 
     def __init__(
         self, values: Iterable[Any], treedef: PyTreeDef, stacks: Stacks = NO_STACKS
     ) -> None:
-        self.values = tuple(values)
+        self.held = tuple(values)
         self.treedef = treedef
         self.stacks = stacks
+        self._sliced: tuple[Any, tuple[Any, ...]] | None = None
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The leaves."""
+        if not any(type(x) is Part for x in self.held):
+            return self.held
+        here = get_opaque_trace_state()
+        if self._sliced is None or self._sliced[0] != here:
+            found = (x.of.leaves()[x.number] if type(x) is Part else x for x in self.held)
+            self._sliced = here, tuple(found)
+        return self._sliced[1]
 
     @classmethod
     def of(cls, tree: optax.Params) -> "Leaves":
@@ -87,7 +166,30 @@ class Leaves:
 
     def with_stacks(self, stacks: Stacks) -> "Leaves":
         """The same leaves, with these stacks of some besides."""
-        return Leaves(self.values, self.treedef, {**self.stacks, **stacks})
+        return Leaves(self.held, self.treedef, {**self.stacks, **stacks})
+
+    def only(self, there: Callable[[int], bool]) -> "Leaves":
+        """The leaves at some places, the others missing; with the stacks that are of these."""
+        values = (x if there(i) else MISSING for i, x in enumerate(self.held))
+        stacks = {where: x for where, x in self.stacks.items() if all(map(there, where))}
+        return Leaves(values, self.treedef, stacks)
+
+    def moved(self, places: Mapping[int, int]) -> "Leaves":
+        """The leaves at other places: from the old to the new ones."""
+        values: list[Any] = [MISSING] * len(self)
+        for old, new in places.items():
+            values[new] = self.held[old]
+        stacks = {
+            tuple(places[i] for i in where): stack
+            for where, stack in self.stacks.items()
+            if all(i in places for i in where)
+        }
+        return Leaves(values, self.treedef, stacks)
+
+    def abstract(self, index: int) -> Any:
+        """The leaf of that index, of which only shapes and dtypes are to be read."""
+        leaf = self.held[index]
+        return leaf.abstract if type(leaf) is Part else leaf
 
     def map(self, fn: Callable[..., Any], *others: "Leaves") -> "Leaves":
         """Applies `fn` leaf by leaf; a leaf that is missing in one is missing in the result."""
@@ -96,12 +198,12 @@ class Leaves:
 
     def path(self, index: int) -> str:
         """How the leaf of that index is reached in the tree, for messages."""
-        numbered = self.treedef.unflatten(range(len(self.values)))
+        numbered = self.treedef.unflatten(range(len(self)))
         path, _ = jax.tree_util.tree_flatten_with_path(numbered)[0][index]
         return jax.tree_util.keystr(path) or "(the only leaf)"
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.held)
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], PyTreeDef]:
         """For jax: the leaves are the children, the structure is static."""
@@ -111,6 +213,20 @@ class Leaves:
     def tree_unflatten(cls, treedef: PyTreeDef, values: Sequence[Any]) -> "Leaves":
         """For jax."""
         return cls(values, treedef)
+
+
+def either(*trees: Leaves) -> Leaves:
+    """At each leaf that of the first tree that has one; stacks of leaves that are all of one."""
+    columns = list(zip(*(tree.held for tree in trees), strict=True))
+    chosen = [next((k for k, x in enumerate(c) if not is_missing(x)), 0) for c in columns]
+    stacks = {
+        where: stack
+        for k, tree in enumerate(trees)
+        for where, stack in tree.stacks.items()
+        if all(chosen[i] == k for i in where)
+    }
+    values = (column[k] for column, k in zip(columns, chosen, strict=True))
+    return Leaves(values, trees[0].treedef, stacks)
 
 
 def _unless_missing(fn: Callable[..., Any], row: Sequence[Any]) -> Any:

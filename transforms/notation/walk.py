@@ -20,6 +20,7 @@ from .regions import evaluate_by_regions
 from .rounding import is_narrow, rounding_key
 from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
+from .stacks import sharing_places
 from .storage import check_written, example, initial, kept_leaves, of_members, read, written
 from .values import Leaves, NoState
 
@@ -77,17 +78,18 @@ def walk(
         with located(context.label, node):
             return kept_leaves(stored[node.index], treedef)
 
-    if is_crowded(incoming.values):
-        env = evaluate_by_regions(graph, evaluate, kept, bounds)
-    else:
-        env = {}
-        for node in graph.live:
-            env[node.index] = evaluate(node, env)
-    for node in graph.slots:
-        if isinstance(node, Delay):
-            with located(context.label, node):
-                value, held = _value(node.written, env, context), stored[node.index]
-                stored[node.index] = written(node, value, held, _key(node, graph, context))
+    with sharing_places():
+        if is_crowded(incoming.held):
+            env = evaluate_by_regions(graph, evaluate, kept, bounds)
+        else:
+            env = {}
+            for node in graph.live:
+                env[node.index] = evaluate(node, env)
+        for node in graph.slots:
+            if isinstance(node, Delay):
+                with located(context.label, node):
+                    value, held = _value(node.written, env, context), stored[node.index]
+                    stored[node.index] = written(node, value, held, _key(node, graph, context))
     return env
 
 
@@ -123,16 +125,18 @@ def _in_stacks(node: Signal, env: dict[int, Any]) -> dict[int, Leaves]:
     indices = [arg.index for arg in node.args if isinstance(arg, Signal)]
     trees = {i: env[i] for i in indices if isinstance(env.get(i), Leaves)}
     lengths = {tree.treedef for tree in trees.values()}
-    if len(lengths) != 1 or not is_crowded(next(iter(trees.values())).values):
+    if len(lengths) != 1 or not is_crowded(next(iter(trees.values())).held):
         return {}
     return dict(zip(trees, with_stacks(*trees.values()), strict=True))
 
 
 def _once(value: Any, args: list[Any]) -> Any:
     """What was made of a tree of many leaves; a few numbers are made in one place for all."""
+    is_of_many = any(isinstance(arg, Leaves) and is_crowded(arg.held) for arg in args)
+    if not is_of_many or (isinstance(value, Leaves) and len(value) >= MANY):
+        return value
     leaves, structure = jax.tree.flatten(value)
-    is_of_many = any(isinstance(arg, Leaves) and is_crowded(arg.values) for arg in args)
-    if not is_of_many or not leaves or not all(map(_is_small, leaves)) or len(leaves) >= MANY:
+    if not leaves or not all(map(_is_small, leaves)) or len(leaves) >= MANY:
         return value
     return jax.tree.unflatten(structure, made_once(*leaves))
 

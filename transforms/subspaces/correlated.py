@@ -12,14 +12,14 @@ from ..notation.annotations import unboxed
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.crowds import map_leaves
+from ..notation.crowds import choose_leaves, map_leaves, shapes_of, with_stacks
 from ..notation.hyperparameters import Axis, Key, NonNegative, Period, Positive, Sampler
-from ..notation.known import choose
 from ..notation.layout import make_state
 from ..notation.plain import restored
 from ..notation.roots import magnitude, norm, root
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
+from ..notation.stacks import TINY
 from ..notation.steps import scheduled, stateful, step_count
 from ..notation.storage import stored, zeros
 from ..notation.values import Leaves
@@ -87,7 +87,7 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
     """The cell that holds the subspaces."""
 
     def shapes(tree: Leaves) -> Leaves:
-        return tree.map(lambda x: jax.eval_shape(lambda: _empty(x, *ranks(x))))
+        return shapes_of(lambda x: _empty(x, *ranks(x)), tree)
 
     def first(context: Context, g: Leaves, key: jax.Array) -> Leaves:
         def draw(fresh: jax.Array, x: jax.Array) -> jax.Array:
@@ -106,22 +106,22 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
 
     def run(context: Context, state: Any, g: Leaves, due: jax.Array, *rest: Any) -> tuple[Any, Any]:
         anew, i, mu, rate, clip, key = rest
-        g = g.map(replicated)  # once, and not in each branch
+        g = map_leaves(replicated, g, most=TINY)  # once, and not in each branch
         held = unboxed(g.treedef, state.output)
-        past = restored(held, shapes(g))
+        g, past, mu = with_stacks(g, restored(held, shapes(g)), mu)
 
         def again() -> Leaves:
             return map_leaves(lambda x, p: _found(x, *ranks(x), _directions(p)), g, past)
 
         def moved() -> Leaves:
-            return choose(anew, again, lambda: refined(g, past, mu, rate, clip))
+            return choose_leaves(anew, again, lambda: refined(g, past, mu, rate, clip))
 
         def other() -> Leaves:
-            found = choose(i == 0, lambda: first(context, g, key), moved)
-            return found.map(_cast, past)
+            found = choose_leaves(i == 0, lambda: first(context, g, key), moved)
+            return map_leaves(_cast, found, past, most=TINY)
 
-        new = choose(due, other, lambda: past)
-        given = past.map(lambda old, now: (old, now), new) if paired else new
+        new = choose_leaves(due, other, lambda: past)
+        given = map_leaves(lambda *both: both, past, new, most=TINY) if paired else new
         kept = stored(new, context)
         return given, state._replace(output=_in_structure(kept, state.output))
 

@@ -7,9 +7,9 @@ import optax
 from ..control.periods import when
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
+from ..notation.crowds import choose_leaves, map_leaves, of_stacks
 from ..notation.functions import lift, lift_tree, where
 from ..notation.hyperparameters import NonNegative, Positive, Size
-from ..notation.known import choose
 from ..notation.roots import norm
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
@@ -74,11 +74,15 @@ def rows_as_basis(matrix: jax.Array, rows: jax.Array) -> Basis:
     return one_sided(rows, matrix.shape[0] >= matrix.shape[1])
 
 
+@of_stacks
 def _first_leading(g: Leaves, past: Leaves, t: jax.Array, rank: int) -> Leaves:
     def leading() -> Leaves:
-        return g.map(lambda x, old: leading_rows(oriented(x), rank).astype(old.dtype), past)
+        def of_leaf(x: jax.Array, old: jax.Array) -> jax.Array:
+            return leading_rows(oriented(x), rank).astype(old.dtype)
 
-    found: Leaves = choose(t == 1, leading, lambda: past)
+        return map_leaves(of_leaf, g, past)
+
+    found: Leaves = choose_leaves(t == 1, leading, lambda: past)
     return found
 
 

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from ..notation.cell import Cell
 from ..notation.context import Context
+from ..notation.crowds import choose_leaves, map_leaves
 from ..notation.functions import lift_tree
-from ..notation.known import choose
 from ..notation.precision import SECOND_MOMENTS, moment_name
 from ..notation.roots import root, squared
 from ..notation.signal import CellNode, Delay, Signal
 from ..notation.splicing import Reader
+from ..notation.stacks import TINY
 from ..notation.values import Leaves, is_missing
 
 SHARED = frozenset({"v_row", "v_col"})
@@ -52,9 +53,11 @@ def _carried(fresh: Any, old: Leaves, new: Leaves, low: Leaves, state: Any, squa
         return state
 
     def carry() -> Leaves:
-        return state.map(lambda x, a, b, y: _between(a, b, x, y, squares), old, new, low)
+        return map_leaves(
+            lambda x, a, b, y: _between(a, b, x, y, squares), state, old, new, low, most=TINY
+        )
 
-    return choose(fresh, carry, lambda: state)
+    return choose_leaves(fresh, carry, lambda: state)
 
 
 def _between(old: Any, new: Any, state: Any, low: Any, squares: bool) -> Any:

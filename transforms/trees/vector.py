@@ -1,15 +1,17 @@
 """A whole tree as one vector, and back."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ..notation.crowds import map_kinds, map_leaves, split_vector, vector_of
 from ..notation.functions import lift_tree
-from ..notation.sharding import replicated, resharded
+from ..notation.sharding import explicit_axes, replicated, resharded
 from ..notation.signal import Signal
-from ..notation.stacks import parts_of, whole
-from ..notation.values import Leaves
+from ..notation.stacks import TINY
+from ..notation.values import MISSING, Leaves, is_missing
 
 ONE_LEAF = jax.tree.structure(0)
 
@@ -60,27 +62,44 @@ def one_leaf(value: jax.Array | jax.ShapeDtypeStruct) -> Leaves:
 
 def flat_size(tree: Leaves) -> int:
     """The number of real entries."""
-    return sum(_real_size(leaf) for leaf in tree.present())
+    return sum(map(_real_size, _abstract(tree)))
 
 
 def flat_dtype(tree: Leaves) -> jnp.dtype:
     """The real dtype that holds all entries."""
-    kinds = [jnp.finfo(leaf.dtype).dtype for leaf in tree.present()]
+    kinds = {jnp.finfo(leaf.dtype).dtype for leaf in _abstract(tree)}
     return jnp.result_type(*kinds) if kinds else jnp.dtype(jnp.float32)
+
+
+def _abstract(tree: Leaves) -> list[Any]:
+    """The leaves that are there, of which only shapes and dtypes are read."""
+    return [tree.abstract(i) for i, leaf in enumerate(tree.held) if not is_missing(leaf)]
 
 
 def to_vector(tree: Leaves) -> jax.Array:
     """All entries that are there, as one real vector."""
     dtype = flat_dtype(tree)
-    parts = [_entries(replicated(leaf)).astype(dtype) for leaf in tree.present()]
-    return whole(parts) if parts else jnp.zeros(0, dtype)
+    if all(map(is_missing, tree.held)):
+        return jnp.zeros(0, dtype)
+    return vector_of(map_leaves(lambda x: _entries(replicated(x)).astype(dtype), tree, most=TINY))
 
 
 def from_vector(vector: jax.Array, like: Leaves) -> Leaves:
     """The leaves whose entries a vector holds, in the dtypes of `like`."""
-    sizes = [_real_size(leaf) for leaf in like.present()]
-    parts = iter(parts_of(vector, sizes) if sizes else ())
-    return like.map(lambda leaf: resharded(_shaped(next(parts), leaf), leaf))
+    abstract = _abstract(like)
+    if not abstract:
+        return like
+    pieces = split_vector(vector, list(map(_real_size, abstract)))
+    if any(map(explicit_axes, abstract)):
+        parts = iter(pieces.values)
+        return like.map(lambda leaf: resharded(_shaped(next(parts), leaf), leaf))
+    places = [i for i, leaf in enumerate(like.held) if not is_missing(leaf)]
+    kinds: list[Any] = [None] * len(like)
+    for i, leaf in zip(places, abstract, strict=True):
+        kinds[i] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    spread = Leaves([*pieces.held, *[MISSING] * (len(like) - len(places))], like.treedef)
+    spread = spread.with_stacks(pieces.stacks).moved(dict(enumerate(places)))
+    return map_kinds(lambda kind, part: _shaped(part, kind), kinds, spread, most=TINY)
 
 
 def _real_size(leaf: jax.Array | jax.ShapeDtypeStruct) -> int:

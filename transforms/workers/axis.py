@@ -78,6 +78,8 @@ def total(tree: Tree, axis_name: str | None) -> Tree:
 
 def mean(tree: Tree, axis_name: str | None) -> Tree:
     """The mean over the workers, the same on all of them."""
+    if axis_name is None:
+        return tree
     count = count_workers(axis_name)
     return jax.tree.map(lambda x: (x / count).astype(x.dtype), total(tree, axis_name))
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
+from ..notation.crowds import choose_leaves, of_stacks
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Scalar
-from ..notation.known import choose
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.values import Leaves
@@ -38,6 +38,9 @@ def exchanged(
     def run(context: Context, first: Leaves, *others: Any) -> Leaves:
         axis.require_axis(context.label, axis_name)
         return fn(context, axis.own(first, axis_name), *others)
+
+    if getattr(fn, "reads_stacks", False):
+        run = of_stacks(run)
 
     def nothing(context: Context, *values: Any) -> float:
         return 0.0
@@ -125,7 +128,7 @@ def mean_when(
     def averaged(context: Context, tree: Leaves, due: jax.Array) -> Leaves:
         if axis_name is None:
             return tree
-        return choose(due, lambda: axis.mean(tree, axis_name), lambda: tree.map(_nothing))
+        return choose_leaves(due, lambda: axis.mean(tree, axis_name), lambda: tree.map(_nothing))
 
     def sent(context: Context, tree: Any, due: Any) -> float:
         return float(axis.size_of(tree) * (share if isinstance(share, int | float) else 1.0))

@@ -2,23 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import DTypeLike
 
 from ..notation.cell import Cell
 from ..notation.context import Context
+from ..notation.crowds import MANY, map_leaves
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Scalar
-from ..notation.known import each
+from ..notation.known import each, repeat
 from ..notation.paths import joined, leaf_names
 from ..notation.roots import saturated
 from ..notation.signal import Signal
+from ..notation.stacks import TINY
 from ..notation.steps import stateful, step_count
-from ..notation.values import MISSING, Leaves, is_missing
+from ..notation.values import MISSING, Leaves, either, is_missing, scalar_dtype
 from .directions import Directions
 from .losses import base_point, loss_function, moved
 
@@ -72,24 +76,64 @@ def _cell(how: BlockSteps) -> Cell:
         rate: float | jax.Array,
         scale: float | jax.Array,
     ) -> tuple[Leaves, optax.OptState]:
+        blocks = members(how.blocks, params, context.label)
         point = base_point(context, params)
         loss = loss_function(context, context.extra.get("value_fn"), point)
         z = how.directions.draw(context, params, root)
-        steps = Leaves([MISSING] * len(params), params.treedef)
-        for block in members(how.blocks, params, context.label):
-            at = moved(point, steps, 1.0) if how.sequential else point
-            part = Leaves((x if i in block else MISSING for i, x in enumerate(z.values)), z.treedef)
-            slope = _slope(loss, at, part, scale, how.one_sided, context.scalar_dtype)
-            steps = _either(steps, part.map(lambda d, c=slope: _real(-rate * c, d) * d))
-        return _either(steps, params.map(jnp.zeros_like)), state
+        slope = partial(_slope, loss, scale, how.one_sided, context.scalar_dtype)
+        steps = _one_by_one if len(blocks) < MANY else _in_a_loop
+        done = steps(point, z, blocks, slope, rate, how.sequential)
+        return either(done, params.map(jnp.zeros_like)), state
 
     return Cell("block_steps", init, update, needs=("params", "value_fn"), stateless=True)
 
 
-def _either(first: Leaves, second: Leaves) -> Leaves:
-    """The leaves of the first, and those of the second where it has none."""
-    pairs = zip(first.values, second.values, strict=True)
-    return Leaves((y if is_missing(x) else x for x, y in pairs), first.treedef)
+Slope = Callable[[Callable[[jax.Array], Leaves], object], jax.Array]
+"""That of the loss along a way, a function from a length to the point there, and what it reads."""
+
+
+def _one_by_one(
+    point: Leaves,
+    z: Leaves,
+    blocks: Sequence[set[int]],
+    slope: Slope,
+    rate: float | jax.Array,
+    sequential: bool,
+) -> Leaves:
+    """The steps of a few blocks; no more than the block at hand is moved anew."""
+    steps = Leaves([MISSING] * len(z), z.treedef)
+    for block in blocks:
+        at = moved(point, steps, 1.0) if sequential else point
+        part = z.only(block.__contains__)
+        step = -rate * slope(partial(moved, at, part), z)
+        steps = either(steps, part.map(lambda d, own=step: _real(own, d) * d))
+    return steps
+
+
+def _in_a_loop(
+    point: Leaves,
+    z: Leaves,
+    blocks: Sequence[set[int]],
+    slope: Slope,
+    rate: float | jax.Array,
+    sequential: bool,
+) -> Leaves:
+    """The steps of many blocks, for all of which the loss is compiled once."""
+    number = {i: k for k, block in enumerate(blocks) for i in block if not is_missing(z.values[i])}
+    inside = z.only(number.__contains__)
+    block_of = np.array([number[i] for i in sorted(number)])
+
+    def one(k: int | jax.Array, steps: jax.Array) -> jax.Array:
+        def at(length: jax.Array) -> Leaves:
+            others = steps if sequential else jnp.zeros_like(steps)
+            return moved(point, inside, jnp.where(is_at_hand, length, others)[block_of])
+
+        is_at_hand = np.arange(len(blocks), dtype=np.int32) == k
+        return jnp.where(is_at_hand, _real(-rate * slope(at, (steps, z)), steps), steps)
+
+    steps = repeat(len(blocks), one, jnp.zeros(len(blocks), scalar_dtype(z.present())))
+    own = steps[block_of]
+    return map_leaves(lambda step, d: _real(step, d) * d, inside, stack=own, most=TINY)
 
 
 def _real(number: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -98,16 +142,14 @@ def _real(number: jax.Array, leaf: jax.Array) -> jax.Array:
 
 def _slope(
     loss: Any,
-    at: Leaves,
-    direction: Leaves,
     scale: float | jax.Array,
     one_sided: bool,
     dtype: DTypeLike,
+    at: Callable[[jax.Array], Leaves],
+    beside: object,
 ) -> jax.Array:
     signs = jnp.asarray([1.0, 0.0 if one_sided else -1.0], dtype)
-    above, below = each(
-        lambda sign: loss(moved(at, direction, sign * scale)), signs, beside=direction
-    )
+    above, below = each(lambda sign: loss(at(sign * scale)), signs, beside=beside)
     return saturated((above - below) / (scale if one_sided else 2 * scale))
 
 

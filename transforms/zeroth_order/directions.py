@@ -10,14 +10,14 @@ import numpy as np
 import optax
 
 from ..notation.context import Context
-from ..notation.crowds import map_alike
+from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Fraction, Period, Sampler
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.steps import step_count
-from ..notation.values import Leaves
+from ..notation.values import MISSING, Leaves, either
 
 _MASKS = 0x6D61736B
 """Folded into the key for masks, so that they do not depend on the directions."""
@@ -233,10 +233,12 @@ def draw_leaves(distribution: str, key: jax.Array, like: Leaves) -> Leaves:
 
 def _numbered(fn: Callable[..., Any], tree: Leaves, *columns: Sequence[Any]) -> Leaves:
     """A function of the place of each leaf in the whole tree, and of the leaf."""
-    places = [i for i, leaf in enumerate(tree.values) if hasattr(leaf, "dtype")]
-    rows = ([column[i] for i in places] for column in (tree.values, *columns))
-    made = dict(zip(places, map_alike(fn, *rows, stack=np.array(places, np.int32)), strict=True))
-    return Leaves((made.get(i, leaf) for i, leaf in enumerate(tree.values)), tree.treedef)
+    is_array = [hasattr(leaf, "dtype") for leaf in tree.values]
+    arrays = (x if there else MISSING for x, there in zip(tree.values, is_array, strict=True))
+    others = (Leaves(column, tree.treedef) for column in columns)
+    places = np.flatnonzero(is_array).astype(np.int32)
+    made = map_leaves(fn, Leaves(arrays, tree.treedef, tree.stacks), *others, stack=places)
+    return made if all(is_array) else either(made, tree)
 
 
 def given_direction(

@@ -12,12 +12,14 @@ from jax.typing import ArrayLike
 
 from ..closures.checks import LossFunction, scalar_closure
 from ..notation.context import Context
+from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.needs import missing_input
 from ..notation.roots import saturated
 from ..notation.signal import Signal
-from ..notation.values import MISSING, Leaves, is_missing
+from ..notation.stacks import TINY
+from ..notation.values import MISSING, Leaves, either, is_missing
 
 LossAt = Callable[..., Any]
 
@@ -51,15 +53,22 @@ def base_point(context: Context, params: Leaves) -> Leaves:
 
 
 def moved(point: Leaves, direction: Leaves, step: float | jax.Array) -> Leaves:
-    """point + step * direction; where the direction has no leaf, the point."""
+    """point + step * direction; where the direction has no leaf, the point.
 
-    def leaf(x: jax.Array, z: Any) -> jax.Array:
-        if is_missing(z):
-            return x
-        return x + jnp.asarray(step, jnp.finfo(z.dtype).dtype) * z
+    Args:
+      point: where it starts.
+      direction: at some of its leaves.
+      step: a number, or a vector of one for each leaf that the direction has.
+    """
 
-    pairs = zip(point.values, direction.values, strict=True)
-    return Leaves((leaf(x, z) for x, z in pairs), point.treedef)
+    def leaf(x: jax.Array, z: jax.Array, own: Any = step) -> jax.Array:
+        return x + jnp.asarray(own, jnp.finfo(z.dtype).dtype) * z
+
+    if not jnp.ndim(step):
+        return either(map_leaves(leaf, point, direction, most=TINY), point)
+    steps = jnp.asarray(step)
+    each = map_leaves(lambda own, x, z: leaf(x, z, own), point, direction, stack=steps, most=TINY)
+    return either(each, point)
 
 
 def loss_function(
