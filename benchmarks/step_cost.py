@@ -15,6 +15,7 @@ machines swing by two; all rows take turns, and the least times are compared.
 import argparse
 import functools
 import importlib
+import itertools
 import json
 import random
 import time
@@ -27,7 +28,6 @@ from typing import Any
 import gradchain
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from gradchain.catalogue import METHODS, get_method
 from peak_memory import INPUTS, every_transformation, size_of
@@ -324,21 +324,33 @@ def plot_growth(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def whose(row: str) -> tuple[str, str]:
+    """The method that a row measures, and the library that it is of."""
+    words, _, form = row.partition(", ")
+    library, _, method = words.rpartition(" ")
+    return method, " ".join(filter(None, (library or "gradchain", form)))
+
+
 def plot_steps(found: dict[str, list[Row]], path: Path) -> None:
+    """A panel for each tree and in it a line for each method, with a mark for each library."""
     from matplotlib.figure import Figure
 
-    names = [row.name for row in next(iter(found.values()))]
-    figure = Figure(figsize=(7, 1 + 0.25 * len(names) * len(found)), layout="constrained")
-    axes = figure.add_subplot()
-    height = 0.8 / len(found)
-    for i, (tree, rows) in enumerate(found.items()):
-        places = np.arange(len(names)) + i * height
-        axes.barh(places, [row.step / row.floor for row in rows], height, label=tree)
-    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names, fontsize=7)
-    axes.set(xlabel="step, as a multiple of copying the same bytes")
-    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    axes.invert_yaxis()
-    axes.legend(fontsize=7)
+    methods = list(dict.fromkeys(whose(row.name)[0] for rows in found.values() for row in rows))
+    libraries = list(dict.fromkeys(whose(row.name)[1] for rows in found.values() for row in rows))
+    figure = Figure(figsize=(3.4 * len(found) + 2, 1.3 + 0.3 * len(methods)), layout="constrained")
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for axes, (tree, rows) in zip(panels, found.items(), strict=True):
+        for library, marker in zip(libraries, itertools.cycle("osD^vP")):
+            of_library = [row for row in rows if whose(row.name)[1] == library]
+            heights = [methods.index(whose(row.name)[0]) for row in of_library]
+            multiples = [row.step / row.floor for row in of_library]
+            axes.scatter(multiples, heights, 36, marker=marker, label=library, alpha=0.8, zorder=3)
+        axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+        axes.set(title=tree, xlim=(0, None), xlabel="step : copying the same bytes")
+        axes.set_yticks(range(len(methods)), methods)
+        axes.grid(alpha=0.3)
+    panels[0].invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=130)
 
 
