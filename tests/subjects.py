@@ -1,7 +1,8 @@
 """What the catalogue-wide tests run a method on: trees, gradients and every extra input."""
 
+import contextlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradchain
@@ -79,7 +80,7 @@ def matrix_inputs(params: Any, cotangents: bool) -> Any:
             return None
         size = leaf.shape[1 if cotangents else 0]
         wide = jnp.promote_types(jnp.finfo(leaf.dtype).dtype, jnp.float32)
-        return jnp.sin(jnp.arange(5.0 * size).reshape(5, size) + cotangents).astype(wide)
+        return jnp.sin(jnp.arange(5.0 * size).reshape(5, size) + float(cotangents)).astype(wide)
 
     return jax.tree.map(of, params)
 
@@ -167,6 +168,13 @@ def seed_of(name: str) -> int:
 def signature_of(tree: Any) -> Any:
     """Structure, shapes and dtypes."""
     return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+@contextlib.contextmanager
+def strict() -> Iterator[None]:
+    """No dtype and no rank is promoted silently."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
 
 
 def rounded_in(traced: Any) -> list[str]:

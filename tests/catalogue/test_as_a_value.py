@@ -67,8 +67,9 @@ def test_every_kind_of_key(name):
     typed = jax.random.key(3)
     equal = (np.int64(3), jnp.asarray(3), typed, jax.random.key_data(typed))
     for key in equal:
-        assert same(build(key=key).init(params), expected)
-    for key in (*equal, jax.random.key(3, impl="rbg")):
+        with jax.legacy_prng_key("error"):
+            assert same(build(key=key).init(params), expected)
+    for key in (typed, jax.random.key(3, impl="rbg")):
         opt = build(key=key)
         with jax.legacy_prng_key("error"):
             state = jax.eval_shape(opt.init, params)
@@ -160,8 +161,9 @@ def test_masks_of_every_tree_type(name):
         opt = build(mask=mask)
         state = jax.eval_shape(opt.init, params)
         assert len(jax.tree.leaves(state)) == wanted
-        new_params, _ = jax.eval_shape(step_of(opt), params, state)
-        assert signature_of(new_params) == signature_of(params)
+        if mask_in != "state":
+            new_params, _ = jax.eval_shape(step_of(opt), params, state)
+            assert signature_of(new_params) == signature_of(params)
     for wrong, message in (({"w": True}, "mask.*leaf b"), ({**flags, "x": True}, "mask.*has x")):
         opt = build(mask=wrong)
         with pytest.raises(ValueError, match=message):

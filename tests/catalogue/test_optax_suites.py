@@ -1,7 +1,8 @@
 """The installed Optax's own suites, run on every method of the catalogue.
 
 Their test bodies ship in Optax's wheel. They decide by the optimizer's name who is given a loss or
-a closure, so each method runs under the name of an Optax method with the same needs.
+a closure, so each method runs under the name of an Optax method with the same needs. What they ask
+the tests of ours ask too, so of the six bodies that compile a method meets one, and all by hand.
 """
 
 import functools
@@ -20,6 +21,7 @@ import pytest
 from absl.testing import absltest
 from samples import arguments_of, method_named, needs_of, sample
 from subjects import NAMES
+from turns import in_turn
 
 # the suites are private modules: where they move, these tests must be
 # mended, and nothing else; one of them sets XLA's options anew
@@ -118,22 +120,22 @@ def run_common(name, test, **case):
         )
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@in_turn(RUNNABLE, 0, of=6)
 def test_accepts_extra_arguments_and_does_not_recompile(name):
     run_common(name, "test_optimizers_accept_extra_args", wrap=False)
 
 
-@pytest.mark.parametrize("name", WITHOUT_CLOSURE)
+@in_turn(WITHOUT_CLOSURE, 1, of=6)
 def test_injected(name):
     run_common(name, "test_optimizers_can_be_wrapped_in_inject_hyperparams")
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@in_turn(RUNNABLE, 2, of=6)
 def test_accumulates(name):
     run_common(name, "test_gradient_accumulation", dtype="bfloat16")
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@in_turn(RUNNABLE, 3, of=6)
 def test_state_is_stable(name):
     with mock.patch.object(common, "jax", JaxButFor(types_alone)):
         run_common(name, "test_state_shape_dtype_shard_stability", dtype=jnp.float16)
@@ -144,7 +146,7 @@ def takes_schedule(name):
     return rate is not None and rate.annotation == optax.ScalarOrSchedule
 
 
-@pytest.mark.parametrize("name", filter(takes_schedule, RUNNABLE))
+@in_turn(filter(takes_schedule, RUNNABLE), 4, of=6)
 def test_accepts_a_schedule(name):
     run_common(name, "test_optimizers_accept_learning_rate_schedule_if_type_annotated_as_such")
 
@@ -165,7 +167,7 @@ SHARDING_TESTS = (
 )
 
 
-@pytest.mark.parametrize("name", ONLY_GRADIENTS)
+@in_turn(ONLY_GRADIENTS, 5, of=6)
 def test_sharding(name):
     """On a mesh of eight simulated devices; their version guard compares strings, so patch it.
 
