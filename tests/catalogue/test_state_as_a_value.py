@@ -90,11 +90,12 @@ def test_it_owns_its_arrays(name):
     assert len(set(kept)) == len(kept)
 
 
+@pytest.mark.xdist_group("operation by operation")
 @pytest.mark.parametrize("name", ["adan", "diffgrad", "frugal", "scaled_gd", "galore", "sgdp"])
 def test_numpy_gradients_unjitted(name):
     """From a buffer that is filled anew, in float64 with x64 off: arrays of JAX, and its own."""
     opt = sample(name)
-    params = {"w": jnp.array([[1.0, 2.0], [0.5, -1.0]]), "b": jnp.array([1.0, -1.0])}
+    params = {"w": jnp.arange(12.0).reshape(4, 3) - 5.5, "b": jnp.array([1.0, -1.0, 0.5])}
     grads = jax.tree.map(lambda x: np.array(x, np.float64), gradients(params))
     state = jax.tree.map(np.asarray, opt.init(jax.tree.map(np.asarray, params)))
     updates, state = opt.update(grads, state, params)

@@ -13,6 +13,7 @@ from gradchain import transforms as t
 from gradchain.catalogue import METHODS
 from samples import sample
 from subjects import NAMES, extras_for, finite, loss_of, same, signature_of, small_tree
+from turns import in_turn
 
 FAMILY = [
     name
@@ -86,7 +87,7 @@ def estimator(seed):
 PAIRED = [name for name in NAMES if METHODS[name].kind == "transformation" and name not in FAMILY]
 
 
-@pytest.mark.parametrize("name", PAIRED)
+@in_turn(PAIRED, 0, of=4)
 def test_any_optimizer_stands_behind_an_estimator(name):
     opt = gradchain.chain(estimator(PAIRED.index(name)), sample(name))
     params = small_tree()
