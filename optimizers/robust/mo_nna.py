@@ -25,6 +25,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import of_stacks, of_units, units_of
 from ...transforms.notation.values import Leaves, is_missing
 from ...transforms.objectives import bare_array
 from ...transforms.workers import axis, exchanged, of_worker
@@ -121,8 +122,11 @@ def mo_nna(
 def _mixing(num_byzantine: int, axis_name: str | None) -> Any:
     """From a worker's half step to the mean of its neighbours, as a signal."""
 
+    @of_stacks
     def nearest(context: Context, half: Leaves, neighbors: Any, received: Any) -> Leaves:
-        own = half.present()
+        if received is not None:
+            half = Leaves(half.values, half.treedef)
+        own = units_of(half)
         everyone = axis.gather(own, axis_name)
         others = _outside(context, half, received)
         stacked = [jnp.concatenate(parts) for parts in zip(everyone, *others, strict=True)]
@@ -132,8 +136,7 @@ def _mixing(num_byzantine: int, axis_name: str | None) -> Any:
         apart = [x - y[None] for x, y in zip(stacked, own, strict=True)]
         there = _answering(context, neighbors, workers, total, axis_name)
         mean = _mean_of_nearest(Rows.of(context.label, apart), there, num_byzantine)
-        found = iter(mean)
-        return half.map(lambda x: next(found).astype(x.dtype))
+        return of_units((x.astype(y.dtype) for x, y in zip(mean, own, strict=True)), half)
 
     def sent(context: Context, half: Any, *_: object) -> float:
         return float(axis.size_of(half))

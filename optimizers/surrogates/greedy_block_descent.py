@@ -21,10 +21,12 @@ from ...transforms import (
     where,
 )
 from ...transforms.notation import linalg
+from ...transforms.notation.crowds import numbers_of, of_stacks, one_each
 from ...transforms.notation.ordering import kth_largest
 from ...transforms.notation.roots import maximum_over
 from ...transforms.notation.sharding import replicated
-from ...transforms.notation.values import Leaves
+from ...transforms.notation.stacks import TINY
+from ...transforms.notation.values import Leaves, is_missing
 
 Rule = Literal["gs", "gsl", "gsd", "gsq"]
 Blocks = Literal["leaves", "entries"]
@@ -187,11 +189,14 @@ _step = lift_tree(_steps, "surrogate_step", out=0)
 _promise = lift(lambda g, s: jnp.real(jnp.conj(g) * s), "promise")
 
 
+@of_stacks
 def _first_largest(promise: Leaves) -> Leaves:
-    totals = [jnp.sum(leaf) for leaf in promise.present()]
-    best = jnp.argmax(jnp.stack(totals)) if totals else 0
-    numbers = iter(range(len(totals)))
-    return promise.map(lambda _: best == next(numbers))
+    there = [i for i, leaf in enumerate(promise.held) if not is_missing(leaf)]
+    if not there:
+        return promise
+    best = jnp.asarray(there)[jnp.argmax(numbers_of(jnp.sum, promise, most=TINY))]
+    is_best = jnp.arange(len(promise), dtype=best.dtype) == best
+    return one_each(is_best, promise).only(set(there).__contains__)
 
 
 _largest_leaf = lift_tree(

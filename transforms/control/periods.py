@@ -14,7 +14,7 @@ from ..notation.cell import Cell, cell_of
 from ..notation.checks import transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, crowds, is_crowded
+from ..notation.crowds import choose_leaves, crowds, is_crowded, map_leaves
 from ..notation.foreign import owner_of
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Count, Hyperparameter, Period, Step
@@ -103,13 +103,19 @@ def resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
     def run(
         context: Context, state: Any, value: Leaves, condition: jax.Array
     ) -> tuple[Leaves, optax.OptState]:
-        shape = cell.out(context, value) if cell.out else value
-        rest = shape.map(lambda leaf: jax.tree.map(lambda x: filled(x, otherwise), leaf))
+        def rest() -> Leaves:
+            if cell.out is not None:
+                return cell.out(context, value).map(_filled)
+            return map_leaves(_filled, value, most=TINY)
+
+        def _filled(leaf: Any) -> Any:
+            return jax.tree.map(lambda x: filled(x, otherwise), leaf)
+
         check = cell.may_refuse(context)
         return choose_leaves(
             condition,
             lambda: cell.update(context, state, value),
-            lambda: (rest, state),
+            lambda: (rest(), state),
             check_both=check,
         )
 

@@ -10,6 +10,7 @@ from ..curvature.safeguards import all_finite
 from ..notation import linalg
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
+from ..notation.crowds import in_batches
 from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
 from ..notation.hyperparameters import Decay
 from ..notation.known import choose
@@ -141,15 +142,19 @@ def _track(matrices: Leaves, past: Leaves, anew: jax.Array) -> Leaves:
     def solve(kind: tuple[int, DTypeLike], batch: jax.Array, basis: jax.Array) -> jax.Array:
         return choose(anew, _solved, _iterated, batch, basis)
 
-    arrays, structure = jax.tree.flatten(jax.lax.stop_gradient(matrices))
-    batches, bases = (
-        [replicated(x).reshape(-1, *x.shape[-2:]) for x in side]
-        for side in (arrays, jax.tree.leaves(jax.lax.stop_gradient(past)))
-    )
-    kinds = [(x.shape[-1], x.dtype) for x in batches]
-    found = solve_grouped(solve, kinds, batches, bases)
-    shaped = [x.reshape(like.shape) for x, like in zip(found, arrays, strict=True)]
-    return jax.tree.unflatten(structure, shaped)
+    def tracked(rows: list[tuple[Any, ...]]) -> list[Any]:
+        sides = ([row[i] for row in rows] for i in range(2))
+        arrays, olds = (jax.tree.leaves(jax.lax.stop_gradient(side)) for side in sides)
+        batches, bases = (
+            [replicated(x).reshape(-1, *x.shape[-2:]) for x in side] for side in (arrays, olds)
+        )
+        kinds = [(x.shape[-1], x.dtype) for x in batches]
+        found = solve_grouped(solve, kinds, batches, bases)
+        shaped = [x.reshape(like.shape) for x, like in zip(found, arrays, strict=True)]
+        made: list[Any] = jax.tree.unflatten(jax.tree.structure([m for m, _ in rows]), shaped)
+        return made
+
+    return in_batches(tracked, matrices, past)
 
 
 def _solved(matrices: jax.Array, _: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from ..notation.crowds import in_batches
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
@@ -62,13 +63,17 @@ def per_matrix(
       every array the result has what `solve` returns for it.
     """
 
-    def solved(tree: Leaves) -> Leaves:
-        matrices, structure = jax.tree.flatten(tree)
+    def solved_rows(rows: list[tuple[Any, ...]]) -> list[Any]:
+        matrices, structure = jax.tree.flatten([leaf for (leaf,) in rows])
         flat = [replicated(x).reshape(-1, *x.shape[-2:]) for x in matrices]
         kinds = [(x.shape[-1], x.dtype) for x in flat]
         results = solve_grouped(lambda _, batch: spread_batch(solve, batch), kinds, flat)
         stacks = (x.shape[:-2] for x in matrices)
-        return jax.tree.unflatten(structure, map(_restacked, results, stacks))
+        found: list[Any] = jax.tree.unflatten(structure, map(_restacked, results, stacks))
+        return found
+
+    def solved(tree: Leaves) -> Leaves:
+        return in_batches(solved_rows, tree)
 
     return lift_tree(solved, name, doc=doc)
 

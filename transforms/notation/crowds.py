@@ -298,14 +298,12 @@ def map_alike(
     return [found[i] for i in range(len(rows))]
 
 
-def in_batches(
-    fn: Callable[[list[tuple[jax.Array, ...]]], list[tuple[jax.Array, ...]]], *trees: Leaves
-) -> Leaves:
+def in_batches(fn: Callable[[list[tuple[Any, ...]]], list[Any]], *trees: Leaves) -> Leaves:
     """`fn` of the rows of all leaves at once, in which those alike and many are one of stacks.
 
     Args:
       fn: makes as many rows as there are; its arrays may have a batch axis in front.
-      *trees: of one structure, of arrays; a leaf that is missing in one is missing in the result.
+      *trees: of one structure; a leaf that is missing in one is missing in the result.
     """
     rows = list(zip(*(tree.held for tree in trees), strict=True))
     there = [i for i, row in enumerate(rows) if not any(map(is_missing, row))]
@@ -393,6 +391,25 @@ def map_kinds(
     return either(trees[0].only(lambda _: False), *found)
 
 
+def units_of(tree: Leaves) -> list[Any]:
+    """The stacks of a tree, and its other leaves that are there: arrays with all its entries."""
+    together = {i for where in tree.stacks for i in where}
+    others = [i for i in range(len(tree)) if i not in together and not is_missing(tree.held[i])]
+    return [*tree.stacks.values(), *(tree.values[i] for i in others)]
+
+
+def of_units(units: Iterable[Any], like: Leaves) -> Leaves:
+    """The leaves again; the reverse of `units_of`."""
+    each = iter(units)
+    stacks = {where: next(each) for where in like.stacks}
+    found = parts_by_place(stacks)
+    values = (
+        found[i] if i in found else leaf if is_missing(leaf) else next(each)
+        for i, leaf in enumerate(like.held)
+    )
+    return Leaves(values, like.treedef, stacks)
+
+
 def vector_of(tree: Leaves) -> jax.Array:
     """The entries of all leaves that are there and vectors, one leaf after the other."""
     there = [i for i, leaf in enumerate(tree.held) if not is_missing(leaf)]
@@ -474,6 +491,7 @@ def numbers_of(fn: Callable[..., Any], *trees: Leaves, most: int = SMALL) -> jax
 def one_each(vectors: jax.Array, like: Leaves) -> Leaves:
     """What has a part for every leaf, along its leading axis, as leaves stacked like others."""
     stacks = {where: vectors[np.asarray(where)] for where in like.stacks}
-    found = parts_by_place(stacks)
-    leaves = (found[i] if i in found else vectors[i] for i in range(len(like)))
-    return Leaves(leaves, like.treedef, stacks)
+    found: dict[int, Any] = dict(parts_by_place(stacks))
+    if len(found) < len(like):
+        found = dict(enumerate(unstacked(vectors)[0])) | found
+    return Leaves((found[i] for i in range(len(like))), like.treedef, stacks)

@@ -11,11 +11,13 @@ from ..closures.checks import LossFunction
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
+from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, NonNegative, Sampler
 from ..notation.roots import dot, saturated
 from ..notation.signal import Signal
+from ..notation.stacks import TINY
 from ..notation.steps import scheduled, step_count
 from ..notation.values import MISSING, Leaves, is_missing
 from ..trees.random import stored_key
@@ -151,10 +153,16 @@ def _projection_of(
             return _forward(context, a, b, value_fn, eps, mode, scope)
     a, b = (_with_samples(context, tree) for tree in (a, b))
     if mode == "batch":
-        a, b = (tree.map(lambda x: jnp.sum(x, axis=0, keepdims=True)) for tree in (a, b))
-    inner = _shared(a.map(_dots, b), scope)
-    norms = _shared(b.map(_dots, b), scope)
-    return b.map(lambda x, d, n: jnp.tensordot(_weight(d, n, eps, mode), x, axes=1), inner, norms)
+        a, b = (_each(lambda x: jnp.sum(x, axis=0, keepdims=True), tree) for tree in (a, b))
+    inner, norms = _shared(_each(_dots, a, b), scope), _shared(_each(_dots, b, b), scope)
+
+    def along(x: jax.Array, d: jax.Array, n: jax.Array) -> jax.Array:
+        return jnp.tensordot(_weight(d, n, eps, mode), x, axes=1)
+
+    return _each(along, b, inner, norms)
+
+
+_each = partial(map_leaves, most=TINY)
 
 
 _projection = lift_tree(
@@ -243,7 +251,7 @@ def _with_samples(context: Context, tree: Leaves) -> Leaves:
     """Every leaf with a leading axis of samples: of one where the leaf is shaped like the param."""
     if context.params is None:
         return tree
-    return tree.map(lambda x, p: x if x.ndim > p.ndim else x[None], context.params)
+    return _each(lambda x, p: x if x.ndim > p.ndim else x[None], tree, context.params)
 
 
 def _dots(x: jax.Array, y: jax.Array) -> jax.Array:
