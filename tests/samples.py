@@ -3,7 +3,6 @@
 import functools
 from typing import Any
 
-import jax
 from gradchain.catalogue import METHODS, Method
 
 ZEROTH_ORDER = (
@@ -44,7 +43,7 @@ def arguments_of(name: str, **overrides: Any) -> dict[str, Any]:
 def sample(name: str, learning_rate: Any = None, **overrides: Any) -> Any:
     """The method as the tests build it; the same value again, as it never changes."""
     if learning_rate is None and not overrides:
-        return _plain(name, jax.config.jax_enable_x64)
+        return _plain(name)
     return METHODS[name].for_small_model(learning_rate, **{**SAMPLES.get(name, {}), **overrides})
 
 
@@ -55,6 +54,5 @@ def needs_of(name: str) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _plain(name: str, precise: bool) -> Any:
-    # JAX remembers in which precision it first saw an array of NumPy's, such as a flow may hold.
+def _plain(name: str) -> Any:
     return METHODS[name].for_small_model(None, **SAMPLES.get(name, {}))

@@ -79,8 +79,8 @@ def matrix_inputs(params: Any, cotangents: bool) -> Any:
         if leaf.ndim != 2:
             return None
         size = leaf.shape[1 if cotangents else 0]
-        wide = jnp.promote_types(jnp.finfo(leaf.dtype).dtype, jnp.float32)
-        return jnp.sin(jnp.arange(5.0 * size).reshape(5, size) + float(cotangents)).astype(wide)
+        dtype = jnp.promote_types(jnp.finfo(wide(leaf).dtype).dtype, jnp.float32)
+        return jnp.sin(jnp.arange(5.0 * size).reshape(5, size) + float(cotangents)).astype(dtype)
 
     return jax.tree.map(of, params)
 

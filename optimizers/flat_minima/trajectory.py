@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ...transforms import FlowError, NonNegativeConstant, PositiveConstant, checked
+from ...transforms.notation.values import at_least_float32
 
 
 @checked()
@@ -53,7 +54,7 @@ def trajectory_loss(
             f"trajectory_loss: logits of shape {jnp.shape(logits)} and target_logits of shape "
             f"{jnp.shape(target_logits)} must have one shape, the classes on the last axis"
         )
-    dtype = jnp.result_type(jnp.float32, logits)
+    dtype = at_least_float32(jnp.result_type(logits))
     cold = jnp.asarray(temperature, dtype)
     now = jax.nn.log_softmax(jnp.asarray(logits, dtype) / cold)
     past = jax.nn.log_softmax(jax.lax.stop_gradient(jnp.asarray(target_logits, dtype)) / cold)

@@ -30,6 +30,7 @@ from ...transforms import (
 from ...transforms.notation import Share
 from ...transforms.notation.roots import quotient, root, saturated
 from ...transforms.notation.sharding import replicated
+from ...transforms.notation.values import at_least_float32
 
 LEVELS = 15
 
@@ -179,7 +180,7 @@ def _no_memory(
     dtypes: tuple[DTypeLike | None, DTypeLike | None],
 ) -> tuple[jax.Array, ...]:
     value, span = dtypes
-    wide = jnp.promote_types(g.dtype, jnp.float32)
+    wide = at_least_float32(g.dtype)
     if g.size == 0:
         return (jnp.zeros((0,), jnp.uint8),)
     _, whole, each, last = _counts(g.size, density, topk)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ...transforms import Hyperparameter, Signal, lift_tree
 from ...transforms.notation.context import Context
 from ...transforms.notation.roots import norm
-from ...transforms.notation.values import Leaves
+from ...transforms.notation.values import Leaves, scalar_dtype
 from ...transforms.objectives.stacked import count_objectives, like_params
 from ...transforms.workers import axis
 
@@ -37,7 +37,7 @@ def factors(leaves: list[jax.Array], radius: Any) -> jax.Array:
       radius: the largest norm.
     """
     parts = [norm(x, tuple(range(1, x.ndim))) for x in leaves]
-    dtype = jnp.result_type(jnp.float32, *[part.dtype for part in parts])
+    dtype = scalar_dtype(parts)
     lengths = norm(jnp.stack([part.astype(dtype) for part in parts]), 0)
     radius = jnp.asarray(radius, dtype)
     over = lengths > radius

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from ...transforms import FlowError
 from ...transforms.notation.roots import magnitude, norm
 from ...transforms.notation.rows import mean_of_rows, sorted_rows
-from ...transforms.notation.values import working
+from ...transforms.notation.values import scalar_dtype, working
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Rows:
     @property
     def dtype(self) -> jnp.dtype:
         """The real dtype of numbers that go with the rows."""
-        return jnp.result_type(jnp.float32, *[jnp.finfo(x.dtype).dtype for x in self.leaves])
+        return scalar_dtype(self.leaves)
 
     def weighted(self, weights: jax.Array) -> list[jax.Array]:
         """Sums over the workers: by one weight for each, or by each row of a matrix of weights."""

@@ -13,6 +13,7 @@ from ...transforms import (
     project_out_params,
     split,
     transformation,
+    where,
 )
 
 
@@ -54,7 +55,8 @@ def perpgrad(rescale: bool = True, eps: NonNegative = 1e-30) -> Flow:
         vectors, scalars = split(g, leaf_where(lambda leaf: leaf.size > 1))
         h = project_out_params(vectors, params, eps)
         if rescale:
-            h = h * divide_or_zero(leaf_norm(vectors), leaf_norm(h) + eps)
+            size = leaf_norm(h)  # of nothing left, nothing is made: else 1 / eps is its derivative
+            h = h * divide_or_zero(leaf_norm(vectors), where(size > 0, size + eps, 0.0))
         return merge(h, scalars)
 
     return flow(step)

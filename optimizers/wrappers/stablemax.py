@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ...transforms import FlowError
+from ...transforms.notation.values import at_least_float32
 
 
 def stablemax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -46,7 +47,7 @@ def stablemax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
             f"stablemax_cross_entropy: labels of shape {labels.shape} must have the shape of the "
             f"logits, {logits.shape}, without the last axis"
         )
-    sizes = _log_sizes(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    sizes = _log_sizes(logits.astype(at_least_float32(logits.dtype)))
     of_labels = jnp.take_along_axis(sizes, labels[..., None], axis=-1)[..., 0]
     return jnp.mean(jax.nn.logsumexp(sizes, axis=-1) - of_labels)
 

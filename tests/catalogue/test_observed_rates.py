@@ -24,8 +24,10 @@ NUMBERS_ONLY = ("adam_hd", "ranger21", "sgd_hd")
 
 @pytest.mark.parametrize("name", WITH_RATE)
 def test_every_method_with_a_rate_shows_it(name):
+    """Behind a clip, where the parts of a chained method may each have a rate of their own."""
     rate = METHODS[name].learning_rate or 0.01
-    opt = observe(sample(name, rate if name in NUMBERS_ONLY else LINE), "learning_rate")
+    method = sample(name, rate if name in NUMBERS_ONLY else LINE)
+    opt = observe(chain(optax.clip(1.0), method), "learning_rate")
     state = jax.eval_shape(opt.init, divisible_tree())
     assert {key: (x.shape, x.dtype) for key, x in observed(state).items()} == {
         "learning_rate": ((), jnp.float32)
@@ -43,6 +45,7 @@ def test_every_method_with_a_rate_shows_it(name):
         optax.inject_hyperparams(adamw)(learning_rate=LINE),
         chain(optax.clip(1.0), inject_hyperparams(adamw)(learning_rate=LINE)),
         optax.chain(optax.clip(1.0), optax.inject_hyperparams(optax.adam)(learning_rate=LINE)),
+        optax.chain(optax.clip(1.0), optax.chain(adamw(LINE), optax.clip(1.0))),
     ],
     ids=lambda opt: str(opt)[:30],
 )

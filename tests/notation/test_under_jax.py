@@ -16,6 +16,7 @@ from gradchain.transforms import (
     every,
     global_norm,
     scale_by_learning_rate,
+    scheduled,
     sqrt,
     square,
     trace,
@@ -212,3 +213,29 @@ def test_a_size_that_is_injected_as_an_array_is_refused_by_name():
         opt.init(PARAMS)
     opt = optax.inject_hyperparams(gradchain.optimizers.galore, static_args=("rank",))(0.1, rank=2)
     opt.init(PARAMS)
+
+
+def test_arrays_of_numpy_in_a_flow_are_as_precise_as_each_run():
+    """JAX keeps the precision in which it first saw one while a program that holds it lives."""
+    weights = np.array([0.1, 0.3])
+
+    def step(g):
+        mean = delay(0 * weights)
+        return g * scheduled(weights) + (mean << weights - 0.5 * mean)
+
+    opt = flow(step)
+
+    def ran(dtype):
+        grads = jnp.ones(2, dtype)
+        update = jax.jit(opt.update)
+        return update, update(grads, opt.init(grads))
+
+    with jax.enable_x64(False):
+        alive, low = ran(jnp.float32)
+    with jax.enable_x64(True):
+        also_alive, high = ran(jnp.float64)
+    for (updates, state), dtype in ((low, np.float32), (high, np.float64)):
+        kept = np.concatenate([updates, *jax.tree.leaves(state)])
+        assert kept.dtype == dtype
+        assert kept.tolist() == np.array([0.2, 0.6, 0.1, 0.3], dtype).tolist()
+    assert alive is not also_alive

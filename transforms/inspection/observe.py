@@ -10,7 +10,7 @@ import optax
 from ..notation.build import Flow
 from ..notation.compose import chain
 from ..notation.errors import FlowError
-from ..notation.foreign import owner_of
+from ..notation.foreign import owner_of, parts_of
 from ..notation.layout import OBSERVED
 from ..notation.program import Program
 from ..notation.signal import CellNode, Delay, Signal, Slot
@@ -25,7 +25,8 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
     A name is that of a `tap`, or of a state (`"mu"`, `"scale_by_adam.mu"`), whose newest value is
     then read. What runs inside a held or stacked transformation is reached through the name of
     that (`"hessian.ema"`). Else it is that of an argument of the method, such as `"learning_rate"`:
-    the number, or what the schedule is at the step; also where `inject_hyperparams` holds it.
+    the number, or what the schedule is at the step; also where `inject_hyperparams` holds it, and
+    in an `optax.chain`. What another wrapper of Optax's is given is observed before it is wrapped.
     Without names, all taps are kept. Read them with `observed(state)`.
 
     Args:
@@ -39,7 +40,7 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
       FlowError: for a name that it does not have, or that several signals share; the message
         lists those that it has.
     """
-    program = owner_of(transformation) or chain(transformation).own_program
+    program = owner_of(transformation) or chain(*_opened(transformation)).own_program
     places = _places(program)
     wanted = names or tuple(path for path, place in places.items() if place.is_tap)
     remake = partial(observe, transformation, *names)
@@ -50,6 +51,12 @@ def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
         return Flow.of(replace(inside, remake=remake))
     found = {name: _found(name, places, program) for name in wanted}
     return Flow.of(replace(_watching(program, found), remake=remake))
+
+
+def _opened(transformation: optax.GradientTransformation) -> tuple[Any, ...]:
+    """What chains of Optax's consist of, one within another too; else the transformation alone."""
+    parts = () if owner_of(transformation) else parts_of(transformation)
+    return tuple(inner for part in parts for inner in _opened(part)) or (transformation,)
 
 
 def observed(state: Any) -> dict[str, Any]:

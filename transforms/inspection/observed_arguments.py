@@ -10,6 +10,7 @@ import optax
 
 from ..notation.context import Context
 from ..notation.errors import FlowError
+from ..notation.foreign import owner_of
 from ..notation.program import Program
 from ..notation.scope import Scope, building
 from ..notation.signal import Function, Signal, clock
@@ -24,14 +25,23 @@ def argument_signals(program: Program, name: str) -> list[Signal]:
       program: of the method.
       name: of the argument.
     """
-    values = [program.arguments[name]] if _is_number(program.arguments.get(name)) else []
-    if not values:
-        scopes = {id(scope): scope for scope in _outermost(program, name)}
-        for scope in scopes.values():
-            value = scope.arguments[name]
-            if not any(value is other or _equal(value, other) for other in values):
-                values.append(value)
+    scopes = {id(scope): scope for scope in _outermost(program, name)}
+    inside = (scope.arguments[name] for scope in scopes.values())
+    values: list[Any] = []
+    for value in [*_of_methods(program, name)] or inside:
+        if not any(value is other or _equal(value, other) for other in values):
+            values.append(value)
     return [_at_this_step(program, name, value) for value in values]
+
+
+def _of_methods(program: Program, name: str) -> Iterator[Any]:
+    """The argument of the method, or of each of those that are chained."""
+    if _is_number(program.arguments.get(name)):
+        yield program.arguments[name]
+        return
+    for part in program.given:
+        if (inside := owner_of(part)) is not None:
+            yield from _of_methods(inside, name)
 
 
 def _is_number(value: Any) -> bool:

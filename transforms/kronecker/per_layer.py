@@ -11,7 +11,7 @@ from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter, NonNegative
 from ..notation.paths import leaf_names, plain_path
 from ..notation.signal import Signal
-from ..notation.values import MISSING, Leaves, is_missing
+from ..notation.values import MISSING, Leaves, is_missing, scalar_dtype
 from .layer_data import is_number, lookup
 from .layer_places import child_of, owner_of
 
@@ -37,7 +37,7 @@ def per_layer(value: PerLayer, like: Signal) -> Hyperparameter:
         for i, name in enumerate(names):
             if not is_missing(tree.held[i]):
                 found = lookup(value, owner_of(name), "the per-layer values")
-                values[i] = jnp.asarray(found, jnp.result_type(*jax.tree.leaves(tree.abstract(i))))
+                values[i] = jnp.asarray(found, scalar_dtype([tree.abstract(i)]))
         return Leaves(values, tree.treedef)
 
     return lift_tree(looked_up, "per_layer")(like)

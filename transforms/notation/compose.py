@@ -75,7 +75,8 @@ def chain(*parts: optax.GradientTransformation, name: str | None = None) -> Flow
         return g
 
     built = flow(step, name="chain").own_program
-    whole = replace(built, parts=flat or (optax.identity(),), remake=partial(chain, *parts))
+    remake = partial(chain, *parts)
+    whole = replace(built, parts=flat or (optax.identity(),), given=parts, remake=remake)
     return Flow.of(whole) if name is None else named(name, Flow.of(whole))
 
 

@@ -28,6 +28,7 @@ from .roots import (
 from .rows import sum_of_rows
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Operand, Signal, leafwise
+from .source import PACKAGE
 from .values import Leaves, promoting
 
 
@@ -58,9 +59,12 @@ def lift(
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
 
+    inside = _promoting_if_ours(fn)
+
     @functools.wraps(fn)
     def lifted(*signals: Operand, **constants: Any) -> Signal:
-        return leafwise(functools.partial(fn, **constants) if constants else fn, label, *signals)
+        bound = functools.partial(inside, **constants) if constants else inside
+        return leafwise(bound, label, *signals)
 
     lifted.receive = lifted  # type: ignore[attr-defined]
     lifted.__doc__ = _documented(fn, label, doc, "A function of signals, leaf by leaf.")
@@ -120,15 +124,33 @@ def lift_tree(
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
     mode = "each" if each else "whole"
+    inside = _promoting_if_ours(fn)
 
     @functools.wraps(fn)
     def lifted(*signals: Operand, **constants: Any) -> Signal:
-        bound = functools.partial(fn, **constants) if constants else fn
+        bound = functools.partial(inside, **constants) if constants else inside
         return Function(bound, signals, label, mode, out, context, needs, sent)
 
     lifted.receive = lifted  # type: ignore[attr-defined]
     lifted.__doc__ = _documented(fn, label, doc, "A function of signals, of whole trees at once.")
     return lifted
+
+
+def _promoting_if_ours(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`promoting`, for a function of this library, unless a closure of the user's is handed to it.
+
+    Leaves of two dtypes are summed and ordered together, and counts of 32 bits meet places of 64.
+    """
+    module: str = getattr(fn, "__module__", None) or ""
+    if module.split(".")[0] != PACKAGE:
+        return fn
+    freely = promoting(fn)
+
+    @functools.wraps(fn)
+    def applied(*values: Any, **constants: Any) -> Any:
+        return (fn if any(map(callable, values)) else freely)(*values, **constants)
+
+    return applied
 
 
 def signs(x: jax.Array) -> jax.Array:

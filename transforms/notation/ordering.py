@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .known import choose, repeat
+from .values import at_least_float32
 
 SORTED = 2**12
 """So many entries are sorted at once, in less time than counting them for every digit takes."""
@@ -33,7 +34,7 @@ def kth_largest(x: jax.Array, k: int | jax.Array) -> jax.Array:
 
 
 def _of_rank(x: jax.Array, k: int | jax.Array) -> jax.Array:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(at_least_float32(x.dtype))
     ordered = _ordered(wide)
     digits = jnp.iinfo(ordered.dtype)
 

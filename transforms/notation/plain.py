@@ -13,7 +13,7 @@ import numpy as np
 
 from .layout import make_state
 from .paths import name_of
-from .values import Leaves, is_missing
+from .values import Leaves, is_missing, seen_anew
 
 Tree = TypeVar("Tree")
 
@@ -93,7 +93,7 @@ def own_arrays(tree: Tree) -> Tree:
 
 def own_array(leaf: object) -> object:
     """A leaf of NumPy as an array of JAX, others as they are."""
-    return jnp.array(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
+    return jnp.array(seen_anew(leaf)) if isinstance(leaf, np.ndarray | np.generic) else leaf
 
 
 def owned(state: Tree, *others: object) -> Tree:

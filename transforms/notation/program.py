@@ -38,6 +38,7 @@ class Program(Owner):
       arguments: its hyper-parameters.
       state_name: the name that its state gets inside another flow; None: that of the method.
       parts: what a `chain` was made of, else empty.
+      given: what it was given, of which those that are chains are its parts one by one.
       remake: makes the same transformation again, by which it is pickled; None: node by node.
     """
 
@@ -46,6 +47,7 @@ class Program(Owner):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     state_name: str | None = None
     parts: tuple[Any, ...] = ()
+    given: tuple[Any, ...] = ()
     remake: Callable[[], Any] | None = None
 
     def __copy__(self) -> "Program":

@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from .known import choose
+from .values import at_least_float32, promoting
 
 Tree = TypeVar("Tree")
 
@@ -71,7 +72,7 @@ def cube_root(x: jax.Array) -> jax.Array:
     """
     usual = (x != 0) & jnp.isfinite(x)
     size = jnp.abs(jnp.where(usual, x, jnp.ones_like(x)))
-    wide = size.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = size.astype(at_least_float32(x.dtype))
     near = jnp.exp(jnp.log(wide) / 3)
     near = near - (near - wide / (near * near)) / 3
     return jnp.where(usual, jnp.copysign(near.astype(x.dtype), x), x)
@@ -333,8 +334,8 @@ def _smooth_quotient_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (a, b), (da, db) = primals, tangents
     ratio = quotient(a, b)
-    # not divided twice: a compiler divides by the square of b then
-    return ratio, (da - ratio * db) * (1 / b)
+    # not divided twice: a compiler divides by the square of b then; 0 times an infinity were NaN
+    return ratio, (da - saturated(ratio) * db) * saturated(1 / b)
 
 
 def magnitude(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
@@ -395,7 +396,7 @@ def balanced(
     """
     if not parts:
         return jnp.zeros((), jnp.float32)
-    dtype = functools.reduce(jnp.promote_types, [part.dtype for part in parts])
+    dtype = functools.reduce(promoting(jnp.promote_types), [part.dtype for part in parts])
     parts = [part.astype(dtype) for part in parts]
     while len(parts) > 1:
         pairs = [combine(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .sharding import explicit_axes
+from .values import at_least_float32
 
 FEW = 8
 """So many rows are added one by one, in the kernel of what reads the sum."""
@@ -34,7 +35,7 @@ def sum_of_rows(stack: jax.Array) -> jax.Array:
     numbers = jnp.issubdtype(stack.dtype, jnp.inexact)
     if not numbers or stack.ndim < 2 or explicit_axes(stack) or math.prod(stack.shape[1:]) <= SHORT:
         return jnp.sum(stack, axis=0)
-    wide = jnp.promote_types(stack.dtype, jnp.float32)
+    wide = at_least_float32(stack.dtype)
     if 0 < len(stack) <= FEW:
         total = functools.reduce(operator.add, stack.astype(wide))
     else:

@@ -11,7 +11,7 @@ from .context import Context, Fitter
 from .errors import FlowError
 from .remembered import remember, remembered
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
-from .values import Leaves, at_least_float32, is_missing
+from .values import Leaves, at_least_float32, is_missing, seen_anew
 
 UNKNOWN = object()
 """The shape of a signal that only the running update can tell, such as a user's closure."""
@@ -30,7 +30,7 @@ class Shapes:
     def of(self, value: Any) -> Any:
         """`Leaves` of abstract arrays, an abstract scalar, a constant, or UNKNOWN."""
         if not isinstance(value, Signal):
-            return value
+            return seen_anew(value)
         if value.index not in self.known:
             self.known[value.index] = self._infer(value)
         return self.known[value.index]
@@ -196,7 +196,7 @@ def scalar_start(value: Any, dtype: DTypeLike) -> jax.Array:
         return jnp.asarray(value, jnp.bool_ if isinstance(value, bool) else jnp.int32)
     if isinstance(value, float):
         return jnp.asarray(value, dtype)
-    return jnp.array(value, copy=True)
+    return jnp.array(seen_anew(value), copy=True)
 
 
 def _kind(leaves: tuple[Any, ...]) -> Hashable:

@@ -233,6 +233,15 @@ def _unless_missing(fn: Callable[..., Any], row: Sequence[Any]) -> Any:
     return MISSING if any(map(is_missing, row)) else fn(*row)
 
 
+def seen_anew(value: Any) -> Any:
+    """An array of NumPy's as an object that JAX has not seen yet; anything else as it is.
+
+    JAX keeps the precision in which it first saw an array for as long as a program that it is a
+    constant of lives: without float64 first, and half of the next program is in float32.
+    """
+    return value.view() if type(value) is np.ndarray else value
+
+
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     """The dtype in which leaves of `dtype` are computed and accumulated."""
     if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:

@@ -22,7 +22,7 @@ from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .stacks import sharing_places
 from .storage import check_written, example, initial, kept_leaves, of_members, read, written
-from .values import Leaves, NoState
+from .values import Leaves, NoState, seen_anew
 
 FEW_NUMBERS = 2**10
 """So many entries are copied for nothing."""
@@ -168,7 +168,7 @@ def _key(node: Delay, graph: Graph, context: Context) -> jax.Array | None:
 
 def _value(arg: Any, env: dict[int, Any], context: Context) -> Any:
     if not isinstance(arg, Signal):
-        return arg
+        return seen_anew(arg)
     if arg.index not in env:
         raise FlowError(
             f"{context.label}: `{arg.label}` ({arg.site}) is a signal of another flow; a "

@@ -10,7 +10,7 @@ from ..notation.checks import transformation
 from ..notation.crowds import choose_leaves, map_leaves, of_stacks
 from ..notation.functions import lift, lift_tree, where
 from ..notation.hyperparameters import NonNegative, Positive, Size
-from ..notation.roots import norm
+from ..notation.roots import norm, smooth_quotient
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
@@ -90,7 +90,7 @@ def _slope(matrix: jax.Array, rows: jax.Array, penalty: float | jax.Array) -> ja
     """The gradient of J; 0 where the matrix is."""
     x = oriented(replicated(matrix))
     size = norm(x)
-    x = x / jnp.where(size > 0, size, 1)
+    x = smooth_quotient(x, jnp.where(size > 0, size, 1))
     low = x @ rows.conj().T
     left_out = low @ rows - x
     slope = 2 * (low.conj().T @ left_out + (left_out @ rows.conj().T).conj().T @ x)

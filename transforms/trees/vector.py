@@ -11,7 +11,7 @@ from ..notation.functions import lift_tree
 from ..notation.sharding import explicit_axes, replicated, resharded
 from ..notation.signal import Signal
 from ..notation.stacks import TINY
-from ..notation.values import MISSING, Leaves, is_missing
+from ..notation.values import MISSING, Leaves, is_missing, promoting
 
 ONE_LEAF = jax.tree.structure(0)
 
@@ -68,7 +68,7 @@ def flat_size(tree: Leaves) -> int:
 def flat_dtype(tree: Leaves) -> jnp.dtype:
     """The real dtype that holds all entries."""
     kinds = {jnp.finfo(leaf.dtype).dtype for leaf in _abstract(tree)}
-    return jnp.result_type(*kinds) if kinds else jnp.dtype(jnp.float32)
+    return promoting(jnp.result_type)(*kinds) if kinds else jnp.dtype(jnp.float32)
 
 
 def _abstract(tree: Leaves) -> list[Any]:

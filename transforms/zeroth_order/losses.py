@@ -19,7 +19,7 @@ from ..notation.needs import missing_input
 from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.stacks import TINY
-from ..notation.values import MISSING, Leaves, either, is_missing
+from ..notation.values import MISSING, Leaves, either, is_missing, promoting
 
 LossAt = Callable[..., Any]
 
@@ -98,7 +98,9 @@ def loss_function(
     def loss(at: Leaves, *others: jax.Array) -> jax.Array:
         (value,) = closure(*jax.tree.leaves((at.tree(), *others)))
         # Of two infinite losses, the difference would be NaN.
-        return saturated(value.astype(jnp.promote_types(value.dtype, context.scalar_dtype)))
+        return saturated(
+            value.astype(promoting(jnp.promote_types)(value.dtype, context.scalar_dtype))
+        )
 
     return loss
 
