@@ -16,8 +16,9 @@ from typing import Any, Literal, TypeVar, get_args
 
 import optax
 
-from .transforms import chain
+from .transforms import FlowError, chain
 from .transforms.notation import needs
+from .transforms.notation.checks import checked
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -276,13 +277,18 @@ def schedule(
     build: Callable[[float, int], optax.Schedule] | None = None,
     name: str | None = None,
 ) -> Callable[[Factory], Factory]:
-    """Enters the decorated schedule into the catalogue; see `Schedule` for the arguments."""
+    """Enters the decorated schedule into the catalogue; see `Schedule` for the arguments.
+
+    Those of the factory are checked by their annotations.
+    """
 
     def enter(factory: Factory) -> Factory:
         entry = name or factory.__name__
         _check_entry(entry, kind, get_args(ScheduleKind), SCHEDULES)
-        SCHEDULES[entry] = Schedule(entry, factory, paper, arxiv, kind, build)
-        return factory
+        # a second name is that of the same function
+        made = factory if hasattr(factory, "__wrapped__") else checked()(factory)
+        SCHEDULES[entry] = Schedule(entry, made, paper, arxiv, kind, build)
+        return made
 
     return enter
 
@@ -309,6 +315,21 @@ def get_method(name: str) -> Method:
 def get_schedule(name: str) -> Schedule:
     """The schedule of that name; an unknown name is a ValueError that suggests the nearest."""
     return _lookup(SCHEDULES, name, "schedule")
+
+
+def factory_of(argument: str, inner: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The factory that is an argument of another, given itself or by its name.
+
+    Args:
+      argument: what the other calls it, for messages.
+      inner: a factory, or a name.
+    """
+    if callable(inner):
+        return inner
+    try:
+        return get_method(inner).factory
+    except ValueError as error:
+        raise FlowError(f"{argument}={inner!r}: {error}") from None
 
 
 Entry = TypeVar("Entry", Method, Schedule)

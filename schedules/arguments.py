@@ -1,4 +1,7 @@
-"""Checks of arguments, all in one voice: the name, the allowed range, what was given."""
+"""Checks of arguments, all in one voice: the schedule, the name, the allowed range, what was given.
+
+What the annotations say is checked before, by `schedule` of `registry`.
+"""
 
 import math
 import operator
@@ -6,8 +9,10 @@ from collections.abc import Collection
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from ..transforms.notation.checks import refusal
 from .steps import Numeric
 
 
@@ -23,25 +28,27 @@ def check(
     """Refuses values outside the range; what is being traced has no value to check."""
     if isinstance(value, jax.core.Tracer):
         return
+    left, right = "(" if open_low else "[", ")" if open_high or math.isinf(high) else "]"
     number = np.asarray(value)
+    if not _is_real(number):
+        raise refusal(f"{name} must be a number in {left}{low}, {high}{right}, got {value!r}")
     above = number > low if open_low else number >= low
     below = number < high if open_high or math.isinf(high) else number <= high
     if not np.all(above & below):
-        left, right = "(" if open_low else "[", ")" if open_high or math.isinf(high) else "]"
-        raise ValueError(f"{name} must be in {left}{low}, {high}{right}, got {value}")
+        raise refusal(f"{name} must be in {left}{low}, {high}{right}, got {value!r}")
 
 
 def check_steps(name: str, value: Any, low: int = 0, high: int | None = None) -> int:
     """The value as a Python int in [low, high]."""
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be an int, got {value!r}")
+        raise refusal(f"{name} must be an int, got {value!r}")
     try:
         steps = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {value!r}") from None
+        raise refusal(f"{name} must be an int, got {value!r}") from None
     if steps < low or (high is not None and steps > high):
         allowed = f">= {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be an int {allowed}, got {steps}")
+        raise refusal(f"{name} must be an int {allowed}, got {steps}")
     return steps
 
 
@@ -53,9 +60,9 @@ def check_steps_or_fraction(name: str, value: Any, total_steps: int) -> int:
     """
     if isinstance(value, (float, np.floating)):
         if not 0.0 <= value <= 1.0:
-            raise ValueError(
+            raise refusal(
                 f"{name} as a float is a fraction of total_steps and must be in [0.0, 1.0], "
-                f"got {value}; give an int for steps"
+                f"got {value!r}; give an int for steps"
             )
         return int(float(value) * total_steps)
     return check_steps(name, value, 0, total_steps)
@@ -63,5 +70,20 @@ def check_steps_or_fraction(name: str, value: Any, total_steps: int) -> int:
 
 def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
     """Refuses what is not among the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {sorted(choices)}, got {value!r}")
+    if not any(value is choice or value == choice for choice in choices):
+        raise refusal(f"{name} must be one of {sorted(choices)}, got {value!r}")
+
+
+def as_table(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """The value as numbers in a row, in NumPy's precision."""
+    try:
+        table = np.asarray(value)
+    except (ValueError, TypeError):  # rows of several lengths
+        table = np.asarray(None)
+    if table.ndim != 1 or not _is_real(table):
+        raise refusal(f"{name} must be a sequence of numbers, got {value!r}")
+    return table
+
+
+def _is_real(array: np.ndarray[Any, Any]) -> bool:
+    return any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ..registry import schedule
+from ..transforms.notation.checks import refusal
 from .arguments import check, check_steps
 from .combinators import check_boundaries
 from .decay_shapes import cosine
@@ -38,7 +39,7 @@ def milestones(percentages: str, total_steps: int) -> list[int]:
     total_steps = check_steps("total_steps", total_steps, 1)
     parts = percentages.split("-")
     if not all(part.isdecimal() and int(part) <= 100 for part in parts):
-        raise ValueError(
+        raise refusal(
             f"percentages must be whole numbers in [0, 100] joined by dashes, got {percentages!r}"
         )
     # in integers: 0.29 * 100 is less than 29

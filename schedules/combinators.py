@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..registry import schedule
+from ..transforms.notation.checks import refusal
 from .arguments import check, check_steps
 from .steps import Count, Numeric, as_count, between, fractions, modulo, reached, since, within
 
@@ -35,7 +36,7 @@ def join(schedules: Sequence[optax.Schedule], boundaries: Sequence[int]) -> opta
       [1.0, 1.0, 0.75, 0.0]
     """
     if len(schedules) != len(boundaries) + 1:
-        raise ValueError(
+        raise refusal(
             f"boundaries must be one fewer than schedules, "
             f"got {len(boundaries)} for {len(schedules)} schedules"
         )
@@ -54,7 +55,7 @@ def check_boundaries(boundaries: Sequence[int]) -> list[int]:
     """The boundaries as Python ints, which must increase."""
     starts = [check_steps("boundaries", start) for start in boundaries]
     if sorted(set(starts)) != starts:
-        raise ValueError(f"boundaries must increase, got {starts}")
+        raise refusal(f"boundaries must increase, got {starts}")
     return starts
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..registry import schedule
+from ..transforms.notation.checks import refusal
 from .arguments import check, check_choice, check_steps
 from .steps import Numeric, between, elapsed, fractions
 
@@ -123,7 +124,7 @@ def cooldown(
     from_step = check_steps("from_step", from_step)
     decay_steps = check_steps("decay_steps", decay_steps)
     if (half_life is not None) != (decay_shape == "half_life"):
-        raise ValueError(
+        raise refusal(
             f"half_life goes with decay_shape='half_life' and only with it, "
             f"got half_life={half_life} and decay_shape={decay_shape!r}"
         )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..registry import schedule
+from ..transforms.notation.checks import refusal
 from .arguments import check, check_choice, check_steps
 from .steps import Numeric, elapsed, reached, remaining
 
@@ -77,7 +78,7 @@ def last_iterate_schedule(
     if kind in CONVEX:
         return lambda count: jnp.minimum(eta * CONVEX[kind](count, total), _cap(lipschitz))
     if mu is None:
-        raise ValueError(f"mu must be given for kind={kind!r}, in (0, inf), got None")
+        raise refusal(f"mu must be given for kind={kind!r}, in (0, inf), got None")
     check("mu", mu, open_low=True)
     return lambda count: STRONGLY_CONVEX[kind](count, total, lipschitz / mu) / mu
 

@@ -10,7 +10,8 @@ import optax
 from numpy.typing import ArrayLike
 
 from ..registry import schedule
-from .arguments import check, check_choice, check_steps
+from ..transforms.notation.checks import refusal
+from .arguments import as_table, check, check_choice, check_steps
 from .steps import Numeric, as_float, elapsed
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -68,7 +69,7 @@ def refined_schedule(
     check_choice("weighting", weighting, EXPONENTS)
     check("smoothing", smoothing, 0.0, 1.0)
     check("peak_value", peak_value)
-    norms = _finite(np.asarray(grad_norms, np.float64))
+    norms = _finite(as_table("grad_norms", grad_norms).astype(np.float64))
     smooth = _running_median(norms, int(smoothing * norms.size) // 2)
     # the schedule does not depend on the scale of the norms; the powers' range does
     scaled = np.maximum(smooth / (smooth.max() or 1.0), FLOOR)
@@ -82,9 +83,9 @@ def refined_schedule(
 def _finite(norms: Array) -> Array:
     finite = np.isfinite(norms)
     if norms.ndim != 1 or norms.size < 2 or not finite.any() or np.any(norms[finite] < 0):
-        raise ValueError(
+        raise refusal(
             "grad_norms must be a sequence of at least two norms, not negative and at least one "
-            f"of them finite, got shape {norms.shape}"
+            f"of them finite, got {norms!r}"
         )
     steps = np.arange(norms.size)
     return np.interp(steps, steps[finite], norms[finite])
@@ -131,9 +132,9 @@ def as_schedule(values: ArrayLike, transition_steps: int | None = None) -> optax
       >>> [round(float(schedule(c)), 3) for c in range(6)]
       [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
-    table = np.asarray(values)
-    if table.ndim != 1 or table.size == 0:
-        raise ValueError(f"values must be a sequence of numbers, got shape {table.shape}")
+    table = as_table("values", values)
+    if table.size == 0:
+        raise refusal(f"values must be a sequence of numbers, got {values!r}")
     last = table.size - 1
     length = table.size if transition_steps is None else transition_steps
     end = check_steps("transition_steps", length, 1) - 1

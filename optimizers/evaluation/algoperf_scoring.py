@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from ...registry import method
 from ...transforms import FlowError, Size, checked
+from ...transforms.notation.checks import refusal
 
 Array = np.ndarray[Any, Any]
 Selection = Literal["eval_index", "time"]
@@ -58,13 +59,13 @@ def time_to_target(
       Dahl et al. 2023, Benchmarking Neural Network Training Algorithms (arXiv 2306.07179), and
       `scoring/performance_profile.py` of mlcommons/algorithmic-efficiency.
     """
-    times, metric = np.asarray(times, np.float64), np.asarray(metric, np.float64)
+    times, metric = _numbers("times", times), _numbers("metric", metric)
     if times.ndim != 5 or times.shape != metric.shape or 0 in times.shape:
         raise FlowError(
             "time_to_target: times and metric must have the five axes (submission, workload, "
             f"study, trial, evaluation), got shapes {times.shape} and {metric.shape}"
         )
-    goal = _per_workload("target", np.asarray(target, np.float64), times.shape[1])
+    goal = _per_workload("target", _numbers("target", target), times.shape[1])
     falls = _per_workload("minimize", np.asarray(minimize, bool), times.shape[1])
     good = np.where(falls, metric <= goal, metric >= goal)
     hit = good & np.isfinite(metric) & np.isfinite(times)
@@ -77,6 +78,13 @@ def time_to_target(
     else:
         study_times = trial_times.min(axis=-1)
     return np.asarray(np.median(study_times, axis=-1))
+
+
+def _numbers(name: str, value: ArrayLike) -> Array:
+    try:
+        return np.asarray(value, np.float64)
+    except (ValueError, TypeError) as error:
+        raise refusal(f"{name}={value!r} must be numbers: {error}") from error
 
 
 def _per_workload(name: str, values: Array, workloads: int) -> Array:
@@ -102,7 +110,7 @@ class Profile(NamedTuple):
 
 def _ratios(times: ArrayLike) -> Array:
     """Runtimes in multiples of the best one, infinite where the target is not reached."""
-    found = np.asarray(times, np.float64)
+    found = _numbers("time_to_target", times)
     if found.ndim != 2 or 0 in found.shape or np.isnan(found).any() or (found < 0).any():
         raise FlowError(
             "time_to_target must be runtimes that are not negative, axes (submission, workload), "

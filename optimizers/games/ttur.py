@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from ...registry import get_method, method
+from ...registry import factory_of, method
 from ...transforms import (
     Flow,
     FlowError,
@@ -79,7 +79,7 @@ def ttur(
     unknown = set(periods) - set(learning_rates)
     if unknown:
         raise FlowError(f"ttur: update_every has labels without a learning rate: {sorted(unknown)}")
-    factory = inner if callable(inner) else get_method(inner).factory
+    factory = factory_of("inner", inner)
 
     def player(label: str, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
         inside, period = factory(rate, **(inner_kwargs or {})), periods.get(label, 1)

@@ -71,6 +71,12 @@ def _per_leaf(numbers: DimensionNumbers, tree: Leaves, context: Context) -> list
         found.extend([entry] * len(jax.tree.leaves(part)))
 
     jax.tree.map(spread, given, tree.treedef.unflatten(range(len(tree))), is_leaf=_is_entry)
+    wrong = [entry for entry in found if not _is_entry(entry)]
+    if wrong:
+        raise FlowError(
+            f"muon_weight_dimension_numbers={given!r} must have a reduction_axis and an "
+            f"output_axis for each leaf, not {wrong[0]!r}"
+        )
     return found
 
 

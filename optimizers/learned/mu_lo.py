@@ -162,7 +162,9 @@ def mu_lo(
         features = _features(weights, g, params)
         out = _network(g, step_count() - 1, *features, nn=weights["nn"])
         u = out[0] * exp(scheduled(exp_mult) * out[1]) * -scheduled(step_mult)
-        return u if width_multiplier is None else u * leaf_multipliers(u, width_multiplier)
+        if width_multiplier is None:
+            return u
+        return u * leaf_multipliers(u, width_multiplier, "width_multiplier")
 
     return flow(step)
 

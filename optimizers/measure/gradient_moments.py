@@ -11,7 +11,7 @@ from ...registry import method
 from ...transforms import FlowError
 from ...transforms.notation.roots import balanced
 from ...transforms.notation.rows import mean_of_rows
-from .vectors import dot, wide
+from .vectors import check_real, dot, wide
 
 
 class GradientMoments(NamedTuple):
@@ -66,6 +66,7 @@ def gradient_moments(per_example_grads: optax.Updates) -> GradientMoments:
       code; the gap above is the first-order part of the paper's formula, in which later steps
       depend on the same two moments.
     """
+    check_real("gradient_moments", "per_example_grads", per_example_grads)
     grads = wide(per_example_grads)
     counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(grads)}
     if len(counts) != 1 or not (first := counts.pop()) or first[0] < 2:

@@ -9,7 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import PositiveConstant, checked
 from .gradient_moments import gradient_moments
-from .vectors import dot
+from .vectors import check_real, dot
 
 
 @method(
@@ -53,6 +53,7 @@ def gradient_noise(grads: optax.Updates, batch_size: PositiveConstant = 1) -> An
       (arXiv 1812.06162), the simple noise scale; its appendix A.1 has the same estimates from two
       batch sizes, of which ours are b and N b.
     """
+    check_real("gradient_noise", "grads", grads)
     mean, trace, count = gradient_moments(grads)
     signal = dot(mean, mean) - trace / count
     positive = signal > 0

@@ -24,7 +24,7 @@ from ...transforms.notation import linalg
 from ...transforms.notation.roots import balanced
 from ...transforms.notation.values import Leaves
 from ...transforms.trees.random import typed_key
-from .vectors import OF_A_LOSS, LossOf, Params, dot, hessian_of, lanczos, wide
+from .vectors import OF_A_LOSS, LossOf, Params, check_real, dot, hessian_of, lanczos, wide
 
 PAPER = "Schneider et al. 2024, Identifying Policy Gradient Subspaces"
 ARXIV = "2401.06604"
@@ -159,6 +159,8 @@ def subspace_overlap(basis_a: optax.Params, basis_b: optax.Params) -> Any:
     References:
       Schneider et al. 2024, Identifying Policy Gradient Subspaces (arXiv 2401.06604).
     """
+    for name, basis in (("basis_a", basis_a), ("basis_b", basis_b)):
+        check_real("subspace_overlap", name, basis)
     products = _coordinates(basis_a, basis_b)
     return jnp.sum(products**2) / products.shape[1]
 

@@ -37,11 +37,17 @@ def dot(a: optax.Params, b: optax.Params) -> jax.Array:
     return balanced(jax.tree.leaves(products))
 
 
+def check_real(label: str, name: str, tree: object) -> None:
+    """Raises FlowError, by name, for a tree with leaves that are no real arrays."""
+    for leaf in jax.tree.leaves(tree):
+        dtype = jnp.result_type(leaf) if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise FlowError(f"{label}: {name} must be real arrays, one is {dtype}: {leaf!r}")
+
+
 def checked_loss(label: str, value_fn: object, params: object) -> Loss:
     """The loss itself, of real params; FlowError, by name, for anything else."""
-    for leaf in jax.tree.leaves(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise FlowError(f"{label}: params must be real arrays, one is {jnp.result_type(leaf)}")
+    check_real(label, "params", params)
     if not callable(value_fn):
         raise FlowError(f"{label}: value_fn must be a function params -> loss, not {value_fn!r}")
     out: Any = jax.eval_shape(value_fn, params)

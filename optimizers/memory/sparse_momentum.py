@@ -237,7 +237,7 @@ def _first_mask(density: float, key: Key, given: optax.Params | None) -> Callabl
 
     def start(like: Leaves) -> Leaves:
         if given is not None:
-            tree = Leaves.up_to(like.treedef, given)
+            tree = Leaves.given(like.treedef, given, "init_mask")
             return like.map(lambda leaf, x: jnp.asarray(x, bool), tree).map(resharded, like)
         keys = iter(jax.random.split(typed_key(key), max(len(like), 1)))
         drawn = like.map(lambda leaf: jax.random.bernoulli(next(keys), density, leaf.shape))

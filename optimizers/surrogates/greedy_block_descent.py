@@ -181,7 +181,7 @@ def _steps(tree: Leaves, rule: str, lipschitz: optax.Params | None) -> Leaves:
     if rule == "gs":
         return tree
     assert lipschitz is not None  # every other rule needs it
-    bounds = Leaves.up_to(tree.treedef, lipschitz)
+    bounds = Leaves.given(tree.treedef, lipschitz, "lipschitz")
     return tree.map(lambda g, d: STEPS[rule](g, jnp.asarray(d, jnp.finfo(g.dtype).dtype)), bounds)
 
 

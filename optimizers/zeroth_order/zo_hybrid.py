@@ -86,9 +86,15 @@ def with_label(labels: Labels, wanted: str) -> Callable[[Any], Any]:
 
     def select(params: optax.Params) -> optax.Params:
         tree = labels(params) if callable(labels) else labels
-        for label in jax.tree.leaves(tree):
-            if label not in LABELS:
-                raise FlowError(f'labels must be "zo" or "fo", not {label!r}')
+        _check_labels(tree)
         return jax.tree.map(lambda label: label == wanted, tree)
 
+    if not callable(labels):
+        _check_labels(labels)
     return select
+
+
+def _check_labels(tree: Labels) -> None:
+    for label in jax.tree.leaves(tree):
+        if not (isinstance(label, str) and label in LABELS):
+            raise FlowError(f'labels={tree!r} must be "zo" or "fo" for each leaf, not {label!r}')

@@ -1,11 +1,22 @@
 """What is wrong is said: the argument, the value and what is allowed."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
 from gradchain import schedules as s
+from gradchain.catalogue import SCHEDULES
 
 PROFILE = s.rex(1.0, 10)
+FITTING = {
+    "schedules": [PROFILE, PROFILE],
+    "boundaries": [5],
+    "schedule": PROFILE,
+    "percentages": "30-60",
+    "kind": "sqrt",
+}
+"""Arguments of the right kind; all others that a schedule must be given are numbers."""
 BAD_VALUES = [
     ("peak_value", lambda: s.linear_decay(-1.0, 10)),
     ("end_value", lambda: s.linear_decay(1.0, 10, end_value=float("nan"))),
@@ -77,7 +88,7 @@ BAD_TYPES = [
 
 @pytest.mark.parametrize(("name", "make"), BAD_VALUES)
 def test_values_out_of_range(name, make):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=rf"^\w+: {name}\b"):
         make()
 
 
@@ -85,6 +96,17 @@ def test_values_out_of_range(name, make):
 def test_wrong_types(name, make):
     with pytest.raises(TypeError, match=name):
         make()
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_what_is_of_no_kind_is_refused_by_the_names_of_schedule_and_argument(name):
+    """Every argument in turn; those in front of it are of kinds that fit."""
+    factory = SCHEDULES[name].factory
+    parameters = inspect.signature(factory).parameters
+    required = {n: FITTING.get(n, 10) for n, p in parameters.items() if p.default is p.empty}
+    for argument in parameters:
+        with pytest.raises(ValueError, match=rf"^{factory.__name__}: {argument}\b.*<object object"):
+            factory(**{**required, argument: object()})
 
 
 def test_the_message_says_what_is_allowed():

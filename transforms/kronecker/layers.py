@@ -10,7 +10,7 @@ of the kernel, and nothing at the other leaves:
 so that G = A^T D. Kernels that a scan stacks have a further axis in front of all of them.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -27,6 +27,7 @@ from ..notation.hyperparameters import Positive
 from ..notation.roots import norm
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, either, is_missing
+from ..workers.axis import require_axis
 from .layer_data import checked_rows, found_for, has_data, refuse_unknown
 from .layer_places import Layers, Place, places_of
 
@@ -268,7 +269,7 @@ def matrix_norm(matrix: jax.Array) -> jax.Array:
     return norm(matrix, axis=(-2, -1), keepdims=True)
 
 
-def across_devices(signal: Signal, axis_name: Hashable | None) -> Signal:
+def across_devices(signal: Signal, axis_name: str | None) -> Signal:
     """The mean of a signal over the devices of a mesh axis; the signal itself without one.
 
     A function of signals.
@@ -279,7 +280,9 @@ def across_devices(signal: Signal, axis_name: Hashable | None) -> Signal:
     """
     if axis_name is None:
         return signal
-    mean = lift_tree(
-        lambda tree: tree.map(lambda leaf: jax.lax.pmean(leaf, axis_name)), "pmean", out=0
-    )
-    return mean(signal)
+
+    def mean(context: Context, tree: Leaves) -> Leaves:
+        require_axis(context.label, axis_name)
+        return tree.map(lambda leaf: jax.lax.pmean(leaf, axis_name))
+
+    return lift_tree(mean, "pmean", context=True, out=0)(signal)

@@ -17,7 +17,7 @@ from .cache_chunks import by_cache_chunks
 from .spreading import from_batch, over_batch
 
 Triple = tuple[float, float, float]
-Coefficients = str | Triple | Sequence[Triple]
+Coefficients = Literal["standard", "dion"] | Triple | Sequence[Triple]
 """a, b, c of every iteration, or of each in turn, or the name of such a list."""
 
 QUINTIC: Triple = (3.4445, -4.7750, 2.0315)

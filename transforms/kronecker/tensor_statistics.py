@@ -19,6 +19,7 @@ from ..notation.sides import by_side
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
+from ..workers.axis import require_axis
 from .grouped import solve_grouped
 from .identities import identity_like
 from .matrix_roots import ROOT_SOLVERS, RootSolver, Solver
@@ -275,6 +276,7 @@ def inverse_roots(
             eps: float | jax.Array,
             decay: float | jax.Array,
         ) -> Leaves:
+            require_axis(context.label, axis_name)
             correction = 1.0 if b2 is None else _correction(decay, context.step)
             return _solved(statistics, past, eps, exponent, solver, correction, axis_name)
 

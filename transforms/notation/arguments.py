@@ -1,6 +1,7 @@
 """Reading a factory's annotations: what each of its arguments may be."""
 
 import ast
+import builtins
 import collections.abc
 import inspect
 import textwrap
@@ -10,9 +11,27 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import jax
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 
-from .domains import Choice, Domain, Functions, Interval, Switch
+from .domains import (
+    AnyOf,
+    Arrays,
+    Choice,
+    Domain,
+    Functions,
+    Instances,
+    Interval,
+    Mappings,
+    Numerical,
+    Places,
+    Sequences,
+    Switch,
+    Transformations,
+    Words,
+)
 from .errors import FlowError
 from .hyperparameters import ALIASES, NonNegative
 
@@ -44,22 +63,27 @@ class Argument:
 
     def check(self, label: str, value: object) -> None:
         """Raises FlowError for a value that is not allowed, naming method, argument and range."""
+        problem = self.problem(value)
+        if problem:
+            raise FlowError(f"{label}: {self.name}={value!r} {problem}")
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value, as the end of a sentence about it; None: nothing."""
         if value is None and (self.optional or not self.domains):
-            return
+            return None
         if self.functions and callable(value):
-            return
+            return None
         if any(value is choice for choice in self.choices if not isinstance(choice, str)):
-            return
+            return None
         if isinstance(value, str) and value in self.choices:
-            return
+            return None
         by_choice = bool(self.choices) and (isinstance(value, str) or not self.domains)
         domains = (Choice(self.choices),) if by_choice else self.domains
-        for domain in domains:
-            problem = domain.problem(value)
-            if problem is None and value is None:
-                problem = "is no value here; leave the argument out for its default"
-            if problem:
-                raise FlowError(f"{label}: {self.name}={value!r} {problem}")
+        problems = (domain.problem(value) for domain in domains)
+        found = next((problem for problem in problems if problem), None)
+        if found is None and value is None and domains:
+            return "is no value here; leave the argument out for its default"
+        return found
 
 
 def argument_of(name: str, annotation: Any) -> Argument:
@@ -81,6 +105,7 @@ def _read(annotation: Any) -> Argument:
     """What an annotation says of an argument, whatever its name."""
     name = ""
     domains: list[Domain] = []
+    others: list[Domain] = []
     choices: list[object] = []
     optional = functions = is_handed_in = False
     members = list(_members(annotation))
@@ -98,16 +123,51 @@ def _read(annotation: Any) -> Argument:
             functions = is_handed_in = True
         elif member is bool:
             domains.append(Switch())
-        elif member is int:
-            domains.append(Interval(-float("inf"), float("inf"), integer=True))
+        elif member is float or (member is int and float not in members):
+            domains.append(Interval(-float("inf"), float("inf"), integer=member is int))
+        elif member is int:  # of `int | float` the latter says all
+            continue
+        elif kind := _kind(member):
+            others.append(kind)
         elif member is not Any:
             return Argument(name)
+    if others and Any not in members:
+        alternatives = [tuple(domains)] * bool(domains) + [(kind,) for kind in others]
+        domains = [AnyOf(tuple(alternatives))] if len(alternatives) > 1 else others
     if is_handed_in and not domains and Any not in members:
         domains.append(Functions())
     return Argument(name, tuple(domains), tuple(choices), optional, functions, _is_rate(annotation))
 
 
+def _kind(member: Any) -> Domain | None:
+    """What a class, or a container of what is known, asks of a value; None: nothing is known."""
+    inside = [argument_of("", part) for part in get_args(member) if part is not Ellipsis]
+    match get_origin(member) or member:
+        case builtins.str:
+            return Words()
+        case optax.GradientTransformation:
+            return Transformations()
+        case jax.Array | np.ndarray:
+            return Arrays()
+        case _ if member == ArrayLike:
+            return Numerical()
+        case builtins.tuple if len(inside) == len(get_args(member)):
+            return Places(tuple(inside))
+        case builtins.tuple | collections.abc.Sequence:
+            return Sequences(*inside or [Argument("")])
+        case collections.abc.Mapping:
+            return Mappings((inside or [Argument("")])[-1])
+    return Instances(member) if _is_of_instances(member) else None
+
+
+def _is_of_instances(member: Any) -> bool:
+    """Whether it is a class to which values belong, and no form that they have or have not."""
+    is_form = getattr(member, "_is_protocol", False) or member is inspect.Parameter.empty
+    return inspect.isclass(member) and not is_form and member.__module__ != "collections.abc"
+
+
 RATE = set(get_args(optax.ScalarOrSchedule))
+ARRAY_LIKE = get_args(ArrayLike)
 
 
 def _is_rate(annotation: Any) -> bool:
@@ -119,11 +179,14 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The members of a union; what Optax annotates learning rates with counts as one."""
+    """The members of a union; what stands for a learning rate, or an array, counts as one."""
     members = list(get_args(annotation)) if _is_union(annotation) else [annotation]
     if _is_rate(annotation):
         yield NonNegative
         members = [member for member in members if member not in RATE]
+    if all(kind in members for kind in ARRAY_LIKE):
+        yield ArrayLike
+        members = [member for member in members if member not in ARRAY_LIKE]
     yield from members
 
 

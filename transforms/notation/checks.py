@@ -3,12 +3,13 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from .arguments import arguments_of, shown
 from .build import Flow
 from .compose import named
+from .errors import FlowError
 from .precision import storing
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -16,6 +17,7 @@ Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made", covariant=True)
 
 _given: ContextVar[dict[str, Any] | None] = ContextVar("gradchain_arguments", default=None)
+_running: ContextVar[str] = ContextVar("gradchain_function", default="")
 
 
 def checked() -> Callable[[Factory], Factory]:
@@ -30,11 +32,27 @@ def checked() -> Callable[[Factory], Factory]:
         @functools.wraps(function)
         def checked_function(*args: Any, **kwargs: Any) -> Any:
             check_arguments(function, _bind(function, signature, args, kwargs))
-            return function(*args, **kwargs)
+            token = _running.set(_running.get() or _label(function))
+            try:
+                return function(*args, **kwargs)
+            finally:
+                _running.reset(token)
 
         return checked_function  # type: ignore[return-value]
 
     return decorate
+
+
+def refusal(problem: str) -> FlowError:
+    """The error for an argument of the function that is running and was decorated with `checked`.
+
+    Part of the notation.
+
+    Args:
+      problem: a sentence that begins with the name of the argument.
+    """
+    label = _running.get()
+    return FlowError(f"{label}: {problem}" if label else problem)
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
@@ -97,6 +115,11 @@ def transformation(
             try:
                 with storing(bound.get("mu_dtype"), bound.get("nu_dtype")):
                     made: Any = factory(*args, **kwargs)
+            except FlowError as error:
+                if token.old_value is Token.MISSING and label not in str(error):
+                    # of what is built inside, which does not know what the user called
+                    error.args = (f"{label}: {error}",)
+                raise
             finally:
                 _given.reset(token)
             if not isinstance(made, Flow):

@@ -1,7 +1,7 @@
 """What the values of a hyper-parameter must fulfil: the metadata of the types."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,7 +63,7 @@ class Interval:
                 hint = f" (in {value.dtype}; gradchain.inject_hyperparams keeps the precision)"
             value = value.item()
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"must be a number {self}"
+            return f"must be {self}" if self.integer else f"must be a number {self}"
         if math.isnan(value) or value not in self:
             return f"is out of range; it must be {self}{hint}"
         return None
@@ -132,7 +132,8 @@ class Keys:
         dtype = getattr(value, "dtype", None)
         if dtype is not None and jnp.issubdtype(dtype, jnp.inexact):
             return "is an array of floats; it must be an integer seed or a key of jax.random"
-        return None
+        is_one = dtype is not None or isinstance(value, int | Signal) or value is None
+        return None if is_one else "must be an integer seed or a key of jax.random"
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,22 @@ class Masks:
         """See `Domain`."""
         if isinstance(value, str):
             return "must be a tree of booleans or a function of the params"
-        if isinstance(value, bool | np.bool_) or not _is_number(value):
+        if isinstance(value, bool | np.bool_) or callable(value):
             return None
+        if not _is_number(value):
+            are_flags = all(map(is_flag, jax.tree.leaves(value)))
+            return None if are_flags else "must be a tree of booleans or a function of the params"
         return (
             "is a number; a mask is a tree of booleans or a function of the params. "
             "optax.inject_hyperparams takes a function for a schedule: inject with "
             "gradchain.inject_hyperparams, or name the mask in static_args"
         )
+
+
+def is_flag(value: object) -> bool:
+    """Whether it is one truth value, maybe as an array."""
+    is_boolean = getattr(value, "dtype", None) == jnp.bool_ and getattr(value, "ndim", 0) == 0
+    return isinstance(value, bool | np.bool_) or is_boolean
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,151 @@ class Functions:
             return None
         hint = "; gradchain.inject_hyperparams leaves functions what they are"
         return f"must be a function{hint if _is_number(value) else ''}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """A string."""
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        return None if isinstance(value, str) else "must be a string"
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """An array, traced or not."""
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        return None if hasattr(value, "shape") or isinstance(value, Signal) else "must be an array"
+
+
+@dataclass(frozen=True)
+class Numerical:
+    """A number, or an array of them."""
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        is_one = _is_number(value) or isinstance(value, complex) or hasattr(value, "shape")
+        return None if is_one else "must be a number or an array"
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What belongs to a class.
+
+    Attributes:
+      kind: the class.
+    """
+
+    kind: type
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        return None if isinstance(value, self.kind) else f"must be a {self.kind.__name__}"
+
+
+@dataclass(frozen=True)
+class Transformations:
+    """A gradient transformation."""
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        is_one = hasattr(value, "init") and hasattr(value, "update")
+        return None if is_one else "must be a gradient transformation (init and update)"
+
+
+class Member(Protocol):
+    """What is known of one of several values."""
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """So many values, each with a meaning of its own.
+
+    Attributes:
+      members: what is known of each.
+    """
+
+    members: tuple[Member, ...]
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        if not isinstance(value, tuple | list) or len(value) != len(self.members):
+            return f"must be a tuple of {len(self.members)}"
+        return _first_problem(zip(range(len(value)), self.members, value, strict=True))
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Values of one kind, however many; an array will do.
+
+    Attributes:
+      member: what is known of each.
+    """
+
+    member: Member
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        if isinstance(value, tuple | list):
+            return _first_problem((i, self.member, x) for i, x in enumerate(value))
+        is_one = isinstance(value, Sequence) or len(getattr(value, "shape", ())) > 0
+        return "must be a sequence" if isinstance(value, str) or not is_one else None
+
+
+@dataclass(frozen=True)
+class Mappings:
+    """Values of one kind by name.
+
+    Attributes:
+      member: what is known of each.
+    """
+
+    member: Member
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        if not isinstance(value, Mapping):
+            return "must be a mapping"
+        return _first_problem((key, self.member, x) for key, x in value.items())
+
+
+def _first_problem(entries: Iterable[tuple[object, Member, object]]) -> str | None:
+    found = ((at, x, member.problem(x)) for at, member, x in entries)
+    return next(
+        (f"has {x!r} at {at!r}, which {problem}" for at, x, problem in found if problem), None
+    )
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """One of several kinds.
+
+    Attributes:
+      alternatives: the domains of each, all of which must be satisfied.
+    """
+
+    alternatives: tuple[tuple[Domain, ...], ...]
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`; what is of one of the kinds is told what that allows."""
+        problems = []
+        for domains in self.alternatives:
+            found = next(filter(None, (domain.problem(value) for domain in domains)), None)
+            if found is None:
+                return None
+            problems.append(found)
+        others = [problem for problem in problems if not problem.startswith(MUST_BE)]
+        kinds = dict.fromkeys(problem.removeprefix(MUST_BE) for problem in problems)
+        return others[0] if others else MUST_BE + " or ".join(kinds)
+
+
+MUST_BE = "must be "
 
 
 def _is_number(value: object) -> bool:

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from .context import Context
+from .domains import is_flag
 from .errors import FlowError
 from .paths import joined, leaf_names, plain_path
 from .values import Leaves, is_missing
@@ -19,7 +18,7 @@ Selector = Any
 
 def selected(select: Selector, tree: Leaves, context: Context) -> list[bool]:
     """One boolean per leaf, from a selector; raises ValueError for one that does not fit."""
-    if not _is_function(select, _is_flag):
+    if not _is_function(select, is_flag):
         return _flags(select, tree)
     if not getattr(select, "of_leaf", False):
         try:
@@ -50,11 +49,6 @@ def _is_function(
     return not (leaves and all(map(is_value, leaves)))
 
 
-def _is_flag(value: object) -> bool:
-    is_boolean = getattr(value, "dtype", None) == jnp.bool_ and getattr(value, "ndim", 0) == 0
-    return isinstance(value, bool | np.bool_) or is_boolean
-
-
 def _is_traced(flag: object) -> bool:
     try:
         bool(flag)
@@ -74,7 +68,7 @@ def _tree_of(tree: Leaves, context: Context) -> optax.Params:
 def _flags(mask: object, tree: Leaves) -> list[bool]:
     flags = [not is_missing(x) and x for x in _per_leaf(mask, tree, "mask", "a boolean")]
     for index, flag in enumerate(flags):
-        if not _is_flag(flag) or _is_traced(flag):
+        if not is_flag(flag) or _is_traced(flag):
             raise ValueError(
                 f"mask: a mask must be a tree of Python booleans shaped like the params, or a "
                 f"prefix of it; at leaf {tree.path(index)} it is {flag!r}"

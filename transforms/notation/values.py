@@ -15,6 +15,8 @@ from jax.extend.core import get_opaque_trace_state
 from jax.tree_util import PyTreeDef
 from jax.typing import DTypeLike
 
+from .errors import FlowError
+
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
 
@@ -156,6 +158,14 @@ class Leaves:
         """Flattens a tree by a given structure; raises ValueError where it does not fit."""
         return cls(treedef.flatten_up_to(tree), treedef)
 
+    @classmethod
+    def given(cls, treedef: PyTreeDef, tree: optax.Params, name: str) -> "Leaves":
+        """As `up_to`, of an argument: FlowError, by its name, where it does not fit."""
+        try:
+            return cls.up_to(treedef, tree)
+        except (ValueError, TypeError, KeyError) as error:
+            raise FlowError(f"{name}={tree!r} must be a tree like the params: {error}") from error
+
     def tree(self) -> Any:
         """The leaves in their tree again."""
         return self.treedef.unflatten(self.values)
@@ -252,7 +262,8 @@ def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
 def working(leaf: Any) -> Any:
     """The leaf, array or abstract or a tree of these, in the precision of computation."""
     if not hasattr(leaf, "dtype"):
-        return jax.tree.map(working, leaf)
+        is_number = isinstance(leaf, int | float | complex | str)
+        return leaf if is_number else jax.tree.map(working, leaf)
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return leaf
     dtype = at_least_float32(leaf.dtype)

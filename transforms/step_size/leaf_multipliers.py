@@ -12,7 +12,9 @@ from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
-def leaf_multipliers(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signal:
+def leaf_multipliers(
+    like: Signal, numbers: Any | Callable[[Any], Any], name: str = "numbers"
+) -> Signal:
     """A signal with one number for each leaf, such as multipliers of the learning rate.
 
     A function of signals.
@@ -21,12 +23,13 @@ def leaf_multipliers(like: Signal, numbers: Any | Callable[[Any], Any]) -> Signa
       like: a tree signal.
       numbers: a tree of numbers shaped like the params, or a function from the params (of which
         only shapes and dtypes may be used) to such a tree.
+      name: what messages call them.
     """
 
     def given(context: Context, tree: Leaves) -> Leaves:
         shaped = tree if context.params is None else context.params
         chosen = numbers(shaped.tree()) if callable(numbers) else numbers
-        values = Leaves.up_to(tree.treedef, chosen)
+        values = Leaves.given(tree.treedef, chosen, name)
         return tree.map(lambda leaf, x: jnp.asarray(x, _real(leaf)), values)
 
     def shape(context: Context, tree: Leaves) -> Leaves:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from ..notation.errors import FlowError
+from ..notation.values import Leaves
 
 BaseShapes = optax.Params | Callable[[optax.Params], optax.Params]
 """Tree of the shapes of the base (narrow) model, or a function from the params to it."""
@@ -33,7 +34,7 @@ def widths(params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -1)
     treedef: jax.tree_util.PyTreeDef
     leaves, treedef = jax.tree.flatten(params)
     shapes = base_shapes(params) if callable(base_shapes) else base_shapes
-    bases = treedef.flatten_up_to(shapes)
+    bases = Leaves.given(treedef, shapes, "base_shapes").values
     found = [
         _width(np.shape(x), _shape(b), fan_in_axis) for x, b in zip(leaves, bases, strict=True)
     ]

@@ -1,7 +1,7 @@
 """MKOR."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import jax
@@ -78,7 +78,7 @@ def scale_by_mkor(
     stabilization_threshold: Positive = 2.0,
     first_order_layers: Sequence[str] = (),
     layers: Layers = None,
-    axis_name: Hashable | None = None,
+    axis_name: str | None = None,
 ) -> Flow:
     r"""The gradient of every layer between two inverses, which rank-1 updates keep up to date.
 
@@ -204,7 +204,7 @@ def mkor(
     first_order_layers: Sequence[str] = (),
     backend: optax.GradientTransformation | None = None,
     layers: Layers = None,
-    axis_name: Hashable | None = None,
+    axis_name: str | None = None,
     *,
     mu_dtype: DType | None = None,
 ) -> Flow:

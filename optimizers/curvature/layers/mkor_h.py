@@ -1,7 +1,7 @@
 """MKOR-H."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import optax
@@ -55,7 +55,7 @@ def scale_by_mkor_h(
     stabilization_threshold: Positive = 2.0,
     first_order_layers: Sequence[str] = (),
     layers: Layers = None,
-    axis_name: Hashable | None = None,
+    axis_name: str | None = None,
 ) -> Flow:
     r"""MKOR until the loss falls too slowly, then for good the plain gradient.
 
@@ -132,7 +132,7 @@ def mkor_h(
     first_order_layers: Sequence[str] = (),
     backend: optax.GradientTransformation | None = None,
     layers: Layers = None,
-    axis_name: Hashable | None = None,
+    axis_name: str | None = None,
     *,
     mu_dtype: DType | None = None,
 ) -> Flow:

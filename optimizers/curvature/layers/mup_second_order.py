@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import optax
 
-from ....registry import get_method, method
+from ....registry import factory_of, method
 from ....transforms import Flow, FlowError, Signal, Size, chain, checked, flow, transformation
 from ....transforms.kronecker import spread
 from ....transforms.step_size import leaf_multipliers
@@ -193,7 +193,7 @@ def mup_second_order(
     inner = inner or FACTORIES.get(method)
     if inner is None:
         raise FlowError(f"mup_second_order: inner must be given for method={method!r}, got None")
-    factory = inner if callable(inner) else get_method(inner).factory
+    factory = factory_of("inner", inner)
     scaled = with_mup_scales(factory, roles, method, base_width, width)
     return scaled(learning_rate, **(inner_kwargs or {}))
 

@@ -175,7 +175,7 @@ class TestMuon:
 
     @pytest.mark.parametrize("coefficients", ["fast", (1.0, 2.0), [(1.0, 2.0, 3.0), (1.0,)]])
     def test_coefficients_that_are_none_are_refused(self, coefficients):
-        with pytest.raises(ValueError, match="coefficients"):
+        with pytest.raises(ValueError, match="ns_coeffs"):
             o.muon(0.1, ns_coeffs=coefficients)
 
 
