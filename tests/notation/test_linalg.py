@@ -58,6 +58,21 @@ def test_they_are_those_of_jax(name):
     )
 
 
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9), (5, 4)])
+def test_leading_vectors_of_matrices_of_any_form(shape):
+    """Through the triangular factor of a long one, also where whole columns are no numbers."""
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    left, values, right = jax.jit(lambda x: linalg.svd(x, leading=2))(x)
+    exact = np.linalg.svd(x.astype(np.float64), full_matrices=False)
+    np.testing.assert_allclose(values, exact[1], rtol=1e-5)
+    for found, true in ((left, exact[0][..., :2]), (right.mT, exact[2].mT[..., :2])):
+        np.testing.assert_allclose(found @ found.mT, true @ true.mT, atol=1e-5)
+    huge = jax.jit(lambda x: linalg.svd(x, leading=2))(x / abs(x).max() * np.float32(3e38))
+    np.testing.assert_allclose(abs(huge[2]), abs(right), atol=1e-4)
+    alike = jax.grad(lambda x: linalg.svd(x)[1].sum())(x[0])
+    np.testing.assert_allclose(alike, exact[0][0] @ exact[2][0], atol=1e-5)
+
+
 def test_a_vector_on_the_right_of_a_system():
     x = jnp.array([[2.0, 0.0], [0.0, 4.0]])
     assert linalg.solve(x, jnp.array([2.0, 4.0])).tolist() == [1.0, 1.0]

@@ -224,6 +224,7 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
         children=(inner,),
         inside=lambda state: (memory.inner(state),),
         rebuild=lambda children: _holding(children[0], paired),
+        bound=None if program is None else program.graph.bound_of_output,
         paired=lambda: _holding(inner, paired=True),
     )
 

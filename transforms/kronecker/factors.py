@@ -1,5 +1,6 @@
 """Kronecker factors: second moments, their inverses, and products from both sides."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,10 +15,12 @@ from ..notation.crowds import in_batches
 from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
 from ..notation.hyperparameters import Decay
 from ..notation.known import choose
+from ..notation.roots import saturated
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count, tap
 from ..notation.values import Leaves
+from .cache_chunks import by_cache_chunks
 from .grouped import per_matrix, solve_grouped
 from .identities import identity_beside, identity_like
 
@@ -133,14 +136,14 @@ def eigenvectors(warm_start: bool = True) -> Flow:
     def step(matrices: Signal) -> Signal:
         past = delay(matrices)
         anew = step_count() == 1 if warm_start else True
-        return past << finite_or(_tracked(matrices, past, anew), past)
+        return past << _tracked(matrices, past, anew)
 
     return flow(step)
 
 
 def _track(matrices: Leaves, past: Leaves, anew: jax.Array) -> Leaves:
     def solve(kind: tuple[int, DTypeLike], batch: jax.Array, basis: jax.Array) -> jax.Array:
-        return choose(anew, _solved, _iterated, batch, basis)
+        return choose(anew, by_cache_chunks(_solved), by_cache_chunks(_iterated), (basis, batch))
 
     def tracked(rows: list[tuple[Any, ...]]) -> list[Any]:
         sides = ([row[i] for row in rows] for i in range(2))
@@ -157,11 +160,24 @@ def _track(matrices: Leaves, past: Leaves, anew: jax.Array) -> Leaves:
     return in_batches(tracked, matrices, past)
 
 
+def _renewing(solve: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[[Any], jax.Array]:
+    """Of pairs (vectors, matrices) the vectors as they are after this, or were if it fails."""
+
+    @linalg.one_by_one
+    def renewed(basis: jax.Array, matrices: jax.Array) -> jax.Array:
+        basis, matrices = saturated(basis), saturated(matrices)
+        found = solve(matrices, basis)
+        return jnp.where(_is_finite(found), found, basis)
+
+    return lambda pair: renewed(*pair)
+
+
+@_renewing
 def _solved(matrices: jax.Array, _: jax.Array) -> jax.Array:
     return linalg.eigh(matrices)[1]
 
 
-@linalg.one_by_one
+@_renewing
 def _iterated(matrices: jax.Array, basis: jax.Array) -> jax.Array:
     moved = jnp.matmul(matrices, basis, precision="highest")
     quotients = jnp.sum((basis.conj() * moved).real, axis=-2, keepdims=True)
@@ -172,6 +188,7 @@ def _iterated(matrices: jax.Array, basis: jax.Array) -> jax.Array:
     return jnp.take_along_axis(vectors, jnp.argsort(order, axis=-1), axis=-1)
 
 
+_track.of_any = _track  # type: ignore[attr-defined]
 _tracked = lift_tree(_track, "eigenvectors", out=0)
 
 

@@ -7,11 +7,14 @@ import jax
 
 from ..notation.crowds import in_batches
 from ..notation.functions import lift_tree
-from ..notation.sharding import replicated
+from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.stacks import parts_of
 from ..notation.values import Leaves
 from .spreading import spread_batch
+
+LARGE = 2**17
+"""Entries of a batch that has a program of its own."""
 
 
 def solve_grouped(
@@ -31,9 +34,10 @@ def solve_grouped(
     """
     groups: dict[Hashable, list[int]] = {}
     for i, kind in enumerate(kinds):
-        groups.setdefault(kind, []).append(i)
+        arrays = [column[i] for column in columns]
+        groups.setdefault((kind, i if _is_alone(arrays) else None), []).append(i)
     found: dict[int, Any] = {}
-    for kind, where in groups.items():
+    for (kind, _), where in groups.items():
         done = solve(kind, *(_joined([column[i] for i in where]) for column in columns))
         counts = [columns[0][i].shape[0] for i in where]
         leaves, structure = jax.tree.flatten(done)
@@ -41,6 +45,14 @@ def solve_grouped(
         results = (jax.tree.unflatten(structure, part) for part in parts)
         found.update(zip(where, results, strict=True))
     return [found[i] for i in range(len(kinds))]
+
+
+def _is_alone(arrays: Sequence[jax.Array]) -> bool:
+    """Whether it is not joined with others: the copy would be larger than its program is worth.
+
+    On a mesh it is, as a few more matrices are spread more evenly.
+    """
+    return arrays[0].size > LARGE and not explicit_axes(arrays[0])
 
 
 def per_matrix(

@@ -14,12 +14,13 @@ from ..notation.context import Context
 from ..notation.domains import Interval
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Fraction, NonNegative, Size
-from ..notation.roots import norm, summable
+from ..notation.roots import norm, saturated, summable
 from ..notation.sides import by_side
 from ..notation.signal import Signal
-from ..notation.steps import delay, step_count
+from ..notation.steps import delay, scheduled, step_count
 from ..notation.values import Leaves
 from ..workers.axis import require_axis
+from .cache_chunks import by_cache_chunks
 from .grouped import solve_grouped
 from .identities import identity_like
 from .matrix_roots import ROOT_SOLVERS, RootSolver, Solver
@@ -65,6 +66,14 @@ def _contracted(a: jax.Array, b: jax.Array, axes: tuple[list[int], list[int]]) -
 
 def along_modes(stack: jax.Array, factors: tuple[jax.Array | None, ...]) -> jax.Array:
     """The stacked tensors multiplied along every dimension by its factor, if it has one."""
+    if sum(factor is not None for factor in factors) < 2:
+        return _along_modes((stack, factors))
+    turned: jax.Array = by_cache_chunks(_along_modes)((stack, factors))
+    return turned
+
+
+def _along_modes(pair: tuple[jax.Array, tuple[jax.Array | None, ...]]) -> jax.Array:
+    stack, factors = pair
     product = as_tensors(stack)
     product = summable(product, math.prod(product.shape[1:]))
     for axis, factor in enumerate(factors):
@@ -120,6 +129,38 @@ def kronecker_factors(
         return tuple(gram(tensors, axis) if fits else None for axis, fits in enumerate(small))
 
     return lift(factors, "kronecker_factors")(stacked)
+
+
+def averaged_factors(past: Signal, stacked: Signal, decay: Fraction) -> Signal:
+    """decay L + (1 - decay) G_(i) G_(i)^T for each of the factors that there are.
+
+    A function of signals.
+
+    Args:
+      past: L, like `kronecker_factors(stacked)`.
+      stacked: a signal of stacks; see `stack_same_shapes`.
+      decay: weight of the past.
+    """
+
+    def one(pair: tuple[Any, jax.Array], decay: jax.Array) -> tuple[jax.Array | None, ...]:
+        past, stack = pair
+        tensors = as_tensors(stack)
+        return tuple(
+            None if old is None else decay * saturated(old) + (1 - decay) * gram(tensors, axis)
+            for axis, old in enumerate(past)
+        )
+
+    def averaged(
+        past: tuple[jax.Array | None, ...], stack: jax.Array, decay: float | jax.Array
+    ) -> tuple[jax.Array | None, ...]:
+        if not jax.tree.leaves(past):
+            return past
+        weight = jnp.asarray(decay, stack.real.dtype)
+        found: tuple[jax.Array | None, ...] = by_cache_chunks(one)((past, stack), weight)
+        return found
+
+    averaged.of_any = averaged  # type: ignore[attr-defined]
+    return lift(averaged, "averaged_factors")(past, stacked, scheduled(decay))
 
 
 def gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
@@ -195,10 +236,20 @@ def kronecker_statistics(b2: Fraction = 1.0, max_dim: Size | None = None) -> Flo
     """
 
     def step(g: Signal) -> Signal:
-        fresh = lift(lambda x: _grams(x, max_dim), "grams")(g)
-        past = delay(fresh)
-        return past << lift(_accumulated, "accumulate")(past, fresh, b2)
+        past = delay(lift(lambda x: _grams(x, max_dim), "grams")(g))
+        return past << lift(accumulated, "accumulate")(past, g, b2)
 
+    def accumulated(
+        past: tuple[jax.Array, ...], stack: jax.Array, b2: float | jax.Array
+    ) -> tuple[jax.Array, ...]:
+        found: tuple[jax.Array, ...] = by_cache_chunks(one)((past, stack), b2)
+        return found
+
+    def one(pair: tuple[Any, jax.Array], b2: float | jax.Array) -> tuple[jax.Array, ...]:
+        past, stack = pair
+        return _accumulated(past, _grams(stack, max_dim), b2)
+
+    accumulated.of_any = accumulated  # type: ignore[attr-defined]
     return flow(step)
 
 
@@ -215,7 +266,7 @@ def _accumulated(
 ) -> tuple[jax.Array, ...]:
     def accumulate(old: jax.Array, gram: jax.Array) -> jax.Array:
         decay = jnp.asarray(b2, old.real.dtype)
-        return decay * old + jnp.where(decay < 1, 1 - decay, 1) * gram
+        return decay * saturated(old) + jnp.where(decay < 1, 1 - decay, 1) * gram
 
     return jax.tree.map(accumulate, past, fresh)
 
@@ -280,6 +331,7 @@ def inverse_roots(
             correction = 1.0 if b2 is None else _correction(decay, context.step)
             return _solved(statistics, past, eps, exponent, solver, correction, axis_name)
 
+        solved.of_any = solved  # type: ignore[attr-defined]
         solve = lift_tree(solved, "inverse_roots", context=True, out=1)
         return past << solve(factors, past, step_count(), eps, 1.0 if b2 is None else b2)
 
@@ -323,26 +375,35 @@ def _solved(
     depends = exponent is None or callable(exponent)
     factors = [factor for leaf in statistics.values for factor in leaf]
     old = [factor for leaf in past.values for factor in leaf.factors]
+    flags = [flag for leaf in past.values for flag in leaf.failed]
     kinds = [
         (*factor.shape[1:], order if depends else 0, factor.dtype)
         for factor, order in zip(factors, orders, strict=True)
     ]
 
     def solve(
-        kind: tuple[int, int, int, DTypeLike], batch: jax.Array, old: jax.Array
+        kind: tuple[int, int, int, DTypeLike], batch: jax.Array, *old: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         power = _exponent_of(exponent, kind[-2])
-        batch = batch / jnp.asarray(correction, batch.real.dtype)
-        if batch.ndim == 2:
-            roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
-            residuals = 0 * jnp.sum(roots, axis=1)
-        else:
-            bound = _bound(solver, eps, power)
-            roots, residuals = spread_batch(bound, batch, axis_name)
-        fine = residuals <= RESIDUAL_LIMIT
-        return jnp.where(fine.reshape(-1, *[1] * (roots.ndim - 1)), roots, old), ~fine
 
-    found = iter(solve_grouped(solve, kinds, factors, old))
+        def one(pair: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
+            (before, _), batch = pair
+            batch = batch / jnp.asarray(correction, batch.real.dtype)
+            if batch.ndim == 2:
+                roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
+                residuals = 0 * jnp.sum(roots, axis=1)
+            else:
+                bound = _bound(solver, eps, power)
+                roots, residuals = spread_batch(bound, batch, axis_name)
+            fine = residuals <= RESIDUAL_LIMIT
+            shape = (-1, *[1] * (roots.ndim - 1))
+            return jnp.where(fine.reshape(shape), roots, saturated(before)), ~fine
+
+        found: tuple[jax.Array, jax.Array]
+        found = (one if axis_name is not None else by_cache_chunks(one))((old, batch))
+        return found
+
+    found = iter(solve_grouped(solve, kinds, factors, old, flags))
     values = []
     for leaf in statistics.values:
         roots, failed = zip(*(next(found) for _ in leaf), strict=True)

@@ -22,22 +22,18 @@ NOT_LIKE_PARAMS = (*LAYER_DATA, "slopes")
 """Inputs that are no trees like the gradient, also where that is a single array."""
 
 
-def input_value(node: Input, incoming: Leaves, context: Context, steps_are_finite: bool) -> Any:
+def input_value(node: Input, incoming: Leaves, context: Context) -> Any:
     """What an input of the step carries at this step.
 
     Args:
       node: the input.
       incoming: the gradient.
       context: what is known at this step.
-      steps_are_finite: whether the updates are known to be never infinite. Of others the params may
-        become so, and stand for the largest number then.
     """
     if node.name == "updates":
         return incoming.map(working)
     if node.name == "params":
-        if context.params is None or steps_are_finite:
-            return context.params
-        return context.params.map(saturated)
+        return context.params
     return _as_signal(context.extra.get(node.name), node.name, context)
 
 

@@ -17,7 +17,16 @@ import jax.numpy as jnp
 from .functions import signs
 from .means import is_a_sum_of_shares, is_normalised, is_number, shares, shares_of
 from .roots import squared
-from .signal import Clock, Delay, Function, Input, Signal, quotient_of_signals, sum_of_signals
+from .signal import (
+    CellNode,
+    Clock,
+    Delay,
+    Function,
+    Input,
+    Signal,
+    quotient_of_signals,
+    sum_of_signals,
+)
 
 MODERATE = 1e6
 """The largest magnitude of a constant that counts as moderate."""
@@ -45,10 +54,14 @@ class Bounds(NamedTuple):
     Attributes:
       finite: indices of the signals that are never infinite.
       harmless: indices of the delays that may be read as they are.
+      moderate: indices of the signals that are far from the largest numbers.
+      steps: whether the updates are never infinite. Of others the params may become so.
     """
 
     finite: frozenset[int]
     harmless: frozenset[int]
+    moderate: frozenset[int]
+    steps: bool
 
     def is_finite(self, value: Any) -> bool:
         """Whether a signal or constant is never infinite."""
@@ -56,11 +69,18 @@ class Bounds(NamedTuple):
 
     def function_of(self, node: Function) -> Callable[..., Any]:
         """What computes the node: without its guard where there is nothing to guard against."""
+        calm: Callable[..., Any] | None = getattr(node.fn, "where_moderate", None)
+        if calm is not None and all(x.index in self.moderate for x in _signals(node)):
+            return calm
         bare: Callable[..., Any] | None = getattr(node.fn, "where_finite", None)
         return node.fn if bare is None or not any(map(self.is_finite, node.args)) else bare
 
 
-def bounds_of(nodes: Iterable[Signal], finite_inputs: Collection[str]) -> Bounds:
+def _signals(node: Function) -> list[Signal]:
+    return [arg for arg in node.args if isinstance(arg, Signal)]
+
+
+def bounds_of(nodes: Iterable[Signal], finite_inputs: Collection[str], output: Signal) -> Bounds:
     """What is known of these signals, each after what it is computed from.
 
     Delays are thought the best of at first; what is written to them corrects that, until all agree.
@@ -68,6 +88,7 @@ def bounds_of(nodes: Iterable[Signal], finite_inputs: Collection[str]) -> Bounds
     Args:
       nodes: the signals.
       finite_inputs: names of the inputs that are never infinite.
+      output: the updates.
     """
     nodes = tuple(nodes)
     delays = [node for node in nodes if isinstance(node, Delay)]
@@ -83,7 +104,8 @@ def bounds_of(nodes: Iterable[Signal], finite_inputs: Collection[str]) -> Bounds
         held = met
     finite = frozenset(i for i, bound in known.items() if bound.finite)
     staying = (node.index for node in delays if _stays_infinite(node, known[node.index]))
-    return Bounds(finite, finite.union(staying))
+    moderate = frozenset(i for i, bound in known.items() if bound.moderate)
+    return Bounds(finite, finite.union(staying), moderate, output.index in finite)
 
 
 def _start(node: Delay) -> Bound:
@@ -110,12 +132,19 @@ def _of(node: Any, known: dict[int, Bound]) -> Bound:
         return known[node.index]
     if isinstance(node, Clock):
         return Bound(True, True, True)
-    if not isinstance(node, Function) or node.mode != "leaf":
+    if isinstance(node, CellNode):
+        return Bound() if node.cell.bound is None else node.cell.bound()
+    if not isinstance(node, Function):
         return Bound()
 
     def look(value: Any) -> Bound:
         return _of(value, known)
 
+    own: Callable[..., Bound] | None = getattr(node.fn, "bound", None)
+    if own is not None:
+        return own(look, *node.args)
+    if node.mode != "leaf":
+        return Bound()
     if node.args and all(look(arg).timed for arg in node.args):
         return Bound(True, is_a_sum_of_shares(node), True, True)
     rule = _RULES.get(inspect.unwrap(node.fn))
@@ -129,6 +158,21 @@ def _constant(value: Any) -> Bound:
 
 
 Look = Callable[[Any], Bound]
+
+
+def of_the_first(look: Look, x: Any, *_: Any) -> Bound:
+    """The rule of a function that passes some leaves of its first argument on."""
+    return look(x)
+
+
+def of_all(look: Look, *args: Any) -> Bound:
+    """The rule of a function each of whose leaves is one of those of its arguments."""
+    return functools.reduce(_meet, map(look, args))
+
+
+def always(bound: Bound) -> Callable[..., Bound]:
+    """The rule of a function of which that is known whatever it is given."""
+    return lambda look, *args: bound
 
 
 def _all(look: Look, *args: Any) -> Bound:

@@ -36,6 +36,7 @@ class Cell:
       rebuild: `children -> Cell`: the same node around other versions of its children, such as
         observed ones; None where that is not possible.
       sent: `(context, *abstract values) -> bytes`: what a worker sends to the others in a step.
+      bound: `() -> Bound`: what is known of the value without computing it; None: nothing.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Cell:
     inside: Callable[[Any], tuple[Any, ...]] | None = None
     rebuild: Callable[[tuple[Any, ...]], "Cell"] | None = None
     sent: Callable[..., float] | None = None
+    bound: Callable[[], Any] | None = None
 
     def may_refuse(self, context: Context) -> bool:
         """Whether what this step is given may be wrong for the cell: inputs, closures."""

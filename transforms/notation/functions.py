@@ -77,7 +77,10 @@ def _documented(fn: Callable[..., Any], label: str, doc: str | None, kind: str) 
 
 
 def lift_elementwise(
-    fn: Callable[..., Any], name: str | None = None, doc: str | None = None
+    fn: Callable[..., Any],
+    name: str | None = None,
+    doc: str | None = None,
+    of_any: Callable[..., Any] | None = None,
 ) -> Callable[..., Signal]:
     """As `lift`, for a function that treats the sides of a leaf alike (see `pair`).
 
@@ -89,8 +92,13 @@ def lift_elementwise(
       fn: function of arrays, one per signal.
       name: what the node is called; default the function's name.
       doc: see `lift`.
+      of_any: the same of params as they are, which bounds those that are infinite itself; default
+        `fn` of those that are bounded before, which may be a copy.
     """
-    return lift(by_side(promoting(fn)), name, doc)
+    lifted = by_side(promoting(fn))
+    if of_any is not None:
+        lifted.of_any = by_side(promoting(of_any))  # type: ignore[attr-defined]
+    return lift(lifted, name, doc)
 
 
 def lift_tree(
@@ -273,12 +281,26 @@ leaf_mean = lift_elementwise(
     _mean, "leaf_mean", "The mean of each leaf, or along `axis=`; 0 of an empty leaf."
 )
 leaf_norm = lift_elementwise(
-    norm, "leaf_norm", "The Euclidean norm of each leaf, or along `axis=`."
+    norm,
+    "leaf_norm",
+    "The Euclidean norm of each leaf, or along `axis=`.",
+    of_any=functools.partial(norm, bounded=True),
 )
+
+
+def _rms(x: jax.Array, *, bounded: bool = False) -> jax.Array:
+    return norm(x, bounded=bounded) / math.sqrt(max(x.size, 1))
+
+
 leaf_rms = lift_elementwise(
-    lambda x: norm(x) / math.sqrt(max(x.size, 1)), "leaf_rms", "The root mean square of each leaf."
+    _rms,
+    "leaf_rms",
+    "The root mean square of each leaf.",
+    of_any=functools.partial(_rms, bounded=True),
 )
-leaf_dot = lift_elementwise(dot, "leaf_dot", "The inner product of two leaves, real part.")
+leaf_dot = lift_elementwise(
+    dot, "leaf_dot", "The inner product of two leaves, real part.", of_any=dot
+)
 leaf_max = lift_elementwise(_max, "leaf_max", "The largest entry of each leaf, or along `axis=`.")
 
 
@@ -324,7 +346,7 @@ def pair(*sides: Signal) -> Signal:
 
 
 def reduce_leaves(
-    per_leaf: Callable[..., Any], name: str, doc: str | None = None
+    per_leaf: Callable[..., Any], name: str, doc: str | None = None, of_any: bool = False
 ) -> Callable[..., Signal]:
     """A scalar that sums a function of every leaf over the whole tree.
 
@@ -334,6 +356,7 @@ def reduce_leaves(
       per_leaf: function of the leaves of its signals that returns a scalar.
       name: what the node is called.
       doc: see `lift`.
+      of_any: the function of a leaf bounds entries that are infinite itself.
     """
 
     of_leaf = by_side(per_leaf)
@@ -349,11 +372,15 @@ def reduce_leaves(
         parts = jax.tree.leaves([of_leaf(*row) for row in rows])
         return balanced([halved(x, sum_of_two) for x in columns] + parts, sum_of_two)
 
+    if of_any:
+        reduced.of_any = reduced  # type: ignore[attr-defined]
     return lift_tree(reduced, name, out="scalar", doc=doc or per_leaf.__doc__)
 
 
 global_sum = reduce_leaves(jnp.sum, "global_sum", "The sum of all entries of a tree.")
-global_dot = reduce_leaves(dot, "global_dot", "The inner product of two trees, real part.")
+global_dot = reduce_leaves(
+    dot, "global_dot", "The inner product of two trees, real part.", of_any=True
+)
 global_squared_norm = reduce_leaves(
     lambda x: jnp.sum(squared(x)),
     "global_squared_norm",
@@ -380,14 +407,18 @@ def norm_factors(signal: Signal) -> tuple[Signal, Signal]:
 
 
 @of_stacks
-def _factors(tree: Leaves) -> tuple[jax.Array, jax.Array]:
-    return relative_norm(jax.tree.leaves(by_stacks(tree)))
+def _factors(tree: Leaves, *, bounded: bool = False) -> tuple[jax.Array, jax.Array]:
+    return relative_norm(jax.tree.leaves(by_stacks(tree)), bounded=bounded)
 
 
 @of_stacks
-def _norm(tree: Leaves) -> jax.Array:
-    size, relative = _factors(tree)
+def _norm(tree: Leaves, *, bounded: bool = False) -> jax.Array:
+    size, relative = _factors(tree, bounded=bounded)
     return size * relative
+
+
+_factors.of_any = functools.partial(_factors, bounded=True)  # type: ignore[attr-defined]
+_norm.of_any = functools.partial(_norm, bounded=True)  # type: ignore[attr-defined]
 
 
 def global_norm(signal: Signal) -> Signal:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .bounds import Bounds, bounds_of
+from .bounds import Bound, Bounds, bounds_of
 from .foreign import owner_of
 from .rounding import is_narrow
 from .scope import Builder
@@ -56,12 +56,17 @@ class Graph:
     @cached_property
     def bounds(self) -> Bounds:
         """What is known of the signals without their values, where the gradient is finite."""
-        return bounds_of(self.live, ("updates", "params"))
+        return bounds_of(self.live, ("updates", "params"), self.output)
 
     @cached_property
     def bounds_within(self) -> Bounds:
         """The same where the graph runs inside another, which may send it anything."""
-        return bounds_of(self.live, ("params",))
+        return bounds_of(self.live, ("params",), self.output)
+
+    def bound_of_output(self) -> Bound:
+        """What is known of the output, whatever is sent to the graph."""
+        known, index = self.bounds_within, self.output.index
+        return Bound(finite=index in known.finite, moderate=index in known.moderate)
 
     @cached_property
     def uses_clock(self) -> bool:

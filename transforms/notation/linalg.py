@@ -8,6 +8,7 @@ there, also under `jax.vmap`, so that nothing waits, and XLA spreads what is ind
 On accelerators a batch is one call.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, TypeVar
@@ -17,7 +18,10 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap, sequential_vmap
 
 from .known import each, is_known
-from .roots import magnitude, power_of_two_below
+from .roots import magnitude, power_of_two_below, summable_share
+
+LONG = 1.5
+"""Sides of a matrix so far apart that its triangular factor is worth making first."""
 
 Value = TypeVar("Value")
 
@@ -94,12 +98,19 @@ def qr(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
     return _qr(matrices)
 
 
-def svd(matrices: jax.Array, full_matrices: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
+def svd(
+    matrices: jax.Array, full_matrices: bool = False, leading: int | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`jnp.linalg.svd`, by default without the vectors that have no singular value.
 
     A function of arrays.
+
+    Args:
+      matrices: (..., m, n).
+      full_matrices: whether there are vectors without a singular value.
+      leading: how many vectors of either side are wanted, those of the largest values; None: all.
     """
-    return (_full_svd if full_matrices else _svd)(matrices)
+    return (_full_svd if full_matrices else _svd_of(leading))(matrices)
 
 
 def singular_values(matrices: jax.Array) -> jax.Array:
@@ -213,12 +224,31 @@ _eigh_of_lower = _with_derivative(
     one_by_one(lambda x: tuple(jnp.linalg.eigh(x, symmetrize_input=False))), _are_apart, _rising, 0
 )
 _qr = _with_derivative(one_by_one(lambda x: jnp.linalg.qr(x)[:2]), _has_full_rank, jnp.eye, 1)
-_svd = _with_derivative(
-    one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False))),
-    _are_apart_and_positive,
-    _rising,
-    1,
-)
+_Triple = tuple[jax.Array, jax.Array, jax.Array]
+
+
+@functools.cache
+def _svd_of(leading: int | None) -> Callable[[jax.Array], _Triple]:
+    solve = one_by_one(functools.partial(_thin_svd, leading))
+    return _with_derivative(solve, _are_apart_and_positive, _rising, 1)
+
+
+def _thin_svd(leading: int | None, x: jax.Array) -> _Triple:
+    """Of a long matrix that of its triangular factor: vectors along it are only made if wanted."""
+    m, n = x.shape[-2:]
+    if max(m, n) < LONG * min(m, n) or x.size == 0:
+        left, values, right = jnp.linalg.svd(x, full_matrices=False)
+        return left[..., :leading], values, right[..., :leading, :]
+    if m < n:
+        right, values, left = _thin_svd(leading, jnp.swapaxes(x, -1, -2))
+        return jnp.swapaxes(left, -1, -2), values, jnp.swapaxes(right, -1, -2)
+    share = summable_share(m)  # columns as a whole are longer than their entries
+    q, r = jnp.linalg.qr(share * x)
+    left, values, right = jnp.linalg.svd(r, full_matrices=False)
+    along = jnp.matmul(q, left[..., :leading], precision="highest")
+    return along, values / share, right[..., :leading, :]
+
+
 _full_svd = one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
 _singular_values = one_by_one(jnp.linalg.svdvals)
 _solve = one_by_one(jnp.linalg.solve)

@@ -44,13 +44,23 @@ def is_normalised(a: Any, b: Any) -> bool:
     By the inequality of Cauchy and Schwarz their ratio is bounded where the squares are remembered
     for at least as long, decay(a)^2 < decay(b), whatever the values are.
     """
+    if is_made_by(b, quotient_of_signals) and _corrects_a_root(b.args[1]):
+        b = b.args[0]
     root = _without_added(b)
-    if not getattr(getattr(root, "fn", None), "is_a_root", False):
+    if not _is_a_root(root):
         return False
     first, second = average(a), average(_without_added(root.args[0]))
     squares = second.value
     is_of_the_same = is_made_by(squares, squared) and squares.args[0] is first.value
     return is_of_the_same and first.decay**2 < second.decay
+
+
+def _is_a_root(node: Any) -> bool:
+    return getattr(getattr(node, "fn", None), "is_a_root", False)
+
+
+def _corrects_a_root(node: Any) -> bool:
+    return _is_a_root(node) and is_a_sum_of_shares(node.args[0])
 
 
 def average(node: Any) -> Average:

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Sequence
 from functools import partial
 
+from .bounds import of_all, of_the_first
 from .context import Context
 from .errors import FlowError
 from .functions import lift_tree
@@ -33,7 +34,7 @@ def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
             return None
         return _where(selected(select, tree, context), wanted, tree)
 
-    part.passes_on = True  # type: ignore[attr-defined]
+    part.passes_on, part.bound = True, of_the_first  # type: ignore[attr-defined]
 
     def side(name: str, wanted: bool) -> Signal:
         return lift_tree(part, name, context=True, out=part)(signal, wanted)
@@ -68,7 +69,7 @@ def split_by_label(
 
     def side(label: Hashable) -> Signal:
         bound = partial(part, label=label)
-        bound.passes_on = True  # type: ignore[attr-defined]
+        bound.passes_on, bound.bound = True, of_the_first  # type: ignore[attr-defined]
         return lift_tree(bound, str(label), context=True, out=bound)(signal)
 
     return tuple(map(side, labels))
@@ -83,5 +84,11 @@ def merge(*parts: Signal) -> Signal:
 
     A function of signals.
     """
+    return lift_tree(_joined, "merge", out=lambda _, *trees: either(*trees), each=True)(*parts)
 
-    return lift_tree(either, "merge", out=lambda _, *trees: either(*trees), each=True)(*parts)
+
+def _joined(*trees: Leaves) -> Leaves:
+    return either(*trees)
+
+
+_joined.bound = of_all  # type: ignore[attr-defined]

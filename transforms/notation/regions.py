@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
-from .bounds import Bounds
 from .crowds import Places, crowds, is_worth_it, parts_by_place, stack_of
 from .graph import Graph
 from .known import made_once
@@ -30,14 +29,13 @@ Inputs = dict[tuple[bool, int], Leaves]
 _ONE = jax.tree.structure(0)
 
 
-def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept, bounds: Bounds) -> Env:
+def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept) -> Env:
     """The values of the nodes that lead somewhere, by index; see `walk`.
 
     Args:
       graph: whose nodes.
       evaluate: the value of a node, of those of its arguments.
       kept: what a delay holds, by the structure of the tree.
-      bounds: what is known of the nodes without their values.
     """
     env: Env = {}
     once: set[int] = set()
@@ -47,7 +45,7 @@ def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept, bounds: Bo
         nodes, waiting = _next_region(waiting, env)
         if nodes:
             env |= _made_once(nodes, env, once)
-            region = _Region(nodes, _wanted(graph, nodes), env, evaluate, bounds)
+            region = _Region(nodes, _wanted(graph, nodes), env, evaluate)
             env |= _of_region(region, region.inputs(kept))
     return env
 
@@ -133,14 +131,12 @@ class _Region:
       wanted: indices of those that something else reads.
       env: what is known besides, by index.
       evaluate: see `evaluate_by_regions`.
-      bounds: what is known of the nodes without their values.
     """
 
     nodes: list[Signal]
     wanted: list[int]
     env: Env
     evaluate: Evaluate
-    bounds: Bounds
 
     def inputs(self, kept: Kept) -> Inputs:
         """What the nodes read of the leaves from outside, and what their delays hold."""
@@ -159,7 +155,7 @@ class _Region:
         for node in self.nodes:
             if isinstance(node, Delay):
                 held = inputs[True, node.index]
-                known[node.index] = read_leaves(node, held, known[node.like.index], self.bounds)
+                known[node.index] = read_leaves(held, known[node.like.index])
             else:
                 known[node.index] = self.evaluate(node, known)
         return [known[i] for i in self.wanted]

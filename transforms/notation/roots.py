@@ -154,7 +154,11 @@ def squared(x: jax.Array) -> jax.Array:
 
 
 def norm(
-    x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+    x: jax.Array,
+    axis: int | tuple[int, ...] | None = None,
+    keepdims: bool = False,
+    *,
+    bounded: bool = False,
 ) -> jax.Array:
     """The Euclidean norm, also where squares of the entries overflow or vanish; 0 at 0.
 
@@ -165,11 +169,13 @@ def norm(
       x: an array.
       axis: along which the vectors lie; None: all of it.
       keepdims: whether the axis stays, with length 1.
+      bounded: the norm is that of `saturated(x)`, of which no copy is made.
     """
 
     def scaled() -> jax.Array:
-        size = magnitude(x, axis)
-        total = jnp.sum(squared(x / size), axis=axis, keepdims=True)
+        y = saturated(x) if bounded else x
+        size = magnitude(y, axis)
+        total = jnp.sum(squared(y / size), axis=axis, keepdims=True)
         length = size * root(total)
         return length if keepdims else jnp.squeeze(length, axis)
 
@@ -213,7 +219,9 @@ def dot(
     return choose(jnp.all(jnp.isfinite(total)), lambda: total, bounded)
 
 
-def relative_norm(leaves: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def relative_norm(
+    leaves: Sequence[jax.Array], *, bounded: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """The norm over all leaves as a product (size, norm of the leaves divided by size).
 
     The size is a power of two, and 1 unless squares overflow or vanish; the norm of entries near
@@ -221,6 +229,7 @@ def relative_norm(leaves: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
 
     Args:
       leaves: arrays.
+      bounded: the norm is that of the saturated leaves, of which no copies are made.
     """
     arrays = [leaf for leaf in leaves if leaf.size]
     if not arrays:
@@ -230,7 +239,8 @@ def relative_norm(leaves: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
 
     def scaled() -> tuple[jax.Array, jax.Array]:
         size = _remedy(total)
-        parts = [jnp.sum(squared(jnp.abs(x).astype(total.dtype) / size)) for x in arrays]
+        numbers = map(saturated, arrays) if bounded else arrays
+        parts = [jnp.sum(squared(jnp.abs(x).astype(total.dtype) / size)) for x in numbers]
         return size, root(balanced(parts))
 
     return choose(is_trusted(total, count), lambda: (jnp.ones_like(total), root(total)), scaled)

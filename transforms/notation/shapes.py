@@ -1,5 +1,6 @@
 """What shape a signal has, known before anything is computed."""
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -162,9 +163,12 @@ class Shapes:
         return jax.eval_shape(call, *(args[i] for i in abstract_at))
 
 
-def bound(node: Function, context: Context) -> Callable[..., Any]:
-    """The function of a whole-tree node, with the context if it wants it."""
-    return (lambda *args: node.fn(context, *args)) if node.context else node.fn
+def bound(
+    node: Function, context: Context, fn: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """The function of a whole-tree node, or another in its place, with the context if wanted."""
+    fn = fn or node.fn
+    return functools.partial(fn, context) if node.context else fn
 
 
 def abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -1,7 +1,6 @@
 """What a delay keeps between steps: how it starts, is read and is written."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -23,7 +22,7 @@ from .roots import saturated
 from .rounding import is_narrow, narrowed
 from .shapes import Shapes, scalar_start
 from .sharding import resharded
-from .signal import Delay, Signal
+from .signal import Delay, Input, Signal
 from .values import Leaves, is_missing, working
 
 
@@ -91,12 +90,24 @@ def stored(leaves: Leaves, context: Context) -> optax.Params:
 def read(node: Delay, stored: optax.OptState, like: object, bounds: Bounds) -> jax.Array | Leaves:
     """The stored value as a signal; `like` is the running value of the signal it resembles.
 
-    An infinite state times 0, or less another one, would be NaN for good, so the largest number
-    stands for it where that can be. What starts at infinity means it.
+    A number is bounded; leaves are where they are read, see `may_be_infinite`.
     """
-    if not isinstance(like, Leaves):
-        return _number(node, bounds)(restored_leaf(stored, like))
-    return read_leaves(node, kept_leaves(stored, like.treedef), like, bounds)
+    if isinstance(like, Leaves):
+        return read_leaves(kept_leaves(stored, like.treedef), like)
+    number = restored_leaf(stored, like)
+    return saturated(number) if may_be_infinite(node, bounds) else number
+
+
+def may_be_infinite(node: Any, bounds: Bounds) -> bool:
+    """Whether it is a state or the params, and the largest number is to stand for infinities.
+
+    An infinite state times 0, or less another one, would be NaN for good. What starts at infinity
+    means it.
+    """
+    if isinstance(node, Input):
+        return node.name == "params" and not bounds.steps
+    is_state = isinstance(node, Delay) and not _starts_infinite(node)
+    return is_state and node.index not in bounds.harmless
 
 
 def kept_leaves(stored: optax.OptState, treedef: PyTreeDef) -> Leaves:
@@ -108,26 +119,14 @@ def kept_leaves(stored: optax.OptState, treedef: PyTreeDef) -> Leaves:
         raise ValueError(f"its state belongs to another tree: {error}") from error
 
 
-def read_leaves(node: Delay, kept: Leaves, like: Leaves, bounds: Bounds) -> Leaves:
-    """What a delay holds as the leaves of a signal; see `read`."""
-    number = _number(node, bounds)
-    return restored(kept, like).map(
-        lambda leaf: jax.tree.map(lambda x: number(_computable(x)), leaf)
-    )
-
-
-def _number(node: Delay, bounds: Bounds) -> Callable[[jax.Array], jax.Array]:
-    is_safe = node.index in bounds.harmless or _starts_infinite(node)
-    return _as_it_is if is_safe else saturated
+def read_leaves(kept: Leaves, like: Leaves) -> Leaves:
+    """What a delay holds as the leaves of a signal."""
+    return restored(kept, like).map(lambda leaf: jax.tree.map(_computable, leaf))
 
 
 def _starts_infinite(node: Delay) -> bool:
     start = node.start if isinstance(node.like, Signal) else node.like
     return isinstance(start, float) and math.isinf(start)
-
-
-def _as_it_is(x: jax.Array) -> jax.Array:
-    return x
 
 
 def written(

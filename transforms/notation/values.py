@@ -85,6 +85,10 @@ class Together:
         self._parted.append((here, leaves))
         return leaves
 
+    def with_stack(self, stack: Any) -> "Together":
+        """As many leaves, of another stack."""
+        return Together(stack, self.count, self._parting)
+
     @property
     def abstract(self) -> Any:
         """One of the leaves, without its entries."""
@@ -126,7 +130,7 @@ class Leaves:
       stacks: leaves that are alike as one, by their places.
     """
 
-    __slots__ = ("_sliced", "held", "stacks", "treedef")
+    __slots__ = ("_made", "_sliced", "held", "stacks", "treedef")
 
     def __init__(
         self, values: Iterable[Any], treedef: PyTreeDef, stacks: Stacks = NO_STACKS
@@ -135,6 +139,7 @@ class Leaves:
         self.treedef = treedef
         self.stacks = stacks
         self._sliced: tuple[Any, tuple[Any, ...]] | None = None
+        self._made: tuple[Any, Leaves] | None = None
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -205,6 +210,35 @@ class Leaves:
         """Applies `fn` leaf by leaf; a leaf that is missing in one is missing in the result."""
         rows = zip(self.values, *(other.values for other in others), strict=True)
         return Leaves((_unless_missing(fn, row) for row in rows), self.treedef)
+
+    def once(self, fn: Callable[[Any], Any]) -> "Leaves":
+        """An elementwise function of every leaf, and of every stack; asked again, the same.
+
+        Args:
+          fn: always the same for these leaves.
+        """
+        here = get_opaque_trace_state()
+        if self._made is None or self._made[0] != here:
+            self._made = here, self._mapped(fn)
+        return self._made[1]
+
+    def _mapped(self, fn: Callable[[Any], Any]) -> "Leaves":
+        done: dict[int, Any] = {}
+
+        def of_stack(stack: Any) -> Any:
+            if id(stack) not in done:
+                done[id(stack)] = fn(stack)
+            return done[id(stack)]
+
+        def of_held(leaf: Any) -> Any:
+            if type(leaf) is not Part:
+                return leaf if is_missing(leaf) else fn(leaf)
+            if id(leaf.of) not in done:
+                done[id(leaf.of)] = leaf.of.with_stack(of_stack(leaf.of.stack))
+            return Part(done[id(leaf.of)], leaf.number)
+
+        stacks = {where: of_stack(stack) for where, stack in self.stacks.items()}
+        return Leaves(map(of_held, self.held), self.treedef, stacks)
 
     def path(self, index: int) -> str:
         """How the leaf of that index is reached in the tree, for messages."""

@@ -1,5 +1,7 @@
 """Going through the nodes of a graph: what they keep at first, and what they are at a step."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +19,21 @@ from .graph import Graph
 from .known import made_once
 from .members import alike
 from .regions import evaluate_by_regions
+from .roots import saturated
 from .rounding import is_narrow, rounding_key
 from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
 from .stacks import sharing_places
-from .storage import check_written, example, initial, kept_leaves, of_members, read, written
+from .storage import (
+    check_written,
+    example,
+    initial,
+    kept_leaves,
+    may_be_infinite,
+    of_members,
+    read,
+    written,
+)
 from .values import Leaves, NoState, seen_anew
 
 FEW_NUMBERS = 2**10
@@ -66,12 +78,11 @@ def walk(
     """
 
     bounds = graph.bounds if context.receives_finite else graph.bounds_within
-    steps_are_finite = bounds.is_finite(graph.output)
 
     def evaluate(node: Signal, env: dict[int, Any]) -> Any:
         with located(context.label, node):
             if isinstance(node, Input):
-                return input_value(node, incoming, context, steps_are_finite)
+                return input_value(node, incoming, context)
             return _evaluated(node, env, stored, context, bounds)
 
     def kept(node: Delay, treedef: PyTreeDef) -> Leaves:
@@ -80,7 +91,7 @@ def walk(
 
     with sharing_places():
         if is_crowded(incoming.held):
-            env = evaluate_by_regions(graph, evaluate, kept, bounds)
+            env = evaluate_by_regions(graph, evaluate, kept)
         else:
             env = {}
             for node in graph.live:
@@ -88,7 +99,8 @@ def walk(
         for node in graph.slots:
             if isinstance(node, Delay):
                 with located(context.label, node):
-                    value, held = _value(node.written, env, context), stored[node.index]
+                    value = _value(node.written, env, context, bounds)
+                    held = stored[node.index]
                     stored[node.index] = written(node, value, held, _key(node, graph, context))
     return env
 
@@ -104,7 +116,8 @@ def _evaluated(
         return context.step if node.outermost else context.count
     if getattr(getattr(node, "fn", None), "reads_stacks", False):
         env |= _in_stacks(node, env)
-    args = [_value(arg, env, context) for arg in node.args]
+    of_any = _of_any(node, bounds)
+    args = [_value(arg, env, context, None if of_any else bounds) for arg in node.args]
     if isinstance(node, Delay):
         return _read_once(read(node, stored[node.index], args[0], bounds), context)
     if isinstance(node, CellNode):
@@ -115,9 +128,20 @@ def _evaluated(
         return _once(result, args)
     assert isinstance(node, Function)
     if node.mode == "leaf":
-        return leaf_by_leaf(bounds.function_of(node), args)
-    value = bound(node, context)(*args)
+        return leaf_by_leaf(of_any or bounds.function_of(node), args)
+    value = bound(node, context, of_any)(*args)
     return value if node.is_leafwise else _once(value, args)
+
+
+def _of_any(node: Signal, bounds: Bounds) -> Callable[..., Any] | None:
+    """What computes the node of what may be infinite as it is, if its function bounds it itself."""
+    if not isinstance(node, Function) or not any(may_be_infinite(x, bounds) for x in node.args):
+        return None
+    fn, given = node.fn, getattr(node.fn, "keywords", {})
+    if isinstance(fn, functools.partial) and not fn.args:
+        fn = fn.func
+    found = getattr(fn, "of_any", None)
+    return functools.partial(found, **given) if found and given else found
 
 
 def _in_stacks(node: Signal, env: dict[int, Any]) -> dict[int, Leaves]:
@@ -166,7 +190,11 @@ def _key(node: Delay, graph: Graph, context: Context) -> jax.Array | None:
     return rounding_key(context.count, number)
 
 
-def _value(arg: Any, env: dict[int, Any], context: Context) -> Any:
+def _value(arg: Any, env: dict[int, Any], context: Context, bounds: Bounds | None = None) -> Any:
+    """What a node reads; given the bounds, the largest number where a state or param is infinite.
+
+    It is bounded where it is read: within what reads it, or in its kernel, that is no copy.
+    """
     if not isinstance(arg, Signal):
         return seen_anew(arg)
     if arg.index not in env:
@@ -174,7 +202,14 @@ def _value(arg: Any, env: dict[int, Any], context: Context) -> Any:
             f"{context.label}: `{arg.label}` ({arg.site}) is a signal of another flow; a "
             "transformation made from it can only run inside that flow"
         )
-    return env[arg.index]
+    value = env[arg.index]
+    if bounds is None or not isinstance(value, Leaves) or not may_be_infinite(arg, bounds):
+        return value
+    return value.once(_bounded)
+
+
+def _bounded(leaf: Any) -> Any:
+    return jax.tree.map(saturated, leaf)
 
 
 class located:  # noqa: N801  a context manager, used as a verb

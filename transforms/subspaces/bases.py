@@ -4,6 +4,7 @@ Whatever it is, `project` gives the coordinates of a leaf in it, `unproject` the
 coordinates, and `residual` what the subspace leaves out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ..notation.bounds import Bound, always
 from ..notation.functions import lift
 from ..notation.roots import saturated, summable, summable_share
 from ..notation.sharding import replicated
@@ -44,7 +46,10 @@ class Basis:
 
     def unproject(self, low: jax.Array) -> jax.Array:
         """left L right, sides that exist only."""
-        low = summable(low, low.size)
+        return self.product(summable(low, low.size))
+
+    def product(self, low: jax.Array) -> jax.Array:
+        """The same of coordinates of which no sum overflows."""
         if self.left is not None:
             low = self.left @ low
         return low if self.right is None else low @ self.right
@@ -176,12 +181,36 @@ def along(leaf: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
     return jnp.moveaxis(jnp.tensordot(matrix, leaf, axes=(1, axis)), 0, axis)
 
 
+def _projected(basis: Any, leaf: jax.Array) -> jax.Array:
+    low: jax.Array = saturated(basis.project(leaf))
+    return low
+
+
+def _unprojected(basis: Any, low: jax.Array) -> jax.Array:
+    leaf: jax.Array = saturated(basis.unproject(low))
+    return leaf
+
+
+def _bound_of_product(look: Callable[[Any], Bound], basis: Signal, low: Signal) -> Bound:
+    return Bound(finite=True, moderate=look(basis).moderate and look(low).moderate)
+
+
+def _product(basis: Any, low: jax.Array) -> jax.Array:
+    leaf: jax.Array = basis.product(low) if isinstance(basis, Basis) else basis.unproject(low)
+    return leaf
+
+
+_projected.bound = always(Bound(finite=True))  # type: ignore[attr-defined]
+_unprojected.bound = _bound_of_product  # type: ignore[attr-defined]
+_unprojected.where_moderate = _product  # type: ignore[attr-defined]
+
+
 def project(basis: Signal, g: Signal) -> Signal:
     """The coordinates of each leaf in its subspace.
 
     A function of signals.
     """
-    return lift(lambda b, x: b.project(x), "project")(basis, g)
+    return lift(_projected, "project")(basis, g)
 
 
 def unproject(basis: Signal, low: Signal) -> Signal:
@@ -189,7 +218,7 @@ def unproject(basis: Signal, low: Signal) -> Signal:
 
     A function of signals.
     """
-    return lift(lambda b, x: b.unproject(x), "unproject")(basis, low)
+    return lift(_unprojected, "unproject")(basis, low)
 
 
 def residual(basis: Signal, g: Signal) -> Signal:

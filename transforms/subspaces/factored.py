@@ -61,8 +61,8 @@ def factored(matrix: jax.Array, rank: int) -> LowRank:
       FlowError: for a rank above the smaller side.
     """
     _check(matrix.shape, rank)
-    u, sigma, vt = linalg.svd(matrix, full_matrices=False)
-    return LowRank(u[:, :rank], jnp.diag(sigma[:rank]), vt[:rank].T)
+    u, sigma, vt = linalg.svd(matrix, leading=rank)
+    return LowRank(u, jnp.diag(sigma[:rank]), vt.T)
 
 
 def random_low_rank(key: jax.Array, shape: tuple[int, int], rank: int) -> LowRank:

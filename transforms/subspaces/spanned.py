@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ..notation import linalg
+from ..notation.bounds import Bound, always
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.errors import FlowError
@@ -42,7 +43,12 @@ def svd_basis(rank: Rank, projection: Side = "std") -> Flow:
     References:
       Zhao et al. 2024, GaLore (arXiv 2403.03507).
     """
-    return flow(lambda g: lift(lambda x: _leading(x, rank, projection), "svd_basis")(g))
+
+    def basis(x: jax.Array) -> Basis:
+        return _leading(x, rank, projection)
+
+    basis.bound = always(Bound(finite=True, moderate=True))  # type: ignore[attr-defined]
+    return flow(lambda g: lift(basis, "svd_basis")(g))
 
 
 def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
@@ -51,7 +57,7 @@ def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
     @linalg.one_by_one
     def vectors(matrix: jax.Array) -> tuple[jax.Array | None, jax.Array | None]:
         """Those that are kept, so that of the others there is never a stack."""
-        u, _, vt = linalg.svd(matrix)
+        u, _, vt = linalg.svd(matrix, leading=max(left or 0, right or 0))
         rows = None if left is None else signed_rows(_transposed(u[..., :left]))
         return (
             None if rows is None else _transposed(rows),
@@ -165,7 +171,7 @@ def leading_rows(matrix: jax.Array, rank: int) -> jax.Array:
     """
     if rank > min(matrix.shape):
         raise _too_high(rank, matrix.shape)
-    return signed_rows(linalg.svd(replicated(matrix))[2][:rank])
+    return signed_rows(linalg.svd(replicated(matrix), leading=rank)[2])
 
 
 def oriented(matrix: jax.Array) -> jax.Array:

@@ -67,5 +67,5 @@ def _leading(x: jax.Array, axis: int, rank: int) -> jax.Array:
     """The leading left singular vectors of an unfolding, as columns."""
     unfolded = jnp.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
     short = math.prod(x.shape) // max(x.shape[axis], 1) < rank
-    u, _, _ = linalg.svd(unfolded, full_matrices=short)
+    u, _, _ = linalg.svd(unfolded, full_matrices=short, leading=None if short else rank)
     return signed_rows(u[:, :rank].T).T

@@ -24,7 +24,7 @@ from ....transforms import (
 from ....transforms.curvature import given_or, hessian_along
 from ....transforms.curvature.pairs import WHITENING_DAMPING
 from ....transforms.kronecker.cache_chunks import by_cache_chunks
-from ....transforms.notation.roots import root, usable
+from ....transforms.notation.roots import root, saturated, usable
 from ....transforms.notation.values import Leaves
 from ....transforms.trees import random_key
 from ....transforms.trees.random import fold_key
@@ -70,7 +70,9 @@ def fit_preconditioner(
     def fitted(v: Signal, h: Signal, fresh: Signal) -> Signal:
         v, h = of(v), of(h)
         past = delay(lift(lambda x: _unfitted(group, x), "unfitted")(h))
-        move = lift(functools.partial(_moved, group, mode), "fit")
+        moved = functools.partial(_moved, group, mode)
+        moved.of_any = moved  # type: ignore[attr-defined]
+        move = lift(moved, "fit")
         scale = () if init_scale is None else (init_scale,)
         return past << move(past, v, h, fold_key(fresh, 1), step_count(), rate, *scale)
 
@@ -159,6 +161,7 @@ def _stepped(
     init_scale: float | jax.Array | None,
 ) -> Fitted:
     past, v, h = pair
+    past = jax.tree.map(saturated, past)
     sound, present = _over(jnp.all, jnp.isfinite(h), group), _over(jnp.any, h != 0, group)
     # a pair that will not be used is replaced: its scale is infinite, and makes NaN on the way
     v, h = _choose(sound & present, (v, h), (jnp.ones_like(v), jnp.ones_like(h)))
@@ -190,8 +193,15 @@ def preconditioned(fitted: Signal, x: Signal, group: LieGroup) -> Signal:
       group: the same group.
     """
 
+    def one(pair: tuple[jax.Array, Any]) -> jax.Array:
+        x, element = pair
+        applied: jax.Array = _choose(_started(group, element), group.applied(element, x), x)
+        return applied
+
     def apply(q: Fitted, x: jax.Array) -> jax.Array:
-        return _choose(_started(group, q.element), group.applied(q.element, x), x)
+        is_batch = group.batched and x.ndim > 2
+        applied: jax.Array = (by_cache_chunks(one) if is_batch else one)((x, q.element))
+        return applied
 
     return lift(apply, "precondition")(fitted, x)
 
