@@ -27,19 +27,14 @@ from ...transforms import (
     lift,
     maximum,
     scale_by_learning_rate,
+    scheduled,
     sqrt,
     square,
     step_count,
     transformation,
     where,
 )
-from ...transforms.kronecker import (
-    averaged_factors,
-    kronecker_factors,
-    mode_products,
-    stack_same_shapes,
-    unstack,
-)
+from ...transforms.kronecker import kronecker_factors, mode_products, stack_same_shapes, unstack
 from ...transforms.notation.roots import maximum_over
 
 
@@ -94,10 +89,10 @@ def scale_by_soap(
 
     def step(g: Signal) -> Signal:
         x = stack_same_shapes(g)
-        likewise = kronecker_factors(x, max_dim, least_order=1 if precondition_1d else 2)
-        factors = delay(likewise, name="factors")
+        fresh = kronecker_factors(x, max_dim, least_order=1 if precondition_1d else 2)
+        factors = delay(fresh, name="factors")
         Q = factors >> every(update_interval, eigenvectors(), phase=2, start=2, name="basis")
-        factors << averaged_factors(factors, x, factor_decay)
+        factors << factor_decay * factors + (1 - scheduled(factor_decay)) * fresh
 
         first = step_count() == 1
         m = mode_products(

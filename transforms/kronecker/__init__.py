@@ -45,7 +45,6 @@ from .stacking import Blocks, merge_dims, stack_same_shapes, unstack
 from .tensor_statistics import (
     Exponent,
     Roots,
-    averaged_factors,
     bounded_or_zero,
     failed_roots,
     finite_or_zero,
@@ -73,7 +72,6 @@ __all__ = [
     "Solver",
     "across_devices",
     "all_finite_or",
-    "averaged_factors",
     "blend_identity",
     "bounded_or_zero",
     "damped",

@@ -20,7 +20,6 @@ from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count, tap
 from ..notation.values import Leaves
-from .cache_chunks import by_cache_chunks
 from .grouped import per_matrix, solve_grouped
 from .identities import identity_beside, identity_like
 
@@ -143,7 +142,7 @@ def eigenvectors(warm_start: bool = True) -> Flow:
 
 def _track(matrices: Leaves, past: Leaves, anew: jax.Array) -> Leaves:
     def solve(kind: tuple[int, DTypeLike], batch: jax.Array, basis: jax.Array) -> jax.Array:
-        return choose(anew, by_cache_chunks(_solved), by_cache_chunks(_iterated), (basis, batch))
+        return choose(anew, _solved, _iterated, (basis, batch))
 
     def tracked(rows: list[tuple[Any, ...]]) -> list[Any]:
         sides = ([row[i] for row in rows] for i in range(2))

@@ -17,7 +17,7 @@ from ..notation.hyperparameters import Fraction, NonNegative, Size
 from ..notation.roots import norm, saturated, summable
 from ..notation.sides import by_side
 from ..notation.signal import Signal
-from ..notation.steps import delay, scheduled, step_count
+from ..notation.steps import delay, step_count
 from ..notation.values import Leaves
 from ..workers.axis import require_axis
 from .cache_chunks import by_cache_chunks
@@ -66,14 +66,6 @@ def _contracted(a: jax.Array, b: jax.Array, axes: tuple[list[int], list[int]]) -
 
 def along_modes(stack: jax.Array, factors: tuple[jax.Array | None, ...]) -> jax.Array:
     """The stacked tensors multiplied along every dimension by its factor, if it has one."""
-    if sum(factor is not None for factor in factors) < 2:
-        return _along_modes((stack, factors))
-    turned: jax.Array = by_cache_chunks(_along_modes)((stack, factors))
-    return turned
-
-
-def _along_modes(pair: tuple[jax.Array, tuple[jax.Array | None, ...]]) -> jax.Array:
-    stack, factors = pair
     product = as_tensors(stack)
     product = summable(product, math.prod(product.shape[1:]))
     for axis, factor in enumerate(factors):
@@ -129,38 +121,6 @@ def kronecker_factors(
         return tuple(gram(tensors, axis) if fits else None for axis, fits in enumerate(small))
 
     return lift(factors, "kronecker_factors")(stacked)
-
-
-def averaged_factors(past: Signal, stacked: Signal, decay: Fraction) -> Signal:
-    """decay L + (1 - decay) G_(i) G_(i)^T for each of the factors that there are.
-
-    A function of signals.
-
-    Args:
-      past: L, like `kronecker_factors(stacked)`.
-      stacked: a signal of stacks; see `stack_same_shapes`.
-      decay: weight of the past.
-    """
-
-    def one(pair: tuple[Any, jax.Array], decay: jax.Array) -> tuple[jax.Array | None, ...]:
-        past, stack = pair
-        tensors = as_tensors(stack)
-        return tuple(
-            None if old is None else decay * saturated(old) + (1 - decay) * gram(tensors, axis)
-            for axis, old in enumerate(past)
-        )
-
-    def averaged(
-        past: tuple[jax.Array | None, ...], stack: jax.Array, decay: float | jax.Array
-    ) -> tuple[jax.Array | None, ...]:
-        if not jax.tree.leaves(past):
-            return past
-        weight = jnp.asarray(decay, stack.real.dtype)
-        found: tuple[jax.Array | None, ...] = by_cache_chunks(one)((past, stack), weight)
-        return found
-
-    averaged.of_any = averaged  # type: ignore[attr-defined]
-    return lift(averaged, "averaged_factors")(past, stacked, scheduled(decay))
 
 
 def gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
@@ -236,20 +196,10 @@ def kronecker_statistics(b2: Fraction = 1.0, max_dim: Size | None = None) -> Flo
     """
 
     def step(g: Signal) -> Signal:
-        past = delay(lift(lambda x: _grams(x, max_dim), "grams")(g))
-        return past << lift(accumulated, "accumulate")(past, g, b2)
+        fresh = lift(lambda x: _grams(x, max_dim), "grams")(g)
+        past = delay(fresh)
+        return past << lift(_accumulated, "accumulate")(past, fresh, b2)
 
-    def accumulated(
-        past: tuple[jax.Array, ...], stack: jax.Array, b2: float | jax.Array
-    ) -> tuple[jax.Array, ...]:
-        found: tuple[jax.Array, ...] = by_cache_chunks(one)((past, stack), b2)
-        return found
-
-    def one(pair: tuple[Any, jax.Array], b2: float | jax.Array) -> tuple[jax.Array, ...]:
-        past, stack = pair
-        return _accumulated(past, _grams(stack, max_dim), b2)
-
-    accumulated.of_any = accumulated  # type: ignore[attr-defined]
     return flow(step)
 
 
@@ -266,7 +216,7 @@ def _accumulated(
 ) -> tuple[jax.Array, ...]:
     def accumulate(old: jax.Array, gram: jax.Array) -> jax.Array:
         decay = jnp.asarray(b2, old.real.dtype)
-        return decay * saturated(old) + jnp.where(decay < 1, 1 - decay, 1) * gram
+        return decay * old + jnp.where(decay < 1, 1 - decay, 1) * gram
 
     return jax.tree.map(accumulate, past, fresh)
 
