@@ -21,7 +21,7 @@ def by_cache_chunks(fn: Callable[..., Any]) -> Callable[..., Any]:
     Each chunk also stops iterating when its own elements have converged. Chunks lie where they are
     in the batch, of which there is no copy; where their length is no divisor, the last one begins
     so early that it ends with the batch, and of what is done twice the first result stays. What
-    comes out in the form of the batch, or of a part of it, is written in its place.
+    comes out in the form of the batch is written in its place.
 
     A single matrix, stacks with more axes and batches of an explicit mesh, whose devices have their
     shares already, are taken as they are; so they are without jit, where a loop were compiled anew
@@ -29,8 +29,8 @@ def by_cache_chunks(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
       fn: `(batch, ...) -> tree of arrays (b, ...)`, which treats every element on its own, the same
-        at every place; a batch is an array (b, m, n) or a tree of arrays (b, ...), the tuple of
-        its parts for one. Further arguments are the same for all.
+        at every place; a batch is an array (b, m, n) or a tree of arrays (b, ...). Further
+        arguments are the same for all.
     """
 
     @functools.wraps(fn)
@@ -72,14 +72,11 @@ def _in_turn(fn: Callable[[Any], Any], size: int, batch: Any) -> Any:
 
     shapes = jax.eval_shape(lambda batch: fn(chunk_of(batch, 0)), batch)
     out = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype), shapes)
-    is_whole = type(batch) is not tuple or _form(batch) == _form(out)
-    parts = (batch,) if is_whole else batch
-    place = next((i for i, part in enumerate(parts) if _form(part) == _form(out)), len(parts))
+    in_place = _form(out) == _form(batch)
 
     def one(number: Any, done: Any) -> Any:
         at = jnp.minimum(number * size, count - size)
-        chunks = chunk_of((*parts[:place], done, *parts[place + 1 :]), at)[: len(parts)]
-        new = fn(chunks[0] if is_whole else chunks)
+        new = fn(chunk_of(done if in_place else batch, at))
         if count % size:
             is_new = jnp.arange(size) >= number * size - at
             new = jax.tree.map(functools.partial(_where, is_new), new, chunk_of(done, at))
@@ -87,8 +84,8 @@ def _in_turn(fn: Callable[[Any], Any], size: int, batch: Any) -> Any:
             lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, at, 0), done, new
         )
 
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), out)
-    return repeat(-(-count // size), one, (*parts, empty)[place])
+    start = batch if in_place else jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), out)
+    return repeat(-(-count // size), one, start)
 
 
 def _where(flags: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

@@ -32,7 +32,7 @@ def solve_grouped(
     Returns:
       For every entry its part of what `solve` returns.
     """
-    groups: dict[Hashable, list[int]] = {}
+    groups: dict[tuple[Hashable, int | None], list[int]] = {}
     for i, kind in enumerate(kinds):
         arrays = [column[i] for column in columns]
         groups.setdefault((kind, i if _is_alone(arrays) else None), []).append(i)

@@ -193,15 +193,8 @@ def preconditioned(fitted: Signal, x: Signal, group: LieGroup) -> Signal:
       group: the same group.
     """
 
-    def one(pair: tuple[jax.Array, Any]) -> jax.Array:
-        x, element = pair
-        applied: jax.Array = _choose(_started(group, element), group.applied(element, x), x)
-        return applied
-
     def apply(q: Fitted, x: jax.Array) -> jax.Array:
-        is_batch = group.batched and x.ndim > 2
-        applied: jax.Array = (by_cache_chunks(one) if is_batch else one)((x, q.element))
-        return applied
+        return _choose(_started(group, q.element), group.applied(q.element, x), x)
 
     return lift(apply, "precondition")(fitted, x)
 
