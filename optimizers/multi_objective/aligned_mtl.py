@@ -69,7 +69,7 @@ def aligned_mtl(
         kept = values > jnp.max(values) * len(G) * jnp.finfo(G.dtype).eps
         lengths = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
         root = jnp.sqrt(_scale(values, kept, scale_mode))
-        aligned = root * jnp.matmul(vectors * lengths, vectors.T, precision="highest")
+        aligned = root * jnp.matmul(vectors * lengths[None, :], vectors.T, precision="highest")
         balance = jnp.where(jnp.any(kept), aligned, jnp.eye(len(G), dtype=G.dtype))
         return jnp.matmul(balance, u, precision="highest")
 

@@ -94,5 +94,6 @@ def _kept(g: jax.Array, u: jax.Array, leak: jax.Array, f: Any) -> jax.Array:
     total = sum_of_rows(jnp.abs(g))
     purity = 0.5 * (1 + sum_of_rows(g) / jnp.where(total > 0, total, 1))
     purity = purity if f is None else f(purity)
-    keeps = jnp.where(g > 0, purity > u, (purity < u) & (g < 0))
+    above, below = (purity > u)[None], (purity < u)[None]
+    keeps = jnp.where(g > 0, above, below & (g < 0))
     return sum_of_rows((leak + (1 - leak) * keeps) * g)

@@ -65,7 +65,8 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
         v = jnp.matmul(inverse, lengths, precision="highest")
         total = jnp.sum(v)
         # In units in which the longest gradient has length 1, where rounding is what is below it.
-        is_sum = jnp.abs(total) * jnp.max(lengths) >= LEAST_SUM
+        rounding = max(LEAST_SUM, 64 * len(G) * float(jnp.finfo(G.dtype).eps))
+        is_sum = jnp.abs(total) * jnp.max(lengths) >= rounding
         return jnp.where(is_sum, v / jnp.where(is_sum, total, 1), 0)
 
     return aggregate_by_gramian(weights, scaled=True, **given)

@@ -136,7 +136,9 @@ def bargain(G: jax.Array, max_iters: int) -> tuple[jax.Array, jax.Array]:
     lengths = root(jnp.diagonal(G))
     has_length = jnp.all(lengths > 0)
     units = jnp.where(lengths > 0, lengths, 1)
-    C = G / (units[:, None] * units[None, :])
+    alone = jnp.where(lengths > 0, 0, 1).astype(G.dtype)  # of no length: numbers, though no bargain
+    C = G / (units[:, None] * units[None, :]) + jnp.diag(alone)
+    rounding = 4 * len(G) * jnp.finfo(G.dtype).eps
     rates = jnp.concatenate([jnp.ones(1, G.dtype), 0.5 ** jnp.arange(1, HALVINGS, dtype=G.dtype)])
 
     def residual_of(z: jax.Array) -> jax.Array:
@@ -149,7 +151,9 @@ def bargain(G: jax.Array, max_iters: int) -> tuple[jax.Array, jax.Array]:
     def step(search: _Search) -> _Search:
         z = search.z
         slope = jnp.matmul(C, z, precision="highest") - 1 / z
-        factor = jax.scipy.linalg.cho_factor(C + jnp.diag(1 / z**2), lower=True)
+        # opposite gradients have no bargain: z grows until rounding alone would keep this regular
+        metric = C + jnp.diag(1 / z**2 + rounding)
+        factor = jax.scipy.linalg.cho_factor(metric, lower=True)
         newton = -jax.scipy.linalg.cho_solve(factor, slope)
         # Within its own metric the step of length 1 / (1 + decrement) never leaves the domain.
         decrement = root(jnp.maximum(-jnp.sum(slope * newton), 0))

@@ -89,7 +89,7 @@ def _weights(G: jax.Array, key: jax.Array, given: jax.Array | None) -> jax.Array
         lengths = G[others, others]
         conflicts = (products < 0) & (others != everyone) & (lengths > 0)
         back = jnp.where(conflicts, products / jnp.where(lengths > 0, lengths, 1), 0)
-        return W - back[:, None] * (everyone == others[:, None]), None
+        return W - back[:, None] * (everyone[None, :] == others[:, None]), None
 
     W, _ = jax.lax.scan(visit, jnp.eye(m, dtype=G.dtype), orders.T)
     return jnp.sum(W, axis=0)

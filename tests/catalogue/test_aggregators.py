@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from gradchain.catalogue import METHODS
+from subjects import strict
 
 RULES = sorted(name for name, entry in METHODS.items() if entry.kind == "aggregator")
 ORDERED = {"pcgrad", "random_weighting"}
@@ -67,7 +68,10 @@ def aggregate(name, gradients, **arguments):
 
 @every_rule
 def test_more_objectives_than_params(name):
-    """Finite, and shaped like one gradient."""
+    """Finite, and shaped like one gradient; nothing is promoted or broadcast silently."""
+    rule, params = build(name), like()
+    with strict():
+        jax.eval_shape(lambda g: rule.update(g, rule.init(params), params)[0], stacked(32))
     one = aggregate(name, stacked(32))
     assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, like())
     assert np.isfinite(matrix(one, 0)).all()
@@ -149,7 +153,7 @@ def test_no_objective_is_harmed(name):
 
 @every_rule
 def test_long_and_short_gradients(name):
-    """Nothing over- or underflows: 1e-25 and 1e17 are in proportion, in float32."""
+    """Nothing over- or underflows: 1e-25 and 1e17 are in proportion, in float32; 3e38 is no NaN."""
     gradients = stacked(3, seed=1)
     plain = matrix(aggregate(name, gradients), 0)
     for factor in (1e-25, 1e17):
@@ -163,6 +167,8 @@ def test_long_and_short_gradients(name):
             expected = plain if name in LENGTHLESS else plain * factor
         scale = np.abs(plain).max() * (1 if name in LENGTHLESS else factor)
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4 * scale)
+    largest = jax.tree.map(lambda x: 3e38 * jnp.sign(x), gradients)
+    assert not np.isnan(matrix(aggregate(name, largest), 0)).any()
 
 
 @every_rule
@@ -257,11 +263,12 @@ def test_gradient_through_the_aggregation(name):
 
 @every_rule
 def test_odd_trees(name):
-    """None, masked nodes, tuples and empty leaves; un-jitted."""
+    """None, masked nodes, tuples and empty leaves; un-jitted, and no NaN on the way."""
     params = {"a": jnp.ones(3), "none": None, "pair": (jnp.ones((2, 0)), optax.MaskedNode())}
-    gradients = jax.tree.map(lambda x: jnp.stack([x, -0.5 * x, 2 * x]), params)
+    gradients = jax.tree.map(lambda x: jnp.stack([x, -0.5 * x, 0 * x]), params)
     rule = build(name)
-    one, _ = rule.update(gradients, rule.init(params), params)
+    with jax.debug_nans(True):
+        one, _ = rule.update(gradients, rule.init(params), params)
     assert jax.tree.structure(one) == jax.tree.structure(params)
     assert np.isfinite(np.asarray(one["a"])).all()
     rule.update({}, rule.init({}), {})

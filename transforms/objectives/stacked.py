@@ -15,6 +15,7 @@ from ..notation.context import Context
 from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.roots import maximum_over, power_of_two_below, saturated, summable_share
 from ..notation.shapes import UNKNOWN, abstract
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing
@@ -159,10 +160,15 @@ def _weigh_of(context: Context, tree: Leaves, weights: Vector | None) -> Leaves:
     like = jnp.zeros(count, context.scalar_dtype)
     given = vector_for(context.label, "weights", weights, like, 1 / count)
     weights = jax.lax.stop_gradient(given)
+    # opposite gradients near the end of the format are no infinities that cancel to NaN
+    size, share = power_of_two_below(maximum_over(jnp.abs(weights))), summable_share(count)
 
     def weighted(x: jax.Array) -> jax.Array:
-        fitted = weights.astype(jnp.finfo(x.dtype).dtype)
-        return jnp.tensordot(fitted, x, axes=1, precision="highest")
+        dtype = jnp.finfo(x.dtype).dtype
+        total = jnp.tensordot(
+            (weights / size * share).astype(dtype), x, axes=1, precision="highest"
+        )
+        return saturated(total * size.astype(dtype) / share)
 
     return map_leaves(lambda x: _unless_finite(weighted(x), x), tree)
 
