@@ -45,15 +45,15 @@ class Checkpoints:
             state=ocp.args.StandardRestore(_without_empty(like)), history=ocp.args.JsonRestore()
         )
         restored = self.manager.restore(step, args=arguments)
-        state = jax.tree.map(
-            lambda kept, shape: jnp.zeros(shape.shape, shape.dtype) if kept is None else kept,
-            restored.state,
-            like,
-            is_leaf=lambda leaf: leaf is None,
-        )
+        state = jax.tree.map(_with_empty, restored.state, like, is_leaf=lambda leaf: leaf is None)
         return step, state, restored.history
 
 
 def _without_empty(state: Any) -> Any:
     """The state with None for arrays without elements, which Orbax refuses to write."""
     return jax.tree.map(lambda leaf: leaf if leaf.size else None, state)
+
+
+def _with_empty(kept: Any, like: Any) -> Any:
+    """What `_without_empty` left out; a state may have a None of its own."""
+    return jnp.zeros(like.shape, like.dtype) if kept is None and like is not None else kept

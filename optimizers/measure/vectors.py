@@ -40,9 +40,10 @@ def dot(a: optax.Params, b: optax.Params) -> jax.Array:
 def check_real(label: str, name: str, tree: object) -> None:
     """Raises FlowError, by name, for a tree with leaves that are no real arrays."""
     for leaf in jax.tree.leaves(tree):
-        dtype = jnp.result_type(leaf) if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise FlowError(f"{label}: {name} must be real arrays, one is {dtype}: {leaf!r}")
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            kind = dtype or type(leaf).__name__
+            raise FlowError(f"{label}: {name} must be real arrays, one is {kind}: {leaf!r}")
 
 
 def checked_loss(label: str, value_fn: object, params: object) -> Loss:

@@ -133,6 +133,21 @@ def test_stopped_run_resumes_bit_exactly(straight, train_text, tmp_path, monkeyp
     assert_same_run(straight[0], folder, 16)
 
 
+def test_states_with_gaps_and_without_elements_are_restored(train_text, tmp_path):
+    from gradchain.optimizers import galore
+    from text.checkpoint import Checkpoints
+
+    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3), "empty": jnp.ones(0), "none": None}
+    state = galore(1e-2, rank=2).init(params)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, state, {})
+        checkpoints.manager.wait_until_finished()
+        step, found, _ = checkpoints.restore(state)
+    assert step == 3
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, found, state)
+
+
 def test_interrupt_saves_and_says_how_to_resume(tmp_path):
     folder = tmp_path / "run"
     arguments = [*TINY, "--optimizers", "adam", "--steps", 100_000, "--checkpoint-every", 20]

@@ -222,6 +222,9 @@ class located:  # noqa: N801  a context manager, used as a verb
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, TypeError | ValueError) and not isinstance(error, FlowError):
+        if isinstance(error, FlowError):
+            if self.label.partition(":")[0] not in str(error):
+                error.args = (f"{self.label}: {error}",)
+        elif isinstance(error, TypeError | ValueError):
             where = f"`{self.node.label}` ({self.node.site})"
             raise FlowError(f"{self.label}: at {where}: {error}") from error
