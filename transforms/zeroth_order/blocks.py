@@ -11,9 +11,9 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
+from ..notation import crowds
 from ..notation.cell import Cell
 from ..notation.context import Context
-from ..notation.crowds import MANY, map_leaves
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Scalar
 from ..notation.known import each, repeat
@@ -81,7 +81,7 @@ def _cell(how: BlockSteps) -> Cell:
         loss = loss_function(context, context.extra.get("value_fn"), point)
         z = how.directions.draw(context, params, root)
         slope = partial(_slope, loss, scale, how.one_sided, context.scalar_dtype)
-        steps = _one_by_one if len(blocks) < MANY else _in_a_loop
+        steps = _one_by_one if len(blocks) < crowds.MANY else _in_a_loop
         done = steps(point, z, blocks, slope, rate, how.sequential)
         return either(done, params.map(jnp.zeros_like)), state
 
@@ -133,7 +133,7 @@ def _in_a_loop(
 
     steps = repeat(len(blocks), one, jnp.zeros(len(blocks), scalar_dtype(z.present())))
     own = steps[block_of]
-    return map_leaves(lambda step, d: _real(step, d) * d, inside, stack=own, most=TINY)
+    return crowds.map_leaves(lambda step, d: _real(step, d) * d, inside, stack=own, most=TINY)
 
 
 def _real(number: jax.Array, leaf: jax.Array) -> jax.Array:
