@@ -85,7 +85,7 @@ def _means(rows: Rows, f: int) -> jax.Array:
     """Weights of the rows of "official": place j to the last trusted, for each j."""
     trusted = len(rows) - f - 2
     scores = sums_of_nearest(relative(rows.distances()), trusted)
-    place = jnp.argsort(jnp.argsort(scores, stable=True), stable=True)
+    place = jnp.argsort(jnp.argsort(scores, stable=True), stable=True)[None]
     first = jnp.arange(trusted - f)[:, None]
     share = 1 / (trusted - first).astype(scores.dtype)
     return jnp.where((place >= first) & (place < trusted), share, 0)
@@ -102,7 +102,7 @@ def _choices(rows: Rows, f: int) -> Any:
         neighbours = jnp.maximum(n - turn - f - 2, 1)
         scores = sums_of_nearest(jnp.where(both, distances, jnp.inf), neighbours)
         best = jax.nn.one_hot(jnp.argmin(jnp.where(there, scores, jnp.inf)), n, dtype=bool)
-        return jnp.where(jnp.arange(n - 2 * f)[:, None] == turn, best, chosen), there & ~best
+        return jnp.where(jnp.arange(n - 2 * f)[:, None] == turn, best[None], chosen), there & ~best
 
     start = jnp.zeros((n - 2 * f, n), bool), jnp.ones(n, bool)
     return repeat(n - 2 * f, choose_one, start)[0].astype(distances.dtype)

@@ -137,7 +137,7 @@ def joined(parts: list[jax.Array], shape: tuple[int, ...], dtype: DTypeLike) -> 
 def relative(distances: jax.Array) -> jax.Array:
     """Distances in units of their median, so that their squares and sums are numbers."""
     middle = jnp.sort(distances, axis=None)[(distances.size - 1) // 2]
-    return distances / magnitude(middle[None])
+    return distances / magnitude(middle[None])[0]
 
 
 def lowest(scores: jax.Array, count: int) -> jax.Array:

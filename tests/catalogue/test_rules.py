@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import aggregate, coordinate_median, robust_aggregate
+from subjects import strict
 from workers import AXIS, WORLDS
 
 RULES = sorted(name for name, entry in METHODS.items() if entry.kind == "rule")
@@ -321,14 +322,15 @@ def test_bad_input(name):
 
 @every_rule
 def test_nothing_at_all(name):
-    """Zero gradients, empty leaves, missing leaves and empty trees."""
+    """Zero gradients, empty leaves, missing leaves and empty trees; nothing broadcast silently."""
     tree = {"a": jnp.zeros((WORKERS, 3)), "none": None, "e": jnp.zeros((WORKERS, 0))}
 
     def squares(tree):
         one = build(name)(tree)
         return jnp.sum(one["a"] ** 2), one
 
-    slope, one = jax.jit(jax.grad(squares, has_aux=True))(tree)
+    with strict():
+        slope, one = jax.jit(jax.grad(squares, has_aux=True))(tree)
     assert jax.tree.structure(one) == jax.tree.structure(tree)
     assert (np.asarray(one["a"]) == 0).all()
     assert np.isfinite(slope["a"]).all()
