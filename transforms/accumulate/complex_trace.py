@@ -11,7 +11,7 @@ from ..notation.hyperparameters import Decay, Hyperparameter, Number
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
 
-Pair: TypeAlias = tuple[Hyperparameter, Hyperparameter]
+Pair: TypeAlias = tuple[Number, Number]
 Coefficients: TypeAlias = tuple[Pair, Pair]
 """A matrix of two rows."""
 
