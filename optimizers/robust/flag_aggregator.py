@@ -39,7 +39,7 @@ def flag_aggregator(
     eps: PositiveConstant = 1e-7,
     scale: Literal["official", "paper"] = "official",
     key: Key = 0,
-    init: jax.Array | None = None,
+    init: jax.Array | Callable[[jax.Array, Any, None], jax.Array] | None = None,
 ) -> Callable[..., Any]:
     r"""The part of all gradients that lies in the subspace which holds most of them.
 
@@ -147,9 +147,7 @@ def _lengths(rows: Rows) -> jax.Array:
     return joined(parts, (len(rows),), rows.dtype)
 
 
-def _start(
-    rows: Rows, rank: int, key: Key, count: int | jax.Array, init: jax.Array | None
-) -> Basis:
+def _start(rows: Rows, rank: int, key: Key, count: int | jax.Array, init: Any) -> Basis:
     """Uniform draws, or what was given."""
     fresh = jax.random.fold_in(typed_key(key), count)
     if init is None:
