@@ -151,7 +151,8 @@ def hesso_cric(
     After s0 = `start_cric_step` steps of gradient descent the params and the loss are remembered.
 
     1. Set by set, a quarter, a half and three quarters of the structures with the lowest scores are
-       set to zero for a step each; the loss, relative to that remembered, is recorded.
+       set to zero for a step each; the loss, relative to that remembered if it is not 0, is
+       recorded.
     2. Cycles of S = `sampling_steps` steps start at the remembered params. The structures that had
        been among the lowest, but did not fade yet, fade to zero; those that get among the lowest
        meanwhile do so in the next cycle. It ends with a cycle in which no more than `tolerance`
@@ -227,7 +228,8 @@ def hesso_cric(
         ratios = delay(scores, name="loss_ratios")
         records = in_trials & (now % 2 == 1)
         share = _share_of_set(params, scores, now, groups=groups) / len(TRIALS)
-        losses = ratios << ratios + where(records, share * value / loss, 0.0)
+        relative = value / where(loss == 0, 1.0, loss)
+        losses = ratios << ratios + where(records, share * relative, 0.0)
 
         cycles, trials, history, violating = (
             delay(zeros_like(t), name="cycle"),

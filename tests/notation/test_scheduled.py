@@ -119,7 +119,7 @@ class TestRanges:
             ("kind", "x", "'a', 'b'"),
             ("rank", 1.5, "integer"),
             ("rank", jnp.asarray(3), "sets a size"),
-            ("rank", lambda t: 3, "number"),
+            ("rank", lambda t: 3, "integer"),
             ("flag", "no", "True or False"),
             ("mask", jnp.asarray(1.0), "inject_hyperparams"),
             ("dtype", "int8", "floating"),

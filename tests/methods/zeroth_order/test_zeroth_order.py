@@ -408,7 +408,7 @@ def test_the_hybrid_shows_all_params_and_reads_no_gradient_of_the_others():
     assert seen
     assert all(names == set(params) for names in seen)
     assert np.allclose(u["w"], -0.1)
-    with pytest.raises(ValueError, match="zo_hybrid: labels=.*'first'"):
+    with pytest.raises(ValueError, match=r"zo_hybrid: labels=.*'first'"):
         o.zo_hybrid(o.mezo(0.1), o.sgd(0.1, momentum=0.9), {"w": "first"})
 
 
