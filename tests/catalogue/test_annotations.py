@@ -5,6 +5,7 @@ import pytest
 from flax import linen, nnx
 from samples import sample
 from subjects import NAMES, signature_of, small_tree, step_of
+from turns import in_turn
 
 AXES = {"w": ("embed", "mlp"), "u": ("mlp", "embed"), "b": ("mlp",), "s": ()}
 
@@ -13,7 +14,7 @@ def is_partitioned(node):
     return isinstance(node, linen.Partitioned)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_turn(NAMES, 0, of=2)
 def test_linen_boxes(name):
     """A state has the part of a param's annotation that its shape has."""
     opt = sample(name)

@@ -21,8 +21,8 @@ from gradchain import eval_params
 from gradchain.catalogue import METHODS
 from samples import sample
 from subjects import NAMES, extras_for, gradients, same, signature_of, small_tree, step_of
+from turns import in_turn
 
-every_method = pytest.mark.parametrize("name", NAMES)
 RANDOM = [n for n in NAMES if "key" in inspect.signature(METHODS[n].factory).parameters]
 RANDOM.remove("forward_gradient_local")  # where its guess is given, as in the tests, it draws none
 RANDOM_WHEN = {
@@ -98,7 +98,7 @@ def test_a_key_may_be_traced():
         assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state)), name
 
 
-@every_method
+@in_turn(NAMES, 0, of=2)
 def test_leaves_that_are_no_arrays_pass_through(name):
     """As Equinox has them: their gradient is None, and closures see them where they were."""
     opt = sample(name)
@@ -147,7 +147,7 @@ class Module:
 MASKED = [n for n in NAMES if "mask" in inspect.signature(METHODS[n].factory).parameters]
 
 
-@pytest.mark.parametrize("name", MASKED)
+@in_turn(MASKED, 0, of=3)
 def test_masks_of_every_tree_type(name):
     """A module that is callable, a dict for an `nnx.State` and the other way round."""
     plain = small_tree()
@@ -170,7 +170,7 @@ def test_masks_of_every_tree_type(name):
             jax.eval_shape(lambda p, opt=opt: step_of(opt)(p, opt.init(p)), plain)
 
 
-@every_method
+@in_turn(NAMES, 1, of=2)
 def test_parameter_groups(name):
     """In a group of `gradchain.partition` and `gradchain.masked`, closures see the whole tree."""
     params = small_tree()

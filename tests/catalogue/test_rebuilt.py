@@ -5,11 +5,9 @@ import copy
 import cloudpickle
 import gradchain
 import jax
-import pytest
 from samples import sample
 from subjects import NAMES, small_tree, step_of
-
-every_method = pytest.mark.parametrize("name", NAMES)
+from turns import in_turn
 
 REBUILDS = {
     "tree_map": lambda opt: jax.tree.map(lambda part: part, opt),
@@ -20,7 +18,7 @@ REBUILDS = {
 }
 
 
-@every_method
+@in_turn(NAMES, 0, of=4)
 def test_a_rebuilt_method_is_the_method(name):
     """It still is a flow, of the same inside, and takes the same step on the same state."""
     opt = sample(name)
