@@ -78,8 +78,9 @@ def bo_rep(
     Args:
       learning_rate: eta, the length of every step; number or schedule.
       b1: of the momentum.
-      linear_rate: kappa, below 2 / (smoothness of g).
-      lower_rate: beta.
+      linear_rate: kappa, below 2 / (smoothness of g). Above, z grows without end, and what comes of
+        it is not finite at last: losses of 1e9 want rates of 1e-9.
+      lower_rate: beta; as kappa, for y.
       update_interval: steps from one move of the lower variable to the next.
       lower_steps: its steps at a move.
       refine_steps: those in `init`.

@@ -63,7 +63,9 @@ def f2sa(
 
     As the multiplier grows, the difference of the two gradients tends to the implicit term of the
     hyper-gradient. alpha times the multiplier must stay below 1 / (smoothness of g): let alpha fall
-    where the multiplier grows. Large multipliers cost digits.
+    where the multiplier grows, and gamma below 2 / (smoothness of g). Above, y and z leave every
+    bound, and nothing is finite at last: losses of 1e9 want rates of 1e-9. Large multipliers cost
+    digits.
 
     Args:
       learning_rate_y: alpha; number or schedule.

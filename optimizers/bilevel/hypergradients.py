@@ -10,6 +10,7 @@ import optax
 from ...registry import method
 from ...transforms import FlowError, Length, NonNegativeConstant, PositiveConstant, Size, checked
 from ...transforms.notation.known import repeat
+from ...transforms.notation.roots import power_of_two_below
 from ...transforms.notation.values import working
 from .stepper import Loss, check_losses, hessian_product, mixed_product, moved
 
@@ -71,9 +72,34 @@ def neumann_series(step: PositiveConstant, terms: Length = 20) -> Inverse:
 
 def _conjugate_gradients(max_steps: int, tol: float | jax.Array) -> Inverse:
     def inverse(product: Callable[[optax.Params], optax.Params], v: optax.Params) -> optax.Params:
-        return jax.scipy.sparse.linalg.cg(product, v, tol=tol, maxiter=max_steps)[0]
+        # In units of both sides: <p, H p> of entries of 1e-16 vanishes in float32.
+        v_size = _largest(v)
+        right = _over(v, v_size)
+        h_size = _largest(product(right))
+        rounding = max((float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(v)), default=0.0)
+        found, _ = jax.scipy.sparse.linalg.cg(
+            lambda q: _over(product(q), h_size),
+            right,
+            tol=tol,
+            # where tol is 0: products with what rounding leaves would vanish
+            atol=rounding,
+            maxiter=max_steps,
+        )
+        return jax.tree.map(lambda x: x / h_size.astype(x.dtype) * v_size.astype(x.dtype), found)
 
     return inverse
+
+
+def _largest(tree: optax.Params) -> jax.Array:
+    """The power of two just below the largest entry of a tree."""
+    largest = jnp.zeros((), jnp.result_type(float))
+    for leaf in jax.tree.leaves(tree):
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf), initial=0).astype(largest.dtype))
+    return power_of_two_below(largest)
+
+
+def _over(tree: optax.Params, size: jax.Array) -> optax.Params:
+    return jax.tree.map(lambda x: x / size.astype(x.dtype), tree)
 
 
 def _implicit(inverse: Inverse) -> Hypergradient:

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ...transforms import FlowError
 from ...transforms.notation.known import repeat
-from ...transforms.notation.roots import balanced
+from ...transforms.notation.roots import balanced, norm
 from ...transforms.notation.values import working
 
 Params = TypeVar("Params")
@@ -87,8 +87,8 @@ def lanczos(
         for _ in range(2):
             back = jnp.matmul(basis, rest, precision="highest")
             rest = rest - jnp.matmul(back, basis, precision="highest")
-        length = jnp.linalg.norm(rest)
-        least = 10 * jnp.finfo(w.dtype).eps * jnp.linalg.norm(w)
+        length = norm(rest)
+        least = 10 * jnp.finfo(w.dtype).eps * norm(w)
         usable = (length > least) & (i + 1 < steps)
         beta = jnp.where(usable, length, 0)
         following = jnp.where(usable, rest / jnp.where(usable, length, 1), 0)

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import Flow, FlowError, transformation
+from ...transforms import Flow, FlowError, Signal, flow, transformation
 from ...transforms.notation.roots import maximum_over, root
 from ...transforms.objectives import (
-    aggregate_by_gramian,
     check_vector,
     symmetric_pseudo_inverse,
     vector_for,
+    weigh_by_gramian,
 )
 from ...transforms.objectives.preferences import Vector
 
@@ -77,7 +77,7 @@ def config(
     """
     check_vector("config", "pref_vector", pref_vector)
 
-    def weights(G: jax.Array, _: jax.Array) -> jax.Array:
+    def weights(G: jax.Array, sizes: jax.Array) -> jax.Array:
         s = vector_for("config", "pref_vector", pref_vector, G, 1.0)
         lengths = root(jnp.diagonal(G))
         inverse_lengths = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
@@ -87,10 +87,13 @@ def config(
         squared = jnp.sum(k * cosines)
         is_there = squared > jnp.finfo(G.dtype).eps * jnp.sum(s**2)
         x_norm = jnp.sqrt(jnp.where(is_there, squared, 1))
-        total = jnp.sum(cosines * _lengths(lengths, length)) / x_norm
+        total = jnp.sum(cosines * _lengths(lengths * sizes, length)) / x_norm
         return jnp.where(is_there, total / x_norm * k * inverse_lengths, 0)
 
-    return aggregate_by_gramian(weights, scaled=True)
+    def step(g: Signal) -> Signal:
+        return weigh_by_gramian(g, weights)
+
+    return flow(step)
 
 
 def _cutoff(G: jax.Array, use_least_squares: bool) -> jax.Array:

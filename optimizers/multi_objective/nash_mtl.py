@@ -21,8 +21,8 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.notation.known import choose, repeat_while
-from ...transforms.notation.roots import root
-from ...transforms.objectives import gramian, largest_entry, weigh
+from ...transforms.notation.roots import power_of_two_below, root
+from ...transforms.objectives import gramian, largest_entries, weigh
 
 SOLVED = 1e-3
 HALVINGS = 16
@@ -86,18 +86,18 @@ def nash_mtl(
     solve = lift(_weights, "bargain")
 
     def step(g: Signal) -> Signal:
-        scale = largest_entry(g)
-        gram = gramian(g, scale)
+        sizes = largest_entries(g)
+        gram = gramian(g, sizes)
         last = delay(lambda: jnp.ones(max_objectives), name="weights")
         due = (step_count() - 1) % update_interval == 0
-        a = last << solve(gram, scale, last, due, max_iters=max_iters)
-        return weigh(g, lift(_clipped, "clip")(a, gram, scale, scheduled(max_norm)))
+        a = last << solve(gram, sizes, last, due, max_iters=max_iters)
+        return weigh(g, lift(_clipped, "clip")(a, gram, sizes, scheduled(max_norm)), sizes)
 
     return flow(step)
 
 
 def _weights(
-    G: jax.Array, scale: jax.Array, last: jax.Array, due: jax.Array, max_iters: int
+    G: jax.Array, sizes: jax.Array, last: jax.Array, due: jax.Array, max_iters: int
 ) -> jax.Array:
     """The weights in the units of the gradients themselves, with ones behind them."""
     m = len(G)
@@ -106,20 +106,22 @@ def _weights(
 
     def bargained() -> jax.Array:
         a, solved = bargain(G, max_iters)
-        return jnp.where(solved, a / scale, last[:m]).astype(last.dtype)
+        return jnp.where(solved, a / sizes, last[:m]).astype(last.dtype)
 
     return last.at[:m].set(choose(due, bargained, lambda: last[:m]))
 
 
 def _clipped(
-    a: jax.Array, G: jax.Array, scale: jax.Array, max_norm: float | jax.Array
+    a: jax.Array, G: jax.Array, sizes: jax.Array, max_norm: float | jax.Array
 ) -> jax.Array:
-    a = a[: len(G)].astype(G.dtype)
-    of_scaled = a * scale
-    products = jnp.matmul(G, of_scaled, precision="highest")
-    length = root(jnp.maximum(jnp.sum(of_scaled * products), 0))
-    clips = (max_norm > 0) & (length > max_norm)
-    return jnp.where(clips, a * (max_norm / jnp.where(clips, length, 1)), a)
+    """The weights of the gradients over their sizes."""
+    w = a[: len(G)].astype(G.dtype) * sizes
+    largest = power_of_two_below(jnp.max(w))
+    w_share = w / largest
+    products = jnp.matmul(G, w_share, precision="highest")
+    share = root(jnp.maximum(jnp.sum(w_share * products), 0))
+    clips = (max_norm > 0) & (share > max_norm / largest)
+    return jnp.where(clips, w_share * (max_norm / jnp.where(clips, share, 1)), w)
 
 
 class _Search(NamedTuple):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import Flow, Key, Signal, flow, lift, transformation
-from ...transforms.objectives import bare_array, gramian, largest_entry, weigh
+from ...transforms import Flow, Key, Signal, flow, transformation
+from ...transforms.objectives import bare_array, weigh_by_gramian
 from ...transforms.trees import random_key
 
 
@@ -67,14 +67,13 @@ def pcgrad(order: Literal["random", "natural"] = "random", key: Key = 0) -> Flow
     is_random = order == "random"
 
     def step(g: Signal, order: Signal | None = None) -> Signal:
-        gram = gramian(g, largest_entry(g))
         drawn = random_key(key) if is_random else None
-        return weigh(g, lift(_weights, "project_pairwise")(gram, drawn, bare_array(order)))
+        return weigh_by_gramian(g, _weights, drawn, bare_array(order))
 
     return flow(step)
 
 
-def _weights(G: jax.Array, key: jax.Array, given: jax.Array | None) -> jax.Array:
+def _weights(G: jax.Array, sizes: jax.Array, key: jax.Array, given: jax.Array | None) -> jax.Array:
     m = len(G)
     everyone = jnp.arange(m)
     if given is not None:
@@ -91,5 +90,5 @@ def _weights(G: jax.Array, key: jax.Array, given: jax.Array | None) -> jax.Array
         back = jnp.where(conflicts, products / jnp.where(lengths > 0, lengths, 1), 0)
         return W - back[:, None] * (everyone[None, :] == others[:, None]), None
 
-    W, _ = jax.lax.scan(visit, jnp.eye(m, dtype=G.dtype), orders.T)
+    W, _ = jax.lax.scan(visit, jnp.diag(sizes), orders.T)
     return jnp.sum(W, axis=0)

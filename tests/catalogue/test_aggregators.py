@@ -19,6 +19,8 @@ THRESHOLDS = {"cagrad", "dualproj", "upgrad"}
 """Rules for which gradients below a length count as zero."""
 LENGTHLESS = {"nash_mtl"}
 """Rules whose result has a length of its own."""
+ALONG_EACH = {"config", "nash_mtl", "pcgrad", "random_weighting", "weighted_sum"}
+"""Rules whose result is affine in the length of each gradient: its direction counts at any."""
 HARMLESS = {
     "config": {},
     "dualproj": {"reg_eps": 0.0},
@@ -51,6 +53,10 @@ def matrix(tree, lead=1):
     """The rows of a tree of stacked gradients, or its one row."""
     leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree)]
     return np.concatenate([x.reshape(*x.shape[:lead], -1) for x in leaves], axis=lead)
+
+
+def first_row_times(gradients, factor):
+    return jax.tree.map(lambda x: x.at[0].multiply(factor), gradients)
 
 
 @functools.cache
@@ -167,6 +173,11 @@ def test_long_and_short_gradients(name):
             expected = plain if name in LENGTHLESS else plain * factor
         scale = np.abs(plain).max() * (1 if name in LENGTHLESS else factor)
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4 * scale)
+    if name in ALONG_EACH:
+        one, half, shortest = (first_row_times(gradients, f) for f in (1.0, 0.5, 2.0**-100))
+        expected = 2 * matrix(aggregate(name, half), 0) - matrix(aggregate(name, one), 0)
+        found = matrix(aggregate(name, shortest), 0)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
     largest = jax.tree.map(lambda x: 3e38 * jnp.sign(x), gradients)
     assert not np.isnan(matrix(aggregate(name, largest), 0)).any()
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ..notation import linalg
 from ..notation.known import repeat
-from ..notation.roots import root
+from ..notation.roots import relative_norm, root
 
 Tree = TypeVar("Tree")
 
@@ -57,11 +57,12 @@ def _extended(
     rest = image
     for _ in range(2):
         rest = _without(basis, rest)
-    length = root(_inner(rest, rest))
+    unit, share = relative_norm(jax.tree.leaves(rest))
+    length = unit * share
     alpha = alpha.at[i].set(along)
     # what rounding leaves of nothing is no direction
     size = jnp.maximum(jnp.max(jnp.abs(alpha)), jnp.max(beta))
-    ended = length <= jnp.maximum(1e-10, 100 * jnp.finfo(length.dtype).eps * size)
+    ended = length <= 100 * jnp.finfo(length.dtype).eps * size
     length = jnp.where(ended, 0.0, length)
     scale = jnp.where(ended, 0.0, 1 / jnp.where(ended, 1.0, length))
     vector = jax.tree.map(lambda leaf: (leaf * scale).astype(leaf.dtype), rest)

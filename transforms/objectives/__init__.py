@@ -1,6 +1,12 @@
 """Gradients of several objectives, stacked along a leading axis, and how one is made of them."""
 
-from .gramian import aggregate_by_gramian, gramian, largest_entry
+from .gramian import (
+    aggregate_by_gramian,
+    gramian,
+    largest_entries,
+    largest_entry,
+    weigh_by_gramian,
+)
 from .preferences import check_vector, vector_for
 from .quadratic import (
     Solver,
@@ -20,6 +26,7 @@ __all__ = [
     "draw_for_objectives",
     "dual_cone_projection",
     "gramian",
+    "largest_entries",
     "largest_entry",
     "nonnegative_qp",
     "reduce_objectives",
@@ -27,4 +34,5 @@ __all__ = [
     "symmetric_pseudo_inverse",
     "vector_for",
     "weigh",
+    "weigh_by_gramian",
 ]

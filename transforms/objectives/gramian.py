@@ -14,11 +14,14 @@ from ..notation.crowds import map_alike
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.roots import power_of_two_below
-from ..notation.sharding import explicit_axes
+from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
 from ..notation.values import Leaves
-from .stacked import count_objectives, unknown_shape, weigh
+from .stacked import count_objectives, unknown_shape, weigh, within_unit
+
+ROOM = 2.0**40
+"""How much longer than a unit the longest gradient may be, so that far shorter ones have one."""
 
 
 @transformation()
@@ -70,6 +73,30 @@ def aggregate_by_gramian(
     return flow(step)
 
 
+def weigh_by_gramian(g: Signal, weights_fn: Callable[..., jax.Array], *others: Any) -> Signal:
+    """One gradient from stacked ones whose lengths are far apart, by their inner products.
+
+    A function of signals.
+
+        c_i = a power of two near the largest entry of g_i,    G_ij = <g_i / c_i, g_j / c_j>,
+        u = t sum_i w_i g_i / c_i,    w = weights_fn(G, c / t)
+
+    Beside a long gradient the squares of a short one vanish: 1e-30 beside 1 has no inner product
+    in float32. Divided by a number of its own each has its place in G, whatever its length. It is
+    for rules in which the direction of a short gradient counts as much as that of a long one; the
+    number t, in whose units the lengths are given, is such that neither end of the format is met.
+
+    Args:
+      g: the stacked gradients.
+      weights_fn: from G and c / t, then the others, to the weights of the divided gradients.
+      *others: numbers or signals, handed to `weights_fn`.
+    """
+    sizes = largest_entries(g)
+    unit = _unit(sizes)
+    w = lift(weights_fn, "weights")(gramian(g, sizes), sizes / unit, *others)
+    return weigh(g, w, sizes, unit)
+
+
 def gramian(g: Signal, scale: Hyperparameter = 1.0) -> Signal:
     """The inner products of stacked gradients over the whole tree, of shape (m, m).
 
@@ -77,7 +104,7 @@ def gramian(g: Signal, scale: Hyperparameter = 1.0) -> Signal:
 
     Args:
       g: the stacked gradients.
-      scale: they are divided by this number first.
+      scale: they are divided by this number first, or each by its own.
     """
     return _gramian(g, scale)
 
@@ -90,6 +117,16 @@ def largest_entry(g: Signal) -> Signal:
     return _largest_entry(g)
 
 
+def largest_entries(g: Signal) -> Signal:
+    """The power of two just below the largest magnitude of each stacked gradient, of shape (m,).
+
+    A function of signals.
+
+    It is 1 where all is zero.
+    """
+    return _largest_entries(g)
+
+
 def _gramian_of(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
     count = count_objectives(context, tree)
     if not tree.present():
@@ -99,7 +136,7 @@ def _gramian_of(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
 
 
 def _products(x: jax.Array, scale: jax.Array) -> jax.Array:
-    x = x / jnp.asarray(scale, jnp.finfo(x.dtype).dtype)
+    x = within_unit(x, scale)
     axes = tuple(range(1, x.ndim))
     products = jax.lax.dot_general(
         x,
@@ -123,5 +160,21 @@ def _largest_entry_of(context: Context, tree: Leaves) -> jax.Array:
     return power_of_two_below(jax.lax.stop_gradient(largest))
 
 
+def _largest_entries_of(context: Context, tree: Leaves) -> jax.Array:
+    largest = jnp.zeros(count_objectives(context, tree), context.scalar_dtype)
+    for x in tree.present():
+        sizes = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=tuple(range(1, x.ndim)), initial=0)
+        largest = jnp.maximum(largest, replicated(sizes).astype(context.scalar_dtype))
+    return power_of_two_below(largest)
+
+
+def _unit_of(sizes: jax.Array) -> jax.Array:
+    return jnp.maximum(jnp.max(sizes) / ROOM, 1)
+
+
+_unit = lift(_unit_of, "unit")
 _gramian = lift_tree(_gramian_of, "gramian", context=True, out=unknown_shape)
 _largest_entry = lift_tree(_largest_entry_of, "largest_entry", context=True, out="scalar")
+_largest_entries = lift_tree(
+    _largest_entries_of, "largest_entries", context=True, out=unknown_shape
+)

@@ -18,7 +18,7 @@ from ..notation.functions import lift_tree
 from ..notation.roots import maximum_over, power_of_two_below, saturated, summable_share
 from ..notation.shapes import UNKNOWN, abstract
 from ..notation.signal import Signal
-from ..notation.values import Leaves, is_missing
+from ..notation.values import Leaves, is_missing, working
 from .preferences import Vector, vector_for
 
 HOW_TO_STACK = {
@@ -46,7 +46,12 @@ def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal
     return lift_tree(reduced, name, context=True, out=like_params)
 
 
-def weigh(g: Signal, weights: Vector | Signal | None = None) -> Signal:
+def weigh(
+    g: Signal,
+    weights: Vector | Signal | None = None,
+    sizes: Signal | None = None,
+    unit: Signal | None = None,
+) -> Signal:
     """The weighted sum of stacked gradients, a tree like the params.
 
     A function of signals.
@@ -56,8 +61,27 @@ def weigh(g: Signal, weights: Vector | Signal | None = None) -> Signal:
     Args:
       g: the stacked gradients.
       weights: m numbers, an array or a signal; default 1/m each.
+      sizes: by which each gradient is divided first; default by none.
+      unit: by which the sum is multiplied; default by none.
     """
-    return _weigh(g, weights)
+    return _weigh(g, weights, sizes, unit)
+
+
+def within_unit(x: jax.Array, sizes: jax.Array) -> jax.Array:
+    """A stacked leaf divided by one number, or each of its gradients by its own.
+
+    A function of arrays.
+
+    Args:
+      x: the leaf.
+      sizes: a number, or one for each gradient; they count as constants.
+    """
+    # a leaf of few bits need not have the numbers of the others
+    wide = working(x)
+    sizes = jax.lax.stop_gradient(jnp.asarray(sizes, jnp.finfo(wide.dtype).dtype))
+    if sizes.ndim:
+        sizes = jnp.expand_dims(sizes, tuple(range(1, x.ndim)))
+    return (wide / sizes).astype(x.dtype)
 
 
 def draw_for_objectives(
@@ -155,7 +179,13 @@ def unknown_shape(*_: object) -> Any:
     return UNKNOWN
 
 
-def _weigh_of(context: Context, tree: Leaves, weights: Vector | None) -> Leaves:
+def _weigh_of(
+    context: Context,
+    tree: Leaves,
+    weights: Vector | None,
+    sizes: jax.Array | None,
+    unit: jax.Array | None,
+) -> Leaves:
     count = count_objectives(context, tree)
     like = jnp.zeros(count, context.scalar_dtype)
     given = vector_for(context.label, "weights", weights, like, 1 / count)
@@ -165,10 +195,17 @@ def _weigh_of(context: Context, tree: Leaves, weights: Vector | None) -> Leaves:
 
     def weighted(x: jax.Array) -> jax.Array:
         dtype = jnp.finfo(x.dtype).dtype
-        total = jnp.tensordot(
-            (weights / size * share).astype(dtype), x, axes=1, precision="highest"
-        )
-        return saturated(total * size.astype(dtype) / share)
+        parts = x if sizes is None else within_unit(x, sizes)
+        shares = (weights / size * share).astype(dtype)
+        total = jnp.tensordot(shares, parts, axes=1, precision="highest")
+        if sizes is None:
+            return saturated(total * size.astype(dtype) / share)
+        # a number of the sum's own length, which few bits hold only in the sum
+        wide = working(total)
+        factors = (size, 1 / share, *(() if unit is None else (unit,)))
+        for factor in factors:
+            wide = wide * jnp.asarray(factor, jnp.finfo(wide.dtype).dtype)
+        return saturated(wide, x.dtype).astype(x.dtype)
 
     return map_leaves(lambda x: _unless_finite(weighted(x), x), tree)
 

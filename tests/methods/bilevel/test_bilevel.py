@@ -60,6 +60,25 @@ def test_the_pieces_give_the_exact_hypergradient(name):
     np.testing.assert_allclose(y, solved(X), rtol=1e-7)
 
 
+def test_conjugate_gradients_of_losses_of_any_size():
+    """In float32, where the products of two small gradients are no numbers."""
+    h, b, r, x, y = (jnp.asarray(a, jnp.float32) for a in (H, B, R, X, solved(X)))
+
+    @jax.jit
+    def found(size):
+        up = lambda x, y: size * (jnp.sum((y - r) ** 2) / 2 + 0.1 * jnp.sum(x**2))  # noqa: E731
+        low = lambda x, y: size * (y @ h @ y / 2 - y @ (b @ x))  # noqa: E731
+        there = lambda _: (y, None)  # noqa: E731
+        exhausted = o.implicit_hypergradient(
+            lambda y, x: low(x, y), lambda y, x: up(x, y), y, x, 1.0, 20, "cg"
+        )
+        return o.conjugate_gradient_hypergradient()(up, low, x, there)[0], exhausted
+
+    for size in (1e-30, 1e-16, 1.0, 1e15):
+        for gradient in found(jnp.float32(size)):
+            np.testing.assert_allclose(gradient / size, exact(X), rtol=1e-4)
+
+
 def test_the_function_of_the_card_by_each_of_its_methods():
     train, val = (lambda w, x: lower(x, w)), (lambda w, x: upper(x, w))
     w = solved(X)
