@@ -170,8 +170,8 @@ def conjugate_gradient_hypergradient(
     A piece for `bilevel`, as `ift_neumann`; the Hessian must be positive definite.
 
     Args:
-      max_steps: Hessian-vector products at most.
-      tol: of the residual, relative to the right-hand side.
+      max_steps: steps at most, of a Hessian-vector product each; one more tells the Hessian's size.
+      tol: of the residual, relative to the right-hand side; rounding where it is less.
 
     Returns:
       The piece.

@@ -12,6 +12,7 @@ import optax
 import pytest
 from gradchain import optimizers as o
 from gradchain.catalogue import METHODS
+from gradchain.transforms.curvature import lanczos
 from scipy.interpolate import UnivariateSpline
 from scipy.optimize import curve_fit
 
@@ -300,6 +301,14 @@ def test_batches_grow_to_the_cap_and_never_shrink():
 def quadratic(params):
     matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])
     return params["x"] @ matrix @ params["x"] / 2 - params["s"] ** 2 + 0.5 * params["k"][0, 0] ** 2
+
+
+@pytest.mark.parametrize("size", [1e-16, 1.0, 1e15])
+def test_the_spectrum_of_a_matrix_of_any_size(size):
+    """The Krylov space ends where it does for ordinary ones."""
+    own = np.float32([1, 2, 3, 5])
+    values, _ = lanczos(lambda v: np.float32(size) * own * v, jnp.ones(4), 4)
+    np.testing.assert_allclose(values / np.float32(size), own, rtol=1e-5)
 
 
 def test_the_spectrum_over_leaves_in_one_jitted_call():
