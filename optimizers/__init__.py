@@ -22,6 +22,7 @@ from . import (
     momentum,
     multi_objective,
     private,
+    pruning,
     robust,
     step_size,
     surrogates,
@@ -52,6 +53,7 @@ from .memory import *  # noqa: F403
 from .momentum import *  # noqa: F403
 from .multi_objective import *  # noqa: F403
 from .private import *  # noqa: F403
+from .pruning import *  # noqa: F403
 from .robust import *  # noqa: F403
 from .step_size import *  # noqa: F403
 from .surrogates import *  # noqa: F403
@@ -82,6 +84,7 @@ __all__ += memory.__all__
 __all__ += momentum.__all__
 __all__ += multi_objective.__all__
 __all__ += private.__all__
+__all__ += pruning.__all__
 __all__ += robust.__all__
 __all__ += step_size.__all__
 __all__ += surrogates.__all__
