@@ -80,7 +80,7 @@ def _batch(
 
 def _quotient(variance: jax.Array, square: jax.Array) -> jax.Array:
     """Their quotient; nothing asked for where nothing varies."""
-    return jnp.where(variance == 0, 0.0, variance / square)
+    return variance / jnp.where(variance == 0, 1.0, square)
 
 
 def _along(leaf: jax.Array, mean: jax.Array) -> jax.Array:

@@ -123,13 +123,14 @@ def lanczos_lr_momentum(
         top = values[-1]
         positive = values > NOISE * top
         low = jnp.where(positive, values, jnp.inf).min() if smallest == "min_positive" else smallest
-        rate, momentum = _optimal(top, jnp.minimum(low, top))
+        # a comparison with NaN is false: what is not finite stays so, for the loop to see
+        none = top <= 0
+        ends = (jnp.where(none, 1.0, end) for end in (top, jnp.minimum(low, top)))
+        rate, momentum = _optimal(*ends)
         rate = jnp.minimum(
             lr_scale * rate, jnp.inf if max_learning_rate is None else max_learning_rate
         )
         momentum = jnp.minimum(momentum, max_momentum)
-        # a comparison with NaN is false: what is not finite stays so, for the loop to see
-        none = top <= 0
         return RateAndMomentum(
             jnp.where(none, 0.0, rate), jnp.where(none, 0.0, momentum), values, weights
         )

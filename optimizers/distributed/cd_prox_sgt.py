@@ -158,13 +158,16 @@ def _called(prox: Callable[[Any, jax.Array], optax.Params]) -> Callable[..., Sig
 def check_mixing(mixing: Any) -> None:
     """Raises FlowError for what is no doubly stochastic matrix."""
     shape = np.shape(mixing)
-    square = len(shape) == 2 and shape[0] == shape[1] and shape[0] > 0
-    if square and is_known(mixing):
+    problem = "" if len(shape) == 2 and shape[0] == shape[1] > 0 else f"it has shape {shape}"
+    if not problem and is_known(mixing):
         rows = np.asarray(mixing, float)
-        sums = np.concatenate([rows.sum(0), rows.sum(1)])
-        square = bool(np.all(rows >= 0) and np.allclose(sums, 1, atol=1e-5))
-    if not square:
+        sums = np.concatenate([rows.sum(1), rows.sum(0)])
+        if not np.all(rows >= 0):
+            problem = f"it has the entry {rows[~(rows >= 0)][0]}"
+        elif not np.allclose(sums, 1, atol=1e-5):
+            problem = f"its rows have the sums {sums[: len(rows)]}, its columns {sums[len(rows) :]}"
+    if problem:
         raise FlowError(
-            f"cd_prox_sgt: mixing of shape {shape} must be a doubly stochastic matrix, one row for "
-            "each worker: entries from 0 on, rows and columns of sum 1"
+            "cd_prox_sgt: mixing must be a doubly stochastic matrix, one row for each worker, with "
+            f"entries from 0 on, rows and columns of sum 1; {problem}"
         )

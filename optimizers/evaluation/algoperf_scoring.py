@@ -45,7 +45,7 @@ def time_to_target(
       Seconds, axes (submission, workload); infinite where most studies do not arrive.
 
     Raises:
-      ValueError: for arrays of other shapes, or an unknown selection.
+      ValueError: for arrays of other shapes, a target of NaN, or an unknown selection.
 
     Example:
       >>> import numpy as np
@@ -66,6 +66,8 @@ def time_to_target(
             f"study, trial, evaluation), got shapes {times.shape} and {metric.shape}"
         )
     goal = _per_workload("target", _numbers("target", target), times.shape[1])
+    if np.isnan(goal).any():
+        raise refusal(f"target={target!r} has a NaN, which no metric reaches")
     falls = _per_workload("minimize", np.asarray(minimize, bool), times.shape[1])
     good = np.where(falls, metric <= goal, metric >= goal)
     hit = good & np.isfinite(metric) & np.isfinite(times)

@@ -70,9 +70,8 @@ def participation_weights(num_clients: Size, cutoff: Size = 50) -> Weights:
         dtype = weights.dtype
         before = jnp.where(intervals == 0, 0, intervals.astype(dtype) * weights)
         mean = (before + rounds.astype(dtype)) / (intervals + 1).astype(dtype)
-        new = Participation(
-            jnp.where(ends, 0, rounds), intervals + ends, jnp.where(ends, mean, weights)
-        )
+        count = intervals + ends.astype(intervals.dtype)
+        new = Participation(jnp.where(ends, 0, rounds), count, jnp.where(ends, mean, weights))
         return weights, new
 
     return Weights(init, update)

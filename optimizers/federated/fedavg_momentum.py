@@ -18,6 +18,7 @@ from .trees import (
     local_steps,
     mean,
     minus,
+    over,
     plus,
     select,
     times,
@@ -115,7 +116,7 @@ def fedavg_momentum(
 
         start = wide(params)
         end = local_steps(step, start, num_steps, num_local_steps)
-        return times(1 / (eta * steps), minus(start, end)), ()
+        return over(times(1 / eta, minus(start, end)), steps), ()
 
     def update(
         params: optax.Params, state: Momentum, messages: optax.Params, clients: jax.Array

@@ -131,7 +131,7 @@ def fedspeed(
         params, turn = broadcast
         start = wide(params)
         pull = times(prox, minus(dual, start))
-        rate = eta * jnp.asarray(round_decay, float) ** turn
+        rate = eta * jnp.asarray(round_decay, float) ** jnp.asarray(turn, float)
 
         def step(k: int | jax.Array, y: optax.Params) -> optax.Params:
             first = gradient(grad_fn, y, k, params)

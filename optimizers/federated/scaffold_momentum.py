@@ -142,7 +142,7 @@ def scaffold_momentum(
         start = wide(params)
         end, raw = local_steps(step, (start, zeros(params)), num_steps, num_local_steps)
         new = over(raw, steps)
-        moved = times(1 / (eta * steps), minus(start, end))
+        moved = over(times(1 / eta, minus(start, end)), steps)
         return Upload(moved, minus(new, control)), new
 
     def update(

@@ -147,23 +147,37 @@ def _checked(
             f"are from {there.min()} to {there.max()}"
         )
     ordered = np.sort(there, axis=1)
-    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        raise FlowError("simulate: participants has a client twice in one round")
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if twice.any():
+        turn, slot = np.argwhere(twice)[0]
+        raise FlowError(
+            f"simulate: participants has client {ordered[turn, slot]} twice in one round, {turn}"
+        )
     steps = None if local_steps is None else _table("local_steps", local_steps, there.shape)
     most = algorithm.client.num_local_steps
     if steps is None and most is None:
         raise FlowError("simulate: local_steps must be given, the method has no number of its own")
-    if steps is not None and ((steps < 1) & (there >= 0)).any():
-        raise FlowError("simulate: local_steps must be at least 1 where there is a client")
-    if steps is not None and most is not None and steps.max(initial=0) > most:
-        raise FlowError(f"simulate: local_steps must be at most num_local_steps={most}")
+    if steps is not None and (none := (steps < 1) & (there >= 0)).any():
+        raise FlowError(
+            f"simulate: local_steps must be at least 1 where there is a client, not "
+            f"{steps[none].min()}"
+        )
+    if steps is not None and most is not None and (longest := steps.max(initial=0)) > most:
+        raise FlowError(
+            f"simulate: local_steps must be at most num_local_steps={most}, not {longest}"
+        )
     if started is None:
         return there, steps, None
     versions = _table("started", started, there.shape)
     turn = np.arange(len(there))[:, None]
     versions = np.where(there < 0, turn, versions)
-    if (versions > turn).any() or (versions < 0).any():
-        raise FlowError("simulate: started must be from 0 to the number of the round")
+    wrong = (versions > turn) | (versions < 0)
+    if wrong.any():
+        at = int(np.argwhere(wrong)[0, 0])
+        raise FlowError(
+            f"simulate: started must be from 0 to the number of the round, in round {at} it is "
+            f"{versions[at].tolist()}"
+        )
     return there, steps, versions
 
 

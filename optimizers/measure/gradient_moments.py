@@ -11,7 +11,7 @@ from ...registry import method
 from ...transforms import FlowError
 from ...transforms.notation.roots import balanced
 from ...transforms.notation.rows import mean_of_rows
-from .vectors import check_real, dot, wide
+from .vectors import check_real, dot, in_unit, wide
 
 
 class GradientMoments(NamedTuple):
@@ -98,6 +98,6 @@ def update_correlation(previous: optax.Updates, update: optax.Updates) -> jax.Ar
     References:
       Roberts 2021, SGD Implicitly Regularizes Generalization Error (arXiv 2104.04874).
     """
-    lengths = jnp.sqrt(dot(previous, previous)) * jnp.sqrt(dot(update, update))
-    moves = lengths > 0
-    return jnp.where(moves, dot(previous, update) / jnp.where(moves, lengths, 1), 0)
+    before, now = in_unit(previous), in_unit(update)
+    lengths = jnp.sqrt(dot(before, before)) * jnp.sqrt(dot(now, now))
+    return dot(before, now) / jnp.where(lengths > 0, lengths, 1)

@@ -9,7 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import PositiveConstant, checked
 from .gradient_moments import gradient_moments
-from .vectors import check_real, dot
+from .vectors import check_real, dot, in_unit
 
 
 @method(
@@ -37,7 +37,8 @@ def gradient_noise(grads: optax.Updates, batch_size: PositiveConstant = 1) -> An
       batch_size: b, examples in each of them.
 
     Returns:
-      A scalar, in examples; infinite where the estimate of the squared gradient is not positive.
+      A scalar, in examples, whatever the size of the gradients; infinite where the estimate of the
+      squared gradient is not positive.
 
     Raises:
       ValueError: for leading axes that differ, or are below 2.
@@ -54,7 +55,7 @@ def gradient_noise(grads: optax.Updates, batch_size: PositiveConstant = 1) -> An
       batch sizes, of which ours are b and N b.
     """
     check_real("gradient_noise", "grads", grads)
-    mean, trace, count = gradient_moments(grads)
+    mean, trace, count = gradient_moments(in_unit(grads))
     signal = dot(mean, mean) - trace / count
     positive = signal > 0
     return jnp.where(positive, batch_size * trace / jnp.where(positive, signal, 1), jnp.inf)

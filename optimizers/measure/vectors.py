@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ...transforms import FlowError
 from ...transforms.notation.known import repeat
-from ...transforms.notation.roots import balanced, norm
+from ...transforms.notation.roots import balanced, norm, power_of_two_below
 from ...transforms.notation.values import working
 
 Params = TypeVar("Params")
@@ -35,6 +35,14 @@ def dot(a: optax.Params, b: optax.Params) -> jax.Array:
     """The inner product of two trees."""
     products = jax.tree.map(lambda x, y: jnp.sum(x * y), wide(a), wide(b))
     return balanced(jax.tree.leaves(products))
+
+
+def in_unit(tree: Params) -> Params:
+    """A tree in at least float32, over the power of two below its largest entry: squares count."""
+    leaves = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(wide(tree))]
+    unit = power_of_two_below(balanced(leaves, jnp.maximum))
+    scaled: Params = jax.tree.map(lambda x: x / unit.astype(x.dtype), wide(tree))
+    return scaled
 
 
 def check_real(label: str, name: str, tree: object) -> None:
@@ -92,10 +100,11 @@ def lanczos(
         usable = (length > least) & (i + 1 < steps)
         beta = jnp.where(usable, length, 0)
         following = jnp.where(usable, rest / jnp.where(usable, length, 1), 0)
-        here, there = jnp.arange(steps) == i, jnp.arange(steps) == i + 1
+        rows = jnp.arange(steps, dtype=jnp.int32)
+        here, there = ((rows == k).astype(w.dtype) for k in (i, i + 1))
         matrix = matrix + jnp.outer(here, here) * along[i]
         matrix = matrix + beta * (jnp.outer(here, there) + jnp.outer(there, here))
-        return jnp.where(there[:, None], following, basis), matrix
+        return jnp.where(there[:, None] > 0, following, basis), matrix
 
     first = start / jnp.linalg.norm(start)
     basis = jnp.zeros((steps, first.size), first.dtype).at[0].set(first)

@@ -4,6 +4,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ...registry import method
@@ -22,6 +23,7 @@ from ...transforms import (
 )
 from ...transforms.notation import linalg
 from ...transforms.notation.crowds import numbers_of, of_stacks, one_each
+from ...transforms.notation.known import is_known
 from ...transforms.notation.ordering import kth_largest
 from ...transforms.notation.roots import maximum_over
 from ...transforms.notation.sharding import replicated
@@ -64,8 +66,8 @@ def greedy_block_mask(
       would move the other blocks.
 
     Raises:
-      ValueError: for a rule without its `lipschitz`, entries without `block_size`, or entries with
-        a rule of whole blocks.
+      ValueError: for a rule without its `lipschitz`, bounds that are not above 0 or that the rule
+        "gs" has no use for, entries without `block_size`, or entries with a rule of whole blocks.
 
     Example:
       >>> import jax.numpy as jnp
@@ -145,12 +147,27 @@ def greedy_block_descent(
 def _check(rule: str, blocks: str, block_size: int | None, lipschitz: optax.Params | None) -> None:
     if rule != "gs" and lipschitz is None:
         raise FlowError(f"rule={rule!r} needs lipschitz, bounds on the curvature")
+    if rule == "gs" and lipschitz is not None:
+        raise FlowError("rule='gs' has no curvature: lipschitz goes with 'gsl', 'gsd' and 'gsq'")
+    _check_bounds(rule, lipschitz)
     if blocks == "entries" and block_size is None:
         raise FlowError("blocks='entries' needs block_size")
     if blocks == "entries" and rule in ("gsl", "gsq"):
         raise FlowError(
             f"rule={rule!r} is one of whole blocks; entries are chosen by 'gs' or 'gsd'"
         )
+
+
+def _check_bounds(rule: str, lipschitz: optax.Params | None) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(lipschitz):
+        at, shape = f"lipschitz{jax.tree_util.keystr(path)}", jnp.shape(leaf)
+        if rule == "gsq" and (len(shape) != 2 or shape[0] != shape[1]):
+            raise FlowError(f"{at} must be a symmetric matrix for rule='gsq', its shape is {shape}")
+        if is_known(leaf):
+            bounds = np.asarray(leaf, float)
+            least = np.min(np.diagonal(bounds) if rule == "gsq" else bounds, initial=np.inf)
+            if not least > 0:
+                raise FlowError(f"{at} must be above 0, a bound is {least}")
 
 
 def _chosen(

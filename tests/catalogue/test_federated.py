@@ -11,7 +11,7 @@ import pytest
 from gradchain import federated
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import adam, fedhyper_global, fedhyper_server_local, sgd
-from subjects import rounded_in
+from subjects import rounded_in, strict
 
 NAMES = sorted(name for name, entry in METHODS.items() if entry.kind == "federated")
 CLIENTS, SLOTS = 6, 3
@@ -35,7 +35,7 @@ def start(dtype=jnp.float32):
 def gradient(params, client, turn, step):
     """Of a quadratic around a point of the client's own; a little noise by round and step."""
     target = jnp.asarray(TARGETS, jnp.float32)[client]
-    wobble = 0.01 * jnp.cos(turn + 3.0 * step + client)
+    wobble = 0.01 * jnp.cos(jnp.asarray(turn + 3 * step + client, float))
     return {
         "w": (params["w"] - target.astype(params["w"].dtype)),
         "s": params["s"] + wobble.astype(params["s"].dtype),
@@ -96,7 +96,7 @@ def test_empty_slots_and_rounds(name):
 
 @every_pair
 def test_nothing_is_rounded_in_float64(name):
-    """Such as a share of clients, a quotient of counts."""
+    """Such as a share of clients, a quotient of counts; and no type is promoted silently."""
     algorithm = build(name)
 
     def turn(params, count):
@@ -106,13 +106,14 @@ def test_nothing_is_rounded_in_float64(name):
         messages = jax.tree.map(lambda x: jnp.stack([x, x]), message)
         return algorithm.server.update(params, state, messages, jnp.array([0, 1]))
 
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), strict():
         assert rounded_in(jax.make_jaxpr(turn)(start(jnp.float64), jnp.int32(2))) == []
 
 
 @every_pair
 def test_dtypes_and_traced_numbers_of_steps(name):
-    run = simulate(name, tables(3), start(jnp.bfloat16), local_steps=[[1, 2, 3]] * 3)
+    with strict():
+        run = simulate(name, tables(3), start(jnp.bfloat16), local_steps=[[1, 2, 3]] * 3)
     assert {x.dtype for x in jax.tree.leaves(run.params)} == {jnp.dtype(jnp.bfloat16)}
     algorithm = build(name)
     own = algorithm.client.init(start(), 0)

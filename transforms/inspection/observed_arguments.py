@@ -109,7 +109,9 @@ def watching_injected(
             if name not in held:
                 known = ", ".join(sorted(held)) or "none"
                 raise FlowError(
-                    f"observe: no signal and no injected number {name!r}; there are {known}"
+                    f"observe: no signal, argument or injected number {name!r}; injected are "
+                    f"{known}. What a wrapper of another library is given is observed before it "
+                    "is wrapped"
                 )
         return {name: jnp.array(held[name], copy=True) for name in names}
 

@@ -70,6 +70,7 @@ def test_the_integral_by_steps_and_by_trapezoids():
             lambda: o.time_to_target(table([[[1.0]]]), table([[[1.0]]]), 0.0, selection="best"),
             "bes",
         ),
+        (lambda: o.algoperf_score([[[[[1.0]]]]], [[[[[1.0]]]]], np.nan), "target=nan has a NaN"),
         (lambda: o.performance_profile([[-1.0]]), "not negative"),
         (lambda: o.performance_profile([[1.0]], max_tau=1.0), "above 1"),
         (lambda: o.performance_profile([[1.0]], num_points=0), "num_points=0"),

@@ -8,6 +8,7 @@ from gradchain import measure, observe, observed
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import adam, sgd
 from jax.flatten_util import ravel_pytree
+from subjects import strict
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -95,6 +96,11 @@ def test_moments_and_noise_of_gradients():
     assert np.isinf(measure.gradient_noise(opposite))
     assert float(measure.update_correlation(opposite[0], opposite[1])) == -1
     assert float(measure.update_correlation(opposite[0], 0 * opposite[1])) == 0
+    for size in np.float32([1e-30, 1e30]):  # which have no square
+        small = jax.tree.map(lambda g, size=size: size * np.asarray(g, np.float32), grads)
+        np.testing.assert_allclose(measure.gradient_noise(small, batch_size=4), noise, rtol=1e-4)
+        pair = size * opposite.astype(jnp.float32)
+        assert float(measure.update_correlation(*pair)) == -1
 
 
 def test_sharpness_climbs_to_the_edge_of_the_ball_in_the_sharpest_direction():
@@ -108,14 +114,17 @@ def test_sharpness_climbs_to_the_edge_of_the_ball_in_the_sharpest_direction():
 
 
 def test_every_measurement_is_finite_in_low_precision_and_on_a_flat_loss():
+    """Nothing is promoted silently, and no NaN made on the way."""
     flat = lambda p: 0.0 * sum(jnp.sum(x) for x in jax.tree.leaves(p))  # noqa: E731
     low = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), PARAMS)
+    at = (jnp.ones(3, jnp.bfloat16), jnp.ones(2, jnp.bfloat16))
     of_loss = ("hessian_spectrum", "hessian_trace", "hessian_frobenius", "sharpness")
     kinds = {name for name, entry in METHODS.items() if entry.kind == "measurement"}
     assert set(of_loss) <= kinds
     for name in of_loss:
-        for value_fn in (flat, lambda p: loss(p).astype(jnp.bfloat16)):
-            found = jax.jit(lambda p, name=name, f=value_fn: METHODS[name].factory(f, p))(low)
+        for value_fn in (flat, lambda p: example_loss(p, *at).astype(jnp.bfloat16)):
+            with strict(), jax.debug_nans(True):
+                found = jax.jit(lambda p, name=name, f=value_fn: METHODS[name].factory(f, p))(low)
             assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found)), name
 
 

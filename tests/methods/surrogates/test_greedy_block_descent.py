@@ -42,7 +42,8 @@ def test_it_goes_to_the_minimum_of_the_model_in_the_best_block(rule):
     ("rule", "size", "kept"), [("gs", 3, "a0 b1 c0"), ("gsd", 2, "a0 c0"), ("gs", 9, "all")]
 )
 def test_entries_are_chosen_across_leaves(rule, size, kept):
-    opt = greedy_block_mask(rule, "entries", size, lipschitz=DIAGONAL)
+    bounds = None if rule == "gs" else DIAGONAL
+    opt = greedy_block_mask(rule, "entries", size, lipschitz=bounds)
     u, _ = jax.jit(opt.update)(G, opt.init(G))
     found = {f"{n}{i}" for n, x in u.items() for i, v in enumerate(np.ravel(x)) if v != 0}
     assert found == ({"a0", "a1", "b0", "b1", "c0"} if kept == "all" else set(kept.split()))
@@ -59,7 +60,11 @@ def test_entries_that_tie_are_all_taken():
     [
         ({"rule": "gsd"}, "needs lipschitz"),
         ({"blocks": "entries"}, "needs block_size"),
-        ({"rule": "gsl", "blocks": "entries", "block_size": 1, "lipschitz": G}, "whole blocks"),
+        ({"rule": "gsl", "blocks": "entries", "block_size": 1, "lipschitz": DIAGONAL}, "whole blo"),
+        ({"lipschitz": DIAGONAL}, "rule='gs' has no curvature"),
+        ({"rule": "gsd", "lipschitz": G}, r"lipschitz\['a'\] must be above 0, a bound is -1.0"),
+        ({"rule": "gsl", "lipschitz": {"a": np.nan}}, r"lipschitz\['a'\] .* a bound is nan"),
+        ({"rule": "gsq", "lipschitz": DIAGONAL}, r"must be a symmetric matrix for rule='gsq'"),
     ],
 )
 def test_refuses(arguments, message):
