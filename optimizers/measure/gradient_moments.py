@@ -100,4 +100,4 @@ def update_correlation(previous: optax.Updates, update: optax.Updates) -> jax.Ar
     """
     before, now = in_unit(previous), in_unit(update)
     lengths = jnp.sqrt(dot(before, before)) * jnp.sqrt(dot(now, now))
-    return dot(before, now) / jnp.where(lengths > 0, lengths, 1)
+    return jnp.clip(dot(before, now) / jnp.where(lengths > 0, lengths, 1), -1, 1)

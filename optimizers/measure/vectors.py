@@ -39,9 +39,10 @@ def dot(a: optax.Params, b: optax.Params) -> jax.Array:
 
 def in_unit(tree: Params) -> Params:
     """A tree in at least float32, over the power of two below its largest entry: squares count."""
-    leaves = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(wide(tree))]
-    unit = power_of_two_below(balanced(leaves, jnp.maximum))
-    scaled: Params = jax.tree.map(lambda x: x / unit.astype(x.dtype), wide(tree))
+    arrays = wide(jax.tree.map(jnp.asarray, tree))
+    largest = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(arrays)]
+    unit = power_of_two_below(balanced(largest, jnp.maximum))
+    scaled: Params = jax.tree.map(lambda x: x / unit.astype(x.dtype), arrays)
     return scaled
 
 
