@@ -1,11 +1,7 @@
 """HESSO: structures that fade out of a model while it trains."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ...registry import method
@@ -31,44 +27,12 @@ from ...transforms import (
 )
 from ...transforms.notation import Count, is_neutral
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import entry_of, vector_of
 from ...transforms.notation.ordering import are_largest
-from ...transforms.notation.roots import norm, root, saturated
-from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees.vector import one_leaf
-from .structures import (
-    Groups,
-    Structures,
-    TargetSparsity,
-    dots,
-    of_sets,
-    rows_of_matrices,
-    spread,
-)
-
-Criteria = Mapping[str, float]
-"""Weight of each criterion by which structures are judged."""
-
-CRITERIA: Criteria = {
-    "magnitude": 0.2,
-    "avg_magnitude": 0.2,
-    "cosine_similarity": 0.2,
-    "taylor_first_order": 0.2,
-    "taylor_second_order": 0.2,
-}
-
-MOST = 0.999
-"""No more than this share of all structures is pruned."""
-
-
-def checked_criteria(criteria: Criteria | None, allowed: Criteria, name: str) -> Criteria:
-    """The weights, or the default ones; raises FlowError for a criterion that is not known."""
-    chosen = allowed if criteria is None else criteria
-    unknown = [key for key in chosen if key not in allowed]
-    if unknown:
-        raise FlowError(f"{name}: criteria has {unknown}; there are {', '.join(allowed)}")
-    return chosen
+from .fading import kept_apart, scaled_steps, target_of
+from .scores import CRITERIA, Criteria, checked_criteria, scores_of_structures
+from .structures import Groups, Structures, TargetSparsity, rows_of_matrices
 
 
 def heavy_ball(momentum: Decay, dampening: Fraction) -> Flow:
@@ -76,107 +40,6 @@ def heavy_ball(momentum: Decay, dampening: Fraction) -> Flow:
     if is_neutral(momentum):
         return flow(lambda g: g)
     return named("momentum", trace(momentum, dampening=dampening))
-
-
-def _scores_of(
-    context: Context, x: Leaves, d: Leaves, groups: Groups, criteria: Criteria
-) -> Leaves:
-    """How much each structure matters: low is redundant; one number per structure."""
-    structures = Structures(groups, x, context.label)
-    total: Any = jnp.zeros(sum(structures.sizes), context.scalar_dtype)
-    if not structures.groups:
-        return one_leaf(total)
-
-    def products(a: Any, b: Any) -> tuple[jax.Array, ...]:
-        pairs = (replicated(dots(*pair)) for pair in ((a, a), (b, b), (a, b)))
-        return tuple(saturated(p.astype(context.scalar_dtype)) for p in pairs)
-
-    found = of_sets(products, structures.rows(x), structures.rows(d))
-    xx, dd, xd = (vector_of(entry_of(found, i)) for i in range(3))
-    entries = np.repeat(structures.entries(x), structures.sizes)
-    size, slope = root(xx), root(dd)
-    columns = {
-        "magnitude": size,
-        "avg_magnitude": size / jnp.asarray(entries + 1e-6, size.dtype),
-        "cosine_similarity": xd / (size + 1e-8) / (slope + 1e-8) + 1,
-        "taylor_first_order": jnp.abs(xd),
-        "taylor_second_order": 0.5 * xd**2,
-    }
-    for key, column in columns.items():
-        if key in criteria:
-            bounded = saturated(column)
-            # the root of the sum of squares plus 1e-8
-            length = norm(jnp.append(bounded, jnp.asarray(1e-4, bounded.dtype))) + 1e-8
-            total = total + criteria[key] * bounded / length
-    return one_leaf(total)
-
-
-scores_of_structures = lift_tree(
-    promoting(_scores_of),
-    "scores",
-    context=True,
-    doc="How much each structure matters, one number per structure in one leaf.",
-)
-
-
-def _scaled_of(context: Context, u: Leaves, x: Leaves, factor: Leaves, groups: Groups) -> Leaves:
-    """The steps to factor (x + u), with the factor of the structure; u at other leaves."""
-    structures = Structures(groups, x, context.label)
-    if not structures.groups:
-        return u
-
-    def scaled(leaves: Any, moves: Any, factors: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(
-            _faded(*pair, spread(factors, pair[0])) for pair in zip(leaves, moves, strict=True)
-        )
-
-    steps = of_sets(
-        scaled, structures.rows(x), structures.rows(u), structures.split(factor.values[0])
-    )
-    return structures.replaced(u, steps)
-
-
-def _faded(leaf: jax.Array, move: jax.Array, f: jax.Array) -> jax.Array:
-    moved = jnp.where(f == 0, -leaf, f * (leaf + move) - leaf)
-    return jnp.where(f == 1, move, moved)
-
-
-scaled_steps = lift_tree(
-    _scaled_of,
-    "scaled_steps",
-    context=True,
-    out=1,
-    doc="The steps to where every structure is times its factor after the update.",
-)
-
-
-def target_of(structures: Structures, target_sparsity: float) -> int:
-    """How many structures are pruned in all."""
-    return int(sum(structures.sizes) * min(target_sparsity, MOST))
-
-
-def kept_apart(
-    structures: Structures, chosen: jax.Array, gone: jax.Array, divisible: int = 1
-) -> jax.Array:
-    """What is chosen without what a set cannot spare, from the end: one always stays.
-
-    Args:
-      structures: the sets.
-      chosen: booleans, one per structure.
-      gone: those that are pruned already.
-      divisible: of this the number of structures that stay is a multiple, where there are more.
-    """
-    if not structures.groups:
-        return chosen
-
-    def spared(take: jax.Array, away: jax.Array) -> jax.Array:
-        size, lost = take.size, jnp.sum(away)
-        left = jnp.maximum(size - lost - jnp.sum(take), 1)
-        stay = jnp.minimum(-(-left // divisible) * divisible, size)
-        room = jnp.where(divisible > 1 and size <= divisible, 0, size - lost - stay)
-        return take & (jnp.cumsum(take) <= room)
-
-    return vector_of(of_sets(spared, structures.split(chosen), structures.split(gone)))
 
 
 def _picked_of(

@@ -1,8 +1,6 @@
 """HESSO with CRIC: which structures are redundant is tried out before one of them goes."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ...registry import method
@@ -18,7 +16,6 @@ from ...transforms import (
     decay_weights,
     delay,
     flow,
-    lift_tree,
     maximum,
     scheduled,
     step_count,
@@ -27,97 +24,61 @@ from ...transforms import (
     zeros_like,
 )
 from ...transforms.control import at_finite_losses
-from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import one_each, vector_of
-from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.signal import Delay
-from ...transforms.notation.values import Leaves, promoting
-from ...transforms.trees.vector import one_leaf
-from .hesso import (
-    CRITERIA,
-    Criteria,
-    checked_criteria,
-    heavy_ball,
-    kept_apart,
-    scaled_steps,
-    scores_of_structures,
-    target_of,
+from .fading import scaled_steps
+from .hesso import heavy_ball
+from .scores import CRITERIA, Criteria, checked_criteria, scores_of_structures
+from .structures import Groups, TargetSparsity, in_structures, rows_of_matrices
+from .trials import (
+    STEPS_PER_SET,
+    TRIALS,
+    lowest,
+    number,
+    number_of_sets,
+    share_of_set,
+    spared,
+    trial,
 )
-from .structures import (
-    Groups,
-    Structures,
-    TargetSparsity,
-    in_structures,
-    of_sets,
-    rows_of_matrices,
-)
-
-TRIALS = (0.25, 0.5, 0.75)
-"""Sparsities at which each set is tried out, two steps each."""
-
-STEPS_PER_SET = 2 * len(TRIALS)
 
 CRITERIA_AND_LOSS: Criteria = {**CRITERIA, "loss": 1.0}
 
 
-def _trial_of(
-    context: Context, x: Leaves, scores: Leaves, now: jax.Array, groups: Groups
-) -> Leaves:
-    """The structures that are set to zero at a step of the trials of single sets."""
-    structures = Structures(groups, x, context.label)
-    sparsity = jnp.asarray(TRIALS)[(now // 2) % len(TRIALS)]
-    if not structures.groups:
-        return one_leaf(scores.values[0] > 0)
-
-    def zeroed(number: jax.Array, part: jax.Array) -> jax.Array:
-        here = (now >= 0) & (now // STEPS_PER_SET == number) & (now % 2 == 0)
-        count = jnp.maximum(jnp.floor(part.size * sparsity), 1)
-        return here & are_largest(-part, count)
-
-    sets = structures.split(scores.values[0])
-    numbers = one_each(jnp.arange(len(sets)), sets)
-    return one_leaf(vector_of(of_sets(zeroed, numbers, sets)))
+def _marks(scores: Signal, name: str) -> Delay:
+    """One flag per structure, none at first."""
+    return delay(scores != scores, name=name, dtype=jnp.int8)
 
 
-def _lowest_of(
-    context: Context, x: Leaves, scores: Leaves, groups: Groups, target_sparsity: float
-) -> Leaves:
-    """As many structures as are to go in the end, of all sets, with the lowest scores."""
-    number = target_of(Structures(groups, x, context.label), target_sparsity)
-    return one_leaf(are_largest(-scores.values[0], number))
+def _remembered(params: Signal, value: Signal, begins: Signal) -> tuple[Signal, Signal]:
+    """The params and the loss at which the trials begin."""
+    cached, reference = delay(params, name="remembered"), delay(0.0, name="reference")
+    cache = cached << where(begins, params, cached)
+    return cache, reference << where(begins, value, reference)
 
 
-def _spared_of(context: Context, x: Leaves, chosen: Leaves, groups: Groups) -> Leaves:
-    """What is chosen, but for the last structures of a set of which all are."""
-    mask = chosen.values[0]
-    structures = Structures(groups, x, context.label)
-    return one_leaf(kept_apart(structures, mask, jnp.zeros_like(mask)))
+def _mean_of(scores: Signal, searching: Signal) -> Signal:
+    """The mean of the scores over the steps of the search."""
+    sums, counted = delay(scores, name="score_sums"), delay(0.0, name="scored_steps")
+    total = sums << sums + where(searching, scores, 0.0)
+    steps = counted << counted + where(searching, 1.0, 0.0)
+    return total / maximum(steps, 1.0)
 
 
-def _of_set(context: Context, x: Leaves, like: Leaves, now: jax.Array, groups: Groups) -> Leaves:
-    """Of which set a structure is that is tried out now, and one over the size of the set."""
-    structures = Structures(groups, x, context.label)
-    vector = like.values[0]
-    numbers = np.repeat(np.arange(len(structures.sizes)), structures.sizes)
-    shares = np.repeat(1 / np.maximum(structures.sizes, 1), structures.sizes)
-    found = jnp.where(now // STEPS_PER_SET == numbers, jnp.asarray(shares, vector.dtype), 0)
-    return one_leaf(found if structures.sizes else vector)
+def _recorded(scores: Signal, relative: Signal, records: Signal) -> Signal:
+    """The losses of the trials, summed for the structures of each set."""
+    ratios = delay(scores, name="loss_ratios")
+    return ratios << ratios + where(records, relative, 0.0)
 
 
-def _sets_of(context: Context, x: Leaves, groups: Groups) -> jax.Array:
-    return jnp.asarray(len(Structures(groups, x, context.label).groups), jnp.int32)
-
-
-def _count_of(marks: Leaves) -> jax.Array:
-    return jnp.sum(marks.values[0], dtype=jnp.int32)
-
-
-_trial = lift_tree(promoting(_trial_of), "trial", context=True)
-_lowest = lift_tree(promoting(_lowest_of), "lowest", context=True)
-_spared = lift_tree(promoting(_spared_of), "spared", context=True, out=1)
-_share_of_set = lift_tree(promoting(_of_set), "of_set", context=True, out=1)
-_number_of_sets = lift_tree(_sets_of, "sets", context=True, out="scalar")
-_number = lift_tree(_count_of, "number", out="scalar")
+def _cycles(scores: Signal, lowest: Signal, on: Signal, renews: Signal) -> tuple[Signal, Signal]:
+    """The number of the cycle, and the structures that fade in it."""
+    cycles = delay(zeros_like(step_count()), name="cycle")
+    trials, history, violating = (_marks(scores, n) for n in ("trials", "history", "violating"))
+    cycle = cycles << cycles + where(renews, 1, 0)
+    fresh = where(cycle == 1, lowest, trials & ~history)
+    violators = violating << where(renews, fresh, violating)
+    past = history << where(renews, history | violators, history)
+    trials << where(on, (trials | lowest) & ~violators & ~past, trials)
+    return cycle, violators
 
 
 @method(
@@ -203,69 +164,41 @@ def hesso_cric(
         d = g >> decay_weights(weight_decay, mask=mask) >> heavy_ball(momentum, dampening)
         scores = scores_of_structures(params, d, groups=groups, criteria=weights)
 
-        def marks(name: str) -> Delay:
-            return delay(scores != scores, name=name, dtype=jnp.int8)
-
-        first = maximum(start_cric_step, 1)
-        t = step_count()
-        ended_at = delay(zeros_like(t), name="ended_at")
-        searching = (t >= first) & (ended_at == 0)
+        t, first = step_count(), maximum(start_cric_step, 1)
         now = t - first  # steps since the trials began
-        sets = _number_of_sets(params, groups=groups)
-        in_cycles = searching & (now >= STEPS_PER_SET * sets)
-        in_trials = searching & ~in_cycles
+        ended_at = delay(zeros_like(t), name="ended_at")
+        searching = (now >= 0) & (ended_at == 0)
+        within = now - STEPS_PER_SET * number_of_sets(params, groups=groups)
+        in_cycles, in_trials = searching & (within >= 0), searching & (within < 0)
+        cache, loss = _remembered(params, value, now == 0)
+        mean = _mean_of(scores, searching)
 
-        cached, reference = delay(params, name="remembered"), delay(0.0, name="reference")
-        begins = t == first
-        cache = cached << where(begins, params, cached)
-        loss = reference << where(begins, value, reference)
-
-        sums, counted = delay(scores, name="score_sums"), delay(0.0, name="scored_steps")
-        total = sums << sums + where(searching, scores, 0.0)
-        steps = counted << counted + where(searching, 1.0, 0.0)
-
-        tried = _trial(params, scores, where(in_trials, now, -1), groups=groups)
-        ratios = delay(scores, name="loss_ratios")
+        tried = trial(params, scores, where(in_trials, now, -1), groups=groups)
         records = in_trials & (now % 2 == 1)
-        share = _share_of_set(params, scores, now, groups=groups) / len(TRIALS)
-        relative = value / where(loss == 0, 1.0, loss)
-        losses = ratios << ratios + where(records, share * relative, 0.0)
+        share = share_of_set(params, scores, now, groups=groups) / len(TRIALS)
+        losses = _recorded(scores, share * (value / where(loss == 0, 1.0, loss)), records)
 
-        cycles, trials, history, violating = (
-            delay(zeros_like(t), name="cycle"),
-            marks("trials"),
-            marks("history"),
-            marks("violating"),
-        )
-        within = now - STEPS_PER_SET * sets
         renews = in_cycles & (within % sampling_steps == 0)
-        lowest = _lowest(params, scores, groups=groups, target_sparsity=target_sparsity)
-        cycle = cycles << cycles + where(renews, 1, 0)
-        fresh = where(cycle == 1, lowest, trials & ~history)
-        violators = violating << where(renews, fresh, violating)
-        past = history << where(renews, history | violators, history)
-        trials << where(in_cycles, (trials | lowest) & ~violators & ~past, trials)
-
-        few = _number(violators) <= tolerance
+        low = lowest(params, scores, groups=groups, target_sparsity=target_sparsity)
+        cycle, violators = _cycles(scores, low, in_cycles, renews)
+        few = number(violators) <= tolerance
         ends = in_cycles & ((cycle >= max_cycles) | ((cycle >= 1) & few))
         ended = ended_at << where(ends, t, ended_at)
-        chosen = marks("redundant")
-        final = total / maximum(steps, 1.0) + weights.get("loss", 0.0) * losses
-        best = _lowest(params, final, groups=groups, target_sparsity=target_sparsity)
-        redundant = chosen << where(ends, _spared(params, best, groups=groups), chosen)
 
-        after = t - ended - 1
-        fading = (ended > 0) & ~ends
-        k = (within - 1) % sampling_steps
+        final = mean + weights.get("loss", 0.0) * losses
+        best = lowest(params, final, groups=groups, target_sparsity=target_sparsity)
+        chosen = _marks(scores, "redundant")
+        redundant = chosen << where(ends, spared(params, best, groups=groups), chosen)
+
+        k, after = (within - 1) % sampling_steps, t - ended - 1
         in_cycle = (sampling_steps - k - 1.0) / (sampling_steps - k)
         at_last = maximum(hybrid_steps - after - 1.0, 0.0) / maximum(hybrid_steps - after, 1.0)
         factor = where(tried, 0.0, where(in_cycles & violators, in_cycle, 1.0))
-        factor = where(fading & redundant, at_last, factor)
+        factor = where((ended > 0) & ~ends & redundant, at_last, factor)
 
-        move = -scheduled(learning_rate) * d
-        restored = cache - params
-        outside = where(searching, 0.0, move)
+        move, restored = -scheduled(learning_rate) * d, cache - params
         inside = where(in_trials, 0.0, move + where(renews, restored, 0.0))
+        outside = where(searching, 0.0, move)
         stepped = in_structures(inside, outside, params, groups=groups)
         scaled = scaled_steps(stepped, params, factor, groups=groups)
         return where(records | ends, restored, scaled)

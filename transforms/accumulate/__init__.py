@@ -12,6 +12,7 @@ from .last_values import last_values
 from .maxima import decayed_max
 from .moments import MomentumForm, debiased_root, divide, momentum, running_max
 from .pnm import positive_negative_momentum
+from .read_momentum import with_momentum
 from .rectification import Rectification, radam_rectification
 from .slow_weights import back_to_slow_weights
 from .staleness import delay_gradients
@@ -55,5 +56,6 @@ __all__ = [
     "subset_moment",
     "trace",
     "window",
+    "with_momentum",
     "write_slot",
 ]

@@ -1,0 +1,78 @@
+"""How much a structure matters to a model, by several criteria."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...transforms import FlowError, lift_tree
+from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import entry_of, vector_of
+from ...transforms.notation.roots import norm, root, saturated
+from ...transforms.notation.sharding import replicated
+from ...transforms.notation.values import Leaves, promoting
+from ...transforms.trees.vector import one_leaf
+from .structures import Groups, Structures, dots, of_sets
+
+Criteria = Mapping[str, float]
+"""Weight of each criterion by which structures are judged."""
+
+CRITERIA: Criteria = {
+    "magnitude": 0.2,
+    "avg_magnitude": 0.2,
+    "cosine_similarity": 0.2,
+    "taylor_first_order": 0.2,
+    "taylor_second_order": 0.2,
+}
+
+
+def checked_criteria(criteria: Criteria | None, allowed: Criteria, name: str) -> Criteria:
+    """The weights, or the default ones; raises FlowError for a criterion that is not known."""
+    chosen = allowed if criteria is None else criteria
+    unknown = [key for key in chosen if key not in allowed]
+    if unknown:
+        raise FlowError(f"{name}: criteria has {unknown}; there are {', '.join(allowed)}")
+    return chosen
+
+
+def _scores_of(
+    context: Context, x: Leaves, d: Leaves, groups: Groups, criteria: Criteria
+) -> Leaves:
+    """How much each structure matters: low is redundant; one number per structure."""
+    structures = Structures(groups, x, context.label)
+    total: Any = jnp.zeros(sum(structures.sizes), context.scalar_dtype)
+    if not structures.groups:
+        return one_leaf(total)
+
+    def products(a: Any, b: Any) -> tuple[jax.Array, ...]:
+        pairs = (replicated(dots(*pair)) for pair in ((a, a), (b, b), (a, b)))
+        return tuple(saturated(p.astype(context.scalar_dtype)) for p in pairs)
+
+    found = of_sets(products, structures.rows(x), structures.rows(d))
+    xx, dd, xd = (vector_of(entry_of(found, i)) for i in range(3))
+    entries = np.repeat(structures.entries(x), structures.sizes)
+    size, slope = root(xx), root(dd)
+    columns = {
+        "magnitude": size,
+        "avg_magnitude": size / jnp.asarray(entries + 1e-6, size.dtype),
+        "cosine_similarity": xd / (size + 1e-8) / (slope + 1e-8) + 1,
+        "taylor_first_order": jnp.abs(xd),
+        "taylor_second_order": 0.5 * xd**2,
+    }
+    for key, column in columns.items():
+        if key in criteria:
+            bounded = saturated(column)
+            # the root of the sum of squares plus 1e-8
+            length = norm(jnp.append(bounded, jnp.asarray(1e-4, bounded.dtype))) + 1e-8
+            total = total + criteria[key] * bounded / length
+    return one_leaf(total)
+
+
+scores_of_structures = lift_tree(
+    promoting(_scores_of),
+    "scores",
+    context=True,
+    doc="How much each structure matters, one number per structure in one leaf.",
+)
