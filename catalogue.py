@@ -9,6 +9,7 @@ import fnmatch
 from . import optimizers as _optimizers  # noqa: F401
 from . import schedules as _schedules  # noqa: F401
 from .registry import METHODS, SCHEDULES, TAGS, Method, Schedule, get_method, get_schedule
+from .transforms import checked
 
 __all__ = [
     "METHODS",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 
+@checked()
 def find(pattern: str = "*") -> list[str]:
     """Names of the methods that fit a shell pattern, in alphabetical order.
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 
+from .transforms import checked
+
 IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 """Without it, a buffer that is read after its new value is written is copied first."""
 
@@ -11,6 +13,7 @@ LEAF_BY_LEAF = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 """By default operations are ordered for many threads, whatever memory that takes."""
 
 
+@checked()
 def compiler_options(backend: str | None = None, *, update_only: bool = False) -> dict[str, Any]:
     """Options of `jax.jit` under which the step of an optimizer copies little and holds little.
 

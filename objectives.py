@@ -10,15 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .transforms import FlowError, Mask
+from .transforms import FlowError, Mask, Size, checked
 
 
+@checked()
 def objective_gradients(
     losses_fn: Callable[[Any], Any],
     params: Any,
     *,
-    shared: Mask = None,
-    chunk_size: int | None = None,
+    shared: Mask | None = None,
+    chunk_size: Size | None = None,
     has_aux: bool = False,
 ) -> tuple[Any, Any]:
     """Losses of several objectives at once, and their gradients, stacked.
@@ -106,6 +107,4 @@ def _by_chunks(pull_back: Any, basis: Any, chunk_size: int | None, losses: Any) 
     basis = basis.astype(losses.dtype)
     if chunk_size is None or chunk_size >= len(basis):
         return jax.vmap(pull_back)(basis)
-    if chunk_size < 1:
-        raise FlowError(f"objective_gradients: chunk_size={chunk_size} must be at least 1")
     return jax.lax.map(pull_back, basis, batch_size=chunk_size)

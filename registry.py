@@ -307,11 +307,13 @@ def _family(module: str) -> str:
     return folders[inside]
 
 
+@checked()
 def get_method(name: str) -> Method:
     """The method of that name; an unknown name is a ValueError that suggests the nearest."""
     return _lookup(METHODS, name, "optimizer")
 
 
+@checked()
 def get_schedule(name: str) -> Schedule:
     """The schedule of that name; an unknown name is a ValueError that suggests the nearest."""
     return _lookup(SCHEDULES, name, "schedule")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .transforms import FlowError
+from .transforms import FlowError, Size, checked
 from .transforms.notation import eval_params, needs
 from .transforms.notation.foreign import update_with_extra
 
@@ -125,6 +125,7 @@ class Sweep:
         return figure
 
 
+@checked()
 def sweep(
     build: Callable[..., optax.GradientTransformation],
     settings: Mapping[str, Sequence[float]],
@@ -132,10 +133,10 @@ def sweep(
     loss_fn: Loss,
     batch_fn: Callable[[jax.Array, jax.Array], Any],
     *,
-    steps: int,
+    steps: Size,
     seeds: Sequence[int] = (0,),
     evaluate: Callable[[Any], Any] | None = None,
-    at_once: int | None = None,
+    at_once: Size | None = None,
     progress: bool | Callable[[int, int], None] = True,
 ) -> Sweep:
     """Trains with every combination of settings and seeds, in one compiled program.
@@ -177,9 +178,6 @@ def sweep(
       >>> found.train.shape, found.best
       ((3, 1, 30), {'learning_rate': 0.1})
     """
-    for name, number in (("steps", steps), ("at_once", 1 if at_once is None else at_once)):
-        if number < 1:
-            raise FlowError(f"sweep: {name}={number} must be at least 1")
     values = {name: np.asarray(list(given), float) for name, given in settings.items()}
     if not values or not all(v.size for v in values.values()) or not len(seeds):
         raise FlowError("sweep: settings and seeds must have at least one value each")

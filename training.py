@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import optax
 
+from .transforms import checked
 from .transforms.notation.foreign import update_with_extra
 
 try:
@@ -63,6 +64,7 @@ class TrainState(train_state.TrainState):
         return after.replace(tx=replaced.get("tx", self.tx))
 
 
+@checked()
 def nnx_value_fn(
     model: Model,
     loss_fn: Callable[[Model], Any],
@@ -100,6 +102,7 @@ def nnx_value_fn(
     return value_fn
 
 
+@checked()
 def nnx_logits_fn(
     model: nnx.Module, *inputs: Any, wrt: Any = nnx.Param, **keywords: Any
 ) -> Callable[[Any], Any]:

@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import optax
 
+from ..transforms import checked
 from ..transforms.kronecker.layer_places import KERNEL, Layer
 from ..transforms.notation.paths import joined
 from .gradients import LayerGradients, layer_gradients, layers_of
 from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, refuse_unknown
 
 
+@checked()
 def linen_layer_gradients(
     loss_fn: Callable[[Any], Any],
     params: optax.Params,
@@ -45,6 +47,7 @@ def linen_layer_gradients(
     return layer_gradients(_intercepted(loss_fn, skip), params, has_aux)
 
 
+@checked()
 def linen_layers(
     loss_fn: Callable[[Any], Any],
     params: optax.Params,

@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 
+from ..transforms import checked
 from ..transforms.kronecker.layer_places import Layer
 from ..transforms.notation.paths import joined
 from .gradients import LayerGradients, layer_gradients, layers_of
 from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, refuse_unknown
 
 
+@checked()
 def nnx_layer_gradients(
     model: Any,
     loss_fn: Callable[[Any], Any],
@@ -55,6 +57,7 @@ def nnx_layer_gradients(
     return found._replace(grads=grads, aux=aux)
 
 
+@checked()
 def nnx_layers(
     model: Any,
     loss_fn: Callable[[Any], Any],

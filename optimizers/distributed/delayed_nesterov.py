@@ -18,6 +18,7 @@ from ...transforms import (
     Signal,
     Size,
     chain,
+    checked,
     delay,
     flow,
     handed_on,
@@ -113,6 +114,7 @@ def delayed_nesterov(
     return chain(handed_on(scale_by_delayed_nesterov), scale_by_learning_rate(learning_rate))
 
 
+@checked()
 def dynamic_local_steps(speeds: Sequence[float], num_local_steps: Size) -> tuple[int, ...]:
     """How many local steps each worker makes, so that all arrive at about the same time.
 
@@ -137,6 +139,7 @@ def dynamic_local_steps(speeds: Sequence[float], num_local_steps: Size) -> tuple
     return tuple(int(n) for n in np.maximum(steps, 1))
 
 
+@checked()
 def staleness_weight(
     staleness: jax.Array | float, num_workers: Size, method: Literal["constant", "polynomial"]
 ) -> jax.Array | float:
@@ -157,9 +160,5 @@ def staleness_weight(
       >>> float(staleness_weight(3, 4, "polynomial"))
       0.25
     """
-    if method not in ("constant", "polynomial"):
-        raise FlowError(
-            f"staleness_weight: method={method!r} must be one of 'constant', 'polynomial'"
-        )
     late = 1.0 if method == "constant" else jnp.sqrt(1.0 + staleness)
     return 1 / (num_workers**0.5 * late)

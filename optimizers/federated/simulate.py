@@ -1,6 +1,6 @@
 """Rounds of a federated method on one device, or wherever its arrays lie."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ...transforms import FlowError
+from ...transforms import FlowError, Size, checked
 from .pair import Federated
+
+Table = jax.Array | np.ndarray | Sequence[Sequence[Any]]
+"""A number for each slot of each round."""
 
 
 class Run(NamedTuple):
@@ -28,15 +31,16 @@ class Run(NamedTuple):
     recorded: optax.Params | None
 
 
+@checked()
 def simulate(
     algorithm: Federated,
     params: optax.Params,
     client_grad: Callable[..., Any],
-    participants: jax.Array,
+    participants: Table,
     *,
-    num_clients: int,
-    local_steps: jax.Array | None = None,
-    started: jax.Array | None = None,
+    num_clients: Size,
+    local_steps: Table | None = None,
+    started: Table | None = None,
     record: Callable[[Any, Any], Any] | None = None,
 ) -> Run:
     """Runs a federated method for some rounds, in one compiled program.
@@ -135,10 +139,10 @@ def simulate(
 
 def _checked(
     algorithm: Federated,
-    participants: jax.Array,
+    participants: Table,
     num_clients: int,
-    local_steps: jax.Array | None,
-    started: jax.Array | None,
+    local_steps: Table | None,
+    started: Table | None,
 ) -> tuple[Any, Any, Any]:
     there = _table("participants", participants)
     if there.size and (there.max() >= num_clients or there.min() < -1):
@@ -181,7 +185,7 @@ def _checked(
     return there, steps, versions
 
 
-def _table(name: str, value: jax.Array, shape: tuple[int, ...] | None = None) -> Any:
+def _table(name: str, value: Table, shape: tuple[int, ...] | None = None) -> Any:
     table = np.asarray(value)
     wanted = "int[rounds, slots]" if shape is None else f"integers of the shape {shape}"
     if table.ndim != 2 or table.dtype.kind not in "iu" or shape not in (None, table.shape):

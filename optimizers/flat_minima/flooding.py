@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from ...registry import method
-from ...transforms import Flow, Number, Signal, flow, scheduled, transformation, where
+from ...transforms import (
+    Flow,
+    Number,
+    Signal,
+    checked,
+    flow,
+    scheduled,
+    transformation,
+    where,
+)
 from ...transforms.control import at_finite_losses
 
 
@@ -60,6 +69,7 @@ def flooding(level: Number) -> Flow:
     return at_finite_losses(flow(step))
 
 
+@checked()
 def flood(loss: float | jax.Array, level: float | jax.Array) -> jax.Array:
     """The flooded loss, |loss - level| + level.
 

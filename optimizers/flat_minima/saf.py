@@ -126,6 +126,7 @@ def logit_history(num_examples: Size, num_classes: Size, lag: Size = 3) -> Logit
     return LogitHistory(init, record, lookup)
 
 
+@checked()
 def saf_active(
     epoch: int | jax.Array, start: Constant = 5, end: Constant = float("inf")
 ) -> bool | jax.Array:

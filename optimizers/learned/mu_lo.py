@@ -17,6 +17,7 @@ from ...transforms import (
     Number,
     Signal,
     Size,
+    checked,
     clip,
     ema,
     exp,
@@ -51,6 +52,7 @@ TIMES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000)
 FEATURES = 28
 
 
+@checked()
 def mu_lo_weights(hidden_size: int = 32, seed: int = 0, scale: float = 0.1) -> dict[str, Any]:
     """Weights of `mu_lo` to start meta-training from: Adam's direction, and a little noise.
 
@@ -169,6 +171,7 @@ def mu_lo(
     return flow(step)
 
 
+@checked()
 def mu_lo_width_multipliers(
     params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -2
 ) -> optax.Params:

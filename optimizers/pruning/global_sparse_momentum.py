@@ -17,6 +17,7 @@ from ...transforms import (
     Signal,
     absolute,
     chain,
+    checked,
     decay_weights,
     flow,
     leaf_where,
@@ -36,6 +37,7 @@ from ...transforms.notation.values import Leaves
 competing = leaf_where(lambda leaf: leaf.ndim in (2, 4))
 """Selects matrices and the kernels of convolutions."""
 
+Share = Annotated[float, Interval(0.0, 1.0)]
 Density = Annotated[Hyperparameter, Interval(0.0, 1.0, low_open=True)]
 """The share of entries that stay, in (0, 1]."""
 
@@ -78,8 +80,9 @@ def _kept_of(g: Leaves, saliency: Leaves, density: float | jax.Array) -> Leaves:
 _kept = lift_tree(_kept_of, "keep_salient", out=0)
 
 
+@checked()
 def magnitude_mask(
-    params: optax.Params, density: float, sparse: Mask | None = None
+    params: optax.Params, density: Share, sparse: Mask | None = None
 ) -> optax.Params:
     """The final cut: 1 at the largest entries of all competing leaves together, else 0.
 

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from ...transforms import FlowError
+from ...transforms import FlowError, checked
 from ...transforms.notation.values import at_least_float32
 
 
+@checked()
 def stablemax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     r"""The mean cross-entropy of integer labels, with StableMax in place of the softmax.
 

@@ -20,6 +20,7 @@ from ...transforms import (
     Sampler,
     Signal,
     chain,
+    checked,
     decay_weights,
     delay,
     flow,
@@ -35,6 +36,7 @@ from ...transforms.trees import fold_key, stored_key
 from ...transforms.zeroth_order import Directions, draw_direction, params_at, settled, slope_along
 
 
+@checked()
 def adamu_anneal(t1: int, t2: int, phi: float, end_value: float = 0.9) -> optax.Schedule:
     """The schedule of ZO-AdaMU: at 1, then falling along a cosine, then constant.
 

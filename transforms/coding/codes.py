@@ -100,6 +100,7 @@ def _check_stragglers(label: str, num_workers: int, num_stragglers: int) -> None
         )
 
 
+@checked()
 def assigned_parts(code: Any, worker: int) -> np.ndarray:
     """The parts of the batch that a worker computes, in ascending order.
 

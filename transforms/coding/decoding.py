@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.known import is_known
 from ..notation.rows import sum_of_rows
 from ..workers import axis
 
 
+@checked()
 def encode(partial_grads: optax.Params, row: Sequence[float] | jax.Array) -> optax.Params:
     """What a worker sends: the sum of its parts' gradients with its coefficients.
 
@@ -51,7 +53,8 @@ def encode(partial_grads: optax.Params, row: Sequence[float] | jax.Array) -> opt
     return jax.tree.map(summed, partial_grads)
 
 
-def decode_weights(code: Any, survivors: Sequence[bool] | np.ndarray) -> np.ndarray:
+@checked()
+def decode_weights(code: Any, survivors: Sequence[Any] | np.ndarray) -> np.ndarray:
     """With which weights what the survivors sent sums to the whole gradient.
 
     A function of numbers.
@@ -93,6 +96,7 @@ def decode_weights(code: Any, survivors: Sequence[bool] | np.ndarray) -> np.ndar
     return weights
 
 
+@checked()
 def decode(
     coded: optax.Params,
     weights: Sequence[float] | np.ndarray | jax.Array,

@@ -7,7 +7,7 @@ import optax
 
 from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.crowds import choose_leaves
 from ..notation.functions import zeros_like
@@ -19,6 +19,7 @@ from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def either(
     condition: Signal,
     first: optax.GradientTransformation,

@@ -12,11 +12,13 @@ import numpy as np
 import optax
 
 from ..notation.arguments import Argument, arguments_of
+from ..notation.checks import checked
 from ..notation.domains import Interval, Keys, Neutral, Static
 from ..notation.hyperparameters import is_neutral
 from ..notation.injected import constant_arrays
 
 
+@checked()
 def inject_hyperparams(
     factory: Callable[..., Any], static_args: Iterable[str] = ()
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.cell import Cell, cell_of
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.known import repeat
@@ -21,6 +22,7 @@ Inputs = Callable[..., Callable[[Any], Mapping[str, Any]]]
 """`(context, *values of the signals) -> (number of the inner step, from 0 on) -> inputs`."""
 
 
+@checked()
 def iterated(
     times: int | Callable[[Context], int],
     inner: optax.GradientTransformation,

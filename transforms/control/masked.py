@@ -7,7 +7,7 @@ import jax
 import optax
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.compose import as_flow, named
 from ..notation.foreign import owner_of, update_with_extra
 from ..notation.hyperparameters import Mask
@@ -51,6 +51,7 @@ def masked(
     return flow(step)
 
 
+@checked()
 def partition(
     transforms: Mapping[Any, optax.GradientTransformation],
     param_labels: Labels,

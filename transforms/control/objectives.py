@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift, lift_tree
@@ -11,6 +12,7 @@ from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def stacked_gradients(g: Signal, count: int) -> Signal:
     """The incoming gradients as a signal whose leaves have a leading axis of `count` objectives.
 
@@ -51,6 +53,7 @@ def _of_length(count: int, leaf: jax.Array, context: Context) -> jax.Array:
     return leaf
 
 
+@checked()
 def combine(stacked: Signal, weights: optax.Params) -> Signal:
     """The weighted sum over the leading axis.
 

@@ -11,7 +11,7 @@ import optax
 from ..notation.annotations import unboxed
 from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
 from ..notation.crowds import choose_leaves, crowds, is_crowded, map_leaves
@@ -73,6 +73,7 @@ def _is_due(
     return (t % k == phase % k) & (t >= start)
 
 
+@checked()
 def when(
     condition: Signal,
     inner: optax.GradientTransformation,
@@ -373,6 +374,7 @@ def reset_every(
     return flow(step)
 
 
+@checked()
 def reset_when(
     condition: Signal,
     inner: optax.GradientTransformation,

@@ -6,12 +6,14 @@ from typing import Any
 import optax
 
 from ..notation.cell import Cell, cell_of
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def at_params(
     params: Signal, inner: optax.GradientTransformation, *, name: str | None = None
 ) -> Receiver:

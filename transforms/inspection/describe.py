@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.cell import Cell, foreign_cell
+from ..notation.checks import checked
 from ..notation.foreign import brief, owner_of
 from ..notation.layout import COUNT, OBSERVED, contents
 from ..notation.program import Program
@@ -106,6 +107,7 @@ class Description:
         return f"<table><tr>{head}</tr>{body}</table><p>{self.summary}</p>"
 
 
+@checked()
 def describe(transformation: optax.GradientTransformation, params: Any) -> Description:
     """What a transformation is made of, its hyper-parameters, and how many bytes it stores.
 

@@ -7,6 +7,7 @@ import optax
 
 from ..notation.arguments import argument_of
 from ..notation.build import Flow
+from ..notation.checks import checked
 from ..notation.hyperparameters import Count
 from .drawing.diagram import Diagram, diagram_of
 from .drawing.picture import picture_of
@@ -41,6 +42,7 @@ class Drawing:
         picture_of(self.diagram).save(path)
 
 
+@checked()
 def draw(
     transformation: optax.GradientTransformation,
     path: str | Path | None = None,

@@ -8,6 +8,7 @@ from typing import Any
 import optax
 
 from ..notation.build import Flow
+from ..notation.checks import checked
 from ..notation.compose import chain
 from ..notation.errors import FlowError
 from ..notation.foreign import owner_of, parts_of
@@ -17,6 +18,7 @@ from ..notation.signal import CellNode, Delay, Signal, Slot
 from .observed_arguments import argument_signals, watching_injected
 
 
+@checked()
 def observe(transformation: optax.GradientTransformation, *names: str) -> Flow:
     """The same transformation, which keeps the named signals in its state for logging.
 

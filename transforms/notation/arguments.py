@@ -194,7 +194,17 @@ def _members(annotation: Any) -> Iterator[Any]:
 def arguments_of(factory: Callable[..., Any]) -> Mapping[str, Argument]:
     """What each argument of a factory may be."""
     parameters = inspect.signature(factory).parameters
-    return {name: argument_of(name, p.annotation) for name, p in parameters.items()}
+    return {name: _of_parameter(p) for name, p in parameters.items()}
+
+
+def _of_parameter(parameter: inspect.Parameter) -> Argument:
+    """Of `*args` and `**kwargs` the annotation says what each may be."""
+    each = argument_of(parameter.name, parameter.annotation)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return Argument(parameter.name, (Sequences(each),))
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return Argument(parameter.name, (Mappings(each),))
+    return each
 
 
 def shown(signature: inspect.Signature, function: Callable[..., Any] | None = None) -> str:

@@ -121,7 +121,9 @@ def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
       >>> signed.update(jnp.array([1.0, -2.0]), state)[0].tolist()
       [1.0, -1.0]
     """
-    if name is not None and not name.isidentifier():
+    if not callable(step):
+        raise FlowError(f"flow: step={step!r} must be a function of signals")
+    if name is not None and not (isinstance(name, str) and name.isidentifier()):
         raise FlowError(f"flow: name={name!r} must be an identifier: it names states")
     with building(Builder(name or _name_of(step))) as builder:
         output = _call(step, builder)

@@ -10,7 +10,7 @@ import optax
 from .build import Flow, flow
 from .cell import cell_of
 from .errors import FlowError
-from .foreign import owner_of
+from .foreign import owner_of, refuse_other_than_transformations
 from .receiver import Receiver
 from .signal import Signal
 
@@ -33,11 +33,16 @@ def named(name: str, transformation: optax.GradientTransformation | Receiver) ->
     Raises:
       FlowError: if the name is not an identifier.
     """
-    if not name.isidentifier() or name.startswith("_"):
-        raise FlowError(f"name={name!r} must be an identifier that does not start with `_`")
+    _check_name("named", name)
     if isinstance(transformation, Receiver):
         return transformation.under(name)
+    refuse_other_than_transformations("named", transformation)
     return as_flow(transformation).under(name)
+
+
+def _check_name(label: str, name: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise FlowError(f"{label}: name={name!r} must be an identifier that does not start with _")
 
 
 def as_flow(transformation: optax.GradientTransformation) -> Flow:
@@ -67,6 +72,8 @@ def chain(*parts: optax.GradientTransformation, name: str | None = None) -> Flow
     Raises:
       FlowError: if a part is not a transformation.
     """
+    if name is not None:
+        _check_name("chain", name)
     flat = tuple(_flat_parts(parts))
 
     def step(g: Signal) -> Signal:

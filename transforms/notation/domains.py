@@ -116,7 +116,9 @@ class Choice:
 
     def problem(self, value: object) -> str | None:
         """See `Domain`."""
-        if any(value is choice or value == choice for choice in self.choices):
+        # an array would be compared entry by entry
+        is_word = isinstance(value, str | int | float | np.generic)
+        if any(value is choice or (is_word and value == choice) for choice in self.choices):
             return None
         return f"is not one of {', '.join(map(repr, self.choices))}"
 

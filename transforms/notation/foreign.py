@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from .errors import FlowError
+
 
 class Owner:
     """What the `init` and `update` of a flow are methods of: a `Program`, as others see it."""
@@ -25,6 +27,12 @@ def owner_of(transformation: object) -> Any:
     owner = getattr(getattr(transformation, "update", None), "__self__", None)
     init = getattr(transformation, "init", None)
     return owner if isinstance(owner, Owner) and init == owner.init else None
+
+
+def refuse_other_than_transformations(label: str, transformation: object) -> None:
+    """Raises FlowError for what has no `init` and `update`, naming the function it was given to."""
+    if not (hasattr(transformation, "init") and hasattr(transformation, "update")):
+        raise FlowError(f"{label}: transformation={transformation!r} must be a transformation")
 
 
 def update_with_extra(transformation: optax.GradientTransformation) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 import optax
 
-from .foreign import owner_of
+from .foreign import owner_of, refuse_other_than_transformations
 from .graph import Graph
 from .signal import CellNode, Delay, Function, Input, Signal
 
@@ -35,6 +35,7 @@ def needs(transformation: optax.GradientTransformation) -> tuple[str, ...]:
     Returns:
       Names such as ("params", "value_fn"), `params` first.
     """
+    refuse_other_than_transformations("needs", transformation)
     program = owner_of(transformation)
     return tuple(getattr(transformation, "needs", ())) if program is None else program.needs
 

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import jax
 from jax.typing import ArrayLike, DTypeLike
 
+from .arguments import arguments_of
 from .cell import Cell
 from .hyperparameters import Hyperparameter, Scalar
 from .scope import Builder, current_builder
@@ -69,7 +70,10 @@ def tap(name: str, signal: Signal) -> Signal:
     Returns:
       The signal itself.
     """
-    current_builder(name).tap(name, signal)
+    builder = current_builder(name)
+    for argument, value in zip(arguments_of(tap).values(), (name, signal), strict=True):
+        argument.check("tap", value)
+    builder.tap(name, signal)
     return signal
 
 

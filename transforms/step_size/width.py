@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.values import Leaves
 
@@ -63,6 +64,7 @@ def _width(shape: tuple[int, ...], base: tuple[int, ...], fan_in_axis: int) -> W
     return Width("vector", multiplier, is_output)
 
 
+@checked()
 def mup_width_multipliers(
     params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -1
 ) -> optax.Params:
@@ -98,6 +100,7 @@ def mup_width_multipliers(
     return jax.tree.map(lambda w: (w.kind, w.multiplier), found, is_leaf=_is_width)
 
 
+@checked()
 def mup_init_scale(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
     """Factors on the initial weights that carry the base model's standard deviations over.
 
@@ -119,6 +122,7 @@ def mup_init_scale(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) 
     )
 
 
+@checked()
 def mup_readout_multiplier(width_mult: float, output_mult: float = 1.0) -> float:
     """What the output of the readout layer is multiplied by: output_mult / width_mult.
 

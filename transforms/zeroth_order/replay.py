@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.layout import COUNT
 
 
+@checked()
 def replay(
     opt: optax.GradientTransformationExtraArgs,
     params: optax.Params,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from ..closures.checks import LossFunction
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.values import Leaves
@@ -61,6 +62,7 @@ class StagedLoss:
         return total
 
 
+@checked()
 def staged_loss(stages: Sequence[Stage], x: jax.Array) -> StagedLoss:
     """A loss whose activations a forward gradient may perturb: stages, one after the other.
 

@@ -92,6 +92,7 @@ def mup_second_order_scales(
     return scales
 
 
+@checked()
 def with_mup_scales(
     factory: Callable[..., optax.GradientTransformation],
     roles: Roles,

@@ -1,0 +1,67 @@
+"""What holds of every public function, methods or not."""
+
+import inspect
+from unittest import mock
+
+import gradchain
+import numpy as np
+from gradchain import federated, flow, layers, optimizers, schedules, training, transforms
+from gradchain.catalogue import METHODS
+from gradchain.optimizers import sgd
+from gradchain.transforms import FlowError
+from gradchain.transforms.notation.arguments import arguments_of
+from gradchain.transforms.notation.domains import Instances
+
+MODULES = (
+    gradchain, federated, layers, optimizers, schedules, training,
+    transforms.coding, transforms.control, transforms.inspection,
+)  # fmt: skip
+FACTORIES = {entry.factory for entry in METHODS.values()}
+"""Of methods, which have a test of their own."""
+VALUES = (3, 0.5, "w", ("w",), [0.5], np.ones(3), {}, abs, sgd(0.1), None)
+
+
+def public_functions():
+    for module in MODULES:
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            own = name in getattr(module, "__all__", ()) or function.__module__ == module.__name__
+            if own and not name.startswith("_") and function not in FACTORIES:
+                yield function
+
+
+def one_of_its_kind(argument, signal):
+    kinds = [domain.kind for domain in argument.domains if isinstance(domain, Instances)]
+    stand_ins = [mock.Mock(spec=kind) for kind in kinds]
+    return next(x for x in (signal, *stand_ins, *VALUES) if not argument.problem(x))
+
+
+def accepted_or_unnamed(function, signal):
+    """The arguments for which it takes what is of no kind, or refuses it without their names."""
+    parameters = inspect.signature(function).parameters.values()
+    single = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    arguments = arguments_of(function)
+    needed = [p.name for p in single if p.default is p.empty]
+    fitting = {name: one_of_its_kind(arguments[name], signal) for name in needed}
+    for argument in (arguments[p.name] for p in single):
+        if argument.domains or argument.choices:
+            try:
+                function(**{**fitting, argument.name: object()})
+            except Exception as error:
+                named = f"{function.__name__}: {argument.name}=<object" in str(error)
+                if named and isinstance(error, FlowError):
+                    continue
+            yield f"{function.__name__}: {argument.name}"
+
+
+def test_what_is_of_no_kind_is_refused_by_the_names_of_function_and_argument():
+    """Every argument of which something is known; those beside it are of kinds that fit."""
+    functions = set(public_functions())
+    assert len(functions) > 100
+    found = []
+
+    def step(g):  # in which there are signals
+        found.extend(fault for function in functions for fault in accepted_or_unnamed(function, g))
+        return g
+
+    flow(step)
+    assert found == []
