@@ -6,7 +6,7 @@ import optax
 import pytest
 from flows import PARAMS
 from gradchain import chain, flow, named
-from gradchain.optimizers import adam
+from gradchain.optimizers import adam, gravity
 from gradchain.transforms import (
     FlowError,
     delay,
@@ -121,3 +121,13 @@ def test_random_nodes_draw_nothing_at_the_start():
     opt = flow(lambda g: g + draw_like(g, key=3))
     names = {str(eqn.primitive) for eqn in jax.make_jaxpr(opt.init)(PARAMS).eqns}
     assert not names & {"random_bits", "random_fold_in", "random_split", "threefry2x32"}
+
+
+def test_what_is_drawn_lies_as_the_params_do_where_the_compiler_chooses():
+    """Outside `jax.jit`, on a mesh whose axes are not explicit."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.NamedSharding(mesh, jax.P("x"))
+    params = jax.device_put(jnp.ones((8, 2)), spread)
+    state = gravity(0.1).init(params)
+    velocity = optax.tree.get(state, "velocity")
+    assert velocity.sharding.is_equivalent_to(spread, velocity.ndim)

@@ -1,7 +1,9 @@
-"""The sharding of single arrays under an explicit mesh."""
+"""The sharding of single arrays under a mesh."""
+
+from typing import Any
 
 import jax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def replicated(leaf: jax.Array) -> jax.Array:
@@ -10,10 +12,24 @@ def replicated(leaf: jax.Array) -> jax.Array:
 
 
 def resharded(leaf: jax.Array, like: jax.Array) -> jax.Array:
-    """The array with the sharding of another of its shape, under an explicit mesh."""
-    if not explicit_axes(like):
-        return leaf
-    return jax.sharding.reshard(leaf, jax.typeof(like).sharding)
+    """The array with the sharding of another of its shape, as far as that is known.
+
+    It is under an explicit mesh, and under any other outside `jax.jit`, as in `init`; inside, the
+    compiler chooses.
+    """
+    if explicit_axes(like):
+        return jax.sharding.reshard(leaf, jax.typeof(like).sharding)
+    lies_on = _mesh_sharding(like)
+    known = lies_on is not None and not isinstance(leaf, jax.core.Tracer)
+    return jax.device_put(leaf, lies_on) if known else leaf
+
+
+def _mesh_sharding(leaf: Any) -> NamedSharding | None:
+    """How numbers lie on several devices; None for what is on one, or yet to be computed."""
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array):
+        return None
+    found = leaf.sharding
+    return found if isinstance(found, NamedSharding) and found.num_devices > 1 else None
 
 
 def explicit_axes(leaf: jax.Array) -> tuple[str, ...]:
