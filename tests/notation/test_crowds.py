@@ -1,13 +1,14 @@
 """Leaves that are alike and many go through one program: the same numbers, few lines."""
 
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain import optimizers
-from gradchain.transforms.notation import crowds
+from gradchain.transforms.notation import crowds, regions
 from samples import sample
 from subjects import extras_for, step_of
 
@@ -86,10 +87,12 @@ MOST_OPERATIONS = {
 
 
 def operations(name: str, count: int) -> int:
-    """Of the program of an update, with everything that is called within it."""
+    """Of the program of an update that calls nothing, with all that it is made of."""
     opt, params = sample(name), crowd(count, others=False)
     state = jax.eval_shape(opt.init, params)
-    made = jax.make_jaxpr(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))(state, params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regions, "ALIKE", sys.maxsize)
+        made = jax.make_jaxpr(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))(state, params)
     return crowds.operations(made.jaxpr)
 
 
@@ -100,6 +103,21 @@ def per_leaf(name: str) -> float:
 @pytest.mark.parametrize("name", MOST_OPERATIONS)
 def test_a_leaf_more_is_few_operations_more(name):
     assert per_leaf(name) <= MOST_OPERATIONS[name]
+
+
+LINES_TO_LOWER = {"adam": 1, "cocob": 7, "lamb": 7}
+"""For a leaf more that is too large to be stacked; without calls 27, 106 and 117."""
+
+
+@pytest.mark.parametrize("name", LINES_TO_LOWER)
+def test_leaves_that_are_alike_are_traced_once(name):
+    def lines(count: int) -> int:
+        params = {f"w{i}": jax.ShapeDtypeStruct((200, 100), jnp.float32) for i in range(count)}
+        opt = sample(name)
+        state = jax.eval_shape(opt.init, params)
+        return jax.jit(opt.update).lower(params, state, params).as_text().count("\n")
+
+    assert (lines(26) - lines(21)) / 5 <= LINES_TO_LOWER[name]
 
 
 LINES_OF_A_LEAF = {"sgd_hd": 40, "adamp": 92, "co2": 155}

@@ -44,14 +44,14 @@ def _is_part(value: object) -> bool:
     return type(value) is Part or (type(value) is tuple and any(map(_is_part, value)))
 
 
-def crowds(rows: Sequence[Any], most: int = SMALL) -> list[Places]:
+def crowds(rows: Sequence[Any], most: int = SMALL, many: int = MANY) -> list[Places]:
     """The places of rows that are alike and many; each row is a tree of arrays of some entries."""
     groups: dict[Hashable, list[int]] = {}
     for i, row in enumerate(rows):
         kind = _kind(row, most)
         if kind is not None:
             groups.setdefault(kind, []).append(i)
-    return [tuple(where) for where in groups.values() if len(where) >= MANY]
+    return [tuple(where) for where in groups.values() if len(where) >= many]
 
 
 def _kind(row: object, most: int) -> Hashable | None:

@@ -4,6 +4,7 @@ Between two nodes that look at the whole tree, or keep a state, lies a region of
 same to every leaf by itself. Stacks are made and parted at its borders alone.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from .graph import Graph
 from .known import made_once
 from .signal import Delay, Function, Signal
 from .storage import read_leaves
-from .values import MISSING, Leaves
+from .values import MISSING, Leaves, Part
 
 Env = dict[int, Any]
 Evaluate = Callable[[Signal, Env], Any]
@@ -25,6 +26,12 @@ Kept = Callable[[Delay, PyTreeDef], Leaves]
 
 Inputs = dict[tuple[bool, int], Leaves]
 """Trees by whether it is what a delay holds, and the index of the node."""
+
+ALIKE = 3
+"""So many leaves that are alike are traced once."""
+
+MUCH = 3
+"""Of so many nodes: fewer are traced as soon as they are called."""
 
 _ONE = jax.tree.structure(0)
 
@@ -160,25 +167,38 @@ class _Region:
                 known[node.index] = self.evaluate(node, known)
         return [known[i] for i in self.wanted]
 
+    def of_leaf(self, inputs: Inputs) -> Callable[[list[Any]], list[Any]]:
+        """What is wanted of one leaf."""
+
+        def of(row: list[Any]) -> list[Any]:
+            given = {key: Leaves([value], _ONE) for key, value in zip(inputs, row, strict=True)}
+            return [leaves.values[0] for leaves in self.of(given)]
+
+        return of
+
 
 def _of_region(region: _Region, inputs: Inputs) -> Env:
     """The values that are wanted of a region, by index, and what was stacked to compute them."""
-
-    def of_leaf(row: list[Any]) -> list[Any]:
-        given = {key: Leaves([value], _ONE) for key, value in zip(inputs, row, strict=True)}
-        return [leaves.values[0] for leaves in region.of(given)]
-
-    rows = [list(row) for row in zip(*(tree.held for tree in inputs.values()), strict=True)]
+    of_leaf = region.of_leaf(inputs)
+    rows = _rows(inputs)
     read: dict[Places, list[Any]] = {}
     made: dict[Places, list[Any]] = {}
     for where in crowds(rows):
         if is_worth_it(of_leaf, rows[where[0]]):
             read[where] = [stack_of(tree, where) for tree in inputs.values()]
             made[where] = jax.vmap(of_leaf)(read[where])
+    parts = [
+        parts_by_place({where: stacks[at] for where, stacks in made.items()})
+        for at in range(len(region.wanted))
+    ]
     seen = dict(zip(inputs, _with_stacks(list(inputs.values()), read), strict=True))
-    wanted = _with_stacks(_with_others(region, inputs, made), made)
+    wanted = _with_stacks(_with_others(region, inputs, parts), made)
     known = {i: tree for (is_kept, i), tree in seen.items() if not is_kept}
     return known | dict(zip(region.wanted, wanted, strict=True))
+
+
+def _rows(inputs: Inputs) -> list[list[Any]]:
+    return [list(row) for row in zip(*(tree.held for tree in inputs.values()), strict=True)]
 
 
 def _with_stacks(trees: list[Leaves], stacks: dict[Places, list[Any]]) -> list[Leaves]:
@@ -188,21 +208,40 @@ def _with_stacks(trees: list[Leaves], stacks: dict[Places, list[Any]]) -> list[L
     ]
 
 
-def _with_others(region: _Region, inputs: Inputs, made: dict[Places, list[Any]]) -> list[Leaves]:
-    """What is wanted of all leaves: as it was made, and of the others one by one."""
-    if not made:
+def _with_others(region: _Region, inputs: Inputs, parts: list[dict[int, Any]]) -> list[Leaves]:
+    """What is wanted of all leaves: parts of stacks by place, and the others one by one."""
+    left = _without(inputs, set().union(*parts))
+    alike = _traced_once(region, left)
+    found = [own | other for own, other in zip(parts, alike, strict=True)]
+    done = set().union(*found)
+    if not done:
         return region.of(inputs)
-    found = [
-        parts_by_place({where: stacks[at] for where, stacks in made.items()})
-        for at in range(len(region.wanted))
-    ]
     first = next(iter(inputs.values()))
-    together = {i for where in made for i in where}
     others = [Leaves([MISSING] * len(first), first.treedef)] * len(found)
-    if len(together) < len(first):
-        left = {key: tree.only(lambda i: i not in together) for key, tree in inputs.items()}
-        others = region.of(left)
+    if len(done) < len(first):
+        others = region.of(_without(left, done))
     return [
         Leaves((own.get(i, x) for i, x in enumerate(other.held)), first.treedef)
         for own, other in zip(found, others, strict=True)
     ]
+
+
+def _without(inputs: Inputs, places: set[int]) -> Inputs:
+    if not places:
+        return inputs
+    return {key: tree.only(lambda i: i not in places) for key, tree in inputs.items()}
+
+
+def _traced_once(region: _Region, inputs: Inputs) -> list[dict[int, Any]]:
+    """What is wanted of leaves that are alike, by place: one function that is called for each."""
+    found: dict[int, list[Any]] = {}
+    rows = _rows(inputs)
+    for where in crowds(rows, sys.maxsize, ALIKE) if len(region.nodes) >= MUCH else ():
+        if any(type(x) is Part for x in rows[where[0]]):
+            continue  # a part is sliced from its stack only where something reads it
+        of_leaf = jax.jit(region.of_leaf(inputs))
+        try:
+            found |= {i: of_leaf(rows[i]) for i in where}
+        except (TypeError, ValueError):
+            break  # it says itself what is wrong, and at which leaf
+    return [{i: made[at] for i, made in found.items()} for at in range(len(region.wanted))]
