@@ -1,6 +1,7 @@
 """Kronecker factors: second moments, their inverses, and products from both sides."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,12 +17,12 @@ from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leave
 from ..notation.hyperparameters import Decay
 from ..notation.known import choose
 from ..notation.roots import saturated
-from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count, tap
 from ..notation.values import Leaves
-from .grouped import per_matrix, solve_grouped
+from .grouped import flattened, per_matrix, solve_grouped
 from .identities import identity_beside, identity_like
+from .spreading import spread_batch
 
 
 def _gram(rows: jax.Array, weight: float | jax.Array = 1.0) -> jax.Array:
@@ -142,14 +143,14 @@ def eigenvectors(warm_start: bool = True) -> Flow:
 
 def _track(matrices: Leaves, past: Leaves, anew: jax.Array) -> Leaves:
     def solve(kind: tuple[int, DTypeLike], batch: jax.Array, basis: jax.Array) -> jax.Array:
-        return choose(anew, _solved, _iterated, (basis, batch))
+        return choose(
+            anew, partial(spread_batch, _solved), partial(spread_batch, _iterated), (basis, batch)
+        )
 
     def tracked(rows: list[tuple[Any, ...]]) -> list[Any]:
         sides = ([row[i] for row in rows] for i in range(2))
         arrays, olds = (jax.tree.leaves(jax.lax.stop_gradient(side)) for side in sides)
-        batches, bases = (
-            [replicated(x).reshape(-1, *x.shape[-2:]) for x in side] for side in (arrays, olds)
-        )
+        batches, bases = (list(map(flattened, side)) for side in (arrays, olds))
         kinds = [(x.shape[-1], x.dtype) for x in batches]
         found = solve_grouped(solve, kinds, batches, bases)
         shaped = [x.reshape(like.shape) for x, like in zip(found, arrays, strict=True)]

@@ -11,7 +11,7 @@ from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.stacks import parts_of
 from ..notation.values import Leaves
-from .spreading import spread_batch
+from .spreading import share_axes, spread_batch
 
 LARGE = 2**17
 """Entries of a batch that has a program of its own."""
@@ -39,6 +39,9 @@ def solve_grouped(
     found: dict[int, Any] = {}
     for (kind, _), where in groups.items():
         done = solve(kind, *(_joined([column[i] for i in where]) for column in columns))
+        if len(where) == 1:
+            found[where[0]] = done
+            continue
         counts = [columns[0][i].shape[0] for i in where]
         leaves, structure = jax.tree.flatten(done)
         parts = zip(*(parts_of(leaf, counts) for leaf in leaves), strict=True)
@@ -50,9 +53,19 @@ def solve_grouped(
 def _is_alone(arrays: Sequence[jax.Array]) -> bool:
     """Whether it is not joined with others: the copy would be larger than its program is worth.
 
-    On a mesh it is, as a few more matrices are spread more evenly.
+    On a mesh it is, as a few more matrices are spread more evenly; but each device has its share of
+    what is spread already.
     """
-    return arrays[0].size > LARGE and not explicit_axes(arrays[0])
+    if explicit_axes(arrays[0]):
+        return bool(share_axes(arrays[0]))
+    return arrays[0].size > LARGE
+
+
+def flattened(x: jax.Array) -> jax.Array:
+    """Matrices as one batch: stacks that are spread as they are, others on every device."""
+    if x.ndim == 3 and share_axes(x):
+        return x
+    return replicated(x).reshape(-1, *x.shape[-2:])
 
 
 def per_matrix(
@@ -77,7 +90,7 @@ def per_matrix(
 
     def solved_rows(rows: list[tuple[Any, ...]]) -> list[Any]:
         matrices, structure = jax.tree.flatten([leaf for (leaf,) in rows])
-        flat = [replicated(x).reshape(-1, *x.shape[-2:]) for x in matrices]
+        flat = list(map(flattened, matrices))
         kinds = [(x.shape[-1], x.dtype) for x in flat]
         results = solve_grouped(lambda _, batch: spread_batch(solve, batch), kinds, flat)
         stacks = (x.shape[:-2] for x in matrices)

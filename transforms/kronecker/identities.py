@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ..notation.sharding import resharded
 from ..notation.sides import by_side
 
 
@@ -12,7 +13,8 @@ def identity_like(matrix: jax.Array) -> jax.Array:
 
     A function of arrays.
     """
-    return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape) + 0
+    eye = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    return resharded(jnp.broadcast_to(eye, matrix.shape) + 0, matrix)
 
 
 def identity_beside(matrices: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from ..notation.stacks import parts_of, whole
 from ..notation.values import MISSING, Leaves, is_missing
+from .spreading import by_share, share_axes
 
 
 class Cut(Protocol):
@@ -150,7 +151,7 @@ def stack_same_shapes(signal: Signal, cut: Cut = WHOLE, spread: bool = False) ->
       signal: a tree signal whose leaves are arrays.
       cut: `Blocks(...)` stacks the blocks of leaves instead of whole leaves.
       spread: under an explicit mesh each stack, of whole leaves, is spread as the first of them is,
-        and so is the state behind it; else every device has the stacks in full.
+        and so is the state behind it; else each device has some of its matrices, see `by_share`.
     """
     return lift_tree(lambda tree: _stacked(tree, cut, spread), "stack_same_shapes")(signal)
 
@@ -177,14 +178,19 @@ def _stacked(tree: Leaves, cut: Cut, spread: bool) -> Leaves:
             for batch in cut.cut(leaf if spread else replicated(leaf)):
                 batches.setdefault(_name(batch.shape[1:], batch.dtype), []).append(batch)
     alike = {name: [resharded(x, stack[0]) for x in stack] for name, stack in batches.items()}
-    return Leaves.of({name: whole(stack) for name, stack in alike.items()})
+    stacks = {name: whole(stack) for name, stack in alike.items()}
+    return Leaves.of(stacks if spread else {name: by_share(x) for name, x in stacks.items()})
 
 
 def _unstacked(stacked: Leaves, tree: Leaves, cut: Cut) -> Leaves:
     if not tree.values:
         return tree
     wanted = _wanted(tree, cut)
-    pieces = {name: iter(parts_of(stack, wanted[name])) for name, stack in stacked.tree().items()}
+    stacks = {
+        name: replicated(stack) if share_axes(stack) else stack
+        for name, stack in stacked.tree().items()
+    }
+    pieces = {name: iter(parts_of(stack, wanted[name])) for name, stack in stacks.items()}
     values = []
     for leaf in tree.values:
         if not _in_stack(leaf):

@@ -24,7 +24,7 @@ from .cache_chunks import by_cache_chunks
 from .grouped import solve_grouped
 from .identities import identity_like
 from .matrix_roots import ROOT_SOLVERS, RootSolver, Solver
-from .spreading import spread_batch
+from .spreading import shared_like, spread_batch
 
 RESIDUAL_LIMIT = 0.1
 
@@ -289,7 +289,7 @@ def inverse_roots(
 
 
 def _unsolved(factors: tuple[jax.Array, ...]) -> Roots:
-    flags = (jnp.zeros(factor.shape[0], jnp.bool_) for factor in factors)
+    flags = (shared_like(jnp.zeros(len(factor), jnp.bool_), factor) for factor in factors)
     return Roots(tuple(factors), tuple(flags))
 
 
@@ -343,8 +343,8 @@ def _solved(
                 roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
                 residuals = 0 * jnp.sum(roots, axis=1)
             else:
-                bound = _bound(solver, eps, power)
-                roots, residuals = spread_batch(bound, batch, axis_name)
+                bound = _bound(solver, power)
+                roots, residuals = spread_batch(bound, batch, eps, axis_name=axis_name)
             fine = residuals <= RESIDUAL_LIMIT
             shape = (-1, *[1] * (roots.ndim - 1))
             return jnp.where(fine.reshape(shape), roots, saturated(before)), ~fine
@@ -361,8 +361,8 @@ def _solved(
     return Leaves(values, past.treedef)
 
 
-def _bound(solver: Solver, eps: float | jax.Array, power: float) -> Callable[[Any], Any]:
-    return lambda batch: solver(batch, eps, power)
+def _bound(solver: Solver, power: float) -> Callable[..., Any]:
+    return lambda batch, eps: solver(batch, eps, power)
 
 
 def failed_roots(roots: Signal) -> Signal:

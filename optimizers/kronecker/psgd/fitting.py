@@ -24,6 +24,7 @@ from ....transforms import (
 from ....transforms.curvature import given_or, hessian_along
 from ....transforms.curvature.pairs import WHITENING_DAMPING
 from ....transforms.kronecker.cache_chunks import by_cache_chunks
+from ....transforms.kronecker.spreading import shared_like, where_it_lies
 from ....transforms.notation.roots import root, saturated, usable
 from ....transforms.notation.values import Leaves
 from ....transforms.trees import random_key
@@ -107,7 +108,8 @@ class Fitted(NamedTuple):
 
 
 def _unfitted(group: LieGroup, x: jax.Array) -> Fitted:
-    return Fitted(group.empty(x), jnp.zeros(x.shape[:1] if group.batched else (), jnp.bool_))
+    empty = Fitted(group.empty(x), jnp.zeros(x.shape[:1] if group.batched else (), jnp.bool_))
+    return jax.tree.map(lambda part: shared_like(part, x), empty) if group.batched else empty
 
 
 def _over(reduce: Callable[..., Any], x: jax.Array, group: LieGroup) -> jax.Array:
@@ -148,7 +150,9 @@ def _moved(
     given = (key, t, rate, init_scale)
     if not group.batched or h.ndim < 3:
         return _stepped(group, mode, (past, v, h), *given)
-    return by_cache_chunks(functools.partial(_stepped, group, mode))((past, v, h), *given)
+    step = by_cache_chunks(functools.partial(_stepped, group, mode))
+    fitted: Fitted = where_it_lies(step, (past, v, h), *given)
+    return fitted
 
 
 def _stepped(

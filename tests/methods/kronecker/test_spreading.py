@@ -6,8 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from gradchain.optimizers import distributed_shampoo, k_fac, muon, shampoo
+from gradchain.optimizers import distributed_shampoo, k_fac, muon, psgd_kron, shampoo, soap
 from gradchain.transforms.kronecker import newton_root, newton_schulz_root, spread_batch
+from gradchain.transforms.notation.sharding import resharded
 
 LEAVES = [f"layer{i}" for i in range(10)]
 PARAMS = {
@@ -66,6 +67,40 @@ def test_chunks_of_a_batch_change_nothing(root):
         many = jnp.concatenate([a, a, a])
         spread, _ = jax.jit(lambda a: spread_batch(lambda b: root(b, 0.1, -0.25), a))(many)
     chex.assert_trees_all_close(jax.device_get(spread)[41:82], wanted, rtol=1e-9, atol=1e-12)
+
+
+SPREAD = {
+    "shampoo": lambda: shampoo(0.1, momentum=0.9),
+    "distributed_shampoo": lambda: distributed_shampoo(0.1, target_ndim=2, eps=1e-4),
+    "soap": lambda: soap(0.1, update_interval=2),
+    "psgd_kron": lambda: psgd_kron(0.1, mode="whiten"),
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_each_device_holds_its_share_of_a_stack(name):
+    """Of eight matrices on a mesh of 4 x 2 one, with all that is kept of it."""
+    opt = SPREAD[name]()
+    kernels = {layer: PARAMS[layer]["kernel"] for layer in LEAVES[:8]}
+    grads = [jax.tree.map(lambda x, i=i: jnp.sin(9 * x + i), kernels) for i in range(3)]
+
+    def trained(params):
+        state, step = opt.init(params), jax.jit(opt.update)
+        before = jax.tree.map(jax.typeof, state)
+        for g in grads:
+            update, state = step(jax.tree.map(resharded, g, params), state, params)
+            params = jax.tree.map(jnp.add, params, update)
+        assert jax.tree.map(jax.typeof, state) == before
+        return jax.device_get(params), state
+
+    expected, _ = trained(kernels)
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        found, state = trained(jax.device_put(kernels, jax.NamedSharding(mesh, jax.P("y"))))
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
+    stacks = [leaf for leaf in jax.tree.leaves(state) if leaf.shape[:1] == (8,)]
+    assert stacks
+    assert {leaf.addressable_shards[0].data.shape[0] for leaf in stacks} == {1}
 
 
 def test_stacks_of_muon_are_spread_as_their_matrices_are():
