@@ -17,7 +17,7 @@ from jax.extend import core
 from jax.tree_util import PyTreeDef
 
 from .known import choose, is_known
-from .sharding import explicit_axes
+from .sharding import explicit_axes, spec_of
 from .stacks import SMALL, TINY, parts_of, stacked, unstacked, whole
 from .values import MISSING, Leaves, Part, Together, either, is_missing
 
@@ -65,7 +65,7 @@ def _kind(row: object, most: int) -> Hashable | None:
 def _is_alone(array: Any, most: int) -> bool:
     if type(array) is Part:
         return any(x.size > most * len(array.of) for x in jax.tree.leaves(array.of.stack))
-    return not hasattr(array, "dtype") or array.size > most or bool(explicit_axes(array))
+    return not hasattr(array, "dtype") or array.size > most
 
 
 def together(
@@ -153,9 +153,7 @@ def _abstract_kind(leaf: Any) -> Hashable | None:
     arrays, structure = jax.tree.flatten(leaf)
     if not arrays or any(not hasattr(x, "dtype") or x.size > TINY for x in arrays):
         return None
-    if any(not isinstance(x, jax.ShapeDtypeStruct) and explicit_axes(x) for x in arrays):
-        return None
-    return (structure, *((x.shape, x.dtype) for x in arrays))
+    return (structure, *((x.shape, x.dtype, spec_of(x)) for x in arrays))
 
 
 def choose_leaves(

@@ -39,3 +39,13 @@ def explicit_axes(leaf: jax.Array) -> tuple[str, ...]:
         return ()
     kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
     return tuple(name for name, kind in kinds if kind == AxisType.Explicit)
+
+
+def spec_of(leaf: jax.Array | jax.ShapeDtypeStruct) -> PartitionSpec | None:
+    """How an array, or abstract value, is spread over an explicit mesh; None without one."""
+    is_abstract = isinstance(leaf, jax.ShapeDtypeStruct)
+    sharding = leaf.sharding if is_abstract else getattr(jax.typeof(leaf), "sharding", None)
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None or mesh.empty or AxisType.Explicit not in mesh.axis_types:
+        return None
+    return sharding.spec
