@@ -14,6 +14,21 @@ from ..notation import linalg
 matmul = partial(jnp.matmul, precision="highest")
 """Products of which systems are made: never in the reduced precision of an accelerator."""
 
+ROUNDING_STEPS = 16
+"""How many times the last bit of its largest entry a matrix may be wrong by."""
+
+
+def above_rounding(damping: float | jax.Array, matrix: jax.Array) -> jax.Array:
+    """What is added to a matrix of low rank, at least what its own rounding adds at random.
+
+    Less than that makes the directions of no curvature whatever rounding leaves of them, or the
+    matrix singular.
+    """
+    largest = jnp.max(jnp.abs(jnp.diagonal(matrix)), initial=0)
+    return jnp.maximum(
+        jnp.asarray(damping, matrix.dtype), ROUNDING_STEPS * jnp.finfo(matrix.dtype).eps * largest
+    )
+
 
 def dual_solve(
     gram: jax.Array, shift: float | jax.Array, rhs: jax.Array, *, symmetric: bool = True

@@ -25,7 +25,7 @@ from ..notation.values import Leaves, at_least_float32, working
 from ..trees.random import random_key
 from ..trees.vector import flat_size, from_vector, to_vector
 from .dense import replaced
-from .dual import dual_solve, matmul
+from .dual import above_rounding, dual_solve, matmul
 from .safeguards import tapped_curvature
 
 OutputsLoss = Literal["mse", "ce", "bce"]
@@ -246,7 +246,7 @@ def _in_outputs(
     slope = jax.grad(loss_fn)
     residuals = slope(out).reshape(-1).astype(dtype)
     coupled = _output_hessian(slope, out, loss, gram)
-    damping = jnp.asarray(damping, dtype)
+    damping = above_rounding(damping, coupled)
     return backward(dual_solve(coupled, damping, residuals, symmetric=False)).map(working)
 
 
@@ -267,8 +267,9 @@ def _in_params(outputs: Any, loss_fn: LossFunction, parts: Leaves, damping: Any,
 
     units = _unit_vectors(start.size, start.dtype, start)
     matrix = jax.lax.map(row, units, batch_size=CHUNK)
-    damping = jnp.asarray(damping, start.dtype)
-    return from_vector(dual_solve((matrix + matrix.T) / 2, damping, pull(slope(out))[0]), wide)
+    matrix = (matrix + matrix.T) / 2
+    damping = above_rounding(damping, matrix)
+    return from_vector(dual_solve(matrix, damping, pull(slope(out))[0]), wide)
 
 
 def _unit_vectors(size: int, dtype: DTypeLike, like: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Projection of a gradient onto a guess of it."""
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, NonNegative, Sampler
-from ..notation.roots import dot, saturated
+from ..notation.roots import dot, power_of_two_below, root, saturated, squarable, squared
 from ..notation.signal import Signal
 from ..notation.stacks import TINY
 from ..notation.steps import scheduled, step_count
@@ -30,6 +31,7 @@ Mode = Literal["per_sample", "batch", "sign"]
 Scope = Literal["leaf", "global"]
 Guess = Literal["given", "normal", "rademacher"]
 Target = Literal["gradient", "value_fn"]
+Combine = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @transformation()
@@ -154,12 +156,14 @@ def _projection_of(
     a, b = (_with_samples(context, tree) for tree in (a, b))
     if mode == "batch":
         a, b = (_each(lambda x: jnp.sum(x, axis=0, keepdims=True), tree) for tree in (a, b))
-    inner, norms = _shared(_each(_dots, a, b), scope), _shared(_each(_dots, b, b), scope)
+    units = _units(b, scope)
+    short = _each(_divided, b, units)
+    inner, norms = (_shared(_each(_dots, x, short), scope) for x in (a, short))
 
-    def along(x: jax.Array, d: jax.Array, n: jax.Array) -> jax.Array:
-        return jnp.tensordot(_weight(d, n, eps, mode), x, axes=1)
+    def along(x: jax.Array, d: jax.Array, n: jax.Array, unit: jax.Array) -> jax.Array:
+        return jnp.tensordot(_weight(d, n, eps, mode, unit), x, axes=1)
 
-    return _each(along, b, inner, norms)
+    return _each(along, b, inner, norms, units)
 
 
 _each = partial(map_leaves, most=TINY)
@@ -228,14 +232,16 @@ def _forward(
     """The projection whose inner products are derivatives of the loss."""
     derivative = derivative_along(context, value_fn, at)
     b = at.map(lambda p, x: x.reshape(p.shape), b)
+    units = _units(b.map(lambda x: x[None]), scope).map(lambda unit: unit[0])
+    short = b.map(lambda x, unit: x / unit.astype(x.dtype), units)
     if scope == "global":
-        whole = derivative(b)
+        whole = derivative(short)
         inner = b.map(lambda x: whole)
     else:
-        singles = zip(b.values, _singles(b), strict=True)
+        singles = zip(b.values, _singles(short), strict=True)
         inner = Leaves((x if is_missing(x) else derivative(one) for x, one in singles), b.treedef)
-    norms = _shared(b.map(lambda x: _dots(x[None], x[None])[0]), scope)
-    return b.map(lambda x, d, n: _weight(d, n, eps, mode).astype(n.dtype) * x, inner, norms)
+    norms = _shared(short.map(lambda x: _dots(x[None], x[None])[0]), scope)
+    return b.map(lambda x, d, n, unit: _weight(d, n, eps, mode, unit) * x, inner, norms, units)
 
 
 def _singles(tree: Leaves) -> list[Leaves]:
@@ -261,15 +267,42 @@ def _dots(x: jax.Array, y: jax.Array) -> jax.Array:
     return dot(x, y, axis=tuple(range(1, x.ndim)))
 
 
-def _shared(dots: Leaves, scope: str) -> Leaves:
-    if scope == "leaf":
+def _shared(dots: Leaves, scope: str, combine: Combine = jnp.add) -> Leaves:
+    if scope == "leaf" or not dots.present():
         return dots
-    total = sum(dots.present()[1:], dots.present()[0]) if dots.present() else 0
+    total = functools.reduce(combine, dots.present())
     return dots.map(lambda _: total)
 
 
-def _weight(inner: jax.Array, norm: jax.Array, eps: float | jax.Array, mode: str) -> jax.Array:
+def _units(guess: Leaves, scope: str) -> Leaves:
+    """What a guess is divided by so that its square is a number: of samples or of all their leaves.
+
+    The projection does not ask how long a guess is.
+    """
+
+    def largest(x: jax.Array) -> jax.Array:
+        size = jnp.abs(jax.lax.stop_gradient(x))
+        return jnp.max(size, axis=tuple(range(1, x.ndim)), initial=0)
+
+    return _each(power_of_two_below, _shared(_each(largest, guess), scope, jnp.maximum))
+
+
+def _divided(x: jax.Array, units: jax.Array) -> jax.Array:
+    return x / units.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
+
+
+def _weight(
+    inner: jax.Array,
+    norm: jax.Array,
+    eps: float | jax.Array,
+    mode: str,
+    unit: float | jax.Array = 1.0,
+) -> jax.Array:
+    """What the guess is multiplied by; product and norm are those of the guess over its unit."""
     if mode == "sign":
         return jnp.sign(inner)
-    # eps = 1e-16 vanishes beside any norm but zero, where the inner product is zero, too.
-    return saturated(inner) / saturated(norm + jnp.asarray(eps, norm.dtype))
+    added = squared(squarable(root(jnp.asarray(eps, norm.dtype)) / unit))
+    length = saturated(norm + added)
+    empty = length == 0
+    share = jnp.where(empty, 0, saturated(inner) / jnp.where(empty, 1, length))
+    return (share / unit).astype(norm.dtype)

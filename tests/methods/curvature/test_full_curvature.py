@@ -299,6 +299,21 @@ def test_egn_heeds_the_factor_of_the_loss():
     np.testing.assert_allclose(u, -params, rtol=1e-9)
 
 
+@pytest.mark.parametrize("size", [1e8, 1e18])
+def test_egn_is_right_where_rounding_exceeds_the_damping(size):
+    """Outputs that all depend on one sum: the matrix of the rest is rounding, or singular."""
+    params, opt = jnp.array([3.0, 1.0, -2.0], jnp.float32), egn(1.0)
+    outputs = jnp.arange(1, 3, dtype=jnp.float32)
+    u, _ = opt.update(
+        params,
+        opt.init(params),
+        params,
+        outputs_fn=lambda x: outputs * jnp.sum(x),
+        outputs_loss_fn=lambda o: np.float32(size) * jnp.mean(o**2),
+    )
+    np.testing.assert_allclose(u, np.full(3, -2 / 3), rtol=1e-4)
+
+
 def test_egn_survives_a_jacobian_that_is_not_finite():
     params = jnp.array([1.0, 0.0])
     opt = observe(egn(1.0, momentum=0.5), "curvature_is_finite")

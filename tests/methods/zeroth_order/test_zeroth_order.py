@@ -437,10 +437,19 @@ def test_the_forward_mode_projection_is_that_of_the_gradient():
             for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
     zeros = jax.tree.map(jnp.zeros_like, params)
+    given = t.zeroth_order.project_onto_guess(eps=0.0)
     u, _ = given.update(grads, given.init(params), params, guess=zeros)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(u))
     with pytest.raises(ValueError, match="guess"):
         given.update(grads, given.init(params), params, guess=jnp.ones(3))
+
+
+@pytest.mark.parametrize("size", [1e18, 1e34])
+def test_the_projection_onto_a_guess_whose_square_is_no_number(size):
+    """It does not depend on how long the guess is."""
+    x, opt = jnp.full(4096, size, jnp.float32), t.zeroth_order.project_onto_guess()
+    u, _ = opt.update(0.5 * x, opt.init(x), x, guess=x)
+    np.testing.assert_allclose(u, 0.5 * x, rtol=1e-5)
 
 
 # --- activations ----------------------------------------------------------------------------------
