@@ -16,20 +16,19 @@ from ...transforms import (
     Signal,
     chain,
     decay_weights,
-    divide_or_zero,
     ema,
     flow,
     handed_on,
     is_neutral,
-    leaf_norm,
     lift,
     named,
     saturate,
     scale_by_learning_rate,
+    scheduled,
     transformation,
 )
 from ...transforms.accumulate import freeze_first
-from ...transforms.notation.roots import norm
+from ...transforms.notation.roots import norm, usable
 
 
 @transformation()
@@ -58,18 +57,24 @@ def scale_by_sai(
     unaveraged = is_neutral(momentum)
 
     def step(g: Signal) -> Signal:
-        spread = lift(_sample_std, "std")(g)
-        gsnr = divide_or_zero(leaf_norm(g), spread + eps) >> named("gsnr", freeze_first())
+        gsnr = _signal_to_noise(g, scheduled(eps)) >> named("gsnr", freeze_first())
         m = g if unaveraged else g >> named("mu", ema(momentum, from_first=True))
         return saturate(gsnr * m)
 
     return flow(step)
 
 
-def _sample_std(x: jax.Array) -> jax.Array:
-    if x.size < 2:
-        return jnp.zeros((), jnp.finfo(x.dtype).dtype)
-    return norm(x - jnp.mean(x)) / math.sqrt(x.size - 1)
+def _gsnr(x: jax.Array, eps: float | jax.Array) -> jax.Array:
+    """In units of the largest entry: of the largest numbers of the format no mean is taken."""
+    size = usable(jnp.max(jnp.abs(x), initial=0))
+    y = x / size
+    away = y - jnp.mean(y) if x.size > 1 else jnp.zeros_like(y)
+    noise = norm(away) / math.sqrt(max(x.size - 1, 1)) + eps / size
+    empty = noise == 0
+    return jnp.where(empty, 0, norm(y) / jnp.where(empty, 1, noise))
+
+
+_signal_to_noise = lift(_gsnr, "gsnr")
 
 
 @method(

@@ -13,6 +13,7 @@ from ...transforms import (
     Signal,
     ema,
     flow,
+    global_norm,
     named,
     scheduled,
     step_count,
@@ -21,7 +22,6 @@ from ...transforms import (
 )
 from ...transforms.accumulate import one_minus_power
 from ...transforms.control import at_finite_losses
-from ...transforms.notation import global_squared_norm
 from .model_step import model_step_size
 
 
@@ -91,12 +91,13 @@ def momo(
             decay, rho = beta, one_minus_power(beta, step_count())
         shrink = 1 + rate * scheduled(weight_decay)
         m = g >> named("mu", ema(decay))
+        length = global_norm(m)
         tau = model_step_size(
             g,
             params,
             value,
             m,
-            global_squared_norm(m),
+            (length, length),
             decay=decay,
             rho=rho,
             rate=rate,

@@ -105,7 +105,7 @@ def momo_adam(
             params,
             value,
             m,
-            global_dot(m, direction),
+            (global_dot(m, direction), 1.0),
             decay=b1,
             rho=one_minus_power(b1, step_count()),
             rate=rate,

@@ -18,17 +18,23 @@ from ...transforms import (
     divide_or_zero,
     flow,
     global_dot,
+    global_norm,
     maximum,
     minimum,
     named,
     scheduled,
     trace,
     transformation,
+    where,
 )
 from ...transforms.control import at_finite_losses
-from ...transforms.notation import global_squared_norm
 
 Variant = Literal["mag", "smag", "hb", "shb"]
+
+
+def _over_square(x: Signal, norm: Signal) -> Signal:
+    """x / norm^2, 0 where the norm is; the square of a norm of 1e-30 or 1e20 is no number."""
+    return divide_or_zero(divide_or_zero(x, norm), norm)
 
 
 @method(
@@ -110,15 +116,15 @@ def polyak_momentum(
 
     def averaged(g: Signal, value: Signal) -> Signal:
         d = g >> named("trace", trace(momentum))
-        rate = limited(divide_or_zero((value - f_min) / c, global_squared_norm(d)))
+        rate = limited(_over_square((value - f_min) / c, global_norm(d)))
         return -rate * d >> decay_weights(weight_decay, "decoupled", learning_rate=rate)
 
     def heavy_ball(g: Signal, value: Signal) -> Signal:
         last = delay(g, name="last_update")
-        norm = global_squared_norm(g)
-        smooth = 0.0 if smoothness is None else norm / (2 * scheduled(smoothness))
-        gap = (value - f_min) / c + momentum * global_dot(g, last) + smooth
-        rate = limited(divide_or_zero(gap, norm))
+        norm = global_norm(g)
+        smooth = 0.0 if smoothness is None else where(norm == 0, 0.0, 0.5 / scheduled(smoothness))
+        gap = (value - f_min) / c + momentum * global_dot(g, last)
+        rate = limited(_over_square(gap, norm) + smooth)
         return last << (
             momentum * last - rate * g
             >> decay_weights(weight_decay, "decoupled", learning_rate=rate)

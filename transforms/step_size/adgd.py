@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.functions import global_dot, lift, square
+from ..notation.functions import global_norm, lift, sqrt
 from ..notation.hyperparameters import NonNegative
 from ..notation.roots import root
 from ..notation.signal import Signal
@@ -41,8 +41,9 @@ def adgd_step_size(
     at = delay(params, name="previous_params")
     rate, before = delay(0.0, name="rate"), delay(0.0, name="previous_rate")
     dg = grads - previous(at)
-    moved = global_dot(weights, square(params - at))
-    changed = global_dot(1 / weights, square(dg))
+    # norms and no sums of squares: those of gradients of 1e-30 are 0
+    moved = global_norm(sqrt(weights) * (params - at))
+    changed = global_norm(dg / sqrt(weights))
     at << params
     before << rate
     return rate << _next_rate(scheduled(learning_rate), rate, before, moved, changed)
@@ -59,8 +60,8 @@ def _next(
     growth = root(1 + rate / jnp.where(is_second, 1, before))
     allowed = jnp.where(is_second, jnp.inf, growth * rate)
     is_still = (moved == 0) | (changed == 0)
-    squared = jnp.where(is_still, 1, moved) / jnp.where(is_still, 1, 4 * changed)
-    measured = jnp.where(is_still, allowed, root(squared))
+    ratio = jnp.where(is_still, 1, moved) / jnp.where(is_still, 1, 2 * changed)
+    measured = jnp.where(is_still, allowed, ratio)
     new = jnp.minimum(allowed, measured)
     return jnp.where(rate == 0, first, jnp.where(jnp.isfinite(new) & (new > 0), new, rate))
 
