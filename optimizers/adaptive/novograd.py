@@ -13,18 +13,19 @@ from ...transforms import (
     chain,
     decay_weights,
     divide,
-    ema,
     flow,
     handed_on,
-    leaf_sum,
+    hypot,
+    is_neutral,
+    leaf_norm,
     named,
     scale_by_learning_rate,
     scheduled,
     sqrt,
-    square,
     trace,
     transformation,
 )
+from ...transforms.accumulate import running_rms
 
 
 @transformation()
@@ -43,7 +44,7 @@ def scale_by_novograd(
 ) -> Flow:
     """Heavy ball of gradients that are normalised layer by layer.
 
-        v_t = b2 v_{t-1} + (1 - b2) |g_t|^2,    v_1 = |g_1|^2      (one number per leaf)
+        v_t = b2 v_{t-1} + (1 - b2) |g_t|^2,    v_1 = |g_1|^2      (one per leaf; its root is kept)
         d_t = g_t / (sqrt(v_t + eps_root) + eps) + weight_decay x_{t-1}
         m_t = b1 m_{t-1} + d_t,    m_1 = d_1
 
@@ -70,8 +71,9 @@ def scale_by_novograd(
     dampening = b1 if grad_averaging and not average_first else 0.0
 
     def step(g: Signal) -> Signal:
-        v = leaf_sum(square(g)) >> named("nu", ema(b2, from_first=True))
-        d = divide(g, sqrt(v + eps_root) + eps, eps) >> decay_weights(weight_decay, mask=mask)
+        r = leaf_norm(g) >> named("nu_root", running_rms(b2, from_first=True))
+        root = r if is_neutral(eps_root) else hypot(r, sqrt(scheduled(eps_root)))
+        d = divide(g, root + eps, eps) >> decay_weights(weight_decay, mask=mask)
         d = (1 - scheduled(b1)) * d if damped_from_start else d
         return d >> named("mu", trace(b1, dampening=dampening))
 

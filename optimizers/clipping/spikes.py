@@ -26,7 +26,7 @@ from ...transforms import (
     transformation,
     where,
 )
-from ...transforms.accumulate import one_minus_power
+from ...transforms.accumulate import divide, one_minus_power, running_rms
 from ...transforms.notation.roots import maximum_over, root
 
 
@@ -125,7 +125,8 @@ def normalize_to_tracked_norm(
     def step(g: Signal) -> Signal:
         norm = leaf_norm(g)
         n = _debiased(norm >> named("norm", ema(b1)), b1, count)
-        w = _debiased(square(norm) >> named("squared_norm", ema(b2)), b2, count)
-        return divide_or_zero(g, norm) * (n / (sqrt(w) + eps))
+        seen = step_count() if count is None else count
+        w = (norm >> named("norm_rms", running_rms(b2))) / sqrt(one_minus_power(b2, seen))
+        return divide_or_zero(g, norm) * divide(n, w + eps, eps)
 
     return flow(step)

@@ -28,7 +28,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.accumulate import freeze_first
-from ...transforms.notation.roots import norm, usable
+from ...transforms.notation.roots import root, squared, usable
 
 
 @transformation()
@@ -69,9 +69,10 @@ def _gsnr(x: jax.Array, eps: float | jax.Array) -> jax.Array:
     size = usable(jnp.max(jnp.abs(x), initial=0))
     y = x / size
     away = y - jnp.mean(y) if x.size > 1 else jnp.zeros_like(y)
-    noise = norm(away) / math.sqrt(max(x.size - 1, 1)) + eps / size
+    length, spread = (root(jnp.sum(squared(z))) for z in (y, away))
+    noise = spread / math.sqrt(max(x.size - 1, 1)) + eps / size
     empty = noise == 0
-    return jnp.where(empty, 0, norm(y) / jnp.where(empty, 1, noise))
+    return jnp.where(empty, 0, length / jnp.where(empty, 1, noise))
 
 
 _signal_to_noise = lift(_gsnr, "gsnr")

@@ -10,7 +10,7 @@ from .initial import initial_params
 from .inner_momentum import pull_back_momentum
 from .last_values import last_values
 from .maxima import decayed_max
-from .moments import MomentumForm, debiased_root, divide, momentum, running_max
+from .moments import MomentumForm, debiased_root, divide, momentum, running_max, running_rms
 from .pnm import positive_negative_momentum
 from .read_momentum import with_momentum
 from .rectification import Rectification, radam_rectification
@@ -51,6 +51,7 @@ __all__ = [
     "ring_slot",
     "running_max",
     "running_norm",
+    "running_rms",
     "running_sum",
     "scale_by_factored_rms",
     "subset_moment",

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import divide_or_zero, maximum, sqrt
+from ..notation.functions import divide_or_zero, hypot, maximum, sqrt, where
 from ..notation.hyperparameters import Count, Decay, DType, NonNegative, Number, Scalar, is_neutral
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count
@@ -78,6 +78,33 @@ def running_max() -> Flow:
     def step(v: Signal) -> Signal:
         past = delay(v)
         return past << maximum(past, v)
+
+    return flow(step)
+
+
+@transformation()
+def running_rms(decay: Decay, *, from_first: bool = False, dtype: DType | None = None) -> Flow:
+    """The root of the average square, of which it is the root that is kept.
+
+    A transformation to send signals through.
+
+        r_t = sqrt(decay r_{t-1}^2 + (1 - decay) x_t^2),    r_1 = |x_1|  if from_first
+
+    For the norms of leaves, whose squares are no numbers at gradients of 1e18 over some hundred
+    entries: an infinite average would stay so. A debiased one is r_t / sqrt(1 - decay^t).
+
+    Args:
+      decay: in [0, 1); a number, a schedule or a scalar signal.
+      from_first: it starts at the first value, else at 0.
+      dtype: storage dtype; default that of the signal, at least float32.
+    """
+
+    def step(x: Signal) -> Signal:
+        kept = scheduled(decay)
+        if from_first:
+            kept = where(step_count() == 1, 0.0, kept)
+        past = delay(x, dtype=dtype)
+        return past << hypot(sqrt(kept) * past, sqrt(1 - kept) * x)
 
     return flow(step)
 

@@ -34,6 +34,7 @@ SECOND_MOMENTS = frozenset(
         "nu",
         "nu_max",
         "nu_mean",
+        "nu_root",
         "hessian",
         "fim",
         "v",
