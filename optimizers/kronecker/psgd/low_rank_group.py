@@ -12,7 +12,14 @@ from ....transforms import is_neutral
 from ....transforms.kronecker.matrix_roots import multiply
 from ....transforms.notation import linalg
 from ....transforms.notation.known import choose
-from ....transforms.notation.roots import maximum_over, norm, root, smooth_quotient
+from ....transforms.notation.roots import (
+    maximum_over,
+    norm,
+    root,
+    saturated,
+    smooth_quotient,
+    usable,
+)
 from .lie_groups import tiny_of
 
 
@@ -119,12 +126,11 @@ class LowRank:
         difference = Ph * h - v * inverse
         tiny = tiny_of(d)
         if self.normalizer == "2nd":
-            first = jax.lax.rsqrt(Ph * Ph + v * v + tiny)
-            second = jax.lax.rsqrt(h * h + inverse * inverse + tiny)
-            step = rate * -maximum_over(-first * second, initial=-jnp.inf)
+            first, second = (1 / (_length(*pair) + tiny) for pair in ((Ph, v), (h, inverse)))
+            step = rate * -maximum_over(-saturated(first * second), initial=-jnp.inf)
         else:
             step = smooth_quotient(rate, maximum_over(jnp.abs(difference)) + tiny)
-        return d - step * d * difference
+        return d - d * (step * difference)
 
     def _step(
         self, a: jax.Array, b: jax.Array, A: jax.Array, B: jax.Array, rate: jax.Array
@@ -132,8 +138,7 @@ class LowRank:
         if self.normalizer == "2nd":
             size = norm(a) * norm(A) + norm(b) * norm(B)
         else:
-            squares = (a @ a) * (A @ A) + (b @ b) * (B @ B) - 2 * (a @ b) * (A @ B)
-            size = root(jnp.abs(squares))
+            size = _distance(a, A, b, B)
         return smooth_quotient(rate, size + tiny_of(a))
 
     def _moved_left(
@@ -151,6 +156,24 @@ class LowRank:
         step = self._step(a, b, multiply(U, aU), multiply(U, bU), rate)
         left = jnp.outer(a + multiply(V, aU), aU)
         return V - step * (left - jnp.outer(b + multiply(V, bU), bU))
+
+
+def _length(x: jax.Array, y: jax.Array) -> jax.Array:
+    """sqrt(x^2 + y^2) entry by entry, of squares that may vanish."""
+    return norm(jnp.stack([x, y]), axis=0)
+
+
+def _distance(a: jax.Array, A: jax.Array, b: jax.Array, B: jax.Array) -> jax.Array:
+    """The norm of a A^T - b B^T, of vectors whose fourth powers may vanish."""
+    (a, x), (A, X), (b, y), (B, Y) = map(_direction, (a, A, b, B))
+    size = usable(jnp.maximum(x * X, y * Y))
+    one, other = x * X / size, y * Y / size
+    return size * root(jnp.abs(one**2 + other**2 - 2 * one * other * (a @ b) * (A @ B)))
+
+
+def _direction(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    size = norm(x)
+    return x / jnp.where(size == 0, 1, size), size
 
 
 def _low_rank(U: jax.Array, V: jax.Array, x: jax.Array) -> jax.Array:
