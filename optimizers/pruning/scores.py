@@ -10,7 +10,7 @@ import numpy as np
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
 from ...transforms.notation.crowds import entry_of, vector_of
-from ...transforms.notation.roots import norm, root, saturated
+from ...transforms.notation.roots import balanced, norm, root, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees.vector import one_leaf
@@ -37,6 +37,17 @@ def checked_criteria(criteria: Criteria | None, allowed: Criteria, name: str) ->
     return chosen
 
 
+SHORTER = 2.0**-40
+"""By which directions are multiplied that are so long that their squares may be no numbers."""
+
+
+def _with_squares(d: Leaves) -> Leaves:
+    """The directions, shorter where sums of squares may be none; 1e-8 is nothing beside them."""
+    sizes = [jnp.max(jnp.abs(x), initial=0).astype(jnp.float32) for x in d.present()]
+    is_long = balanced(sizes, jnp.maximum) > 1 / SHORTER
+    return d.map(lambda x: x * jnp.where(is_long, SHORTER, 1.0).astype(x.real.dtype))
+
+
 def _scores_of(
     context: Context, x: Leaves, d: Leaves, groups: Groups, criteria: Criteria
 ) -> Leaves:
@@ -50,7 +61,7 @@ def _scores_of(
         pairs = (replicated(dots(*pair)) for pair in ((a, a), (b, b), (a, b)))
         return tuple(saturated(p.astype(context.scalar_dtype)) for p in pairs)
 
-    found = of_sets(products, structures.rows(x), structures.rows(d))
+    found = of_sets(products, structures.rows(x), structures.rows(_with_squares(d)))
     xx, dd, xd = (vector_of(entry_of(found, i)) for i in range(3))
     entries = np.repeat(structures.entries(x), structures.sizes)
     size, slope = root(xx), root(dd)

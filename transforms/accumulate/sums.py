@@ -8,7 +8,13 @@ import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.functions import global_squared_norm, lift_elementwise, sqrt, square
+from ..notation.functions import (
+    global_squared_norm,
+    lift_elementwise,
+    sqrt,
+    square,
+    where,
+)
 from ..notation.hyperparameters import DType, NonNegativeConstant
 from ..notation.roots import root, usable
 from ..notation.signal import Signal
@@ -70,7 +76,14 @@ def running_norm(
     start = math.sqrt(start_square) if is_number else root(jnp.asarray(start_square))
     past = delay(squared_norm(x), start, name=name)
     size = _well_above(past)
-    return past << size * sqrt(square(past / size) + squared_norm(x / size))
+    total = square(past / size) + squared_norm(x / size)
+    # of the size of the first nothing is known: it is read in large units, too
+    first = LARGE * sqrt(squared_norm(x / LARGE))
+    return past << where((past == 0) & (total > 1), first, size * sqrt(total))
+
+
+LARGE = 2.0**60
+"""Unit of a first vector, in which squares of 1 and of 1e18 are numbers."""
 
 
 def _usable_above(x: jax.Array) -> jax.Array:
