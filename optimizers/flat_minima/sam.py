@@ -7,6 +7,7 @@ from ...transforms import (
     Flow,
     NonNegative,
     Signal,
+    divide,
     flow,
     norm_factors,
     scheduled,
@@ -88,7 +89,7 @@ def sam(
     ) -> Signal:
         size, length = norm_factors(abs(params) * g if adaptive else g)
         ascent = (square(params) * g if adaptive else g) / size
-        e = scheduled(rho) * ascent / (length + scheduled(eps) / size)
+        e = scheduled(rho) * divide(ascent, length + scheduled(eps) / size, eps)
         return gradient_at(params + e, value_fn, grad_fn) >> at_offset(e, base)
 
     return flow(step)

@@ -22,6 +22,7 @@ from ...transforms import (
     debias,
     decay_weights,
     delay,
+    divide,
     divide_or_zero,
     ema,
     flow,
@@ -177,7 +178,7 @@ def _grafting_direction(
         v = square(g) >> named("nu", ema(b2))
     if kind == "adam":
         v = v >> debias(b2)
-    return f / (sqrt(v) + eps)
+    return divide(f, sqrt(v) + eps, eps)
 
 
 def _decay(

@@ -224,7 +224,8 @@ def _stepped(
     values = values.at[slot].set(_kept(a[largest], value_dtype))
     error = _quantised(a.at[largest].set(0), quant, range_dtype)
     m, v = _moments(places, _read(values, value_dtype, g.dtype), slot, t, b1, b2, g.size)
-    u = quotient(m, root(v) + eps)
+    length = root(v) + eps
+    u = quotient(m, jnp.where(length == 0, 1, length))
     if not is_neutral(alpha):
         fed_back = dequantised(*error)
         u = u + alpha * fed_back

@@ -16,6 +16,7 @@ from ...transforms import (
     debias,
     debiased_root,
     decay_weights,
+    divide,
     ema,
     flow,
     leaf_where,
@@ -83,9 +84,9 @@ def scale_by_subset_norm(
         m = g if is_neutral(b1) else g >> ema(b1, name="mu")
         v = subset_moment(g, b2, subset_size, chosen)
         if not bias_correction:
-            return m / (sqrt(v) + scheduled(eps))
+            return divide(m, sqrt(v) + scheduled(eps), eps)
         corrected = m if is_neutral(b1) else m >> debias(b1)
-        return corrected / debiased_root(v, b2, eps, eps_before_correction=True)
+        return divide(corrected, debiased_root(v, b2, eps, eps_before_correction=True), eps)
 
     return flow(step)
 

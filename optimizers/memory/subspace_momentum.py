@@ -20,6 +20,7 @@ from ...transforms import (
     Size,
     chain,
     decay_weights,
+    divide,
     ema,
     every,
     flow,
@@ -138,12 +139,9 @@ def scale_by_subspace_momentum(
             return n
         v = subset_moment(g, b2, subset_size, sharing)
         if not corrected:
-            return n / (sqrt(v) + eps)
-        return (
-            n
-            / one_minus_power(b1, step_count())
-            / debiased_root(v, b2, eps, eps_before_correction=True)
-        )
+            return divide(n, sqrt(v) + eps, eps)
+        debiased = n / one_minus_power(b1, step_count())
+        return divide(debiased, debiased_root(v, b2, eps, eps_before_correction=True), eps)
 
     return flow(step)
 

@@ -19,6 +19,7 @@ from ...transforms import (
     scale_by_learning_rate,
     scheduled,
     transformation,
+    where,
 )
 from ...transforms.closures import (
     distance_term,
@@ -89,9 +90,11 @@ def proxy_prox(
 
     def step(g: Signal, params: Signal, proxy_fn: Signal) -> Signal:
         wrong_by = saturate(g - gradient_at(params, proxy_fn))
-        return g >> iterated(
-            inner_steps, local, wrong_by, scheduled(learning_rate), inputs=_corrected_proxy
-        )
+        rate = scheduled(learning_rate)
+        rests = rate == 0  # where a schedule ends: what pulls to the params is infinite
+        shown = where(rests, 1.0, rate)
+        moved = g >> iterated(inner_steps, local, wrong_by, shown, inputs=_corrected_proxy)
+        return where(rests, 0.0, moved)
 
     return flow(step)
 

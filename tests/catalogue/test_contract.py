@@ -18,7 +18,7 @@ from gradchain import eval_params
 from gradchain.catalogue import METHODS
 from gradchain.transforms import Interval
 from gradchain.transforms.notation.arguments import arguments_of as typed_arguments_of
-from numeric import given_numbers
+from numeric import given_numbers, numeric
 from samples import REAL_ONLY, arguments_of, method_named, sample
 from shared import slope_of, trained
 from subjects import (
@@ -256,6 +256,42 @@ def test_gradient_through_several_updates_is_finite(name):
         stacked = jax.tree.map(lambda *x: np.stack(x), *three)
         for at in (params, nothing):
             assert finite(slope(at, stacked, given_numbers(name)))
+
+
+AT_ZERO = ("distributed_shampoo", "micro_adam", "proxy_prox", "sam")
+"""They divide by what a number at 0 leaves of nothing."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in AT_ZERO else pytest.mark.by_hand) for n in NAMES]
+)
+def test_every_number_may_end_at_zero(name):
+    """Where 0 is allowed, by a schedule that comes to it; with gradients of 0 and others."""
+    kinds = typed_arguments_of(method_named(name).factory)
+    numbers = {n: x for n, x in numeric(name).items() if not isinstance(x, tuple)}
+    small = small_tree()
+    usual = jax.tree.map(np.asarray, gradients(small))
+    grads = {"usual": usual, "zero": jax.tree.map(np.zeros_like, usual)}
+
+    @jax.jit
+    def run(tables, grads):
+        opt = with_numbers(name, {n: lambda t, x=x: x[t] for n, x in tables.items()})
+        start = small, opt.init(small)
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = opt.update(grads, state, params, **extras_for(opt, params))
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, start, length=3)[0]
+
+    usual_tables = {n: np.float32([x, x, x]) for n, x in numbers.items()}
+    for n, x in numbers.items():
+        if any(domain.problem(0.0) for domain in kinds[n].domains):
+            continue
+        for table in (np.float32([x, x, 0]), np.float32([0, 0, x])):
+            for which, gradient in grads.items():
+                assert finite(run({**usual_tables, n: table}, gradient)), (n, table, which)
 
 
 @every_method

@@ -409,6 +409,8 @@ def graft(
 
     def grafted(m: jax.Array, d: jax.Array, eps: float | jax.Array) -> jax.Array:
         axes = tuple(range(1 if stacked else 0, m.ndim))
-        return d * (norm(m, axes, keepdims=True) / (norm(d, axes, keepdims=True) + eps))
+        length = norm(d, axes, keepdims=True) + eps
+        empty = length == 0
+        return d * (norm(m, axes, keepdims=True) / jnp.where(empty, 1, length))
 
     return lift(grafted, "graft")(magnitude, direction, eps)

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ..accumulate.moments import divide
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.functions import lift, maximum, where
@@ -133,7 +134,7 @@ def norm_loss_gradient(
     A function of signals.
     """
     length = unit_norm(params, channel_axis=channel_axis)
-    return 2 * scheduled(factor) * (1 - 1 / (length + eps)) * params
+    return 2 * scheduled(factor) * (1 - divide(1.0, length + eps, eps)) * params
 
 
 @transformation()

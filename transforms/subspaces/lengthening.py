@@ -3,6 +3,7 @@
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
 from ..notation.functions import lift
 from ..notation.roots import norm
@@ -34,6 +35,7 @@ def lengthening(
     def ratio(basis: Basis, x: jax.Array, y: jax.Array) -> jax.Array:
         axis = None if per == "tensor" else int(basis.left is None)
         before, after = (norm(z, axis, keepdims=True) for z in (x, y))
-        return after / (before + eps)
+        length = before + eps
+        return after / jnp.where(length == 0, 1, length)
 
     return lift(ratio, "lengthening")(subspace, low, moved)
