@@ -43,9 +43,9 @@ SHORTER = 2.0**-40
 
 def _with_squares(d: Leaves) -> Leaves:
     """The directions, shorter where sums of squares may be none; 1e-8 is nothing beside them."""
-    sizes = [jnp.max(jnp.abs(x), initial=0).astype(jnp.float32) for x in d.present()]
+    sizes = [jnp.max(jnp.abs(x), initial=0) for x in d.present()]
     is_long = balanced(sizes, jnp.maximum) > 1 / SHORTER
-    return d.map(lambda x: x * jnp.where(is_long, SHORTER, 1.0).astype(x.real.dtype))
+    return d.map(lambda x: jnp.where(is_long, x * SHORTER, x))
 
 
 def _scores_of(
