@@ -13,12 +13,13 @@ from ..notation.context import Context
 from ..notation.crowds import map_alike
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
-from ..notation.roots import power_of_two_below
+from ..notation.known import choose
+from ..notation.roots import is_trusted, power_of_two_below
 from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
 from ..notation.values import Leaves
-from .stacked import count_objectives, unknown_shape, weigh, within_unit
+from .stacked import count_objectives, is_large, unknown_shape, weigh, within_unit
 
 ROOM = 2.0**40
 """How much longer than a unit the longest gradient may be, so that far shorter ones have one."""
@@ -102,6 +103,9 @@ def gramian(g: Signal, scale: Hyperparameter = 1.0) -> Signal:
 
     A function of signals.
 
+    Where all are divided first that is a copy of them. Unless a square of a length is at an end of
+    the format it is their inner products that are divided.
+
     Args:
       g: the stacked gradients.
       scale: they are divided by this number first, or each by its own.
@@ -131,12 +135,24 @@ def _gramian_of(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
     count = count_objectives(context, tree)
     if not tree.present():
         return jnp.zeros((count, count), context.scalar_dtype)
-    parts = map_alike(lambda x: _products(jax.lax.stop_gradient(x), scale), tree.present())
-    return sum(part.astype(context.scalar_dtype) for part in parts)
+    leaves = [jax.lax.stop_gradient(x) for x in tree.present()]
+
+    def summed(parts: list[jax.Array]) -> jax.Array:
+        return sum((part.astype(context.scalar_dtype) for part in parts), jnp.zeros(()))
+
+    def scaled() -> jax.Array:
+        return summed(map_alike(lambda x: _products(within_unit(x, scale)), leaves))
+
+    if not is_large(tree, context):
+        return scaled()
+    plain = summed(map_alike(_products, leaves))
+    rows, columns = (jnp.expand_dims(jnp.atleast_1d(scale), axis) for axis in (1, 0))
+    size = sum(x.size for x in leaves)
+    is_right = jnp.all(is_trusted(jnp.diagonal(plain), size))
+    return choose(is_right, lambda: plain / rows / columns, scaled)
 
 
-def _products(x: jax.Array, scale: jax.Array) -> jax.Array:
-    x = within_unit(x, scale)
+def _products(x: jax.Array) -> jax.Array:
     axes = tuple(range(1, x.ndim))
     products = jax.lax.dot_general(
         x,

@@ -12,14 +12,23 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.context import Context
-from ..notation.crowds import map_leaves
+from ..notation.crowds import choose_leaves, map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
-from ..notation.roots import maximum_over, power_of_two_below, saturated, summable_share
+from ..notation.roots import (
+    CHEAP_TO_READ_TWICE,
+    maximum_over,
+    power_of_two_below,
+    saturated,
+    summable_share,
+)
 from ..notation.shapes import UNKNOWN, abstract
 from ..notation.signal import Signal
 from ..notation.values import Leaves, is_missing, working
 from .preferences import Vector, vector_for
+
+ORDINARY = 2.0**60
+"""Numbers nearer to 1 than this, in either direction, are multiplied without a thought."""
 
 HOW_TO_STACK = {
     "objectives": "Stack them with gradchain.objective_gradients, or jax.jacrev of the vector of "
@@ -193,10 +202,11 @@ def _weigh_of(
     # opposite gradients near the end of the format are no infinities that cancel to NaN
     size, share = power_of_two_below(maximum_over(jnp.abs(weights))), summable_share(count)
 
-    def weighted(x: jax.Array) -> jax.Array:
+    def weighted(x: jax.Array, is_ordinary: bool = False) -> jax.Array:
         dtype = jnp.finfo(x.dtype).dtype
-        parts = x if sizes is None else within_unit(x, sizes)
-        shares = (weights / size * share).astype(dtype)
+        parts = x if sizes is None or is_ordinary else within_unit(x, sizes)
+        shares = weights / size * share
+        shares = (shares / sizes if is_ordinary else shares).astype(dtype)
         total = jnp.tensordot(shares, parts, axes=1, precision="highest")
         if sizes is None:
             return saturated(total * size.astype(dtype) / share)
@@ -207,7 +217,25 @@ def _weigh_of(
             wide = wide * jnp.asarray(factor, jnp.finfo(wide.dtype).dtype)
         return saturated(wide, x.dtype).astype(x.dtype)
 
-    return map_leaves(lambda x: _unless_finite(weighted(x), x), tree)
+    def summed(is_ordinary: bool = False) -> Leaves:
+        return map_leaves(lambda x: _unless_finite(weighted(x, is_ordinary), x), tree)
+
+    if sizes is None or not is_large(tree, context):
+        return summed()
+    # where no number is far from 1 it is the weights that are divided, not a copy of the gradients
+    relative = jnp.where(weights == 0, 1, jnp.abs(weights) / size)
+    near = [(x > 1 / ORDINARY) & (x < ORDINARY) for x in (sizes, relative)]
+    found: Leaves = choose_leaves(
+        jnp.all(jnp.stack(near)), lambda: summed(is_ordinary=True), lambda: summed()
+    )
+    return found
+
+
+def is_large(tree: Leaves, context: Context) -> bool:
+    """Whether a copy of the gradients costs more than a question, and their dtypes hold as much."""
+    leaves, bits = tree.present(), jnp.finfo(context.scalar_dtype).bits
+    is_narrow = any(jnp.finfo(x.dtype).bits < bits for x in leaves)
+    return sum(x.size for x in leaves) > CHEAP_TO_READ_TWICE and not is_narrow
 
 
 def _unless_finite(one: jax.Array, stacked: jax.Array) -> jax.Array:

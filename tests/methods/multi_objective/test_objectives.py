@@ -15,6 +15,7 @@ from gradchain.transforms.objectives import (
     dual_cone_projection,
     nonnegative_qp,
     simplex_minimum_norm,
+    stacked,
 )
 from scipy.optimize import minimize, nnls
 
@@ -174,6 +175,27 @@ def test_config_may_leave_out_what_is_nearly_dependent(use_least_squares):
         rule = optimizers.config((2.0, 1.0), use_least_squares=use_least_squares)
         first, second = J @ rule.update(J, rule.init(jnp.zeros(2)))[0]
     np.testing.assert_allclose(first / second, 1.0 if use_least_squares else 2.0, rtol=1e-2)
+
+
+LENGTHS = ([1, 30, 0.01], [1, 0, 2], [1e-30, 1, 1e18], [1e18, 3e17, 1e18], [1e-28, 2e-28, 1])
+
+
+@pytest.mark.parametrize("name", ["config", "upgrad"])
+def test_large_gradients_are_weighed_as_small_ones_are(name, monkeypatch):
+    """Without a copy of them where that is right, with one where it is not, to the last digits."""
+    rng, opt = np.random.default_rng(5), getattr(optimizers, name)()
+    plain = {"a": rng.normal(size=(3, 40)), "b": rng.normal(size=(3, 20))}
+    for lengths in LENGTHS:
+        g = jax.tree.map(jnp.float32, {k: x * np.c_[lengths] for k, x in plain.items()})
+        state = opt.init(jax.tree.map(lambda leaf: leaf[0], g))
+        found = []
+        for size in (2**16, 0):
+            monkeypatch.setattr(stacked, "CHEAP_TO_READ_TWICE", size)
+            update = jax.jit(lambda g, state=state: opt.update(g, state)[0])
+            found.append(jax.tree.leaves(update(g)))
+        largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in found[0])
+        for small, large in zip(*found, strict=True):
+            np.testing.assert_allclose(small, large, rtol=1e-5, atol=1e-6 * largest)
 
 
 def test_config_refuses_the_number_of_nobody():
