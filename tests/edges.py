@@ -63,25 +63,32 @@ def at_the_end(start: Any) -> Any:
     return jax.tree.map(lambda x: of_leaf(x).astype(np.float32), start)
 
 
-def last_params(name: str, dtype: Any, scales: Any) -> Any:
+FEW = {"w": (8, 4), "u": (3, 4), "b": (4,), "s": ()}
+"""Shapes of matrices, a vector and a scalar."""
+
+MANY = {"w": (100, 200), "b": (4,)}
+"""Shapes of leaves of which one has so many entries that squares of 1e18 have no sum."""
+
+
+def last_params(name: str, dtype: Any, scales: Any, shapes: Any = FEW) -> Any:
     """Where a trajectory of the method ends."""
-    opt, start = sample(name), start_in(dtype)
+    opt, start = sample(name), start_in(dtype, shapes)
     *_, (params, _) = trajectory(scaled_step_of(opt), start, opt.init(start), scales)
     return params
 
 
-def start_in(dtype: Any) -> Any:
-    """Matrices, a vector and a scalar."""
+def start_in(dtype: Any, shapes: Any = FEW) -> Any:
+    """Params of these shapes."""
     rng = np.random.default_rng(7)
-    shapes = {"w": (8, 4), "u": (3, 4), "b": (4,), "s": ()}
     return {key: jnp.asarray(rng.normal(size=shape), dtype) for key, shape in shapes.items()}
 
 
-def differing(name: str, scales: Any) -> Iterator[str]:
+def differing(name: str, scales: Any, shapes: Any = FEW) -> Iterator[str]:
     """Where float32 and float64 differ by more than rounding; in size, for a method that draws."""
     draws = "key" in inspect.signature(METHODS[name].factory).parameters
-    found, expected = (last_params(name, dtype, scales) for dtype in (jnp.float32, jnp.float64))
-    for key, start in start_in(jnp.float64).items():
+    dtypes = (jnp.float32, jnp.float64)
+    found, expected = (last_params(name, dtype, scales, shapes) for dtype in dtypes)
+    for key, start in start_in(jnp.float64, shapes).items():
         x, y = (np.asarray(tree[key], np.float64) - np.asarray(start) for tree in (found, expected))
         error, size = (np.max(np.abs(z), initial=0) for z in (x - y, y))
         if draws and np.max(np.abs(x), initial=0) <= 100 * size:

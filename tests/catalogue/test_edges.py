@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from edges import at_the_end, at_the_ends, trajectory
+from edges import MANY, at_the_end, at_the_ends, differing, trajectory
 from samples import sample
 from shared import ORDINARY, slope_of, trained
 from subjects import NAMES, extras_for, finite
@@ -30,6 +30,18 @@ def test_gradients_of_any_size_leave_numbers_behind(name):
     for scales in BEYOND:
         for params, _ in trajectory(one.scaled_step, one.start, one.begun, scales):
             assert not holds_nan(params), scales
+
+
+OF_NORMS = ("dowg", "momo", "novograd", "polyak_momentum", "stable_spam")
+"""They read norms of whole leaves, the squares of which have no sum at 1e18."""
+
+
+@pytest.mark.parametrize("name", OF_NORMS)
+def test_gradients_of_many_entries_whose_squares_have_no_sum(name):
+    """Params are right, in float32, at every step and after a single one."""
+    with jax.enable_x64(True):
+        for scales in ((1e18,) * 3, (1, 1e18, 1)):
+            assert list(differing(name, scales, MANY)) == []
 
 
 @every_method
