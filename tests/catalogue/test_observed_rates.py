@@ -9,7 +9,7 @@ import optax
 import pytest
 from gradchain import chain, inject_hyperparams, observe, observed
 from gradchain.catalogue import METHODS
-from gradchain.optimizers import adamw, lookahead, sgd
+from gradchain.optimizers import adamw, lion, lookahead, sgd
 from gradchain.transforms import FlowError
 from samples import sample
 from shared import divisible_tree
@@ -24,10 +24,10 @@ NUMBERS_ONLY = ("adam_hd", "ranger21", "sgd_hd")
 
 @pytest.mark.parametrize("name", WITH_RATE)
 def test_every_method_with_a_rate_shows_it(name):
-    """Behind a clip, where the parts of a chained method may each have a rate of their own."""
+    """Behind a clip in a wrapper, where the parts of a chained method may each have a rate."""
     rate = METHODS[name].learning_rate or 0.01
     method = sample(name, rate if name in NUMBERS_ONLY else LINE)
-    opt = observe(chain(optax.clip(1.0), method), "learning_rate")
+    opt = observe(lookahead(chain(optax.clip(1.0), method)), "learning_rate")
     state = jax.eval_shape(opt.init, divisible_tree())
     assert {key: (x.shape, x.dtype) for key, x in observed(state).items()} == {
         "learning_rate": ((), jnp.float32)
@@ -41,6 +41,7 @@ def test_every_method_with_a_rate_shows_it(name):
         chain(optax.clip(1.0), adamw(LINE)),
         chain(sgd(LINE), adamw(LINE)),
         lookahead(adamw(LINE)),
+        lookahead(chain(optax.clip(1.0), lion(LINE))),
         inject_hyperparams(adamw)(learning_rate=LINE),
         optax.inject_hyperparams(adamw)(learning_rate=LINE),
         chain(optax.clip(1.0), inject_hyperparams(adamw)(learning_rate=LINE)),

@@ -26,7 +26,7 @@ def argument_signals(program: Program, name: str) -> list[Signal]:
       name: of the argument.
     """
     scopes = {id(scope): scope for scope in _outermost(program, name)}
-    inside = (scope.arguments[name] for scope in scopes.values())
+    inside = (value for scope in scopes.values() for value in _of_methods(scope, name))
     values: list[Any] = []
     for value in [*_of_methods(program, name)] or inside:
         if not any(value is other or _equal(value, other) for other in values):
@@ -34,12 +34,12 @@ def argument_signals(program: Program, name: str) -> list[Signal]:
     return [_at_this_step(program, name, value) for value in values]
 
 
-def _of_methods(program: Program, name: str) -> Iterator[Any]:
+def _of_methods(owner: Program | Scope, name: str) -> Iterator[Any]:
     """The argument of the method, or of each of those that are chained."""
-    if _is_number(program.arguments.get(name)):
-        yield program.arguments[name]
+    if _is_number(owner.arguments.get(name)):
+        yield owner.arguments[name]
         return
-    for part in program.given:
+    for part in owner.given:
         if (inside := owner_of(part)) is not None:
             yield from _of_methods(inside, name)
 
@@ -63,7 +63,7 @@ def _outermost(program: Program, name: str) -> Iterator[Scope]:
             around.append(scope)
             scope = scope.parent
         for candidate in reversed(around):
-            if _is_number(candidate.arguments.get(name)):
+            if any(True for _ in _of_methods(candidate, name)):
                 yield candidate
                 break
 

@@ -127,7 +127,7 @@ class Program(Owner):
         """`signal >> flow`: its nodes, copied into the flow that is being built; see `splice`."""
         around = current_builder(self.label).scope
         explicit = self.state_name is not None
-        top = Scope(around, self.name, explicit, self.label, self.arguments)
+        top = Scope(around, self.name, explicit, self.label, self.arguments, self.given)
         return splice(signal, self.graph, top, reader, clock, narrow, inputs)
 
     def init(self, params: optax.Params) -> optax.OptState:

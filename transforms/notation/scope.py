@@ -17,6 +17,7 @@ class Scope:
       explicit: True where the user chose the name.
       label: the transformation's name.
       arguments: its hyper-parameters, for tables and drawings.
+      given: of a chain the transformations that it was given; each has arguments of its own.
       output: the signal that leaves it.
     """
 
@@ -27,17 +28,19 @@ class Scope:
         explicit: bool = False,
         label: str = "",
         arguments: Mapping[str, Any] | None = None,
+        given: tuple[Any, ...] = (),
     ) -> None:
         self.parent = parent
         self.hint = hint
         self.explicit = explicit
         self.label = label or hint
         self.arguments = dict(arguments or {})
+        self.given = given
         self.output: Any = None
 
     def copy(self, parent: "Scope | None") -> "Scope":
         """A scope of the same names under another one; its output is entered by the caller."""
-        return Scope(parent, self.hint, self.explicit, self.label, self.arguments)
+        return Scope(parent, self.hint, self.explicit, self.label, self.arguments, self.given)
 
 
 class Builder:
