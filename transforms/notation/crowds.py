@@ -6,6 +6,7 @@ them again, it is done to the stack, one program for each kind of leaf.
 """
 
 import math
+import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -31,6 +32,12 @@ COPIED_LARGER = 6.5
 """The same for arrays of more than `TINY` entries, whose copies a step waits for."""
 
 
+ALIKE = 3
+"""So many leaves that are alike are traced once."""
+
+CALL = 4
+"""Operations that take as long to trace as a call of a function that is traced."""
+
 Places = tuple[int, ...]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,8 +51,9 @@ def _is_part(value: object) -> bool:
     return type(value) is Part or (type(value) is tuple and any(map(_is_part, value)))
 
 
-def crowds(rows: Sequence[Any], most: int = SMALL, many: int = MANY) -> list[Places]:
+def crowds(rows: Sequence[Any], most: int = SMALL, many: int | None = None) -> list[Places]:
     """The places of rows that are alike and many; each row is a tree of arrays of some entries."""
+    many = MANY if many is None else many
     groups: dict[Hashable, list[int]] = {}
     for i, row in enumerate(rows):
         kind = _kind(row, most)
@@ -235,16 +243,40 @@ def _whole(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [row for row in rows if not any(map(is_missing, row))]
 
 
+def traced_once(fn: Callable[..., Any], rows: Mapping[int, Sequence[Any]]) -> dict[int, Any]:
+    """`fn` of the rows that are alike, one function that is called for each; not of the others.
+
+    Args:
+      fn: `(*row) -> result`, trees of arrays; what is less than a call is left to others, too.
+      rows: by their places.
+    """
+    places, values = list(rows), list(rows.values())
+    found: dict[int, Any] = {}
+    for where in crowds(values, sys.maxsize, ALIKE) if is_crowded(values) else ():
+        program = _program(fn, *values[where[0]])
+        if program and operations(program.jaxpr) > CALL:
+            once = jax.jit(fn)
+            found |= {places[i]: once(*values[i]) for i in where}
+    return found
+
+
+def _program(fn: Callable[..., Any], *args: Any) -> core.ClosedJaxpr | None:
+    """What `fn` does; None where it fails, and says itself what is wrong, and at which leaf."""
+    try:
+        return jax.make_jaxpr(fn)(*args)
+    except (TypeError, ValueError):
+        return None
+
+
 def is_worth_it(fn: Callable[..., Any], row: Sequence[Any]) -> bool:
     """Whether what `fn` does to a row is more than to put it into a stack and to take it out.
 
     What is in a stack already need not be put there, but taken out for anything else.
     """
     leaves = [x.abstract if type(x) is Part else x for x in row]
-    try:
-        program = jax.make_jaxpr(fn)(leaves)
-    except (TypeError, ValueError):
-        return False  # it says itself what is wrong, and at which leaf
+    program = _program(fn, leaves)
+    if program is None:
+        return False
     ready = [jax.typeof(x) for x in jax.tree.leaves([x.abstract for x in row if type(x) is Part])]
     arrays = (*program.in_avals, *program.out_avals)
     copied = sum(map(_cost, arrays)) - 2 * sum(map(_cost, ready))
@@ -357,11 +389,13 @@ def _mapped(
             own = () if stack is None else (stack[np.asarray([there[i] for i in where])],)
             stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))
     found = {i for where in stacks for i in where}
-    return stacks, {
-        i: fn(*(() if stack is None else (stack[number],)), *(t.values[i] for t in trees))
+    left = {
+        i: (*(() if stack is None else (stack[number],)), *(t.values[i] for t in trees))
         for i, number in there.items()
         if i not in found
     }
+    alike = traced_once(fn, left)
+    return stacks, alike | {i: fn(*row) for i, row in left.items() if i not in alike}
 
 
 def map_kinds(

@@ -4,7 +4,6 @@ Between two nodes that look at the whole tree, or keep a state, lies a region of
 same to every leaf by itself. Stacks are made and parted at its borders alone.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
-from .crowds import Places, crowds, is_worth_it, parts_by_place, stack_of
+from .crowds import Places, crowds, is_worth_it, parts_by_place, stack_of, traced_once
 from .graph import Graph
 from .known import made_once
 from .signal import Delay, Function, Signal
@@ -26,12 +25,6 @@ Kept = Callable[[Delay, PyTreeDef], Leaves]
 
 Inputs = dict[tuple[bool, int], Leaves]
 """Trees by whether it is what a delay holds, and the index of the node."""
-
-ALIKE = 3
-"""So many leaves that are alike are traced once."""
-
-MUCH = 3
-"""Of so many nodes: fewer are traced as soon as they are called."""
 
 _ONE = jax.tree.structure(0)
 
@@ -211,7 +204,7 @@ def _with_stacks(trees: list[Leaves], stacks: dict[Places, list[Any]]) -> list[L
 def _with_others(region: _Region, inputs: Inputs, parts: list[dict[int, Any]]) -> list[Leaves]:
     """What is wanted of all leaves: parts of stacks by place, and the others one by one."""
     left = _without(inputs, set().union(*parts))
-    alike = _traced_once(region, left)
+    alike = _called(region, left)
     found = [own | other for own, other in zip(parts, alike, strict=True)]
     done = set().union(*found)
     if not done:
@@ -232,16 +225,10 @@ def _without(inputs: Inputs, places: set[int]) -> Inputs:
     return {key: tree.only(lambda i: i not in places) for key, tree in inputs.items()}
 
 
-def _traced_once(region: _Region, inputs: Inputs) -> list[dict[int, Any]]:
-    """What is wanted of leaves that are alike, by place: one function that is called for each."""
-    found: dict[int, list[Any]] = {}
-    rows = _rows(inputs)
-    for where in crowds(rows, sys.maxsize, ALIKE) if len(region.nodes) >= MUCH else ():
-        if any(type(x) is Part for x in rows[where[0]]):
-            continue  # a part is sliced from its stack only where something reads it
-        of_leaf = jax.jit(region.of_leaf(inputs))
-        try:
-            found |= {i: of_leaf(rows[i]) for i in where}
-        except (TypeError, ValueError):
-            break  # it says itself what is wrong, and at which leaf
+def _called(region: _Region, inputs: Inputs) -> list[dict[int, Any]]:
+    """What is wanted of leaves that are alike and of no stack, by place."""
+    of_leaf = region.of_leaf(inputs)
+    rows = dict(enumerate(_rows(inputs)))
+    whole = {i: row for i, row in rows.items() if not any(type(x) is Part for x in row)}
+    found = traced_once(lambda *row: of_leaf(list(row)), whole)
     return [{i: made[at] for i, made in found.items()} for at in range(len(region.wanted))]
