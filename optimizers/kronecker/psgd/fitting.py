@@ -147,6 +147,8 @@ def _moved(
     init_scale: float | jax.Array | None = None,
 ) -> Fitted:
     """The element after a pair; those of stacked tensors part by part."""
+    if not h.size:  # a mean over no entries is none
+        return past
     given = (key, t, rate, init_scale)
     if not group.batched or h.ndim < 3:
         return _stepped(group, mode, (past, v, h), *given)

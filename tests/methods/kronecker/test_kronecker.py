@@ -10,6 +10,8 @@ import pytest
 from gradchain import observe, observed, optimizers
 from gradchain.transforms import FlowError
 from gradchain.transforms.kronecker import merge_dims
+from samples import sample
+from subjects import signature_of
 
 RTOL = 1e-9
 SHAPES = {"w": (4, 3), "v": (4, 3), "b": (3,), "s": (), "t": (2, 3, 2), "e": (0, 3)}
@@ -633,3 +635,12 @@ def test_zero_and_broken_gradients_leave_the_preconditioner_alone(name):
     updates, state = update(huge, state, params)
     assert all(np.all(np.isfinite(u)) for u in jax.tree.leaves(updates))
     assert observed(state)["failed_updates"] > 0
+
+
+@pytest.mark.parametrize("name", ["psgd_kron", "psgd_lra", "psgd_xmat"])
+def test_psgd_of_empty_leaves_alone(name):
+    params = {"w": jnp.zeros((2, 0)), "b": None}
+    opt = sample(name)
+    update = lambda state: opt.update(params, state, params)[1]  # noqa: E731
+    state = jax.eval_shape(opt.init, params)
+    assert signature_of(jax.eval_shape(update, state)) == signature_of(state)
