@@ -251,6 +251,8 @@ def method(
         if unknown:
             raise ValueError(f"{entry}: unknown tags {unknown}; TAGS has {', '.join(TAGS)}")
         _check_entry(entry, kind, get_args(Kind), METHODS)
+        if kind == "transformation":
+            factory.is_method = True  # type: ignore[attr-defined]
         METHODS[entry] = Method(
             entry,
             factory,

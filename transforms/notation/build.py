@@ -68,7 +68,11 @@ class Flow(optax.GradientTransformationExtraArgs):
         return () if self.program is None else self.program.needs
 
     def relabelled(
-        self, label: str, arguments: Mapping[str, Any], remake: Callable[[], Any] | None = None
+        self,
+        label: str,
+        arguments: Mapping[str, Any],
+        remake: Callable[[], Any] | None = None,
+        whole: bool = False,
     ) -> "Flow":
         """The same flow under the name and hyper-parameters of the factory that made it.
 
@@ -76,9 +80,11 @@ class Flow(optax.GradientTransformationExtraArgs):
           label: the factory's name.
           arguments: its arguments by name.
           remake: calls the factory again with them.
+          whole: whether it makes a method.
         """
         program = self.own_program
-        named = replace(program, label=label, arguments=dict(arguments), remake=remake)
+        made = {"label": label, "arguments": dict(arguments), "remake": remake, "whole": whole}
+        named = replace(program, **made)
         return Flow.of(named)
 
     def under(self, state_name: str) -> "Flow":

@@ -124,7 +124,8 @@ def transformation(
                 _given.reset(token)
             if not isinstance(made, Flow):
                 return made if state_name is None else named(state_name, made)
-            made = made.relabelled(label, bound, functools.partial(checked, *args, **kwargs))
+            remake = functools.partial(checked, *args, **kwargs)
+            made = made.relabelled(label, bound, remake, hasattr(checked, "is_method"))
             return made if state_name is None else named(state_name, made)
 
         checked.synonyms, checked.renamed = dict(synonyms or {}), dict(renamed or {})  # type: ignore[attr-defined]

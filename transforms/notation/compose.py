@@ -78,7 +78,8 @@ def chain(*parts: optax.GradientTransformation, name: str | None = None) -> Flow
 
     def step(g: Signal) -> Signal:
         for part in flat:
-            g = g >> part
+            program = owner_of(part)
+            g = g >> part if program is None else program.receive(g, in_chain=True)
         return g
 
     built = flow(step, name="chain").own_program

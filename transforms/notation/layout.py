@@ -95,10 +95,10 @@ class Group:
         Where a scope has the name of the only state in it, what leads to that state, and the state
         itself, have the empty name.
         """
-        found: dict[int, str] = {}
+        found = {id(self.scope): ""}
         for name, child in self.fields.items():
             if isinstance(child, Group):
-                found |= {id(child.scope): name, **child.names()}
+                found |= {**child.names(), id(child.scope): name}
                 continue
             way: list[Slot | Scope] = [child]
             scope = child.scope
@@ -110,9 +110,16 @@ class Group:
 
 
 def arrange(slots: tuple[Slot, ...], root: Scope, title: str) -> Group:
-    """Groups the slots by scope and gives each a name that is unique in its scope."""
+    """Groups the slots by scope and gives each a name that is unique in its scope.
+
+    A method alone in a chain has its states there, as without the chain.
+    """
     stored = [slot for slot in slots if not (isinstance(slot, CellNode) and slot.cell.stateless)]
-    group = _group(contents(stored, root), root, title)
+    tree = contents(stored, root)
+    inside = tree.get(id(root), [])
+    if len(inside) == 1 and isinstance(inside[0], Scope) and inside[0].whole:
+        root = inside[0]
+    group = _group(tree, root, title)
     clash = {COUNT, OBSERVED} & set(group.fields)
     if clash:
         raise FlowError(f"the state name {clash.pop()!r} is reserved")

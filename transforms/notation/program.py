@@ -40,6 +40,7 @@ class Program(Owner):
       parts: what a `chain` was made of, else empty.
       given: what it was given, of which those that are chains are its parts one by one.
       remake: makes the same transformation again, by which it is pickled; None: node by node.
+      whole: whether it is a method, whose states are called alike behind what keeps no state.
     """
 
     graph: Graph
@@ -49,6 +50,7 @@ class Program(Owner):
     parts: tuple[Any, ...] = ()
     given: tuple[Any, ...] = ()
     remake: Callable[[], Any] | None = None
+    whole: bool = False
 
     def __copy__(self) -> "Program":
         return self
@@ -123,11 +125,13 @@ class Program(Owner):
         clock: Signal | None = None,
         narrow: Callable[[Signal], Signal] | None = None,
         inputs: Mapping[str, Signal] | None = None,
+        in_chain: bool = False,
     ) -> Signal:
         """`signal >> flow`: its nodes, copied into the flow that is being built; see `splice`."""
         around = current_builder(self.label).scope
         explicit = self.state_name is not None
         top = Scope(around, self.name, explicit, self.label, self.arguments, self.given)
+        top.whole = in_chain and self.whole and not explicit
         return splice(signal, self.graph, top, reader, clock, narrow, inputs)
 
     def init(self, params: optax.Params) -> optax.OptState:

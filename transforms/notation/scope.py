@@ -18,6 +18,7 @@ class Scope:
       label: the transformation's name.
       arguments: its hyper-parameters, for tables and drawings.
       given: of a chain the transformations that it was given; each has arguments of its own.
+      whole: whether its states stand right in a flow that keeps none beside them.
       output: the signal that leaves it.
     """
 
@@ -36,6 +37,7 @@ class Scope:
         self.label = label or hint
         self.arguments = dict(arguments or {})
         self.given = given
+        self.whole = False
         self.output: Any = None
 
     def copy(self, parent: "Scope | None") -> "Scope":
