@@ -83,9 +83,8 @@ class Flow(optax.GradientTransformationExtraArgs):
           whole: whether it makes a method.
         """
         program = self.own_program
-        made = {"label": label, "arguments": dict(arguments), "remake": remake, "whole": whole}
-        named = replace(program, **made)
-        return Flow.of(named)
+        renamed = replace(program, label=label, arguments=dict(arguments))
+        return Flow.of(replace(renamed, remake=remake, whole=whole))
 
     def under(self, state_name: str) -> "Flow":
         """The same flow whose state has a given name inside other flows."""
