@@ -56,7 +56,8 @@ def scale_by_egn(damping: Positive = 1.0, loss: OutputsLoss = "mse", momentum: D
     outputs of the batch, and `outputs_loss_fn`, from these to the mean loss.
 
     Args:
-      damping: added to the Gauss-Newton matrix, positive; number or scalar signal.
+      damping: added to the Gauss-Newton matrix, positive; number or scalar signal. What is added is
+        no less than 16 times the last bit of the largest entry of the matrix.
       loss: how it couples the outputs: "mse" and "bce" (on logits) each output on its own, "ce"
         (softmax, logits) those of one example, on the last axis. Q and r themselves are taken from
         `outputs_loss_fn`, so its factors (1/2, class weights) are heeded.
