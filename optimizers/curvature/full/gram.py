@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ....transforms import lift
-from ....transforms.curvature.dual import dual_solve, matmul
+from ....transforms.curvature.dual import above_rounding, dual_solve, matmul
 
 
 def _gram_updated(gram: jax.Array, rows: jax.Array, slot: jax.Array) -> jax.Array:
@@ -32,8 +32,8 @@ def _newest_solved(
 ) -> jax.Array:
     size = len(rows)
     newest = (jnp.arange(size) == slot).astype(rows.dtype)
-    x = size * matmul(dual_solve(gram, size * damping, newest), rows)
-    return x
+    shift = above_rounding(size * damping, gram)
+    return size * matmul(dual_solve(gram, shift, newest), rows)
 
 
 def _newest_alone(rows: jax.Array, slot: jax.Array, damping: float | jax.Array) -> jax.Array:
