@@ -47,8 +47,7 @@ window_solve = lift(
     doc="`window_solve(rows, gram, slot, damping)`: (damping I + R^T R / m)^{-1} times "
     "row `slot` of R. For m rows. Since the right-hand side is itself a row, this is "
     "m R^T (R R^T + m damping I)^{-1} e: no difference is taken, so no digits are "
-    "lost to a small damping. Not a number where rounding has made the system "
-    "singular.",
+    "lost to a small damping. What is added is at least the rounding of the products.",
 )
 
 lone_solve = lift(
