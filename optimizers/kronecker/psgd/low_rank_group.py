@@ -126,7 +126,8 @@ class LowRank:
         difference = Ph * h - v * inverse
         tiny = tiny_of(d)
         if self.normalizer == "2nd":
-            first, second = (1 / (_length(*pair) + tiny) for pair in ((Ph, v), (h, inverse)))
+            lengths = (_length(*pair) + tiny for pair in ((Ph, v), (h, inverse)))
+            first, second = (smooth_quotient(jnp.ones_like(x), x) for x in lengths)
             step = rate * -maximum_over(-saturated(first * second), initial=-jnp.inf)
         else:
             step = smooth_quotient(rate, maximum_over(jnp.abs(difference)) + tiny)
