@@ -1,6 +1,7 @@
 """How much a structure matters to a model, by several criteria."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import entry_of, vector_of
+from ...transforms.notation.crowds import entry_of, units_of, vector_of
 from ...transforms.notation.roots import balanced, norm, root, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
@@ -41,11 +42,12 @@ SHORTER = 2.0**-40
 """By which directions are multiplied that are so long that their squares may be no numbers."""
 
 
-def _with_squares(d: Leaves) -> Leaves:
+def _with_squares(rows: Leaves) -> Leaves:
     """The directions, shorter where sums of squares may be none; 1e-8 is nothing beside them."""
-    sizes = [jnp.max(jnp.abs(x), initial=0) for x in d.present()]
+    sizes = [jnp.max(jnp.abs(x), initial=0) for x in jax.tree.leaves(units_of(rows))]
     is_long = balanced(sizes, jnp.maximum) > 1 / SHORTER
-    return d.map(lambda x: jnp.where(is_long, x * SHORTER, x))
+    shorter = partial(jax.tree.map, lambda x: jnp.where(is_long, x * SHORTER, x))
+    return rows.once(shorter)
 
 
 def _scores_of(
@@ -61,7 +63,7 @@ def _scores_of(
         pairs = (replicated(dots(*pair)) for pair in ((a, a), (b, b), (a, b)))
         return tuple(saturated(p.astype(context.scalar_dtype)) for p in pairs)
 
-    found = of_sets(products, structures.rows(x), structures.rows(_with_squares(d)))
+    found = of_sets(products, structures.rows(x), _with_squares(structures.rows(d)))
     xx, dd, xd = (vector_of(entry_of(found, i)) for i in range(3))
     entries = np.repeat(structures.entries(x), structures.sizes)
     size, slope = root(xx), root(dd)

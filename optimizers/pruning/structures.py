@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import map_leaves, split_vector, with_stacks
+from ...transforms.notation.crowds import map_kinds, map_leaves, split_vector, with_stacks
 from ...transforms.notation.domains import Interval, Static
 from ...transforms.notation.paths import joined, leaf_names
 from ...transforms.notation.roots import dot
 from ...transforms.notation.stacks import TINY
-from ...transforms.notation.values import Leaves, is_missing
+from ...transforms.notation.values import Leaves, either, is_missing
 
 Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
 """One mapping of leaf names to axes per set of structures, or a function of the params that gives
@@ -46,11 +46,11 @@ class Structures:
                 if place in taken:
                     raise FlowError(f"{label}: the leaf {name!r} is in two groups")
                 taken.add(place)
-                if not is_missing(tree.values[place]):
+                if not is_missing(tree.held[place]):
                     places[place] = axis
             if not places:
                 continue
-            lengths = {jnp.shape(tree.values[i])[axis] for i, axis in places.items()}
+            lengths = {jnp.shape(tree.abstract(i))[axis] for i, axis in places.items()}
             if len(lengths) != 1:
                 raise FlowError(f"{label}: the leaves of {dict(group)} differ in length: {lengths}")
             self.groups.append(places)
@@ -59,34 +59,61 @@ class Structures:
     @staticmethod
     def _length(tree: Leaves, places: Mapping[int, int]) -> int:
         i, axis = next(iter(places.items()))
-        length: int = jnp.shape(tree.values[i])[axis]
+        length: int = jnp.shape(tree.abstract(i))[axis]
         return length
 
     def entries(self, tree: Leaves) -> list[int]:
         """How many entries a structure of each set has."""
-        sizes = [sum(tree.values[i].size for i in places) for places in self.groups]
+        sizes = [sum(tree.abstract(i).size for i in places) for places in self.groups]
         return [n // max(length, 1) for n, length in zip(sizes, self.sizes, strict=True)]
 
     def rows(self, tree: Leaves) -> Leaves:
         """The sets, each a tuple of its leaves, along whose first axes the structures lie."""
+        structure = jax.tree.structure([0] * len(self.groups))
+        if self._of_one_leaf:
+            kinds = [self._axes.get(i) for i in range(len(tree))]
+            found = map_kinds(_along_first, kinds, tree, most=TINY)
+            return found.moved({i: k for k, i in enumerate(self._axes)}, structure)
         sets = [
             tuple(jnp.moveaxis(tree.values[i], axis, 0) for i, axis in places.items())
             for places in self.groups
         ]
-        (stacked,) = with_stacks(Leaves(sets, jax.tree.structure([0] * len(sets))))
+        (stacked,) = with_stacks(Leaves(sets, structure))
         return stacked
 
     def replaced(self, tree: Leaves, rows: Leaves) -> Leaves:
         """The tree with other leaves in the sets; the reverse of `rows`."""
+        if self._of_one_leaf:
+            found = map_kinds(_back_along, [*self._axes.values()], rows, most=TINY)
+            places = dict(enumerate(self._axes))
+            return either(found.moved(places, tree.treedef), tree)
         values = list(tree.values)
         for places, parts in zip(self.groups, rows.values, strict=True):
             for (i, axis), part in zip(places.items(), parts, strict=True):
                 values[i] = jnp.moveaxis(part, 0, axis)
         return Leaves(values, tree.treedef)
 
+    @property
+    def _of_one_leaf(self) -> bool:
+        """Whether every set is one leaf."""
+        return all(len(places) == 1 for places in self.groups)
+
+    @property
+    def _axes(self) -> dict[int, int]:
+        """The axis of each leaf by its place, in the order of the sets."""
+        return {i: axis for places in self.groups for i, axis in places.items()}
+
     def split(self, vector: jax.Array) -> Leaves:
         """A vector of one number per structure, set by set."""
         return split_vector(vector, self.sizes)
+
+
+def _along_first(axis: int, leaf: jax.Array) -> tuple[jax.Array]:
+    return (jnp.moveaxis(leaf, axis, 0),)
+
+
+def _back_along(axis: int, row: tuple[jax.Array]) -> jax.Array:
+    return jnp.moveaxis(row[0], 0, axis)
 
 
 def of_sets(fn: Callable[..., Any], *rows: Leaves) -> Leaves:
@@ -118,8 +145,7 @@ def _chosen_of(
     """The first signal at the leaves of structures, the second at the others."""
     structures = Structures(groups, x, context.label)
     inside = {i for places in structures.groups for i in places}
-    pairs = enumerate(zip(first.values, second.values, strict=True))
-    return Leaves((a if i in inside else b for i, (a, b) in pairs), first.treedef)
+    return either(first.only(inside.__contains__), second.only(lambda i: i not in inside))
 
 
 in_structures = lift_tree(_chosen_of, "in_structures", context=True, out=1)

@@ -15,9 +15,11 @@ from subjects import extras_for, step_of
 STACKED = (
     "adamp",
     "brake",
+    "frugal",
     "greedy_block_descent",
     "hesso_cric",
     "hspg",
+    "mkor_h",
     "momo",
     "prodigy",
     "ranger21",
@@ -75,7 +77,7 @@ def test_leaves_that_are_spread_alike_are_a_crowd_on_a_mesh(name, monkeypatch):
         rows = [
             operations(name, count, sharding=spread) for count in (crowds.MANY + 1, crowds.MANY + 6)
         ]
-        assert (rows[1] - rows[0]) / 5 <= MOST_OPERATIONS[name] + 2
+        assert (rows[1] - rows[0]) / 5 <= MOST_OPERATIONS[name] + 3  # what is made is spread again
         monkeypatch.setattr(crowds, "MANY", 4)
         found = three_steps(sample(name), jax.device_put(crowd(4, others=False), spread))
     assert_close(found[0], three_steps(sample(name), crowd(4, others=False))[0])
@@ -92,11 +94,12 @@ def test_moments_in_bfloat16_are_rounded_by_the_same_draws(monkeypatch):
 
 
 MOST_OPERATIONS = {
-    "adam_critical_momenta": 14, "adamp": 14, "brake": 11, "coap": 20, "demo": 31, "frugal": 18,
-    "greedy_block_descent": 10, "hesso": 11, "hspg": 17, "just_one_byte": 28, "k_fac": 49,
-    "mezo": 22, "micro_adam": 20, "mo_nna": 15, "momo": 29, "power_sgd": 34, "prodigy": 31,
-    "psgd_kron": 28, "psgd_lra": 18, "psgd_xmat": 18, "ranger21": 21, "sgdp": 13,
-    "sparse_momentum": 33, "upgd": 25, "zo_block_coordinate": 24, "zo_sparse": 26,
+    "adam_critical_momenta": 14, "adamp": 12, "brake": 11, "cd_prox_sgt": 26, "coap": 9,
+    "demo": 24, "diloco": 20, "frugal": 14, "greedy_block_descent": 5, "hesso": 11, "hspg": 14,
+    "just_one_byte": 28, "k_fac": 35, "m_config": 16, "mezo": 22, "micro_adam": 20,
+    "mkor_h": 40, "mo_nna": 9, "momo": 17, "mu_lo": 45, "power_sgd": 19, "prodigy": 17,
+    "psgd_kron": 18, "psgd_lra": 8, "psgd_xmat": 8, "ranger21": 19, "sgdp": 9,
+    "sparse_momentum": 31, "upgd": 10, "zo_block_coordinate": 24, "zo_sparse": 26,
 }  # fmt: skip
 """For a leaf more, of methods that have much to do for each; Adam has 13."""
 
@@ -136,9 +139,10 @@ def test_leaves_that_are_alike_are_traced_once(name):
     assert (lines(26) - lines(21)) / 5 <= LINES_TO_LOWER[name]
 
 
-LINES_OF_A_LEAF = {"sgd_hd": 41, "adamp": 92, "co2": 155}
+LINES_OF_A_LEAF = {"sgd_hd": 36, "adamp": 72, "co2": 93, "diloco": 85}
 """Of the compiled program; where each kernel computed what all leaves read it was 179 and 321, and
-216 of `co2`, whose kernels each counted the steps of the round."""
+216 of `co2`, whose kernels each counted the steps of the round. 155 of `co2`, whose regions were
+stacked each for itself or not at all."""
 
 
 def compiled(name: str, count: int) -> str:

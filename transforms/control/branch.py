@@ -9,9 +9,10 @@ from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
 from ..notation.checks import checked, transformation
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves
+from ..notation.crowds import choose_leaves, in_stacks
 from ..notation.functions import zeros_like
 from ..notation.hyperparameters import Mask
+from ..notation.known import is_known
 from ..notation.layout import make_state
 from ..notation.parts import merge, split
 from ..notation.receiver import Receiver, through
@@ -50,16 +51,19 @@ def _branches(children: tuple[Any, ...]) -> Cell:
         return make_state("EitherState", dict(zip(("first", "second"), states, strict=True)))
 
     def run(context: Context, state: Any, value: Leaves, condition: jax.Array) -> tuple[Any, Any]:
+        if not is_known(condition):
+            state, value = in_stacks((state, value), value.treedef)
+
         def taken() -> Any:
-            out, new = first.update(context, state.first, value)
+            out, new = first.step(context, state.first, value)
             return out, state._replace(first=new)
 
         def other() -> Any:
-            out, new = second.update(context, state.second, value)
+            out, new = second.step(context, state.second, value)
             return out, state._replace(second=new)
 
         check = any(cell.may_refuse(context) for cell in cells)
-        return choose_leaves(condition, taken, other, check_both=check)
+        return choose_leaves(condition, taken, other, check_both=check, treedef=value.treedef)
 
     def out(context: Context, value: Leaves, condition: jax.ShapeDtypeStruct) -> Leaves:
         return first.out(context, value) if first.out else value
@@ -74,6 +78,7 @@ def _branches(children: tuple[Any, ...]) -> Cell:
         children=children,
         inside=lambda state: (state.first, state.second),
         rebuild=_branches,
+        takes_stacks=True,
     )
 
 

@@ -14,19 +14,29 @@ from ..notation.cell import Cell, cell_of
 from ..notation.checks import checked, transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, crowds, is_crowded, map_leaves
+from ..notation.crowds import (
+    choose_leaves,
+    crowds,
+    in_leaves,
+    in_stacks,
+    is_crowded,
+    parts_by_place,
+    tiny_crowds,
+)
 from ..notation.foreign import owner_of
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Count, Hyperparameter, Period, Step
 from ..notation.known import choose, is_known
 from ..notation.layout import Group, make_state
+from ..notation.members import inside_shard_map
 from ..notation.plain import restored
 from ..notation.receiver import Receiver, through
+from ..notation.sharding import explicit_axes
 from ..notation.signal import CellNode, Delay, Signal
 from ..notation.splicing import Reader
 from ..notation.stacks import TINY
 from ..notation.steps import delay, step_count
-from ..notation.storage import example, filled, started, stored, zeros
+from ..notation.storage import example, filled, replaced, started, stored, zeros
 from ..notation.values import MISSING, Leaves, NoState, is_missing
 
 BRANCHES = 8
@@ -104,21 +114,23 @@ def resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
     def run(
         context: Context, state: Any, value: Leaves, condition: jax.Array
     ) -> tuple[Leaves, optax.OptState]:
-        def rest() -> Leaves:
-            if cell.out is not None:
-                return cell.out(context, value).map(_filled)
-            return map_leaves(_filled, value, most=TINY)
+        if not is_known(condition):
+            state, value = in_stacks((state, value), value.treedef)
 
-        def _filled(leaf: Any) -> Any:
-            return jax.tree.map(lambda x: filled(x, otherwise), leaf)
+        shapes: list[Leaves] = []
+
+        def due() -> tuple[Leaves, optax.OptState]:
+            out, new = cell.step(context, state, value)
+            shapes.append(_shapes_of(out))
+            return out, new
+
+        def rest() -> tuple[Leaves, optax.OptState]:
+            if not shapes:  # without jit, the branch that is not taken is not traced either
+                shapes.append(cell.out(context, value) if cell.out else _shapes_of(value))
+            return _constant(shapes[0], otherwise), state
 
         check = cell.may_refuse(context)
-        return choose_leaves(
-            condition,
-            lambda: cell.update(context, state, value),
-            lambda: (rest(), state),
-            check_both=check,
-        )
+        return choose_leaves(condition, due, rest, check_both=check, treedef=value.treedef)
 
     def out(context: Context, value: Leaves, condition: jax.ShapeDtypeStruct) -> Leaves:
         return cell.out(context, value) if cell.out else value
@@ -133,6 +145,7 @@ def resting(inner: optax.GradientTransformation, otherwise: Any) -> Cell:
         stateless=cell.stateless,
         inside=lambda state: (state,),
         rebuild=lambda children: resting(children[0], otherwise),
+        takes_stacks=True,
     )
 
 
@@ -190,16 +203,21 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
         shapes: list[Leaves] = []
 
         def due() -> Any:
-            out, new = cell.update(context, memory.inner(state), value)
-            shapes.append(out.map(_abstract))
+            out, new = cell.step(context, memory.inner(state), value)
+            shapes.append(_shapes_of(out))
             return memory.join(out, new, state)
 
         if is_leafwise and isinstance(memory, _Beside) and not is_known(condition):
             assert cell.out is not None
             shapes.append(cell.out(context, value))
-            state = memory.renewed(context, state, value, condition)
+            state = memory.renewed(context, in_leaves(state), value, condition)
         else:
-            state = choose(condition, due, lambda: state, check_both=cell.may_refuse(context))
+            if not is_known(condition):
+                state, value = in_stacks((state, value), value.treedef)
+            check = cell.may_refuse(context)
+            state = choose_leaves(
+                condition, due, lambda: state, check_both=check, treedef=value.treedef
+            )
         if not shapes:  # without jit, the branch that is not taken is not traced either
             shapes.append(cell.out(context, value) if cell.out else value)
         shape = shapes[0]
@@ -227,15 +245,46 @@ def _holding(inner: optax.GradientTransformation, paired: bool = False) -> Holdi
         rebuild=lambda children: _holding(children[0], paired),
         bound=None if program is None else program.graph.bound_of_output,
         paired=lambda: _holding(inner, paired=True),
+        takes_stacks=True,
     )
+
+
+def _shapes_of(tree: Leaves) -> Leaves:
+    return Leaves((_abstract(tree.abstract(i)) for i in range(len(tree))), tree.treedef)
 
 
 def _in_pairs(old: Any, new: Any) -> tuple[Any, Any]:
     return old, new
 
 
+def _constant(shapes: Leaves, number: Any) -> Leaves:
+    """Leaves of these shapes with every entry that number, tiny ones that are many as stacks."""
+
+    def of(leaf: Any, *stacked: int) -> Any:
+        def array(x: Any) -> jax.Array:
+            like = jax.ShapeDtypeStruct((*stacked, *x.shape), x.dtype) if stacked else x
+            return filled(like, number)
+
+        return jax.tree.map(array, leaf)
+
+    is_spread = any(getattr(x, "sharding", None) for x in jax.tree.leaves(shapes.held))
+    crowds = () if is_spread or inside_shard_map() else tiny_crowds(shapes)
+    found: dict[int, Any] = dict(
+        parts_by_place({where: of(shapes.held[where[0]], len(where)) for where in crowds})
+    )
+    return Leaves(
+        (found[i] if i in found else of(leaf) for i, leaf in enumerate(shapes.held)), shapes.treedef
+    )
+
+
 def _abstract(leaf: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), leaf)
+    return jax.tree.map(_abstract_array, leaf)
+
+
+def _abstract_array(x: Any) -> jax.ShapeDtypeStruct:
+    is_explicit = not isinstance(x, jax.ShapeDtypeStruct) and explicit_axes(x)
+    sharding = jax.typeof(x).sharding if is_explicit else None
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def _memory_of(inner: optax.GradientTransformation, cell: Cell) -> "_Beside | _InState":
@@ -286,11 +335,7 @@ class _Beside:
         return getattr(state, "inner", NoState())
 
     def join(self, out: Leaves, new: Any, state: Any) -> Any:
-        olds, structure = jax.tree.flatten(state.output)
-        news = _filled_up(out, self.output(state, out.treedef))
-        pairs = zip(jax.tree.leaves(news.values), olds, strict=True)
-        held = jax.tree.unflatten(structure, [x.astype(old.dtype) for x, old in pairs])
-        fields = {"output": held, "inner": new}
+        fields = {"output": replaced("output", out, state.output), "inner": new}
         return state._replace(**{name: fields[name] for name in state._fields})
 
     def output(self, state: Any, treedef: jax.tree_util.PyTreeDef) -> Leaves:
@@ -342,12 +387,6 @@ def _branches(value: Leaves) -> list[list[list[int]]]:
         branches[-1].append([i])
         room -= size
     return branches
-
-
-def _filled_up(new: Leaves, old: Leaves) -> Leaves:
-    """The new leaves, and the old one where one is missing at this step: a layer without data."""
-    pairs = zip(new.values, old.values, strict=True)
-    return Leaves((y if is_missing(x) else x for x, y in pairs), new.treedef)
 
 
 @transformation()

@@ -31,7 +31,7 @@ def input_value(node: Input, incoming: Leaves, context: Context) -> Any:
       context: what is known at this step.
     """
     if node.name == "updates":
-        return incoming.map(working)
+        return incoming.once(working)
     if node.name == "params":
         return context.params
     return _as_signal(context.extra.get(node.name), node.name, context)
@@ -83,8 +83,8 @@ def outgoing(
       is_finite: whether the output is known to be never infinite.
     """
     check_outgoing(value, incoming, given, label)
-    fitted = _fitted if is_finite else _finite
-    return value.map(fitted, given or incoming).tree()
+    bounded = value if is_finite else value.once(saturated)
+    return bounded.map(_fitted, given or incoming).tree()
 
 
 def check_outgoing(value: object, incoming: Leaves, given: Leaves | None, label: str) -> None:
@@ -112,10 +112,6 @@ def check_outgoing(value: object, incoming: Leaves, given: Leaves | None, label:
 
 def _shape_of(leaf: Any) -> Any:
     return leaf.shape if hasattr(leaf, "shape") else jax.tree.map(jnp.shape, leaf)
-
-
-def _finite(leaf: jax.Array, param: jax.Array) -> jax.Array:
-    return _fitted(saturated(leaf), param)
 
 
 def _fitted(leaf: jax.Array, param: jax.Array) -> jax.Array:

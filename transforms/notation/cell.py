@@ -7,6 +7,7 @@ from typing import Any
 import optax
 
 from .context import Context
+from .crowds import in_leaves
 from .foreign import (
     closed_over,
     foreign_name,
@@ -37,6 +38,7 @@ class Cell:
         observed ones; None where that is not possible.
       sent: `(context, *abstract values) -> bytes`: what a worker sends to the others in a step.
       bound: `() -> Bound`: what is known of the value without computing it; None: nothing.
+      takes_stacks: whether leaves of its state may be parts of stacks, see `in_stacks`.
     """
 
     name: str
@@ -51,6 +53,11 @@ class Cell:
     rebuild: Callable[[tuple[Any, ...]], "Cell"] | None = None
     sent: Callable[..., float] | None = None
     bound: Callable[[], Any] | None = None
+    takes_stacks: bool = False
+
+    def step(self, context: Context, state: Any, *values: Any) -> tuple[Any, Any]:
+        """`update`, of a state whose leaves may be parts of stacks."""
+        return self.update(context, state if self.takes_stacks else in_leaves(state), *values)
 
     def may_refuse(self, context: Context) -> bool:
         """Whether what this step is given may be wrong for the cell: inputs, closures."""
@@ -129,4 +136,5 @@ def flow_cell(flow: optax.GradientTransformation) -> Cell:
         stateless=program.is_stateless,
         inside=lambda state: (state,),
         rebuild=lambda children: cell_of(*children),
+        takes_stacks=True,
     )

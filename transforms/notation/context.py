@@ -66,8 +66,10 @@ class Context:
         """The params at the leaves that `value` has; None if they are not shaped like it."""
         if self.given is None or value.treedef != self.treedef:
             return None
-        params = value.map(lambda _, param: param, self.given)
-        pairs = zip(value.present(), params.present(), strict=True)
+        there = {i for i, leaf in enumerate(value.held) if not is_missing(leaf)}
+        params = self.given if len(there) == len(value) else self.given.only(there.__contains__)
+        like = ((value.abstract(i), params.abstract(i)) for i in there)
+        pairs = ((x, p) for x, p in like if not is_missing(p))
         return params if all(getattr(x, "shape", None) == jnp.shape(p) for x, p in pairs) else None
 
 

@@ -18,6 +18,7 @@ from jax.extend import core
 from jax.tree_util import PyTreeDef
 
 from .known import choose, is_known
+from .members import inside_shard_map
 from .sharding import explicit_axes, spec_of
 from .stacks import SMALL, TINY, parts_of, stacked, unstacked, whole
 from .values import MISSING, Leaves, Part, Together, either, is_missing
@@ -30,6 +31,9 @@ COPIED = 4
 
 COPIED_LARGER = 6.5
 """The same for arrays of more than `TINY` entries, whose copies a step waits for."""
+
+COPIED_ONCE = 1.4
+"""The same for tiny arrays where a stack serves several parts of a step."""
 
 
 ALIKE = 3
@@ -119,28 +123,27 @@ def with_stacks(*trees: Leaves, most: int = TINY) -> tuple[Leaves, ...]:
 class _Packed:
     """Leaves as they leave a branch: what is tiny, alike and many in stacks."""
 
-    def __init__(self, children: Sequence[Any], form: tuple[PyTreeDef, tuple[Places, ...]]) -> None:
+    def __init__(
+        self, children: Sequence[Any], form: tuple[PyTreeDef, tuple[Places, ...], bool]
+    ) -> None:
         self.children, self.form = children, form
 
     @classmethod
     def of(cls, tree: Leaves) -> "_Packed":
-        kinds: dict[Hashable, list[int]] = {}
-        for i in range(len(tree)):
-            kind = _abstract_kind(tree.abstract(i))
-            if kind is not None:
-                kinds.setdefault(kind, []).append(i)
-        places = tuple(tuple(where) for where in kinds.values() if len(where) >= MANY)
+        places = tiny_crowds(tree)
         together = {i for where in places for i in where}
         others = (
             [x for i, x in enumerate(tree.values) if i not in together]
             if (len(together) < len(tree))
             else []
         )
-        return cls([[stack_of(tree, where) for where in places], others], (tree.treedef, places))
+        return cls(
+            [[stack_of(tree, where) for where in places], others], (tree.treedef, places, False)
+        )
 
     def leaves(self) -> Leaves:
         """The leaves again."""
-        treedef, places = self.form
+        treedef, places, _ = self.form
         stacks, others = self.children
         found = dict(zip(places, stacks, strict=True))
         parts, rest = parts_by_place(found), iter(others)
@@ -156,6 +159,16 @@ class _Packed:
         return cls(children, form)
 
 
+def tiny_crowds(tree: Leaves) -> tuple[Places, ...]:
+    """The places of leaves that are alike, tiny and many; abstract ones will do."""
+    kinds: dict[Hashable, list[int]] = {}
+    for i in range(len(tree)):
+        kind = _abstract_kind(tree.abstract(i))
+        if kind is not None:
+            kinds.setdefault(kind, []).append(i)
+    return tuple(tuple(where) for where in kinds.values() if len(where) >= MANY)
+
+
 def _abstract_kind(leaf: Any) -> Hashable | None:
     """What is the same of leaves that are alike in whichever branch they are made."""
     arrays, structure = jax.tree.flatten(leaf)
@@ -169,6 +182,7 @@ def choose_leaves(
     taken: Callable[[], Any],
     other: Callable[[], Any],
     check_both: bool = False,
+    treedef: PyTreeDef | None = None,
 ) -> Any:
     """`choose`, where trees of leaves stay in stacks across the branch.
 
@@ -177,22 +191,91 @@ def choose_leaves(
       taken: what runs if it holds; the result is, or holds, trees of leaves.
       other: what runs otherwise.
       check_both: see `choose`.
+      treedef: structure of trees within states that stay in stacks too, see `in_stacks`.
     """
     if is_known(condition):
         return choose(condition, taken, other, check_both=check_both)
 
     def packed(branch: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: _each_tree(_Packed.of, branch(), Leaves)
+        return lambda: _each_tree(_packed, branch(), treedef)
 
     found = choose(condition, packed(taken), packed(other), check_both=check_both)
-    return _each_tree(_Packed.leaves, found, _Packed)
+    return jax.tree.map(_unpacked, found, is_leaf=lambda node: isinstance(node, _Packed))
 
 
-def _each_tree(fn: Callable[[Any], Any], value: Any, kind: type) -> Any:
+def _packed(tree: Leaves, is_state: bool) -> _Packed:
+    found = _Packed.of(tree)
+    found.form = (*found.form[:2], is_state)
+    return found
+
+
+def _unpacked(node: Any) -> Any:
+    if not isinstance(node, _Packed):
+        return node
+    leaves = node.leaves()
+    return leaves.treedef.unflatten(leaves.held) if node.form[2] else leaves
+
+
+def _each_tree(fn: Callable[[Leaves, bool], Any], value: Any, treedef: PyTreeDef | None) -> Any:
+    """`fn` of the trees of leaves in a value, and of the trees of that structure in states."""
+
     def is_tree(node: object) -> bool:
-        return isinstance(node, kind)
+        return isinstance(node, Leaves) or _fits(treedef, node)
 
-    return jax.tree.map(lambda x: fn(x) if is_tree(x) else x, value, is_leaf=is_tree)
+    def of(node: Any) -> Any:
+        if isinstance(node, Leaves):
+            return fn(node, False)
+        if _fits(treedef, node):
+            assert treedef is not None
+            return fn(Leaves.up_to(treedef, node), True)
+        return in_leaves(node)
+
+    return jax.tree.map(of, value, is_leaf=is_tree)
+
+
+def _fits(treedef: PyTreeDef | None, node: object) -> bool:
+    if treedef is None or treedef.num_leaves < MANY or hasattr(node, "dtype"):
+        return False
+    try:
+        treedef.flatten_up_to(node)
+    except (ValueError, TypeError, KeyError):
+        return False
+    return True
+
+
+def in_stacks(state: Any, treedef: PyTreeDef) -> Any:
+    """A state whose trees like the params have parts of stacks for leaves that are tiny and many.
+
+    It is for what is read, kept or held within a branch: one array goes in for many.
+
+    Args:
+      state: a tree of arrays, or leaves.
+      treedef: the structure of the params.
+    """
+    if treedef.num_leaves < MANY or inside_shard_map():
+        return state
+    return _each_tree(_gathered_tree, state, treedef)
+
+
+def _gathered_tree(tree: Leaves, is_state: bool) -> Any:
+    held = list(tree.held)
+    for where in tiny_crowds(tree):
+        if not all(type(held[i]) is Part for i in where):
+            leaves = [tree.values[i] for i in where]
+            parts = Together(stack_of(tree, where), len(where), parted, leaves)
+            for i, part in zip(where, parts, strict=True):
+                held[i] = part
+    return tree.treedef.unflatten(held) if is_state else Leaves(held, tree.treedef, tree.stacks)
+
+
+def in_leaves(state: Any) -> Any:
+    """The state with arrays again; the reverse of `in_stacks`."""
+    return jax.tree.map(lambda x: x.of.leaves()[x.number] if type(x) is Part else x, state)
+
+
+def has_parts(state: Any) -> bool:
+    """Whether leaves of the state are parts of stacks."""
+    return any(type(x) is Part for x in jax.tree.leaves(state))
 
 
 def shapes_of(fn: Callable[[Any], Any], tree: Leaves) -> Leaves:
@@ -215,6 +298,11 @@ def stack_of(tree: Leaves, where: Places) -> Any:
     """The leaves at these places as one."""
     if where in tree.stacks:
         return tree.stacks[where]
+    first = tree.held[where[0]]
+    if type(first) is Part and first.of.count == len(where):
+        whole_of_it = enumerate(tree.held[i] for i in where)
+        if all(type(x) is Part and x.of is first.of and x.number == n for n, x in whole_of_it):
+            return first.of.stack
     return gathered([tree.values[i] for i in where])
 
 
@@ -253,38 +341,63 @@ def traced_once(fn: Callable[..., Any], rows: Mapping[int, Sequence[Any]]) -> di
     places, values = list(rows), list(rows.values())
     found: dict[int, Any] = {}
     for where in crowds(values, sys.maxsize, ALIKE) if is_crowded(values) else ():
-        program = _program(fn, *values[where[0]])
+        program, _ = _program(fn, *values[where[0]])
         if program and operations(program.jaxpr) > CALL:
             once = jax.jit(fn)
             found |= {places[i]: once(*values[i]) for i in where}
     return found
 
 
-def _program(fn: Callable[..., Any], *args: Any) -> core.ClosedJaxpr | None:
-    """What `fn` does; None where it fails, and says itself what is wrong, and at which leaf."""
+def _program(fn: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr | None, Any]:
+    """What `fn` does, and the shapes of what it makes.
+
+    None where it fails, and says itself what is wrong, and at which leaf.
+    """
     try:
-        return jax.make_jaxpr(fn)(*args)
+        program, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
     except (TypeError, ValueError):
-        return None
+        return None, None
+    return program, shapes
 
 
-def is_worth_it(fn: Callable[..., Any], row: Sequence[Any]) -> bool:
+def is_worth_it(
+    fn: Callable[..., Any], row: Sequence[Any], passed_on: Sequence[bool] | None = None
+) -> bool:
     """Whether what `fn` does to a row is more than to put it into a stack and to take it out.
 
     What is in a stack already need not be put there, but taken out for anything else.
+
+    Args:
+      fn: makes trees of arrays of a row.
+      row: arrays.
+      passed_on: where other parts of a step may go on with stacks, of what is made whether only
+        they read it.
     """
     leaves = [x.abstract if type(x) is Part else x for x in row]
-    program = _program(fn, leaves)
+    program, shapes = _program(fn, leaves)
     if program is None:
         return False
     ready = [jax.typeof(x) for x in jax.tree.leaves([x.abstract for x in row if type(x) is Part])]
     arrays = (*program.in_avals, *program.out_avals)
-    copied = sum(map(_cost, arrays)) - 2 * sum(map(_cost, ready))
+    cost = _cost
+    if passed_on is not None and all(map(_is_tiny, arrays)):
+        made = zip(shapes, passed_on, strict=True)
+        arrays = (*program.in_avals, *jax.tree.leaves([x for x, free in made if not free]))
+        cost = _cost_of_one
+    copied = sum(map(cost, arrays)) - 2 * sum(map(cost, ready))
     return not program.effects and operations(program.jaxpr) > copied
 
 
 def _cost(array: Any) -> float:
-    return COPIED if math.prod(array.shape) <= TINY else COPIED_LARGER
+    return COPIED if _is_tiny(array) else COPIED_LARGER
+
+
+def _cost_of_one(array: Any) -> float:
+    return COPIED_ONCE
+
+
+def _is_tiny(array: Any) -> bool:
+    return math.prod(array.shape) <= TINY
 
 
 def operations(jaxpr: core.Jaxpr) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .layout import make_state
 from .paths import name_of
-from .values import Leaves, is_missing, seen_anew
+from .values import Leaves, Part, Together, is_missing, seen_anew
 
 Tree = TypeVar("Tree")
 
@@ -51,8 +51,19 @@ def restored(leaves: Leaves, like: Leaves) -> Leaves:
     Flax NNX keeps an optimizer state in containers of its own, in which a leaf that is a tuple
     comes back as a mapping.
     """
-    pairs = zip(leaves.values, like.values, strict=True)
-    return Leaves((restored_leaf(new, old) for new, old in pairs), leaves.treedef)
+    stacks: dict[Any, Together] = {}
+
+    def of(leaf: Any, old: Any) -> Any:
+        if type(leaf) is not Part or is_missing(old):
+            return restored_leaf(leaf, old)
+        arrays, structure = jax.tree.flatten(old)  # what is stored alike may be of several forms
+        form = id(leaf.of), structure, tuple(map(_is_flag, arrays))
+        if form not in stacks:
+            stacks[form] = leaf.of.with_stack(restored_leaf(leaf.of.stack, old))
+        return Part(stacks[form], leaf.number)
+
+    pairs = enumerate(leaves.held)
+    return Leaves((of(leaf, like.abstract(i)) for i, leaf in pairs), leaves.treedef)
 
 
 def restored_leaf(leaf: Any, like: object) -> Any:

@@ -23,6 +23,7 @@ from .scope import Scope, current_builder
 from .shapes import UNKNOWN, Shapes, abstract, few_shapes
 from .signal import Function, Input, Signal
 from .splicing import Reader, splice
+from .stacks import sharing_places
 from .storage import filled
 from .values import Leaves, scalar_dtype, working
 from .walk import check_delays, first_states, walk
@@ -197,9 +198,10 @@ class Program(Owner):
             extra = {name: carried.closure(value) for name, value in extra.items()}
         incoming = checked(Leaves.of(updates), "updates", self.label)
         given = None if params is None else matching(incoming, params, self.label)
-        value, state = self.run(incoming, own_arrays(state), given, extra)
         is_finite = self.graph.bounds.is_finite(self.graph.output)
-        leaving = outgoing(value, incoming, given, self.label, is_finite)
+        with sharing_places():
+            value, state = self.run(incoming, own_arrays(state), given, extra)
+            leaving = outgoing(value, incoming, given, self.label, is_finite)
         return leaving, owned(state, leaving, updates, params, extra)
 
     def _nothing_read(self, params: optax.Params) -> optax.Updates:
@@ -219,7 +221,7 @@ class Program(Owner):
         """One step on flattened trees; what comes out may have any shape."""
         label = self._label_in(outer)
         stored, count = self._read(state, label)
-        params = None if given is None else given.map(working)
+        params = None if given is None else given.once(working)
         dtype = scalar_dtype((given or incoming).present())
         context = Context(label, incoming.treedef, params, extra, count, dtype, given, outer)
         self._demand_inputs(context)

@@ -15,7 +15,7 @@ from jax.tree_util import PyTreeDef
 from .crowds import Places, crowds, is_worth_it, parts_by_place, stack_of, traced_once
 from .graph import Graph
 from .known import made_once
-from .signal import Delay, Function, Signal
+from .signal import CellNode, Delay, Function, Signal
 from .storage import read_leaves
 from .values import MISSING, Leaves, Part
 
@@ -45,7 +45,8 @@ def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept) -> Env:
         nodes, waiting = _next_region(waiting, env)
         if nodes:
             env |= _made_once(nodes, env, once)
-            region = _Region(nodes, _wanted(graph, nodes), env, evaluate)
+            within = _within(graph) if _others_read(graph, nodes, env) else None
+            region = _Region(nodes, _wanted(graph, nodes), env, evaluate, within)
             env |= _of_region(region, region.inputs(kept))
     return env
 
@@ -122,6 +123,33 @@ def _wanted(graph: Graph, region: list[Signal]) -> list[int]:
     return sorted({value.index for value in read if isinstance(value, Signal)} & own)
 
 
+def _others_read(graph: Graph, region: list[Signal], env: Env) -> bool:
+    """Whether another node is computed from leaves of what the region reads or makes, or has."""
+    own = {node.index for node in region}
+    trees = own | {i for i, value in env.items() if isinstance(value, Leaves)}
+    others = (node for node in graph.live if node.index not in own)
+    computed = (node for node in others if not isinstance(node, Delay))
+    return any(isinstance(x, Signal) and x.index in trees for node in computed for x in node.args)
+
+
+def _within(graph: Graph) -> set[int]:
+    """Indices of the nodes that are neither stored nor given out, and whose readers take stacks."""
+    leaving: list[object] = [graph.output, *graph.observed.values()]
+    for node in graph.live:
+        leaving += (node.written,) if isinstance(node, Delay) else ()
+        leaving += () if _takes_stacks(node) else node.args
+    return {node.index for node in graph.live} - {
+        node.index for node in leaving if isinstance(node, Signal)
+    }
+
+
+def _takes_stacks(node: Signal) -> bool:
+    if isinstance(node, CellNode):
+        return node.cell.takes_stacks
+    is_leafwise = isinstance(node, Function) and node.is_leafwise
+    return is_leafwise or getattr(getattr(node, "fn", None), "reads_stacks", False)
+
+
 @dataclass(frozen=True)
 class _Region:
     """Nodes of the leaves of one tree.
@@ -131,12 +159,15 @@ class _Region:
       wanted: indices of those that something else reads.
       env: what is known besides, by index.
       evaluate: see `evaluate_by_regions`.
+      within: where other nodes are computed from leaves, indices of those that only what takes
+        stacks reads.
     """
 
     nodes: list[Signal]
     wanted: list[int]
     env: Env
     evaluate: Evaluate
+    within: set[int] | None
 
     def inputs(self, kept: Kept) -> Inputs:
         """What the nodes read of the leaves from outside, and what their delays hold."""
@@ -176,8 +207,9 @@ def _of_region(region: _Region, inputs: Inputs) -> Env:
     rows = _rows(inputs)
     read: dict[Places, list[Any]] = {}
     made: dict[Places, list[Any]] = {}
+    free = None if region.within is None else [i in region.within for i in region.wanted]
     for where in crowds(rows):
-        if is_worth_it(of_leaf, rows[where[0]]):
+        if is_worth_it(of_leaf, rows[where[0]], free):
             read[where] = [stack_of(tree, where) for tree in inputs.values()]
             made[where] = jax.vmap(of_leaf)(read[where])
     parts = [

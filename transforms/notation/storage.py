@@ -14,7 +14,7 @@ from jax.tree_util import PyTreeDef
 from .annotations import boxed, unboxed
 from .bounds import Bounds
 from .context import Context
-from .crowds import map_alike
+from .crowds import has_parts, in_leaves, map_alike, parts_by_place, stack_of
 from .evaluation import EvaluationWeights
 from .members import alike, all_axes_of, all_varying, inside_shard_map
 from .plain import plain, restored, restored_leaf
@@ -23,7 +23,7 @@ from .rounding import is_narrow, narrowed
 from .shapes import Shapes, scalar_start
 from .sharding import resharded
 from .signal import Delay, Input, Signal
-from .values import Leaves, is_missing, working
+from .values import Leaves, Part, is_missing, working
 
 
 def initial(node: Delay, context: Context, shapes: Shapes) -> optax.OptState:
@@ -121,7 +121,7 @@ def kept_leaves(stored: optax.OptState, treedef: PyTreeDef) -> Leaves:
 
 def read_leaves(kept: Leaves, like: Leaves) -> Leaves:
     """What a delay holds as the leaves of a signal."""
-    return restored(kept, like).map(lambda leaf: jax.tree.map(_computable, leaf))
+    return restored(kept, like).once(_computable_leaf)
 
 
 def _starts_infinite(node: Delay) -> bool:
@@ -141,8 +141,8 @@ def written(
       key: of the rounding, where it stores below float32.
     """
     if isinstance(stored, EvaluationWeights):
-        return stored._replace(weights=_replaced(node, value, stored.weights, key))
-    return _replaced(node, value, stored, key)
+        return stored._replace(weights=replaced(node.hint, value, stored.weights, key))
+    return replaced(node.hint, value, stored, key)
 
 
 def check_written(node: Delay, value: object, kept: object) -> None:
@@ -152,28 +152,41 @@ def check_written(node: Delay, value: object, kept: object) -> None:
     pairs = zip(value.values, kept.values, strict=False)
     for new, old in ((x, y) for x, y in pairs if hasattr(x, "shape") and hasattr(y, "shape")):
         if new.shape != old.shape:
-            raise ValueError(_misfit(node, old.shape, new.shape))
+            raise ValueError(_misfit(node.hint, old.shape, new.shape))
 
 
-def _misfit(node: Delay, old: tuple[int, ...], new: tuple[int, ...]) -> str:
-    return f"delay `{node.hint}` holds shape {old}, written {new}"
+def _misfit(name: str, old: tuple[int, ...], new: tuple[int, ...]) -> str:
+    return f"delay `{name}` holds shape {old}, written {new}"
 
 
-def _replaced(
-    node: Delay, value: Any, stored: optax.OptState, key: jax.Array | None
+def replaced(
+    name: str, value: Any, stored: optax.OptState, key: jax.Array | None = None
 ) -> optax.OptState:
+    """What replaces a stored tree or number, in its dtypes; where a leaf is missing, it stays.
+
+    Args:
+      name: of the delay, for messages.
+      value: leaves or a number.
+      stored: what it replaces.
+      key: see `written`.
+    """
     if not isinstance(value, Leaves):
         olds, structure = jax.tree.flatten(stored)
         return jax.tree.unflatten(
-            structure, _kept(node, [_spread(value, old) for old in olds], olds, key)
+            structure, _kept(name, [_spread(value, old) for old in olds], olds, key)
         )
+    if has_parts(stored):
+        parts = _in_stacks(name, value, unboxed(value.treedef, stored)) if key is None else None
+        if parts is not None:
+            return jax.tree.unflatten(jax.tree.structure(stored), parts)
+        stored = in_leaves(stored)
     held = unboxed(value.treedef, stored).values
     # where nothing was computed, it stays as it was
     computed = [
         not (is_missing(x) or is_missing(y)) for x, y in zip(value.values, held, strict=True)
     ]
     news, olds = (jax.tree.leaves([*compress(side, computed)]) for side in (value.values, held))
-    kept = iter(_kept(node, news, olds, key))
+    kept = iter(_kept(name, news, olds, key))
     leaves = [
         jax.tree.map(lambda _: next(kept), old) if is_computed else old
         for is_computed, old in zip(computed, held, strict=True)
@@ -181,17 +194,35 @@ def _replaced(
     return jax.tree.unflatten(jax.tree.structure(stored), jax.tree.leaves(leaves))
 
 
+def _in_stacks(name: str, value: Leaves, kept: Leaves) -> list[Part] | None:
+    """The new leaves as parts of stacks, where the old ones are all of them; None where not."""
+    found: dict[int, Part] = {}
+    for place, part in enumerate(kept.held):
+        if type(part) is not Part:
+            return None
+        if place in found:
+            continue
+        places = [i for i, x in enumerate(kept.held) if type(x) is Part and x.of is part.of]
+        if len(places) != part.of.count or any(is_missing(value.held[i]) for i in places):
+            return None
+        new = jax.tree.leaves(stack_of(value, tuple(places)))
+        olds, structure = jax.tree.flatten(part.of.stack)
+        stack = jax.tree.unflatten(structure, _kept(name, new, olds, None))
+        found |= parts_by_place({tuple(places): stack})
+    return [found[i] for i in range(len(kept))]
+
+
 def _spread(value: jax.Array, old: jax.Array) -> jax.Array:
     return jnp.broadcast_to(value, old.shape)
 
 
 def _kept(
-    node: Delay, news: list[jax.Array], olds: list[jax.Array], key: jax.Array | None
+    name: str, news: list[jax.Array], olds: list[jax.Array], key: jax.Array | None
 ) -> list[jax.Array]:
     """Arrays in the dtypes of those that they replace; each that is rounded has its own key."""
     for new, old in zip(news, olds, strict=True):
         if jnp.shape(new) != old.shape:
-            raise ValueError(_misfit(node, old.shape, jnp.shape(new)))
+            raise ValueError(_misfit(name, old.shape, jnp.shape(new)))
     rounded = {
         i: old.dtype
         for i, (new, old) in enumerate(zip(news, olds, strict=True))
@@ -245,6 +276,10 @@ def filled(leaf: jax.Array | jax.ShapeDtypeStruct, start: float | None) -> jax.A
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.full(leaf.shape, 0 if start is None else start, leaf.dtype, device=leaf.sharding)
     return jnp.zeros_like(leaf) if start is None else jnp.full_like(leaf, start)
+
+
+def _computable_leaf(leaf: Any) -> Any:
+    return jax.tree.map(_computable, leaf)
 
 
 def _computable(leaf: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """What a signal carries at run time: the leaves of a tree, or a scalar."""
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -63,12 +64,19 @@ class Together:
     Attributes:
       stack: the stack.
       count: how many leaves there are.
+      gathered_from: the leaves, where the stack was made of them.
     """
 
-    __slots__ = ("_abstract", "_parted", "_parting", "count", "stack")
+    __slots__ = ("_abstract", "_parted", "_parting", "count", "gathered_from", "stack")
 
-    def __init__(self, stack: Any, count: int, parting: Callable[[Any, int], list[Any]]) -> None:
-        self.stack, self.count = stack, count
+    def __init__(
+        self,
+        stack: Any,
+        count: int,
+        parting: Callable[[Any, int], list[Any]],
+        gathered_from: list[Any] | None = None,
+    ) -> None:
+        self.stack, self.count, self.gathered_from = stack, count, gathered_from
         self._parting, self._parted = parting, list[tuple[Any, list[Any]]]()
         self._abstract: Any = None
 
@@ -77,6 +85,8 @@ class Together:
 
         What is traced within, such as a branch, has slices of its own.
         """
+        if self.gathered_from is not None:
+            return self.gathered_from
         here = get_opaque_trace_state()
         for where, leaves in self._parted:
             if where == here:
@@ -87,6 +97,10 @@ class Together:
 
     def with_stack(self, stack: Any) -> "Together":
         """As many leaves, of another stack."""
+        form: PyTreeDef = jax.tree.structure(stack)
+        is_form = form == jax.tree.structure(self.stack)
+        if is_form and all(map(operator.is_, jax.tree.leaves(stack), jax.tree.leaves(self.stack))):
+            return self
         return Together(stack, self.count, self._parting)
 
     @property
@@ -139,7 +153,7 @@ class Leaves:
         self.treedef = treedef
         self.stacks = stacks
         self._sliced: tuple[Any, tuple[Any, ...]] | None = None
-        self._made: tuple[Any, Leaves] | None = None
+        self._made: tuple[Any, Callable[[Any], Any], Leaves] | None = None
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -189,9 +203,10 @@ class Leaves:
         stacks = {where: x for where, x in self.stacks.items() if all(map(there, where))}
         return Leaves(values, self.treedef, stacks)
 
-    def moved(self, places: Mapping[int, int]) -> "Leaves":
-        """The leaves at other places: from the old to the new ones."""
-        values: list[Any] = [MISSING] * len(self)
+    def moved(self, places: Mapping[int, int], treedef: PyTreeDef | None = None) -> "Leaves":
+        """The leaves at other places: from the old to the new ones, of this or another tree."""
+        treedef = treedef or self.treedef
+        values: list[Any] = [MISSING] * treedef.num_leaves
         for old, new in places.items():
             values[new] = self.held[old]
         stacks = {
@@ -199,7 +214,7 @@ class Leaves:
             for where, stack in self.stacks.items()
             if all(i in places for i in where)
         }
-        return Leaves(values, self.treedef, stacks)
+        return Leaves(values, treedef, stacks)
 
     def abstract(self, index: int) -> Any:
         """The leaf of that index, of which only shapes and dtypes are to be read."""
@@ -212,15 +227,11 @@ class Leaves:
         return Leaves((_unless_missing(fn, row) for row in rows), self.treedef)
 
     def once(self, fn: Callable[[Any], Any]) -> "Leaves":
-        """An elementwise function of every leaf, and of every stack; asked again, the same.
-
-        Args:
-          fn: always the same for these leaves.
-        """
+        """An elementwise function of every leaf, and of every stack; asked again, the same."""
         here = get_opaque_trace_state()
-        if self._made is None or self._made[0] != here:
-            self._made = here, self._mapped(fn)
-        return self._made[1]
+        if self._made is None or self._made[0] != here or self._made[1] is not fn:
+            self._made = here, fn, self._mapped(fn)
+        return self._made[2]
 
     def _mapped(self, fn: Callable[[Any], Any]) -> "Leaves":
         done: dict[int, Any] = {}

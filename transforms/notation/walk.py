@@ -13,7 +13,7 @@ from jax.tree_util import PyTreeDef
 from .boundary import input_value
 from .bounds import Bounds
 from .context import Context, leaf_by_leaf
-from .crowds import MANY, is_crowded, with_stacks
+from .crowds import MANY, has_parts, in_leaves, is_crowded, with_stacks
 from .errors import FlowError
 from .graph import Graph
 from .known import made_once
@@ -23,7 +23,6 @@ from .roots import saturated
 from .rounding import is_narrow, rounding_key
 from .shapes import Shapes, bound
 from .signal import CellNode, Clock, Delay, Function, Input, Signal
-from .stacks import sharing_places
 from .storage import (
     check_written,
     example,
@@ -89,19 +88,18 @@ def walk(
         with located(context.label, node):
             return kept_leaves(stored[node.index], treedef)
 
-    with sharing_places():
-        if is_crowded(incoming.held):
-            env = evaluate_by_regions(graph, evaluate, kept)
-        else:
-            env = {}
-            for node in graph.live:
-                env[node.index] = evaluate(node, env)
-        for node in graph.slots:
-            if isinstance(node, Delay):
-                with located(context.label, node):
-                    value = _value(node.written, env, context, bounds)
-                    held = stored[node.index]
-                    stored[node.index] = written(node, value, held, _key(node, graph, context))
+    if is_crowded(incoming.held):
+        env = evaluate_by_regions(graph, evaluate, kept)
+    else:
+        env = {}
+        for node in graph.live:
+            env[node.index] = evaluate(node, env)
+    for node in graph.slots:
+        if isinstance(node, Delay):
+            with located(context.label, node):
+                value = _value(node.written, env, context, bounds)
+                held = stored[node.index]
+                stored[node.index] = written(node, value, held, _key(node, graph, context))
     return env
 
 
@@ -123,8 +121,8 @@ def _evaluated(
     if isinstance(node, CellNode):
         state = stored.get(node.index, NoState())
         seen = replace(context, sends_finite=all(map(bounds.is_finite, node.args)))
-        result, new = node.cell.update(seen, state, *args)
-        stored[node.index] = alike(new, state)
+        result, new = node.cell.step(seen, state, *args)
+        stored[node.index] = new if has_parts(state) else alike(in_leaves(new), state)
         return _once(result, args)
     assert isinstance(node, Function)
     if node.mode == "leaf":

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.crowds import map_alike
+from ..notation.crowds import by_stacks, map_alike, of_stacks
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.known import choose
@@ -18,7 +18,7 @@ from ..notation.roots import is_trusted, power_of_two_below
 from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
-from ..notation.values import Leaves
+from ..notation.values import Leaves, is_missing
 from .stacked import count_objectives, is_large, unknown_shape, weigh, within_unit
 
 ROOM = 2.0**40
@@ -131,25 +131,35 @@ def largest_entries(g: Signal) -> Signal:
     return _largest_entries(g)
 
 
+@of_stacks
 def _gramian_of(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
     count = count_objectives(context, tree)
     if not tree.present():
         return jnp.zeros((count, count), context.scalar_dtype)
-    leaves = [jax.lax.stop_gradient(x) for x in tree.present()]
 
-    def summed(parts: list[jax.Array]) -> jax.Array:
-        return sum((part.astype(context.scalar_dtype) for part in parts), jnp.zeros(()))
+    def summed(fn: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        parts = _of_leaves(lambda x: fn(jax.lax.stop_gradient(x)), tree)
+        own = (jnp.sum(part.astype(context.scalar_dtype), axis=0) for part in parts)
+        return sum(own, jnp.zeros(()))
 
     def scaled() -> jax.Array:
-        return summed(map_alike(lambda x: _products(within_unit(x, scale)), leaves))
+        return summed(lambda x: _products(within_unit(x, scale)))
 
     if not is_large(tree, context):
         return scaled()
-    plain = summed(map_alike(_products, leaves))
+    plain = summed(_products)
     rows, columns = (jnp.expand_dims(jnp.atleast_1d(scale), axis) for axis in (1, 0))
-    size = sum(x.size for x in leaves)
+    leaves = map(tree.abstract, range(len(tree)))
+    size = sum(x.size for x in leaves if not is_missing(x))
     is_right = jnp.all(is_trusted(jnp.diagonal(plain), size))
     return choose(is_right, lambda: plain / rows / columns, scaled)
+
+
+def _of_leaves(fn: Callable[[jax.Array], jax.Array], tree: Leaves) -> list[jax.Array]:
+    """`fn` of every leaf, with a leading axis of those that were computed together."""
+    stacks, others = by_stacks(tree)
+    alone = map_alike(fn, [leaf for (leaf,) in others])
+    return [*(jax.vmap(fn)(stack) for (stack,) in stacks), *(part[None] for part in alone)]
 
 
 def _products(x: jax.Array) -> jax.Array:
@@ -168,20 +178,25 @@ def _everywhere(x: jax.Array) -> Any:
     return NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec()) if explicit_axes(x) else None
 
 
+@of_stacks
 def _largest_entry_of(context: Context, tree: Leaves) -> jax.Array:
-    sizes = [jnp.max(jnp.abs(x)) for x in tree.present() if x.size]
     largest = jnp.zeros((), context.scalar_dtype)
-    for size in sizes:
-        largest = jnp.maximum(largest, size.astype(context.scalar_dtype))
+    for sizes in _of_leaves(lambda x: jnp.max(jnp.abs(x), initial=0), tree):
+        largest = jnp.maximum(largest, jnp.max(sizes).astype(context.scalar_dtype))
     return power_of_two_below(jax.lax.stop_gradient(largest))
 
 
+@of_stacks
 def _largest_entries_of(context: Context, tree: Leaves) -> jax.Array:
     largest = jnp.zeros(count_objectives(context, tree), context.scalar_dtype)
-    for x in tree.present():
-        sizes = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=tuple(range(1, x.ndim)), initial=0)
-        largest = jnp.maximum(largest, replicated(sizes).astype(context.scalar_dtype))
+    for sizes in _of_leaves(_sizes, tree):
+        largest = jnp.maximum(largest, jnp.max(sizes, axis=0).astype(context.scalar_dtype))
     return power_of_two_below(largest)
+
+
+def _sizes(x: jax.Array) -> jax.Array:
+    magnitudes = jnp.abs(jax.lax.stop_gradient(x))
+    return replicated(jnp.max(magnitudes, axis=tuple(range(1, x.ndim)), initial=0))
 
 
 def _unit_of(sizes: jax.Array) -> jax.Array:

@@ -142,9 +142,10 @@ def draw_for_entries(
 def count_objectives(context: Context, tree: Leaves, what: str = "objectives") -> int:
     """The number of objectives; FlowError for leaves that are not stacked over as many."""
     same_tree = context.params is not None and context.params.treedef == tree.treedef
-    params = context.params.values if same_tree and context.params else (None,) * len(tree)
+    params = context.params if same_tree else None
     counts = set()
-    for index, (leaf, param) in enumerate(zip(tree.values, params, strict=True)):
+    for index, leaf in enumerate(map(tree.abstract, range(len(tree)))):
+        param = None if params is None else params.abstract(index)
         if is_missing(leaf):
             continue
         wanted = leaf.shape[1:] if param is None or is_missing(param) else param.shape
