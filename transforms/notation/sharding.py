@@ -48,4 +48,5 @@ def spec_of(leaf: jax.Array | jax.ShapeDtypeStruct) -> PartitionSpec | None:
     mesh = getattr(sharding, "mesh", None)
     if mesh is None or mesh.empty or AxisType.Explicit not in mesh.axis_types:
         return None
-    return sharding.spec
+    spec: PartitionSpec | None = getattr(sharding, "spec", None)
+    return spec

@@ -207,7 +207,7 @@ def _weigh_of(
         dtype = jnp.finfo(x.dtype).dtype
         parts = x if sizes is None or is_ordinary else within_unit(x, sizes)
         shares = weights / size * share
-        shares = (shares / sizes if is_ordinary else shares).astype(dtype)
+        shares = (shares if sizes is None or not is_ordinary else shares / sizes).astype(dtype)
         total = jnp.tensordot(shares, parts, axes=1, precision="highest")
         if sizes is None:
             return saturated(total * size.astype(dtype) / share)
