@@ -16,15 +16,17 @@ from ...transforms import (
     chain,
     debias,
     debiased_root,
-    decay_weights,
     divide,
     ema,
     flow,
     handed_on,
+    is_neutral,
+    lift,
     named,
     running_max,
     scale_by_adam,
     scale_by_learning_rate,
+    scheduled,
     square,
     transformation,
 )
@@ -86,8 +88,13 @@ def scale_by_multi_adam(
         raise FlowError("multi_adam: agg_b1 and agg_b2 come together")
     weights = [1 / groups] * groups if group_weights is None else group_weights
 
+    def decayed(each: Signal, params: Signal) -> Signal:
+        return _with_decay(each, params, scheduled(weight_decay))
+
     def step(g: Signal) -> Signal:
-        each = stacked_gradients(g, groups) >> decay_weights(weight_decay)
+        each = stacked_gradients(g, groups)
+        if not is_neutral(weight_decay):
+            each = each >> flow(decayed, name="decay_weights")
         m = each >> named("mu", ema(b1))
         v = square(each) >> named("nu", ema(b2))
         if amsgrad:
@@ -98,6 +105,9 @@ def scale_by_multi_adam(
         return u >> debias(b1)
 
     return flow(step)
+
+
+_with_decay = lift(lambda each, x, decay: each + (decay * x)[None], "with_decay")
 
 
 @method(
