@@ -20,6 +20,7 @@ from ...transforms import (
     step_count,
     transformation,
 )
+from ...transforms.notation import linalg
 from ...transforms.notation.known import choose, repeat_while
 from ...transforms.notation.roots import power_of_two_below, root
 from ...transforms.objectives import gramian, largest_entries, weigh
@@ -155,8 +156,7 @@ def bargain(G: jax.Array, max_iters: int) -> tuple[jax.Array, jax.Array]:
         slope = jnp.matmul(C, z, precision="highest") - 1 / z
         # opposite gradients have no bargain: z grows until rounding alone would keep this regular
         metric = C + jnp.diag(1 / z**2 + rounding)
-        factor = jax.scipy.linalg.cho_factor(metric, lower=True)
-        newton = -jax.scipy.linalg.cho_solve(factor, slope)
+        newton = -linalg.cho_solve(linalg.cholesky(metric), slope)
         # Within its own metric the step of length 1 / (1 + decrement) never leaves the domain.
         decrement = root(jnp.maximum(-jnp.sum(slope * newton), 0))
         steps = jnp.append(rates, 1 / (1 + decrement))

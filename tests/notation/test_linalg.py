@@ -15,11 +15,14 @@ import pytest
 from gradchain.transforms.notation import linalg
 
 ROOT = Path(gradchain.__file__).parent
-SPREAD = {"eigh", "qr", "svd", "svdvals", "solve", "inv", "expm", "pinv", "lstsq", "eig", "det"}
-"""What jaxlib spreads over its threads; Cholesky and triangular systems it does not."""
+WITHOUT_WAITING = {"norm", "matrix_power", "multi_dot", "outer", "cross", "cg", "vector_norm"}
+"""Of JAX's linear algebra what is made of products and sums; the rest jaxlib spreads."""
 
-NAMES = ("eigh", "qr", "svd", "solve", "inv", "expm", "singular_values")
+NAMES = ("eigh", "qr", "svd", "solve", "inv", "expm", "singular_values", "cholesky")
+PAIRS = ("solve", "cho_solve", "solve_triangular")
 JAX = {
+    "cho_solve": lambda x, y: jax.scipy.linalg.cho_solve((x, True), y),
+    "solve_triangular": jax.scipy.linalg.solve_triangular,
     "svd": lambda x: jnp.linalg.svd(x, full_matrices=False),
     "expm": jax.scipy.linalg.expm,
     "singular_values": jnp.linalg.svdvals,
@@ -30,12 +33,12 @@ def total(fn):
     return lambda *args: sum(jnp.sum(x**3) for x in jax.tree.leaves(fn(*args)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*NAMES, *PAIRS}))
 def test_they_are_those_of_jax(name):
     ours, theirs = getattr(linalg, name), JAX.get(name) or getattr(jnp.linalg, name)
     x = np.random.default_rng(0).normal(size=(3, 4, 4)).astype(np.float32)
     x = x @ x.swapaxes(-1, -2) + np.diag(np.arange(4, dtype=np.float32))
-    args = (x, x[:, :, :2]) if name == "solve" else (x,)
+    args = (x, x[:, :, :2]) if name in PAIRS else (x,)
 
     def all_of(fn):
         """Values, alone, together and under vmap; derivatives of either mode."""
@@ -87,39 +90,62 @@ def test_every_factorisation_is_one_of_these():
             continue
         if parts[-2:] == ("notation", "linalg.py"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if not is_call or node.func.attr not in SPREAD:
-                continue
+        tree = ast.parse(path.read_text())
+        found += [f"{'/'.join(parts)} {name}" for name in of_jax(tree) - WITHOUT_WAITING]
+    assert found == []
+
+
+def of_jax(tree: ast.AST) -> set[str]:
+    """What is called of, or imported from, a module of JAX's linear algebra."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jax"):
+            names = {alias.name for alias in node.names}
+            found |= names if node.module.endswith("linalg") else names & {"linalg"}
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if "jax" in a.name and "linalg" in a.name}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             of = ast.unparse(node.func.value)
             if of.endswith("linalg") and of not in ("linalg", "np.linalg"):
-                found.append(f"{'/'.join(parts)}:{node.lineno} {of}.{node.func.attr}")
-    assert found == []
+                found.add(node.func.attr)
+    return found
+
+
+def test_what_is_imported_from_jax_is_seen():
+    assert of_jax(ast.parse("from jax.scipy.linalg import cho_solve")) == {"cho_solve"}
+    assert of_jax(ast.parse("import jax.scipy.linalg as linalg")) == {"jax.scipy.linalg"}
+    assert of_jax(ast.parse("jnp.linalg.qr(x)")) == {"qr"}
 
 
 SIDE_BY_SIDE = """
 import jax, numpy as np
-from {module} import eigh, qr, solve
+from {module} import cholesky, eigh, qr, solve
+from {triangular} import solve_triangular
 
 random = np.random.default_rng(0)
 x = [np.float32(random.normal(size=(6, 20 + i, 20 + i))) for i in range(12)]
 fns = [lambda x: eigh(x @ x.swapaxes(-1, -2)), qr, lambda x: solve(x, x[:, :, :2])]
 step = jax.jit(lambda x: [fns[i % 3](batch) for i, batch in enumerate(x)])
 under_vmap = jax.jit(lambda x: [jax.vmap(fns[1])(batch[:, None]) for batch in x[:6]])
+large = [np.float32(random.normal(size=(6, 100 + i, 100 + i))) for i in range(12)]
+definite = [batch @ batch.swapaxes(-1, -2) for batch in large]
+factors = jax.jit(lambda x: [cholesky(batch) for batch in x])
+systems = jax.jit(lambda x: [solve_triangular(batch, batch) for batch in x])
 for _ in range(50):
-    jax.block_until_ready((step(x), under_vmap(x)))
+    jax.block_until_ready((step(x), under_vmap(x), factors(definite), systems(large)))
 """
 
 METHODS = """
 import jax, numpy as np
-from gradchain.optimizers import distributed_shampoo, galore, shampoo, soap
+from gradchain.optimizers import distributed_shampoo, galore, psgd_kron, shampoo, soap
 
 random = np.random.default_rng(0)
 mesh = jax.make_mesh((jax.device_count(),), "x", axis_types=(jax.sharding.AxisType.Explicit,))
 jax.set_mesh(mesh)
-g = {{str(i): np.float32(random.normal(size=(16 + i, 24))) for i in range(8)}}
+g = {{str(i): np.float32(random.normal(size=(56 + 8 * (i // 4), 64))) for i in range(8)}}
 g = jax.device_put(g, jax.NamedSharding(mesh, jax.P(None, "x")))
 opts = [distributed_shampoo(0.1, block_size=8), shampoo(0.1), soap(0.1), galore(0.1, rank=2)]
+opts.append(psgd_kron(0.1, mode="whiten"))
 step = jax.jit(lambda g, states: [o.update(g, s, g) for o, s in zip(opts, states)])
 states = [opt.init(g) for opt in opts]
 for _ in range(50):
@@ -134,13 +160,15 @@ def run(program, **environment):
 
 
 def test_factorisations_side_by_side_do_not_starve_two_threads():
-    run(SIDE_BY_SIDE.format(module="gradchain.transforms.notation.linalg"), NPROC="2")
+    ours = "gradchain.transforms.notation.linalg"
+    run(SIDE_BY_SIDE.format(module=ours, triangular=ours), NPROC="2")
 
 
 @pytest.mark.by_hand
 def test_those_of_jax_do():
+    theirs = {"module": "jax.numpy.linalg", "triangular": "jax.scipy.linalg"}
     with pytest.raises(subprocess.TimeoutExpired):
-        run(SIDE_BY_SIDE.format(module="jax.numpy.linalg"), NPROC="2")
+        run(SIDE_BY_SIDE.format(**theirs), NPROC="2")
 
 
 @pytest.mark.by_hand

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from ..notation import linalg
 from ..notation.build import Flow, flow
@@ -55,8 +54,8 @@ def _guess(g: jax.Array, values: jax.Array, t: jax.Array, reg: float | jax.Array
         [differences.T / size, ridge * jnp.eye(history, dtype=differences.dtype)]
     )
     factor = linalg.qr(rows)[1]
-    half = solve_triangular(factor, jnp.ones(history, rows.dtype), trans="C")
-    z = solve_triangular(factor, half).real
+    half = linalg.solve_triangular(factor, jnp.ones(history, rows.dtype), trans="C")
+    z = linalg.solve_triangular(factor, half).real
     weights = z / jnp.sum(z)
     guess = jnp.tensordot(weights, values[1:], axes=1, precision="highest")
     return jnp.where(t > history, guess, g)

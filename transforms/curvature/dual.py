@@ -47,4 +47,4 @@ def dual_solve(
     matrix = gram + shift * jnp.eye(gram.shape[0], dtype=gram.dtype)
     if not symmetric:
         return linalg.solve(matrix, rhs)
-    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), rhs)
+    return linalg.cho_solve(linalg.cholesky(matrix), rhs)

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as linalg
 
+from ..notation import linalg
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift, lift_tree
@@ -72,10 +72,10 @@ def _indices(tree: Leaves, pairs: Pairs) -> list[tuple[int, int]]:
 def _solve_gram(x: jax.Array, factor: jax.Array, damping: float | jax.Array) -> jax.Array:
     x, factor = replicated(x), replicated(factor)
     gram = factor.T @ factor + damping * jnp.eye(factor.shape[-1], dtype=factor.dtype)
-    root = jnp.linalg.cholesky(gram)
+    root = linalg.cholesky(gram)
     # rounding can leave a singular matrix a positive pivot, by which the step would blow up
     is_singular = jnp.diag(root) ** 2 <= ROUNDING * jnp.finfo(gram.dtype).eps * jnp.diag(gram)
-    return linalg.cho_solve((jnp.where(jnp.any(is_singular), jnp.nan, root), True), x.T).T
+    return linalg.cho_solve(jnp.where(jnp.any(is_singular), jnp.nan, root), x.T).T
 
 
 solve_gram = lift(

@@ -72,10 +72,8 @@ sandwich = lift(
 
 
 def _inverse(matrices: jax.Array) -> jax.Array:
-    lower = jnp.linalg.cholesky(matrices)
-    root = jax.lax.linalg.triangular_solve(
-        lower, identity_like(matrices), left_side=True, lower=True
-    )
+    lower = linalg.cholesky(matrices)
+    root = linalg.solve_triangular(lower, identity_like(matrices), lower=True)
     return jnp.swapaxes(root, -1, -2) @ root
 
 

@@ -1,7 +1,7 @@
 """Dense factorisations that cannot stand still, however few threads there are.
 
-On a CPU, jaxlib from 0.10 on spreads a batch of QR, LU, singular value and eigenvalue
-decompositions over XLA's pool of threads, and waits for it in a thread of that pool. XLA runs what
+On a CPU, jaxlib from 0.10 on spreads a batch of decompositions or triangular systems over XLA's
+pool of threads, and waits for it in a thread of that pool. XLA runs what
 is independent at a time: as soon as there are as many of these waits as threads, nobody is left to
 do the work, and the program stands still. The functions here decompose one matrix after the other
 there, also under `jax.vmap`, so that nothing waits, and XLA spreads what is independent by itself.
@@ -11,7 +11,7 @@ On accelerators a batch is one call.
 import functools
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ LONG = 1.5
 """Sides of a matrix so far apart that its triangular factor is worth making first."""
 
 Value = TypeVar("Value")
+Trans = Literal["N", "T", "C"]
 
 
 def one_by_one(solve: Callable[..., Value]) -> Callable[..., Value]:
@@ -137,6 +138,43 @@ def inv(matrices: jax.Array) -> jax.Array:
     A function of arrays.
     """
     return _inv(matrices)
+
+
+def cholesky(matrices: jax.Array) -> jax.Array:
+    """`jnp.linalg.cholesky`: the lower factors, NaN where a matrix is not definite.
+
+    A function of arrays.
+    """
+    return _cholesky(matrices)
+
+
+def cho_solve(factors: jax.Array, right: jax.Array) -> jax.Array:
+    """`jax.scipy.linalg.cho_solve` by lower factors; a right side of one dimension is a vector.
+
+    A function of arrays.
+    """
+    if right.ndim == 1:
+        return _cho_solve(factors, right[:, None])[..., 0]
+    return _cho_solve(factors, right)
+
+
+def solve_triangular(
+    matrices: jax.Array, right: jax.Array, *, lower: bool = False, trans: Trans = "N"
+) -> jax.Array:
+    """`jax.scipy.linalg.solve_triangular`; a right side of one dimension is a vector.
+
+    A function of arrays.
+
+    Args:
+      matrices: (..., n, n), of which one triangle is read.
+      right: (..., n, m), or (n,).
+      lower: whether that is the lower one.
+      trans: "N", or "T" or "C" for the systems of the transposes, or conjugate transposes.
+    """
+    solve = _triangular(lower, trans)
+    if right.ndim == 1:
+        return solve(matrices, right[:, None])[..., 0]
+    return solve(matrices, right)
 
 
 def expm(matrices: jax.Array) -> jax.Array:
@@ -254,3 +292,12 @@ _singular_values = one_by_one(jnp.linalg.svdvals)
 _solve = one_by_one(jnp.linalg.solve)
 _inv = one_by_one(jnp.linalg.inv)
 _expm = one_by_one(jax.scipy.linalg.expm)
+_cholesky = one_by_one(jnp.linalg.cholesky)
+_cho_solve = one_by_one(lambda factor, right: jax.scipy.linalg.cho_solve((factor, True), right))
+
+
+@functools.cache
+def _triangular(lower: bool, trans: Trans) -> Callable[..., jax.Array]:
+    return one_by_one(
+        functools.partial(jax.scipy.linalg.solve_triangular, lower=lower, trans=trans)
+    )

@@ -15,6 +15,7 @@ from ....transforms.kronecker.tensor_statistics import (
     mode_product,
     unfolding,
 )
+from ....transforms.notation import linalg
 from ....transforms.notation.roots import maximum_over, norm, smooth_quotient
 from .lie_groups import tiny_of
 
@@ -159,7 +160,5 @@ def _solved_transposed(stack: jax.Array, factor: jax.Array, axis: int) -> jax.Ar
         return mode_product(stack, 1 / factor, axis)
     moved = jnp.moveaxis(stack, axis + 1, 1)
     rows = moved.reshape(*moved.shape[:2], -1)
-    solved = jax.lax.linalg.triangular_solve(
-        factor, rows, left_side=True, lower=False, transpose_a=True
-    )
+    solved = linalg.solve_triangular(factor, rows, trans="T")
     return jnp.moveaxis(solved.reshape(moved.shape), 1, axis + 1)
