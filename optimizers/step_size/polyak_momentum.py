@@ -22,6 +22,7 @@ from ...transforms import (
     maximum,
     minimum,
     named,
+    saturate,
     scheduled,
     trace,
     transformation,
@@ -115,7 +116,7 @@ def polyak_momentum(
         return rate if max_learning_rate is None else minimum(rate, max_learning_rate)
 
     def averaged(g: Signal, value: Signal) -> Signal:
-        d = g >> named("trace", trace(momentum))
+        d = saturate(g >> named("trace", trace(momentum)))  # its rate is 0 then
         rate = limited(_over_square((value - f_min) / c, global_norm(d)))
         return -rate * d >> decay_weights(weight_decay, "decoupled", learning_rate=rate)
 

@@ -30,8 +30,8 @@ INSTEAD = {
 """Function of arrays -> what of `gradchain.transforms` stands for it, where names differ."""
 
 
-_WRONG_CALL = re.compile(r"\(\) (missing|takes|got) ")
-"""Python's messages about calls with too few, too many or unknown arguments."""
+_WRONG_CALL = re.compile(r"\(\) (missing|takes|got) |; its arguments are ")
+"""Python's messages, and ours, about calls with too few, too many or unknown arguments."""
 
 
 def explained(label: str, error: Exception) -> FlowError | None:

@@ -200,6 +200,8 @@ def arguments_of(factory: Callable[..., Any]) -> Mapping[str, Argument]:
 def _of_parameter(parameter: inspect.Parameter) -> Argument:
     """Of `*args` and `**kwargs` the annotation says what each may be."""
     each = argument_of(parameter.name, parameter.annotation)
+    if not each.domains and not each.choices:
+        return each
     if parameter.kind is parameter.VAR_POSITIONAL:
         return Argument(parameter.name, (Sequences(each),))
     if parameter.kind is parameter.VAR_KEYWORD:
