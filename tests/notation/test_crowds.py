@@ -10,7 +10,7 @@ import pytest
 from gradchain import optimizers
 from gradchain.transforms.notation import crowds
 from samples import sample
-from subjects import extras_for, step_of
+from subjects import NAMES, extras_for, signature_of, step_of
 
 STACKED = (
     "adamp",
@@ -59,7 +59,22 @@ def assert_close(found, expected):
         )
 
 
-@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_takes_a_crowd(name):
+    """States, branches and subspaces in stacks keep their forms; the numbers are asked below."""
+    opt, params = sample(name), crowd(17)
+    state = jax.eval_shape(opt.init, params)
+    updates, new = jax.eval_shape(
+        lambda s, p: opt.update(p, s, p, **extras_for(opt, p)), state, params
+    )
+    assert signature_of(updates) == signature_of(params)
+    assert signature_of(new) == signature_of(state)
+
+
+BY_HAND = (pytest.param(name, marks=pytest.mark.by_hand) for name in NAMES if name not in STACKED)
+
+
+@pytest.mark.parametrize("name", [*STACKED, *BY_HAND])
 def test_a_crowd_moves_as_its_leaves_do_one_by_one(name, monkeypatch):
     found = []
     for many in (4, 100):

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeVar
 
 import jax
@@ -611,11 +612,14 @@ def entry_of(tree: Leaves, at: int) -> Leaves:
     return Leaves(leaves, tree.treedef, stacks)
 
 
-def parts_by_place(stacks: Mapping[Places, Any]) -> dict[int, Part]:
-    """What stands for the leaves of these stacks, by their places."""
-    found: dict[int, Part] = {}
+def parts_by_place(stacks: Mapping[Places, Any]) -> dict[int, Any]:
+    """What stands for the leaves of these stacks, by their places; a stack may be missing."""
+    found: dict[int, Any] = {}
     for where, stack in stacks.items():
-        found.update(zip(where, Together(stack, len(where), parted), strict=True))
+        parts = (
+            repeat(stack, len(where)) if is_missing(stack) else Together(stack, len(where), parted)
+        )
+        found.update(zip(where, parts, strict=True))
     return found
 
 

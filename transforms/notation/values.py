@@ -194,8 +194,9 @@ class Leaves:
         return [value for value in self.values if not is_missing(value)]
 
     def with_stacks(self, stacks: Stacks) -> "Leaves":
-        """The same leaves, with these stacks of some besides."""
-        return Leaves(self.held, self.treedef, {**self.stacks, **stacks})
+        """The same leaves, with these stacks of some besides, as far as these are there."""
+        there = {where: stack for where, stack in stacks.items() if not is_missing(stack)}
+        return Leaves(self.held, self.treedef, {**self.stacks, **there})
 
     def only(self, there: Callable[[int], bool]) -> "Leaves":
         """The leaves at some places, the others missing; with the stacks that are of these."""
