@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from ...transforms import lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import vector_of
 from ...transforms.notation.values import Leaves
+from ...transforms.notation.vectors import vector_of
 from .structures import Groups, Structures, of_sets, spread
 
 MOST = 0.999

@@ -24,7 +24,7 @@ from ...transforms import (
 )
 from ...transforms.notation import Step, is_neutral
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import one_each
+from ...transforms.notation.mapping import one_each
 from ...transforms.notation.roots import root
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves

@@ -9,16 +9,11 @@ import optax
 
 from ...transforms import Key, lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import (
-    by_stacks,
-    choose_leaves,
-    map_leaves,
-    numbers_of,
-    one_each,
-    with_stacks,
-)
+from ...transforms.notation.crowds import by_stacks, with_stacks
 from ...transforms.notation.known import repeat_while
+from ...transforms.notation.mapping import map_leaves, numbers_of, one_each
 from ...transforms.notation.ordering import are_largest
+from ...transforms.notation.packing import choose_leaves
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.stacks import TINY
 from ...transforms.notation.values import Leaves, promoting

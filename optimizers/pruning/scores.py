@@ -10,10 +10,11 @@ import numpy as np
 
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import entry_of, units_of, vector_of
+from ...transforms.notation.crowds import entry_of, units_of
 from ...transforms.notation.roots import balanced, norm, root, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
+from ...transforms.notation.vectors import vector_of
 from ...transforms.trees.vector import one_leaf
 from .structures import Groups, Structures, dots, of_sets
 

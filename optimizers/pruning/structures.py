@@ -8,12 +8,14 @@ import jax.numpy as jnp
 
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import map_kinds, map_leaves, split_vector, with_stacks
+from ...transforms.notation.crowds import with_stacks
 from ...transforms.notation.domains import Interval, Static
+from ...transforms.notation.mapping import map_kinds, map_leaves
 from ...transforms.notation.paths import joined, leaf_names
 from ...transforms.notation.roots import dot
 from ...transforms.notation.stacks import TINY
 from ...transforms.notation.values import Leaves, either, is_missing
+from ...transforms.notation.vectors import split_vector
 
 Groups = Sequence[Mapping[str, int]] | Callable[[Any], Sequence[Mapping[str, int]]]
 """One mapping of leaf names to axes per set of structures, or a function of the params that gives

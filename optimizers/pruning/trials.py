@@ -6,9 +6,10 @@ import numpy as np
 
 from ...transforms import lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import one_each, vector_of
+from ...transforms.notation.mapping import one_each
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.values import Leaves, promoting
+from ...transforms.notation.vectors import vector_of
 from ...transforms.trees.vector import one_leaf
 from .fading import kept_apart, target_of
 from .structures import Groups, Structures, of_sets

@@ -22,8 +22,9 @@ from ...transforms import (
     where,
 )
 from ...transforms.notation import linalg
-from ...transforms.notation.crowds import numbers_of, of_stacks, one_each
+from ...transforms.notation.crowds import of_stacks
 from ...transforms.notation.known import is_known
+from ...transforms.notation.mapping import numbers_of, one_each
 from ...transforms.notation.ordering import kth_largest
 from ...transforms.notation.roots import maximum_over
 from ...transforms.notation.sharding import replicated

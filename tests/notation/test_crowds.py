@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain import optimizers
-from gradchain.transforms.notation import crowds
+from gradchain.transforms.notation import crowds, worth
 from samples import sample
 from subjects import NAMES, extras_for, signature_of, step_of
 
@@ -125,9 +125,9 @@ def operations(name: str, count: int, sharding: jax.NamedSharding | None = None)
     params = params if sharding is None else jax.device_put(params, sharding)
     state = jax.eval_shape(opt.init, params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crowds, "ALIKE", sys.maxsize)
+        patch.setattr(worth, "ALIKE", sys.maxsize)
         made = jax.make_jaxpr(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))(state, params)
-    return crowds.operations(made.jaxpr)
+    return worth.operations(made.jaxpr)
 
 
 def per_leaf(name: str) -> float:

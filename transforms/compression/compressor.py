@@ -13,9 +13,11 @@ from jax.typing import DTypeLike
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, map_leaves, of_stacks
+from ..notation.crowds import of_stacks
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Key
+from ..notation.mapping import map_leaves
+from ..notation.packing import choose_leaves
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from ..notation.stacks import TINY

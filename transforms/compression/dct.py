@@ -8,8 +8,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from ..notation.checks import checked
-from ..notation.crowds import map_alike
 from ..notation.hyperparameters import Size
+from ..notation.mapping import map_alike
 from ..notation.values import Leaves
 from .compressor import Coded, Message
 

@@ -12,11 +12,13 @@ import optax
 from ..notation import linalg
 from ..notation.checks import checked
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, in_batches, map_leaves, of_stacks
+from ..notation.crowds import of_stacks
 from ..notation.errors import FlowError
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import Key, Limit, Size
 from ..notation.known import choose
+from ..notation.mapping import in_batches, map_leaves
+from ..notation.packing import choose_leaves
 from ..notation.parts import split
 from ..notation.roots import norm, summable
 from ..notation.selection import leaf_where

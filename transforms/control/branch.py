@@ -9,11 +9,11 @@ from ..notation.build import Flow, flow
 from ..notation.cell import Cell, cell_of
 from ..notation.checks import checked, transformation
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, in_stacks
 from ..notation.functions import zeros_like
 from ..notation.hyperparameters import Mask
 from ..notation.known import is_known
 from ..notation.layout import make_state
+from ..notation.packing import choose_leaves, in_stacks
 from ..notation.parts import merge, split
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal

@@ -14,21 +14,14 @@ from ..notation.cell import Cell, cell_of
 from ..notation.checks import checked, transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
-from ..notation.crowds import (
-    choose_leaves,
-    crowds,
-    in_leaves,
-    in_stacks,
-    is_crowded,
-    parts_by_place,
-    tiny_crowds,
-)
+from ..notation.crowds import crowds, is_crowded, parts_by_place
 from ..notation.foreign import owner_of
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Count, Hyperparameter, Period, Step
 from ..notation.known import choose, is_known
 from ..notation.layout import Group, make_state
 from ..notation.members import inside_shard_map
+from ..notation.packing import choose_leaves, in_leaves, in_stacks, tiny_crowds
 from ..notation.plain import restored
 from ..notation.receiver import Receiver, through
 from ..notation.sharding import explicit_axes

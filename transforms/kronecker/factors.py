@@ -12,10 +12,10 @@ from ..curvature.safeguards import all_finite
 from ..notation import linalg
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.crowds import in_batches
 from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
 from ..notation.hyperparameters import Decay
 from ..notation.known import choose
+from ..notation.mapping import in_batches
 from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count, tap

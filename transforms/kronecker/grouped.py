@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from ..notation.crowds import in_batches
 from ..notation.functions import lift_tree
+from ..notation.mapping import in_batches
 from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.stacks import parts_of

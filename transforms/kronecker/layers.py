@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.context import Context
-from ..notation.crowds import map_kinds
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Positive
+from ..notation.mapping import map_kinds
 from ..notation.roots import norm
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, either, is_missing

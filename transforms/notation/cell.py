@@ -7,7 +7,6 @@ from typing import Any
 import optax
 
 from .context import Context
-from .crowds import in_leaves
 from .foreign import (
     closed_over,
     foreign_name,
@@ -16,6 +15,7 @@ from .foreign import (
     state_without_arrays,
     update_with_extra,
 )
+from .packing import in_leaves
 from .values import Leaves, NoState, working
 
 

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
-from .crowds import Places, crowds, is_worth_it, parts_by_place, stack_of, traced_once
+from .crowds import Places, crowds, parts_by_place, stack_of
 from .graph import Graph
 from .known import made_once
 from .signal import CellNode, Delay, Function, Signal
 from .storage import read_leaves
 from .values import MISSING, Leaves, Part
+from .worth import is_worth_it, traced_once
 
 Env = dict[int, Any]
 Evaluate = Callable[[Signal, Env], Any]

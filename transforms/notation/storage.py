@@ -14,9 +14,11 @@ from jax.tree_util import PyTreeDef
 from .annotations import boxed, unboxed
 from .bounds import Bounds
 from .context import Context
-from .crowds import has_parts, in_leaves, map_alike, parts_by_place, stack_of
+from .crowds import parts_by_place, stack_of
 from .evaluation import EvaluationWeights
+from .mapping import map_alike
 from .members import alike, all_axes_of, all_varying, inside_shard_map
+from .packing import has_parts, in_leaves
 from .plain import plain, restored, restored_leaf
 from .roots import saturated
 from .rounding import is_narrow, narrowed

@@ -13,11 +13,12 @@ from jax.tree_util import PyTreeDef
 from .boundary import input_value
 from .bounds import Bounds
 from .context import Context, leaf_by_leaf
-from .crowds import MANY, has_parts, in_leaves, is_crowded, with_stacks
+from .crowds import MANY, is_crowded, with_stacks
 from .errors import FlowError
 from .graph import Graph
 from .known import made_once
 from .members import alike
+from .packing import has_parts, in_leaves
 from .regions import evaluate_by_regions
 from .roots import saturated
 from .rounding import is_narrow, rounding_key

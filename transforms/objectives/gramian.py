@@ -10,10 +10,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.crowds import by_stacks, map_alike, of_stacks
+from ..notation.crowds import by_stacks, of_stacks
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.known import choose
+from ..notation.mapping import map_alike
 from ..notation.roots import is_trusted, power_of_two_below
 from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal

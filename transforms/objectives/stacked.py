@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.mapping import map_leaves
+from ..notation.packing import choose_leaves
 from ..notation.roots import (
     CHEAP_TO_READ_TWICE,
     maximum_over,

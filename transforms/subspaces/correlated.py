@@ -12,9 +12,11 @@ from ..notation.annotations import unboxed
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, map_leaves, shapes_of, with_stacks
+from ..notation.crowds import with_stacks
 from ..notation.hyperparameters import Axis, Key, NonNegative, Period, Positive, Sampler
 from ..notation.layout import make_state
+from ..notation.mapping import map_leaves, shapes_of
+from ..notation.packing import choose_leaves
 from ..notation.plain import restored
 from ..notation.roots import magnitude, norm, root
 from ..notation.sharding import replicated

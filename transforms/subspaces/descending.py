@@ -7,9 +7,11 @@ import optax
 from ..control.periods import when
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
-from ..notation.crowds import choose_leaves, map_leaves, of_stacks
+from ..notation.crowds import of_stacks
 from ..notation.functions import lift, lift_tree, where
 from ..notation.hyperparameters import NonNegative, Positive, Size
+from ..notation.mapping import map_leaves
+from ..notation.packing import choose_leaves
 from ..notation.roots import norm, smooth_quotient
 from ..notation.sharding import replicated
 from ..notation.signal import Signal

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from ..notation.cell import Cell
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, map_leaves
 from ..notation.functions import lift_tree
+from ..notation.mapping import map_leaves
+from ..notation.packing import choose_leaves
 from ..notation.precision import SECOND_MOMENTS, moment_name
 from ..notation.roots import root, squared
 from ..notation.signal import CellNode, Delay, Signal

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ..notation.context import Context
-from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Period, Sampler
+from ..notation.mapping import map_leaves
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..notation.crowds import map_kinds, map_leaves, split_vector, vector_of
 from ..notation.functions import lift_tree
+from ..notation.mapping import map_kinds, map_leaves
 from ..notation.sharding import explicit_axes, replicated, resharded
 from ..notation.signal import Signal
 from ..notation.stacks import TINY
 from ..notation.values import MISSING, Leaves, is_missing, promoting
+from ..notation.vectors import split_vector, vector_of
 
 ONE_LEAF = jax.tree.structure(0)
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
-from ..notation.crowds import choose_leaves, of_stacks
+from ..notation.crowds import of_stacks
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Scalar
+from ..notation.packing import choose_leaves
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.values import Leaves

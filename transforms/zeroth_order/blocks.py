@@ -17,6 +17,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Scalar
 from ..notation.known import each, repeat
+from ..notation.mapping import map_leaves
 from ..notation.paths import joined, leaf_names
 from ..notation.roots import saturated
 from ..notation.signal import Signal
@@ -133,7 +134,7 @@ def _in_a_loop(
 
     steps = repeat(len(blocks), one, jnp.zeros(len(blocks), scalar_dtype(z.present())))
     own = steps[block_of]
-    return crowds.map_leaves(lambda step, d: _real(step, d) * d, inside, stack=own, most=TINY)
+    return map_leaves(lambda step, d: _real(step, d) * d, inside, stack=own, most=TINY)
 
 
 def _real(number: jax.Array, leaf: jax.Array) -> jax.Array:

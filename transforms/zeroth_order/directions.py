@@ -10,10 +10,10 @@ import numpy as np
 import optax
 
 from ..notation.context import Context
-from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Fraction, Period, Sampler
+from ..notation.mapping import map_leaves
 from ..notation.sharding import resharded
 from ..notation.signal import Signal
 from ..notation.steps import step_count

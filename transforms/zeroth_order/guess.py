@@ -12,10 +12,10 @@ from ..closures.checks import LossFunction
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.context import Context
-from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, NonNegative, Sampler
+from ..notation.mapping import map_leaves
 from ..notation.roots import dot, power_of_two_below, root, saturated, squarable, squared
 from ..notation.signal import Signal
 from ..notation.stacks import TINY

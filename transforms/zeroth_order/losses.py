@@ -12,9 +12,9 @@ from jax.typing import ArrayLike
 
 from ..closures.checks import LossFunction, scalar_closure
 from ..notation.context import Context
-from ..notation.crowds import map_leaves
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
+from ..notation.mapping import map_leaves
 from ..notation.needs import missing_input
 from ..notation.roots import saturated
 from ..notation.signal import Signal
