@@ -17,6 +17,7 @@ from ...transforms import (
     decay_weights,
     delay,
     flow,
+    handed_on,
     lift_tree,
     named,
     scheduled,
@@ -74,21 +75,22 @@ def prune_structures(
     *,
     groups: Groups,
     target_sparsity: float,
-    start: Count,
-    steps: int,
-    periods: int,
-    divisible: int,
+    pruning_steps: int,
+    start_pruning_step: Count,
+    pruning_periods: int,
+    group_divisible: int,
     criteria: Criteria,
 ) -> Signal:
     """The steps of params that move by u, in direction d, while structures fade out."""
-    length = steps // periods
+    length = pruning_steps // pruning_periods
     if length < 2:
         raise FlowError(
-            f"hesso: pruning_steps={steps} must be at least 2 for each of pruning_periods={periods}"
+            f"pruning_steps={pruning_steps} must be at least 2 for each of "
+            f"pruning_periods={pruning_periods}"
         )
-    since = step_count() - start
+    since = step_count() - start_pruning_step
     k, period = since % length, (since - 1) // length
-    begins = ((since - 1) % length == 0) & (since >= 1) & (period < periods)
+    begins = ((since - 1) % length == 0) & (since >= 1) & (period < pruning_periods)
     scores = scores_of_structures(params, d, groups=groups, criteria=criteria)
     redundant = delay(scores != scores, name="redundant", dtype=jnp.int8)
     pruned = delay(scores != scores, name="pruned", dtype=jnp.int8)
@@ -100,8 +102,8 @@ def prune_structures(
         period,
         groups=groups,
         target_sparsity=target_sparsity,
-        periods=periods,
-        divisible=divisible,
+        periods=pruning_periods,
+        divisible=group_divisible,
     )
     fading = where(begins, picked, redundant)
     fade = (length - k - 1.0) / (length - k)
@@ -138,18 +140,7 @@ def structured_pruning(
 
     def step(g: Signal, params: Signal) -> Signal:
         u = g >> inner
-        return prune_structures(
-            u,
-            -u,
-            params,
-            groups=groups,
-            target_sparsity=target_sparsity,
-            start=start_pruning_step,
-            steps=pruning_steps,
-            periods=pruning_periods,
-            divisible=group_divisible,
-            criteria=weights,
-        )
+        return handed_on(prune_structures, u=u, d=-u, params=params, criteria=weights)
 
     return flow(step)
 
@@ -239,17 +230,7 @@ def hesso(
 
     def step(g: Signal, params: Signal) -> Signal:
         d = g >> decay_weights(weight_decay, mask=mask) >> heavy_ball(momentum, dampening)
-        return prune_structures(
-            -scheduled(learning_rate) * d,
-            d,
-            params,
-            groups=groups,
-            target_sparsity=target_sparsity,
-            start=start_pruning_step,
-            steps=pruning_steps,
-            periods=pruning_periods,
-            divisible=group_divisible,
-            criteria=weights,
-        )
+        u = -scheduled(learning_rate) * d
+        return handed_on(prune_structures, u=u, d=d, params=params, criteria=weights)
 
     return flow(step)

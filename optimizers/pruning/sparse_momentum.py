@@ -26,6 +26,7 @@ from ...transforms import (
     delay,
     ema,
     flow,
+    handed_on,
     leaf_where,
     merge,
     named,
@@ -114,21 +115,7 @@ def sparse_training(
 
     def step(g: Signal, params: Signal) -> Signal:
         both = g >> with_momentum(inner, momentum_fn)
-        return _sparse_steps(
-            both[0],
-            both[1],
-            params,
-            density=density,
-            update_interval=update_interval,
-            prune_decay_steps=prune_decay_steps,
-            prune_rate=prune_rate,
-            prune_rate_decay=prune_rate_decay,
-            prune_rate_end=prune_rate_end,
-            redistribution=redistribution,
-            key=key,
-            init_mask=init_mask,
-            sparse=sparse,
-        )
+        return handed_on(_sparse_steps, u=both[0], saliency=both[1], params=params)
 
     return flow(step)
 
@@ -262,20 +249,7 @@ def sparse_momentum(
             v = square(g) >> named("nu", ema(b2))
             saliency = absolute(m) / (sqrt(v) + 1e-8)
             direction = (m >> debias(b1)) / debiased_root(v, b2, eps)
-        return _sparse_steps(
-            -scheduled(learning_rate) * direction,
-            saliency,
-            params,
-            density=density,
-            update_interval=update_interval,
-            prune_decay_steps=prune_decay_steps,
-            prune_rate=prune_rate,
-            prune_rate_decay=prune_rate_decay,
-            prune_rate_end=prune_rate_end,
-            redistribution=redistribution,
-            key=key,
-            init_mask=init_mask,
-            sparse=sparse,
-        )
+        u = -scheduled(learning_rate) * direction
+        return handed_on(_sparse_steps, u=u, saliency=saliency, params=params)
 
     return flow(step)

@@ -116,7 +116,8 @@ def polyak_momentum(
         return rate if max_learning_rate is None else minimum(rate, max_learning_rate)
 
     def averaged(g: Signal, value: Signal) -> Signal:
-        d = saturate(g >> named("trace", trace(momentum)))  # its rate is 0 then
+        # beyond the format its rate is 0, and 0 times infinity is no number
+        d = saturate(g >> named("trace", trace(momentum)))
         rate = limited(_over_square((value - f_min) / c, global_norm(d)))
         return -rate * d >> decay_weights(weight_decay, "decoupled", learning_rate=rate)
 

@@ -14,6 +14,7 @@ from .precision import storing
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 Arguments = ParamSpec("Arguments")
+Handed = TypeVar("Handed")
 Made = TypeVar("Made", covariant=True)
 
 _given: ContextVar[dict[str, Any] | None] = ContextVar("gradchain_arguments", default=None)
@@ -150,7 +151,7 @@ def _other_names(
     return ours
 
 
-def handed_on(direction: Callable[..., Flow], **replaced: Any) -> Flow:
+def handed_on(direction: Callable[..., Handed], **replaced: Any) -> Handed:
     """The direction of the factory that is running, with its arguments of the same names.
 
     Part of the notation.
@@ -162,10 +163,10 @@ def handed_on(direction: Callable[..., Flow], **replaced: Any) -> Flow:
             return chain(handed_on(scale_by_adam), scale_by_learning_rate(learning_rate))
 
     is `scale_by_adam(b1=b1, ...)`. Arguments of the direction that the factory does not have keep
-    their defaults.
+    their defaults. A step that two factories share is handed theirs on likewise.
 
     Args:
-      direction: a factory.
+      direction: a factory, or a function of signals and of arguments of those names.
       **replaced: arguments that are not those of the factory.
     """
     given = _given.get()
