@@ -16,6 +16,7 @@ from .roots import (
     cube_root,
     dot,
     halved,
+    hypotenuse,
     maximum_over,
     norm,
     relative_norm,
@@ -264,7 +265,7 @@ def _max(
 
 
 hypot = lift_elementwise(
-    lambda x, y: norm(jnp.stack(jnp.broadcast_arrays(x, y)), axis=0),
+    hypotenuse,
     "hypot",
     "sqrt(x^2 + y^2) entry by entry, also where the squares overflow or vanish.",
 )

@@ -185,6 +185,11 @@ def norm(
     return choose(jnp.all(is_trusted(total, x.size)), lambda: root(total), scaled)
 
 
+def hypotenuse(x: jax.Array, y: jax.Array) -> jax.Array:
+    """sqrt(x^2 + y^2) entry by entry, also where the squares overflow or vanish."""
+    return norm(jnp.stack(jnp.broadcast_arrays(x, y)), axis=0)
+
+
 def dot(
     x: jax.Array, y: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
 ) -> jax.Array:

@@ -13,6 +13,7 @@ from ....transforms.kronecker.matrix_roots import multiply
 from ....transforms.notation import linalg
 from ....transforms.notation.known import choose
 from ....transforms.notation.roots import (
+    hypotenuse,
     maximum_over,
     norm,
     root,
@@ -126,7 +127,7 @@ class LowRank:
         difference = Ph * h - v * inverse
         tiny = tiny_of(d)
         if self.normalizer == "2nd":
-            lengths = (_length(*pair) + tiny for pair in ((Ph, v), (h, inverse)))
+            lengths = (hypotenuse(*pair) + tiny for pair in ((Ph, v), (h, inverse)))
             first, second = (smooth_quotient(jnp.ones_like(x), x) for x in lengths)
             step = rate * -maximum_over(-saturated(first * second), initial=-jnp.inf)
         else:
@@ -157,11 +158,6 @@ class LowRank:
         step = self._step(a, b, multiply(U, aU), multiply(U, bU), rate)
         left = jnp.outer(a + multiply(V, aU), aU)
         return V - step * (left - jnp.outer(b + multiply(V, bU), bU))
-
-
-def _length(x: jax.Array, y: jax.Array) -> jax.Array:
-    """sqrt(x^2 + y^2) entry by entry, of squares that may vanish."""
-    return norm(jnp.stack([x, y]), axis=0)
 
 
 def _distance(a: jax.Array, A: jax.Array, b: jax.Array, B: jax.Array) -> jax.Array:
