@@ -7,8 +7,9 @@ from .inject import inject_hyperparams
 from .iterated import iterated
 from .masked import masked, partition
 from .objectives import combine, stacked_gradients
-from .periods import every, reset_every, reset_when, when
+from .periods import every, when
 from .prediction import at_params
+from .restarts import reset_every, reset_when
 
 __all__ = [
     "accumulate",

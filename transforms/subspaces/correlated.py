@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..control.periods import Holding
+from ..control.holding import Holding
 from ..notation.annotations import unboxed
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation

@@ -5,7 +5,8 @@ from typing import Any, Literal
 import jax
 import optax
 
-from ..control.periods import changes, restarting, steps_since, with_previous
+from ..control.holding import changes, with_previous
+from ..control.restarts import restarting, steps_since
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.compose import as_flow, named
