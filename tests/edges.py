@@ -73,7 +73,8 @@ MANY = {"w": (100, 200), "b": (4,)}
 def last_params(name: str, dtype: Any, scales: Any, shapes: Any = FEW) -> Any:
     """Where a trajectory of the method ends."""
     opt, start = sample(name), start_in(dtype, shapes)
-    *_, (params, _) = trajectory(scaled_step_of(opt), start, opt.init(start), scales)
+    step = jax.jit(scaled_step_of(opt))
+    *_, (params, _) = trajectory(step, start, opt.init(start), scales)
     return params
 
 

@@ -98,7 +98,7 @@ def scale_by_distributed_shampoo(
     Before step S the direction is A, without grafting F. Blocks of one shape are factorised
     together, under an explicit mesh on all of its devices.
 
-    A block whose squared norm is not finite counts as zero (observable as
+    A block whose mean square is not finite counts as zero (observable as
     `nonfinite_gradients`), a root that fails keeps the one before it (`failed_roots`).
 
     Args:
@@ -135,7 +135,7 @@ def scale_by_distributed_shampoo(
     def step(g: Signal) -> Signal:
         blocks, dropped = bounded_or_zero(stack_same_shapes(g, blocks_of))
         tap("nonfinite_gradients", dropped)
-        statistics = blocks >> named("statistics", kronecker_statistics(b2))
+        statistics = blocks >> named("mean_statistics", kronecker_statistics(b2))
         t = step_count()
         roots = statistics >> when(_due(t, update_interval, start), kept_roots)
         tap("failed_roots", failed_roots(roots))

@@ -60,7 +60,7 @@ def scale_by_shampoo(
     scalar is a vector of length one. Leaves of one shape are factorised together, under an
     explicit mesh on all of its devices.
 
-    A gradient leaf whose squared norm is not finite counts as zero (observable as
+    A gradient leaf whose mean square is not finite counts as zero (observable as
     `nonfinite_gradients`), a root that fails keeps the one before it (`failed_roots`).
 
     Args:
@@ -82,7 +82,7 @@ def scale_by_shampoo(
     def step(g: Signal) -> Signal:
         stack, dropped = bounded_or_zero(stack_same_shapes(g))
         tap("nonfinite_gradients", dropped)
-        statistics = stack >> named("statistics", kronecker_statistics(1.0, max_dim))
+        statistics = stack >> named("mean_statistics", kronecker_statistics(1.0, max_dim))
         solve = inverse_roots(eps, exponent, root_solver)
         roots = statistics >> named("roots", every(update_interval, solve))
         tap("failed_roots", failed_roots(roots))

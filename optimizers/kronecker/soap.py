@@ -90,7 +90,7 @@ def scale_by_soap(
     def step(g: Signal) -> Signal:
         x = stack_same_shapes(g)
         fresh = kronecker_factors(x, max_dim, least_order=1 if precondition_1d else 2)
-        factors = delay(fresh, name="factors")
+        factors = delay(fresh, name="mean_factors")
         Q = factors >> every(update_interval, eigenvectors(), phase=2, start=2, name="basis")
         factors << factor_decay * factors + (1 - scheduled(factor_decay)) * fresh
 

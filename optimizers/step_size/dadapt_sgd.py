@@ -27,6 +27,9 @@ from ...transforms import (
     where,
 )
 
+UNLIKE = 1000.0
+"""How many times as long as the first one a gradient is of which the first says nothing."""
+
 
 @method(
     "Defazio & Mishchenko 2023, Learning-Rate-Free Learning by D-Adaptation",
@@ -46,7 +49,7 @@ def dadapt_sgd(
 ) -> Flow:
     """SGD that estimates its learning rate by a lower bound of the distance to the solution.
 
-        r_t = d_t learning_rate / |g_1|
+        r_t = d_t learning_rate / |g_1|,    or over |g_t|, where that is above 1000 |g_1|
         n_t = n_{t-1} + r_t <g_t, s_{t-1}>
         s_t = s_{t-1} + r_t g_t
         d_{t+1} = max(d_t, min(2 n_t / |s_t|, growth_rate d_t)),    d_1 = estim_lr0
@@ -54,7 +57,9 @@ def dadapt_sgd(
         x_{t+1} = momentum x_t + (1 - momentum) z_{t+1}
 
     with products and norms over all leaves, and x_0 the params that `init` was given. The tap
-    "estim_lr" is d_{t+1}. While there was no gradient, the params rest.
+    "estim_lr" is d_{t+1}. While there was no gradient, the params rest. The paper wants a bound of
+    all norms in place of |g_1|; where one is a thousand times as large, and the first gradient was
+    next to none or this one is a spike, its own norm keeps the step as long as d.
 
     Args:
       learning_rate: a multiple of the estimate: 1, or a schedule that ends at 0.
@@ -86,8 +91,10 @@ def dadapt_sgd(
     def step(g: Signal, params: Signal) -> Signal:
         d = delay(1.0 * estim_lr0, name="estim_lr")
         first_norm = delay(0.0, name="first_norm")
-        g0 = first_norm << where(first_norm == 0, global_norm(g), first_norm)
-        rate = divide_or_zero(d * scheduled(learning_rate), g0)
+        now = global_norm(g)
+        g0 = first_norm << where(first_norm == 0, now, first_norm)
+        bound = where(now / UNLIKE > g0, now, g0)
+        rate = divide_or_zero(d * scheduled(learning_rate), bound)
         decayed = g >> decay_weights(weight_decay, mask=mask)
         past = delay(g, name="grad_sum")
         n = rate * global_dot(decayed, past) >> running_sum(name="numerator")

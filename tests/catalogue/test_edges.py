@@ -32,11 +32,13 @@ def test_gradients_of_any_size_leave_numbers_behind(name):
             assert not holds_nan(params), scales
 
 
-OF_NORMS = ("dowg", "momo", "novograd", "polyak_momentum", "stable_spam")
-"""They read norms of whole leaves, the squares of which have no sum at 1e18."""
+OF_SUMS = (
+    "dowg", "momo", "novograd", "polyak_momentum", "shampoo", "stable_spam",
+)  # fmt: skip
+"""They sum the squares of many entries, which have no sum at 1e18."""
 
 
-@pytest.mark.parametrize("name", OF_NORMS)
+@pytest.mark.parametrize("name", OF_SUMS)
 def test_gradients_of_many_entries_whose_squares_have_no_sum(name):
     """Params are right, in float32, at every step and after a single one."""
     with jax.enable_x64(True):

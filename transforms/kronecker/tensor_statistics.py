@@ -1,12 +1,11 @@
 """Kronecker-factored statistics of stacked tensors, their inverse roots, and grafting."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -100,11 +99,13 @@ def _transposed(x: jax.Array) -> jax.Array:
 def kronecker_factors(
     stacked: Signal, max_dim: int | None = None, *, least_order: int = 1
 ) -> Signal:
-    """One symmetric matrix per dimension of every stacked tensor: of matrices, (G G^T, G^T G).
+    """One symmetric matrix per dimension of every stacked tensor: of matrices, (G G^T, G^T G) / c.
 
     A function of signals.
 
-    Arithmetic, `ema` and what is made of these treat the factors side by side; see `pair`.
+    c is the number of entries of a tensor, rounded up to a power of two: these are means, which are
+    numbers of the format wherever the squares of the entries are. Arithmetic, `ema` and what is
+    made of these treat the factors side by side; see `pair`.
 
     Args:
       stacked: a signal of stacks; see `stack_same_shapes`.
@@ -118,17 +119,23 @@ def kronecker_factors(
             return ()
         tensors = as_tensors(stack)
         small = (max_dim is None or n <= max_dim for n in tensors.shape[1:])
-        return tuple(gram(tensors, axis) if fits else None for axis, fits in enumerate(small))
+        return tuple(_gram(tensors, axis) if fits else None for axis, fits in enumerate(small))
 
     return lift(factors, "kronecker_factors")(stacked)
 
 
-def gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
-    """G_(i) G_(i)^H of stacked tensors, or its diagonal."""
+def entries_of(shape: Sequence[int]) -> int:
+    """The number of entries of a tensor, rounded up to a power of two."""
+    return 1 << (math.prod(shape) - 1).bit_length()
+
+
+def _gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
+    """G_(i) G_(i)^H of stacked tensors over the number of their entries, or its diagonal."""
     others = [other for other in range(1, stack.ndim) if other != axis + 1]
+    share = stack / entries_of(stack.shape[1:])
     if diagonal:
-        return jnp.sum((stack * stack.conj()).real, axis=others)
-    return _numbers(_contracted(stack, stack.conj(), (others, others)))
+        return jnp.sum((share * stack.conj()).real, axis=others)
+    return _numbers(_contracted(share, stack.conj(), (others, others)))
 
 
 def _numbers(grams: jax.Array) -> jax.Array:
@@ -142,7 +149,7 @@ def _numbers(grams: jax.Array) -> jax.Array:
 
 
 def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
-    """Stacks, whose elements are set to zero where their squared norm is not finite; how many are.
+    """Stacks, whose elements are set to zero where their mean square is not finite; how many are.
 
     A function of signals.
 
@@ -151,7 +158,8 @@ def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     """
 
     def squares(x: jax.Array) -> jax.Array:
-        return jnp.sum((x * x.conj()).real, range(1, x.ndim), keepdims=True)
+        share = x / entries_of(x.shape[1:])
+        return jnp.sum((share * x.conj()).real, range(1, x.ndim), keepdims=True)
 
     fine = lift(lambda x: jnp.isfinite(squares(x)), "is_bounded")(signal)
     kept = lift(lambda ok, x: jnp.where(ok, x, 0), "bounded_or_zero")(fine, signal)
@@ -186,9 +194,10 @@ def kronecker_statistics(b2: Fraction = 1.0, max_dim: Size | None = None) -> Flo
 
     A transformation to send signals through.
 
-        L_i <- b2 L_i + w G_(i) G_(i)^T,    w = 1 if b2 = 1 else 1 - b2
+        L_i <- b2 L_i + w G_(i) G_(i)^T / c,    w = 1 if b2 = 1 else 1 - b2
 
-    G_(i) is the unfolding along dimension i.
+    G_(i) is the unfolding along dimension i, and c the number of entries of a tensor, rounded up to
+    a power of two: means are numbers of the format wherever the squares of the entries are.
 
     Args:
       b2: decay; 1 for a plain sum.
@@ -207,7 +216,7 @@ def _grams(stack: jax.Array, max_dim: int | None) -> tuple[jax.Array, ...]:
     tensors = as_tensors(stack)
     sizes = tensors.shape[1:]
     return tuple(
-        gram(tensors, axis, max_dim is not None and n > max_dim) for axis, n in enumerate(sizes)
+        _gram(tensors, axis, max_dim is not None and n > max_dim) for axis, n in enumerate(sizes)
     )
 
 
@@ -245,9 +254,12 @@ def inverse_roots(
     b2: Fraction | None = None,
     axis_name: str | None = None,
 ) -> Flow:
-    """(L_i / c + eps I)^exponent of the factors of `kronecker_statistics`, as `Roots`.
+    """(c L_i / d + eps I)^exponent of the factors of `kronecker_statistics`, as `Roots`.
 
     A transformation to send signals through.
+
+    c is the number of entries by which the factors are divided; what the solver sees is divided by
+    it, too, eps included.
 
     All factors of one size and exponent go through one batched call, whichever stacks they come
     from. A root whose residual is not below one tenth is replaced by the one
@@ -257,7 +269,7 @@ def inverse_roots(
       eps: added to the spectrum.
       exponent: default -1/(2k) for a tensor with k dimensions; a number, or a function of k.
       solver: a name in `ROOT_SOLVERS`, or a function of that kind.
-      b2: decay of averages whose zero start is to be corrected by c = 1 - b2^t; None or 1: c = 1.
+      b2: decay of averages whose zero start is to be corrected by d = 1 - b2^t; None or 1: d = 1.
       axis_name: mesh axis over which the work is spread inside `jax.shard_map`.
 
     References:
@@ -323,6 +335,7 @@ def _solved(
 ) -> Leaves:
     orders = [len(factors) for factors in statistics.values for _ in factors]
     depends = exponent is None or callable(exponent)
+    entries = [_entries(leaf) for leaf in statistics.values for _ in leaf]
     factors = [factor for leaf in statistics.values for factor in leaf]
     old = [factor for leaf in past.values for factor in leaf.factors]
     flags = [flag for leaf in past.values for flag in leaf.failed]
@@ -331,20 +344,28 @@ def _solved(
         for factor, order in zip(factors, orders, strict=True)
     ]
 
+    most = {
+        kind: max(n for n, k in zip(entries, kinds, strict=True) if k == kind) for kind in kinds
+    }
+    shares = [n / most[kind] for n, kind in zip(entries, kinds, strict=True)]
+    factors = [x if share == 1 else share * x for x, share in zip(factors, shares, strict=True)]
+
     def solve(
-        kind: tuple[int, int, int, DTypeLike], batch: jax.Array, *old: jax.Array
+        kind: tuple[Any, ...], batch: jax.Array, *old: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         power = _exponent_of(exponent, kind[-2])
+        ridge, size = jnp.asarray(eps) / most[kind], most[kind] ** power
 
         def one(pair: tuple[tuple[jax.Array, ...], jax.Array]) -> tuple[jax.Array, jax.Array]:
             (before, _), batch = pair
             batch = batch / jnp.asarray(correction, batch.real.dtype)
             if batch.ndim == 2:
-                roots = (batch + jnp.asarray(eps, batch.dtype)) ** power
+                roots = (batch + jnp.asarray(ridge, batch.dtype)) ** power
                 residuals = 0 * jnp.sum(roots, axis=1)
             else:
                 bound = _bound(solver, power)
-                roots, residuals = spread_batch(bound, batch, eps, axis_name=axis_name)
+                roots, residuals = spread_batch(bound, batch, ridge, axis_name=axis_name)
+            roots = roots * jnp.asarray(size, roots.real.dtype)
             fine = residuals <= RESIDUAL_LIMIT
             shape = (-1, *[1] * (roots.ndim - 1))
             return jnp.where(fine.reshape(shape), roots, saturated(before)), ~fine
@@ -359,6 +380,11 @@ def _solved(
         roots, failed = zip(*(next(found) for _ in leaf), strict=True)
         values.append(Roots(roots, failed))
     return Leaves(values, past.treedef)
+
+
+def _entries(factors: tuple[jax.Array, ...]) -> int:
+    """Those of a tensor, which `kronecker_statistics` divides by."""
+    return entries_of([factor.shape[1] for factor in factors])
 
 
 def _bound(solver: Solver, power: float) -> Callable[..., Any]:

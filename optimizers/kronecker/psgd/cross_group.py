@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ....transforms.notation.roots import maximum_over, smooth_quotient
-from .lie_groups import tiny_of
+from .lie_groups import shrinking, tiny_of
 
 
 class CrossElement(NamedTuple):
@@ -55,6 +55,9 @@ class Cross:
         ra, rb = jnp.flip(a), jnp.flip(b)
         Qh = a * h + b * jnp.flip(h)
         w = (ra * v - rb * jnp.flip(v)) / (a * ra - b * rb)
+        scale = shrinking(Qh, w, self.batched)
+        a, b, Qh, w = a * scale, b * scale, Qh * scale, w / scale
+        ra, rb = ra * scale, rb * scale
         nA = Qh * Qh - w * w
         nB = Qh * jnp.flip(Qh) - w * jnp.flip(w)
         if a.size % 2:

@@ -52,7 +52,9 @@ def fit_preconditioner(
 
     An element starts at the first pair that is not zero, from `init_scale` or from the scale that
     suits the pair. A pair that is zero or not finite, and a step that would leave the finite
-    numbers, leave the element as it is; `failed_updates` counts those that are not finite.
+    numbers, leave the element as it is; `failed_updates` counts those that are not finite. An
+    element that makes a pair 10^4 times as long as it should be, |Q h| beside |Q^-T v|, is first
+    multiplied by what makes both as long: see `shrinking`.
 
     Args:
       group: `Kronecker`, `LowRank` or `Cross`.

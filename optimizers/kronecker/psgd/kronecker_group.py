@@ -17,7 +17,7 @@ from ....transforms.kronecker.tensor_statistics import (
 )
 from ....transforms.notation import linalg
 from ....transforms.notation.roots import maximum_over, norm, smooth_quotient
-from .lie_groups import tiny_of
+from .lie_groups import shrinking, times, tiny_of
 
 
 def norm_lower_bound(a: jax.Array) -> jax.Array:
@@ -112,6 +112,9 @@ class Kronecker:
         a, b = along_modes(as_tensors(h), factors), as_tensors(v)
         for axis, factor in enumerate(factors):
             b = _solved_transposed(b, factor, axis)
+        scale = shrinking(a, b, self.batched)
+        factors = tuple(times(f, scale ** (1 / len(factors))) for f in factors)
+        a, b = times(a, scale), times(b, 1 / scale)
         new = [
             self._moved_factor(factor, smooth, unfolding(a, i), unfolding(b, i), rate)
             for i, (factor, smooth) in enumerate(zip(factors, q.smoothness, strict=True))

@@ -21,7 +21,7 @@ from ....transforms.notation.roots import (
     smooth_quotient,
     usable,
 )
-from .lie_groups import tiny_of
+from .lie_groups import shrinking, tiny_of
 
 
 class LowRankElement(NamedTuple):
@@ -86,12 +86,14 @@ class LowRank:
         balance, coin = jax.random.split(key)
         U, V = self._balanced(q.U, q.V, balance)
         a = _low_rank(U, V, q.d * h)
-        Ph = q.d * _low_rank(V, U, a)
         K = jnp.eye(self.rank, dtype=U.dtype) + multiply(V.T, U)
         w = v / q.d
         b = w - multiply(V, linalg.solve(K.T, multiply(U.T, w))) if self.rank else w
+        scale = shrinking(a, b, self.batched)
+        d, a, b = q.d * scale, a * scale, b / scale
+        Ph = d * _low_rank(V, U, a)
         inverse = b - multiply(U, linalg.solve(K, multiply(V.T, b))) if self.rank else b
-        d = self._moved_diagonal(q.d, Ph, h, v, inverse / q.d, rate)
+        d = self._moved_diagonal(d, Ph, h, v, inverse / d, rate)
         if not self.rank:
             return LowRankElement(U, V, d)
         new_U, new_V = choose(

@@ -63,7 +63,9 @@ def scale_by_psgd_kron(
     |.| is a lower bound of the spectral norm. Leaves of one shape are treated as one stack.
 
     A gradient leaf that is not finite counts as zero (observable as `nonfinite_gradients`), and a
-    Q that would not stay finite is left as it is (`failed_updates`), as is one whose h is zero.
+    Q that would not stay finite is left as it is (`failed_updates`), as is one whose h is zero. One
+    for which |Q h| is above 10^4 |Q^-T v|, as a first gradient next to none leaves it for ordinary
+    ones, is multiplied by what makes both as long.
 
     Args:
       precond_lr: default 0.1 for "2nd", 0.01 for "1st".

@@ -75,6 +75,8 @@ def scale_by_psgd_lra(
 
     A gradient leaf that is not finite counts as zero (observable as `nonfinite_gradients`), and a
     Q that would not stay finite is left as it is (`failed_updates`), as at a pair whose h is zero.
+    One for which |Q h| is above 10^4 |Q^-T v|, as a first gradient next to none leaves it for
+    ordinary ones, is multiplied by what makes both as long.
 
     Args:
       rank: columns of U and V; 0 leaves a diagonal preconditioner.
