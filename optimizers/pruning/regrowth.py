@@ -175,7 +175,7 @@ def _are_largest(x: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def _within(quota: jax.Array, cap: jax.Array) -> jax.Array:
-    """Quotas without what exceeds their caps, which goes to all in equal parts."""
+    """Quotas without what exceeds their caps, which goes to the others in equal parts."""
 
     def going(carry: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
         _, excess, count = carry
@@ -188,4 +188,5 @@ def _within(quota: jax.Array, cap: jax.Array) -> jax.Array:
         excess = jnp.sum(jnp.maximum(now - cap, 0))
         return jnp.minimum(now, cap) + excess / len(cap), excess, count + 1
 
-    return repeat_while(going, body, (quota, jnp.full_like(quota[0], jnp.inf), 0))[0]
+    handed_on = repeat_while(going, body, (quota, jnp.full_like(quota[0], jnp.inf), 0))[0]
+    return jnp.minimum(handed_on, cap)

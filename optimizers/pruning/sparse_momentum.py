@@ -41,6 +41,7 @@ from ...transforms import (
 )
 from ...transforms.accumulate import with_momentum
 from ...transforms.notation.hyperparameters import Portion
+from ...transforms.notation.signal import Delay
 from .regrowth import (
     Redistribution,
     falling_rate,
@@ -86,7 +87,7 @@ def sparse_training(
     A leaf that is nearly dense and would grow is pruned less, what exceeds the room of a leaf goes
     to the others, and what rounding leaves of the budget is handed to the next change. The rate of
     pruning falls from `prune_rate` to `prune_rate_end` by a cosine, or linearly to 0. Entries start
-    active at random; the params are multiplied by the mask in the first step.
+    active at random; the inner optimizer sees the params times the mask, in the first step too.
 
     Args:
       inner: a whole optimizer, learning rate included, that is never shown masked gradients.
@@ -114,16 +115,30 @@ def sparse_training(
     """
 
     def step(g: Signal, params: Signal) -> Signal:
-        both = g >> with_momentum(inner, momentum_fn)
-        return handed_on(_sparse_steps, u=both[0], saliency=both[1], params=params)
+        active, shown = handed_on(_masked, params=params)
+        both = g >> with_momentum(inner, momentum_fn, shown)
+        return handed_on(_sparse_steps, u=both[0], saliency=both[1], params=params, active=active)
 
     return flow(step)
+
+
+def _masked(
+    params: Signal, *, density: float, key: Key, init_mask: optax.Params | None, sparse: Any
+) -> tuple[Delay, Signal]:
+    """The mask, and the params times it, which those of the first step are not yet."""
+    if density == 0:
+        raise FlowError("sparse_momentum: density=0 must be in (0, 1]: nothing would be trained")
+    x, others = split(params, kernels if sparse is None else sparse)
+    start = first_mask(density, key, init_mask)
+    active = delay(x != x, start=start, name="mask", dtype=jnp.int8)
+    return active, merge(where(active, x, 0.0), others)
 
 
 def _sparse_steps(
     u: Signal,
     saliency: Signal,
     params: Signal,
+    active: Delay,
     *,
     density: float,
     update_interval: Period,
@@ -132,13 +147,9 @@ def _sparse_steps(
     prune_rate_decay: RateDecay,
     prune_rate_end: Hyperparameter,
     redistribution: Redistribution,
-    key: Key,
-    init_mask: optax.Params | None,
     sparse: Any,
 ) -> Signal:
     """The steps to where params are that move by u and stay sparse."""
-    if density == 0:
-        raise FlowError("sparse_momentum: density=0 must be in (0, 1]: nothing would be trained")
     select = kernels if sparse is None else sparse
     (x, _), (s, _), (move, others) = (split(signal, select) for signal in (params, saliency, u))
     t = step_count()
@@ -146,18 +157,16 @@ def _sparse_steps(
     rate = falling_rate(t, prune_decay_steps, scheduled(prune_rate), scheduled(prune_rate_end))
     if prune_rate_decay == "linear":
         rate = linear_rate(t, prune_decay_steps, scheduled(prune_rate))
-    start = first_mask(density, key, init_mask)
-    mask = delay(x != x, start=start, name="mask", dtype=jnp.int8)
     left_over, history = delay(0.0, name="left_over"), delay(0.0, name="history")
-    stepped = where(mask, x + move, 0.0)
-    new = mask << regrown(
-        mask, stepped, s, due, rate, left_over, density=density, redistribution=redistribution
+    stepped = where(active, x + move, 0.0)
+    new = active << regrown(
+        active, stepped, s, due, rate, left_over, density=density, redistribution=redistribution
     )
     missing = missing_entries(new, density=density)
     total = history << where(due, history + missing, history)
     changes = (t + 0.0) / update_interval
     left_over << where(due, 0.25 * left_over + 0.75 * missing + total / changes, left_over)
-    return merge(where(mask & new, move, -x), others)
+    return merge(where(active & new, move, -x), others)
 
 
 @method(
@@ -240,7 +249,8 @@ def sparse_momentum(
     """
 
     def step(g: Signal, params: Signal) -> Signal:
-        g = g >> decay_weights(weight_decay, mask=mask)
+        active, shown = handed_on(_masked, params=params)
+        g = g >> decay_weights(weight_decay, mask=mask, at=shown)
         if base == "sgd":
             saliency = g >> named("momentum", trace(momentum, dtype=mu_dtype))
             direction = g + scheduled(momentum) * saliency if nesterov else saliency
@@ -250,6 +260,6 @@ def sparse_momentum(
             saliency = absolute(m) / (sqrt(v) + 1e-8)
             direction = (m >> debias(b1)) / debiased_root(v, b2, eps)
         u = -scheduled(learning_rate) * direction
-        return handed_on(_sparse_steps, u=u, saliency=saliency, params=params)
+        return handed_on(_sparse_steps, u=u, saliency=saliency, params=params, active=active)
 
     return flow(step)

@@ -82,10 +82,11 @@ def test_clip_spikes_is_the_clipping_of_spam():
 
 
 def test_adaptive_grad_clip_with_channels_last_is_that_of_optax():
+    """The least norm is above that of some units, and below that of others."""
     params, grads = trees(1, {"w": (4, 3), "c": (2, 2, 3, 4), "b": (3,)})
     ours, theirs = (
-        transforms.shape.adaptive_grad_clip(0.1, 1e-3),
-        optax.adaptive_grad_clip(0.1, 1e-3),
+        transforms.shape.adaptive_grad_clip(0.1, 2.0),
+        optax.adaptive_grad_clip(0.1, 2.0),
     )
     got, _ = ours.update(grads[0], ours.init(params), params)
     want, _ = theirs.update(grads[0], theirs.init(params), params)

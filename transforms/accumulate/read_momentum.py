@@ -5,15 +5,18 @@ from typing import Any
 
 import optax
 
+from ..control.prediction import elsewhere
 from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
 from ..notation.receiver import Receiver, through
+from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
 def with_momentum(
     inner: optax.GradientTransformation,
     momentum_fn: Callable[[Any], optax.Params],
+    params: Signal | None = None,
     *,
     name: str | None = None,
 ) -> Receiver:
@@ -24,9 +27,11 @@ def with_momentum(
     Args:
       inner: any transformation that keeps a momentum.
       momentum_fn: from its state to the momentum, a tree like the params.
+      params: the signal that it is shown as params; default those of the loop.
       name: name of its state.
     """
-    return through("with_momentum", _paired(inner, momentum_fn), name=name)
+    shown = () if params is None else (params,)
+    return through("with_momentum", _paired(inner, momentum_fn), *shown, name=name)
 
 
 def _paired(
@@ -34,16 +39,23 @@ def _paired(
 ) -> Cell:
     cell = cell_of(inner)
 
-    def update(context: Context, state: Any, value: Leaves) -> tuple[Leaves, optax.OptState]:
+    def init(context: Context, value: Leaves, *_: object) -> optax.OptState:
+        return cell.init(context, value)
+
+    def update(
+        context: Context, state: Any, value: Leaves, *params: Leaves
+    ) -> tuple[Leaves, optax.OptState]:
+        for shown in params:
+            context = elsewhere(context, shown)
         out, new = cell.update(context, state, value)
         momentum = Leaves.up_to(out.treedef, momentum_fn(new))
         return out.map(lambda u, s: (u, s.astype(u.dtype)), momentum), new
 
     return Cell(
         cell.name,
-        cell.init,
+        init,
         update,
-        lambda context, value: value.map(lambda leaf: (leaf, leaf)),
+        lambda context, value, *_: value.map(lambda leaf: (leaf, leaf)),
         cell.needs,
         cell.arguments,
         children=(inner,),

@@ -32,11 +32,13 @@ def at_params(
     return through("at_params", _shown_other_params(inner), params, name=name)
 
 
+def elsewhere(context: Context, at: Leaves) -> Context:
+    """The surroundings of a transformation that is shown other params."""
+    return dataclasses.replace(context, params=at, given=at)
+
+
 def _shown_other_params(inner: optax.GradientTransformation) -> Cell:
     cell = cell_of(inner)
-
-    def elsewhere(context: Context, at: Leaves) -> Context:
-        return dataclasses.replace(context, params=at, given=at)
 
     def init(context: Context, value: Leaves, at: Leaves) -> optax.OptState:
         return cell.init(context, value)

@@ -220,6 +220,28 @@ def test_uncompressed_gossip_with_a_proximal_step(mix_before_step):
         close(found[t], x)
 
 
+def test_gossip_of_the_largest_half():
+    """A share of exactly one half: with any less an entry fewer is sent."""
+    opt = optimizers.cd_prox_sgt(
+        0.3, RING, 0.7, 0.6, ratio=0.5, l1=0.1, max_norm=None, axis_name=AXIS
+    )
+    found, _ = steps(opt)
+    x, y, last, known_x, known_y = np.tile(START, (N, 1)), *np.zeros((4, N, D))
+
+    def sent(rows):
+        return np.stack([top(row, D // 2) for row in rows])
+
+    for t in range(STEPS):
+        raw, last = y + OWN[:, t] - last, OWN[:, t]
+        known_y = known_y + sent(raw - known_y)
+        y = raw + 0.6 * (RING @ known_y - known_y)
+        x = x - 0.3 * y
+        x = np.sign(x) * np.maximum(np.abs(x) - 0.03, 0)
+        known_x = known_x + sent(x - known_x)
+        x = x + 0.7 * (RING @ known_x - known_x)
+        close(found[t], x)
+
+
 def test_the_trackers_sum_to_the_gradients_whatever_is_sent():
     opt = optimizers.cd_prox_sgt(0.1, RING, ratio=0.2, max_norm=None, axis_name=AXIS)
     _, state = steps(opt)

@@ -68,9 +68,9 @@ def test_sparse_momentum_keeps_to_its_budget(redistribution, decay):
 def test_any_optimizer_trains_sparsely():
     """Around SGD with momentum it is sparse_momentum; the state of a mask is a byte per entry."""
     form = {"update_interval": 2, "prune_decay_steps": 20}
-    inner = optax.sgd(0.1, momentum=0.9)
+    inner = optax.chain(optax.add_decayed_weights(0.2), optax.sgd(0.1, momentum=0.9))
     wrapped = sparse_training(inner, lambda s: optax.tree_utils.tree_get(s, "trace"), 0.5, **form)
-    own = sparse_momentum(0.1, 0.5, nesterov=False, **form)
+    own = sparse_momentum(0.1, 0.5, nesterov=False, weight_decay=0.2, **form)
     for one, other in zip(run(wrapped)[0], run(own)[0], strict=True):
         for key in one:
             np.testing.assert_allclose(one[key], other[key], rtol=1e-5, atol=1e-6)

@@ -44,14 +44,14 @@ def test_the_least_share_of_signs_that_agree():
     def rule(x, gs):
         m, out = 0.0, []
         for g in gs:
-            u, m = np.sign(0.9 * m + 0.1 * g), 0.99 * m + 0.01 * g
+            u, m = np.sign(0.9 * m + 0.1 * g), 0.5 * m + 0.5 * g
             agrees = u * g > 0
             x = x - RATE * u * agrees / max(np.mean(agrees), 0.9)
             out.append(x)
         return out
 
     assert_close(
-        walk(o.c_lion(RATE, 0.9, 0.99, scale="mean", min_mean=0.9)), by_leaf(rule, START, GRADS)
+        walk(o.c_lion(RATE, 0.9, 0.5, scale="mean", min_mean=0.9)), by_leaf(rule, START, GRADS)
     )
 
 
