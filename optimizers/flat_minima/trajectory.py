@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ...transforms import FlowError, NonNegativeConstant, PositiveConstant, checked
+from ...transforms.notation.roots import log_softmax
 from ...transforms.notation.values import at_least_float32
 
 
@@ -56,7 +57,7 @@ def trajectory_loss(
         )
     dtype = at_least_float32(jnp.result_type(logits))
     cold = jnp.asarray(temperature, dtype)
-    now = jax.nn.log_softmax(jnp.asarray(logits, dtype) / cold)
-    past = jax.nn.log_softmax(jax.lax.stop_gradient(jnp.asarray(target_logits, dtype)) / cold)
+    now = log_softmax(jnp.asarray(logits, dtype), cold)
+    past = log_softmax(jax.lax.stop_gradient(jnp.asarray(target_logits, dtype)), cold)
     divergence = jnp.sum(jnp.exp(past) * (past - now), axis=-1)
     return jnp.asarray(coefficient, dtype) * cold**2 * jnp.mean(divergence)

@@ -28,6 +28,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.closures import mapped_tree
+from ...transforms.notation.roots import log_softmax
 from ...transforms.projections import check_projection, onto
 from ...transforms.projections.applied import Projection
 
@@ -66,7 +67,7 @@ class _Entropy:
 
 
 def _log_softmax(x: jax.Array) -> jax.Array:
-    return jax.nn.log_softmax(jnp.atleast_1d(x), axis=-1).reshape(x.shape)
+    return log_softmax(jnp.atleast_1d(x)).reshape(x.shape)
 
 
 @method(

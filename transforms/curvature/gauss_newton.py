@@ -18,7 +18,7 @@ from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter, Key, Sampler, Size
 from ..notation.members import all_axes_of, all_varying
 from ..notation.needs import missing_input
-from ..notation.roots import root
+from ..notation.roots import log_softmax, root
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..notation.values import Leaves, at_least_float32, working
@@ -64,7 +64,8 @@ def gauss_newton_bartlett(
     wide = working(logits)
     if labels is None:
         labels = jax.random.categorical(key, wide)
-    residuals = jax.nn.softmax(wide) - jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype)
+    drawn = jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype)
+    residuals = jnp.exp(log_softmax(wide)) - drawn
     count = jnp.asarray(math.prod(wide.shape[:-1]), wide.dtype)
     if mask is not None:
         residuals, count = residuals * mask[..., None], jnp.sum(mask.astype(wide.dtype))

@@ -369,6 +369,24 @@ def usable(size: jax.Array) -> jax.Array:
     return jnp.where((size > 0) & jnp.isfinite(size), bounded, jnp.ones_like(size))
 
 
+def log_softmax(x: jax.Array, temperature: float | jax.Array = 1.0) -> jax.Array:
+    """The logarithm of the softmax of x / temperature, also of numbers near the ends of the format.
+
+    A compiler that computes x anew where the largest is subtracted may not round a product in it:
+    of 1e18 that is 1e11 more, with an infinite exponential. So nothing is above 0, and the sum of
+    the exponentials not below 1.
+
+    Args:
+      x: logits, the classes on the last axis; one that is -inf has no share, and the lowest number
+        for its logarithm.
+      temperature: a positive number.
+    """
+    below = saturated(x - jnp.max(lax.stop_gradient(x), axis=-1, keepdims=True)) / temperature
+    below = below - lax.stop_gradient(jnp.maximum(below, 0))
+    total = jnp.sum(jnp.exp(below), axis=-1, keepdims=True)
+    return below - jnp.log(total + lax.stop_gradient(jnp.maximum(1 - total, 0)))
+
+
 def power_of_two_below(x: jax.Array) -> jax.Array:
     """The largest power of two that is not above x, to divide by without rounding; 1 for 0."""
     exponent = jnp.frexp(x)[1] - 1

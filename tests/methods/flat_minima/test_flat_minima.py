@@ -207,6 +207,15 @@ def test_the_trajectory_loss_and_its_gradient_by_hand():
     assert not np.any(none)
 
 
+def test_the_trajectory_loss_of_logits_near_the_ends_of_the_format():
+    slope = jax.jit(jax.value_and_grad(o.saf(1.0, 5.0)))
+    z = np.float32([[1, -1, 0.3], [-2, 0.5, 0.5]])
+    for size in np.float32([1e10, 1e18, 1e37]):
+        value, gradient = slope(size * z, -size * z)
+        np.testing.assert_allclose(value, 5 * size * (2 + 2.5) / 2, rtol=1e-6)
+        np.testing.assert_allclose(gradient, np.array([[5, -5, 0], [-5, 2.5, 2.5]]) / 2, rtol=1e-6)
+
+
 def test_logits_are_found_again_after_the_lag_and_not_overwritten_before():
     history = o.logit_history(6, 2, lag=3)
     assert history.init(jnp.bfloat16).dtype == jnp.bfloat16
