@@ -16,7 +16,7 @@ from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leave
 from ..notation.hyperparameters import Decay
 from ..notation.known import choose
 from ..notation.mapping import in_batches
-from ..notation.roots import saturated
+from ..notation.roots import maximum_over, saturated
 from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled, step_count, tap
 from ..notation.values import Leaves
@@ -85,13 +85,18 @@ positive_inverse = per_matrix(
 
 
 def _damped(matrix: jax.Array, damping: float | jax.Array) -> jax.Array:
-    return matrix + damping * identity_beside(matrix)
+    diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
+    last_bit = jnp.finfo(matrix.dtype).eps * maximum_over(diagonal, -1)[..., None, None]
+    rounding = matrix.shape[-1] ** 0.5 * last_bit
+    at_least = jnp.where(jnp.asarray(damping) > 0, jnp.maximum(damping, rounding), damping)
+    return matrix + at_least * identity_beside(matrix)
 
 
 damped = lift_elementwise(
     _damped,
     "damped",
-    doc="S + damping I.",
+    doc="S + damping I, damping, if any, at least what S is rounded by: else the inverse is noise "
+    "where S, of low rank, is nothing.",
 )
 
 

@@ -81,7 +81,8 @@ def scale_by_k_fac(
 
     Args:
       stat_decay: rho, in [0, 1).
-      damping: lambda, of both factors or of the product.
+      damping: lambda, of both factors or of the product; of factors, if not 0, at least what they
+        are rounded by, sqrt(n) times the last bit of the largest of n entries of the diagonal.
       update_interval: the statistics are updated at steps 1, 1 + this, ...
       inverse_interval: as often the inverses or eigenbases; default `update_interval`.
       eigen: damp the product of the eigenvalues instead of each factor; eigenvalues below 1e-10

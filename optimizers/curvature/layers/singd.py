@@ -71,9 +71,11 @@ def scale_by_singd(
     $$m_K \leftarrow \alpha_1 m_K + N_K, \quad m_C \leftarrow \alpha_1 m_C + N_C, \qquad
       K \leftarrow K (I - \beta m_K), \quad C \leftarrow C (I - \beta m_C)$$
 
-    all from the K and C of before; then X = K K^T G C C^T. Other leaves pass unchanged. A layer
-    whose X is not finite takes G instead; the tap `fallbacks` counts them. Factors never become
-    infinite: such an update of theirs is left out, and the tap `statistics_are_finite` is false.
+    all from the K and C of before; then X = K K^T G C C^T. Where an entry of beta m is above 1 the
+    method itself diverges: such a step is shortened until the largest entry is 1. Other leaves pass
+    unchanged. A layer whose X is not finite takes G instead; the tap `fallbacks` counts them.
+    Factors never become infinite: such an update of theirs is left out, and the tap
+    `statistics_are_finite` is false.
 
     Args:
       damping: lambda.
@@ -113,7 +115,8 @@ def scale_by_singd(
         mK = alpha1 * momenta[0] + half * (tr(HC) * HK + damping * tr(CC) * KK - IK)
         mC = alpha1 * momenta[1] + half * (tr(HK) * HC + damping * tr(KK) * CC - IC)
         rate = _rate_at((step_count() - 1) * update_interval, lr_cov)
-        bK, bC = (rate / maximum(1.0, _largest(m)) if normalize_lr_cov else rate for m in (mK, mC))
+        share = 1.0 if normalize_lr_cov else rate
+        bK, bC = (rate / maximum(1.0, share * _largest(m)) for m in (mK, mC))
         moved = pair(K - bK * K @ mK, C - bC * C @ mC)
         tap("statistics_are_finite", all_finite(moved))
         momenta << all_finite_or(pair(mK, mC), momenta)
