@@ -52,11 +52,15 @@ def _conditioned(
     of = decomposed(measured.covariance)
     precisions = divided(1.0, of.values, rounding(of))
     is_close = jnp.min(precisions, initial=jnp.inf) - prior_precision <= SMALLEST_EXCESS
-    precisions = precisions + jnp.where(is_close, prior_precision, 0)
-    measured_precision = matmul(of.vectors * precisions[None, :], of.vectors.T)
-    eye = jnp.eye(predicted.mean.size, dtype=predicted.mean.dtype)
+
+    def in_basis(values: jax.Array) -> jax.Array:
+        return matmul(of.vectors * values[None, :], of.vectors.T)
+
+    # not added and taken off again, which leaves nothing of what is small beside it
+    without_prior = in_basis(precisions - jnp.where(is_close, 0, prior_precision))
+    measured_precision = in_basis(precisions + jnp.where(is_close, prior_precision, 0))
     prediction_precision = linalg.inv(predicted.covariance)
-    covariance = linalg.inv(prediction_precision + measured_precision - prior_precision * eye)
+    covariance = linalg.inv(prediction_precision + without_prior)
     weighted = matmul(prediction_precision, predicted.mean)
     weighted = weighted + matmul(measured_precision, measured.mean)
     return Gaussian(matmul(covariance, weighted), (covariance + covariance.T) / 2)

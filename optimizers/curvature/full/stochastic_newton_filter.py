@@ -63,7 +63,8 @@ def scale_by_stochastic_newton_filter(
     the last. Up to the ridge u is the Newton direction of the batch plus the damped last one: a
     heavy ball with matrices. For log-convex losses and small models: the state has d^2 + d
     numbers. Where the loss is not convex H may be singular or indefinite, and the last s a step
-    upwards: take a larger ridge, and more halvings with less decrease asked for.
+    upwards: take a larger ridge, and more halvings with less decrease asked for. Where its
+    eigenvalues are far above S the method itself diverges: mu grows by their ratio.
 
     A step is left out where its direction is not finite, or where it would blow the loss up
     (`keeps_loss`); the taps `curvature_is_finite` and `loss_is_bounded` are then false.
