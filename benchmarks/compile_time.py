@@ -238,14 +238,15 @@ def measured(
 def table(rows: Sequence[Row]) -> str:
     """In Markdown, the slowest first."""
     lines = [
-        "| method | : Adam | floor | stacked | evaluations | trace, s | compile, s | lines a leaf | "
-        "temporary |",
+        "| method | : Adam | floor | stacked | evaluations | trace, s | compile, s | lines per leaf |"
+        " temporary |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: -row.ratio):
         cells = (
             f"{row.ratio:.1f}", f"{row.floor / row.fair:.1f}",
-            f"{row.floor_stacked / row.fair:.1f}", f"{row.evaluations}", f"{row.trace:.2f}", f"{row.compile:.2f}",
+            f"{row.floor_stacked / row.fair:.1f}", f"{row.evaluations}",
+            f"{row.trace:.2f}", f"{row.compile:.2f}",
             f"{row.lines:.0f}", f"{row.temporary:.1f}",
         )  # fmt: skip
         lines.append(f"| `{row.name}` | {' | '.join(cells)} |")
