@@ -238,8 +238,8 @@ def measured(
 def table(rows: Sequence[Row]) -> str:
     """In Markdown, the slowest first."""
     lines = [
-        "| method | : Adam | floor | stacked | evaluations | trace, s | compile, s | lines per leaf |"
-        " temporary |",
+        "| method | : Adam | floor | stacked | evaluations | trace, s | compile, s "
+        "| lines per leaf | temporary |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: -row.ratio):
