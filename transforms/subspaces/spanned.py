@@ -68,7 +68,7 @@ def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
 
 
 Entry = tuple[jax.Array, jax.Array]
-"""A number and its place."""
+"""The magnitude of a number, and the number."""
 
 
 def _transposed(matrix: jax.Array) -> jax.Array:
@@ -96,18 +96,16 @@ def signed_rows(rows: jax.Array) -> jax.Array:
         where = jnp.argmax(jnp.abs(rows), axis=-1, keepdims=True)
         largest = jnp.take_along_axis(rows, where, axis=-1)
         return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
-    places = jax.lax.broadcasted_iota(jnp.int32, rows.shape, rows.ndim - 1)
-    start = (jnp.zeros((), rows.dtype), jnp.int32(rows.shape[-1]))
-    operands = (jax.lax.stop_gradient(rows), places)
-    largest, _ = jax.lax.reduce(operands, start, _larger, (rows.ndim - 1,))
+    entries = jax.lax.stop_gradient(rows)
+    start = (jnp.zeros((), rows.dtype),) * 2
+    _, largest = jax.lax.reduce((jnp.abs(entries), entries), start, _larger, (rows.ndim - 1,))
     return jnp.where(largest[..., None] < 0, -rows, rows)
 
 
 def _larger(a: Entry, b: Entry) -> Entry:
-    """The entry of larger magnitude, of equal ones the first."""
-    (x, i), (y, j) = a, b
-    is_first = (abs(x) > abs(y)) | ((abs(x) == abs(y)) & (i < j))
-    return jnp.where(is_first, x, y), jnp.where(is_first, i, j)
+    """The entry of larger magnitude; of equal ones either, but the same of the opposite vector."""
+    is_first = jax.lax.ge(a[0], b[0])
+    return jax.lax.select(is_first, a[0], b[0]), jax.lax.select(is_first, a[1], b[1])
 
 
 @transformation()
