@@ -4,22 +4,27 @@
     python benchmarks/step_cost.py --trees "8 x 2M" --json cost.json --plot cost.png
     python benchmarks/step_cost.py all --trees "300 x 64x64"
     python benchmarks/step_cost.py --growth --json growth.json --plot growth.png
+    python benchmarks/step_cost.py --report
+    python benchmarks/step_cost.py --report --continue
 
 Beside our methods runs Optax's of the same name; torch's fused and multi-tensor ones, and those of
 `pytorch_optimizer`, where these are installed. `all` is every transformation of the catalogue. The
 floor of a method is the time in which the machine copies as many bytes as the step must read and
 write: gradients once, params and state twice. It is measured next to every step, because shared
-machines swing by two; all rows take turns, and the least times are compared.
+machines swing by two; a method and its peers take turns, and the least times are compared.
+
+`--report` measures the default methods on every tree and on those that grow, and makes the file and
+both plots of the documentation, the second beside the first as `*_growth.png`. The file is written
+after each method; `--continue` goes on with it, and with none left to measure makes the plots.
 """
 
 import argparse
 import functools
 import importlib
-import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +36,7 @@ import jax.numpy as jnp
 import optax
 from gradchain.catalogue import METHODS, get_method
 from peak_memory import INPUTS, every_transformation, size_of
+from step_cost_plots import plot_growth, plot_steps
 
 
 def optional(package: str) -> Any:
@@ -45,12 +51,23 @@ torch, pytorch_optimizer = optional("torch"), optional("pytorch_optimizer")
 
 ROUNDS = 6
 STEPS = 4
+SECONDS = 12.0
+"""After so many there is no further round of a method and its peers."""
+
+HERE = Path(__file__).parent
+REPORT = HERE / "step_cost.json"
+IMAGE = HERE.parent / "docs" / "images" / "step_cost.png"
 LEAVES = (4, 16, 64, 256)
 """Leaves of 64x64."""
 WIDTHS = (64, 256, 1024, 2048)
 """Of four square leaves."""
 
+WHOLE = ("8 x 2M", "300 x 64x64", "1000 x 128", "GPT-2 small")
+"""Trees on which methods are compared."""
+
 Shapes = dict[str, tuple[int, ...]]
+Found = dict[str, list[dict[str, Any]]]
+"""Rows by the tree."""
 
 
 def gpt2_small() -> Shapes:
@@ -78,6 +95,10 @@ TREES: dict[str, Callable[[], Shapes]] = {
     "1000 x 128": lambda: same(1000, 128),
     "GPT-2 small": gpt2_small,
     "small": lambda: same(3, 8, 8),
+}
+TREES |= {
+    f"{count} x {width}x{width}": functools.partial(same, count, width, width)
+    for count, width in (*((n, 64) for n in LEAVES), *((4, w) for w in WIDTHS))
 }
 ELEMENTWISE = ("sgd", "adam", "adamw", "lion", "adan", "adabelief", "schedule_free_adamw", "lamb")
 OPTAX: dict[str, Callable[[], Any]] = {
@@ -232,23 +253,26 @@ def torch_makers(name: str) -> dict[str, Callable[[Any], Any]]:
 
 
 def measured(names: Sequence[str], shapes: Shapes, options: dict[str, Any]) -> list[Row]:
-    """All rows of one tree; their steps take turns."""
-    rows = []
-    for name in names:
-        try:
-            rows.append(
-                jax_row(name, METHODS[name].build(**SETTINGS.get(name, {})), shapes, options)
-            )
-        except Exception as error:  # as the other rows stand whatever one method needs
-            print(f"{name}: {str(error).partition(chr(10))[0]}", flush=True)
-            continue
-        if name in OPTAX:
-            rows.append(jax_row(f"optax {name}", OPTAX[name](), shapes, options))
-        rows += torch_rows(name, shapes)
+    """All rows of one tree."""
+    return [row for name in names for row in measured_one(name, shapes, options)]
+
+
+def measured_one(name: str, shapes: Shapes, options: dict[str, Any]) -> list[Row]:
+    """A method and its peers, whose steps take turns; nothing where it does not run."""
+    try:
+        rows = [jax_row(name, METHODS[name].build(**SETTINGS.get(name, {})), shapes, options)]
+    except Exception as error:  # as the other rows stand whatever one method needs
+        print(f"{name}: {str(error).partition(chr(10))[0]}", flush=True)
+        return []
+    if name in OPTAX:
+        rows.append(jax_row(f"optax {name}", OPTAX[name](), shapes, options))
+    rows += torch_rows(name, shapes)
     copying = Copying(max(row.moved for row in rows) // 2)
+    started = time.perf_counter()
     for turn in range(ROUNDS):
-        order = random.Random(turn).sample(rows, len(rows))
-        for row in order:
+        if turn and time.perf_counter() - started > SECONDS:
+            break
+        for row in random.Random(turn).sample(rows, len(rows)):
             row.floor = min(row.floor, copying.seconds(row.moved))
             row.run()
             for _ in range(STEPS - 1):
@@ -276,84 +300,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-Curves = dict[str, dict[str, list[float]]]
-
-
-def growth(
-    names: Sequence[str], trees: Sequence[Shapes], options: dict[str, Any], what: Sequence[str]
-) -> Curves:
-    """Seconds of each method as the trees get larger."""
-    found: Curves = {}
-    for shapes in trees:
-        for row in measured(names, shapes, options):
-            curves = found.setdefault(row.name, {name: [] for name in what})
-            for name, curve in curves.items():
-                curve.append(getattr(row, name))
-    return found
-
-
-def grown(names: Sequence[str], options: dict[str, Any], most: int) -> dict[str, Any]:
-    """How cost grows with the leaves, up to so many steps of the scales, and with the params."""
-    leaves, widths = LEAVES[:most], WIDTHS[:most]
-    by_leaves = [same(count, 64, 64) for count in leaves]
-    by_params = [same(4, width, width) for width in widths]
-    return {
-        "leaves": leaves,
-        "by leaves": growth(names, by_leaves, options, ("trace", "compile", "step")),
-        "params": [4 * width**2 for width in widths],
-        "by params": growth(names, by_params, options, ("step",)),
-    }
-
-
-def plot_growth(found: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(14, 3.6), layout="constrained")
-    *first, last = figure.subplots(1, 4)
-    for axes, what in zip(first, ("trace", "compile", "step"), strict=True):
-        for name, curves in found["by leaves"].items():
-            if curves[what][-1] > 0:  # what is not compiled has no curve
-                axes.loglog(found["leaves"], curves[what], marker=".", label=name)
-        axes.set(xlabel="leaves of 64x64", ylabel=f"{what}, seconds")
-    for name, curves in found["by params"].items():
-        last.loglog(found["params"], curves["step"], marker=".", label=name)
-    last.set(xlabel="params in four leaves", ylabel="step, seconds")
-    for axes in (*first, last):
-        axes.grid(alpha=0.3)
-    last.legend(fontsize=6)
-    figure.savefig(path, dpi=130)
-
-
-def whose(row: str) -> tuple[str, str]:
-    """The method that a row measures, and the library that it is of."""
-    words, _, form = row.partition(", ")
-    library, _, method = words.rpartition(" ")
-    return method, " ".join(filter(None, (library or "gradchain", form)))
-
-
-def plot_steps(found: dict[str, list[Row]], path: Path) -> None:
-    """A panel for each tree and in it a line for each method, with a mark for each library."""
-    from matplotlib.figure import Figure
-
-    methods = list(dict.fromkeys(whose(row.name)[0] for rows in found.values() for row in rows))
-    libraries = list(dict.fromkeys(whose(row.name)[1] for rows in found.values() for row in rows))
-    figure = Figure(figsize=(3.4 * len(found) + 2, 1.3 + 0.3 * len(methods)), layout="constrained")
-    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    for axes, (tree, rows) in zip(panels, found.items(), strict=True):
-        for library, marker in zip(libraries, itertools.cycle("osD^vP")):
-            of_library = [row for row in rows if whose(row.name)[1] == library]
-            heights = [methods.index(whose(row.name)[0]) for row in of_library]
-            multiples = [row.step / row.floor for row in of_library]
-            axes.scatter(multiples, heights, 36, marker=marker, label=library, alpha=0.8, zorder=3)
-        axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-        axes.set(title=tree, xlim=(0, None), xlabel="step : copying the same bytes")
-        axes.set_yticks(range(len(methods)), methods)
-        axes.grid(alpha=0.3)
-    panels[0].invert_yaxis()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    figure.savefig(path, dpi=130)
-
-
 def versions() -> dict[str, str]:
     """When this is measured, and what of."""
     found = {"date": time.strftime("%Y-%m-%d"), "gradchain": gradchain.__version__}
@@ -370,37 +316,75 @@ def chosen(names: Sequence[str]) -> list[str]:
     return [get_method(name).name for name in names] or list(ELEMENTWISE)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def measured_on(
+    trees: Sequence[str], names: Sequence[str], options: dict[str, Any], found: Found
+) -> Iterator[None]:
+    """Measures what is not found yet, and enters it; one method on one tree at a time."""
+    for tree in trees:
+        for name in names:
+            rows = found.setdefault(tree, [])
+            if not any(row["name"] == name for row in rows):
+                rows += [row.figures() for row in measured_one(name, TREES[tree](), options)]
+                yield
+
+
+def grown(most: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The trees that grow, up to so many steps, by their leaves, and by their params."""
+    by_leaves = {f"{count} x 64x64": count for count in LEAVES[:most]}
+    by_params = {f"4 x {width}x{width}": 4 * width**2 for width in WIDTHS[:most]}
+    return by_leaves, by_params
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("methods", nargs="*", help=f"default {' '.join(ELEMENTWISE)}")
     parser.add_argument("--trees", nargs="+", choices=TREES, default=["8 x 2M", "300 x 64x64"])
     parser.add_argument("--plain", action="store_true", help="without the advised options of XLA")
-    parser.add_argument("--growth", action="store_true", help="how cost grows with the leaves")
+    parser.add_argument("--growth", action="store_true", help="how cost grows with the tree")
+    parser.add_argument("--report", action="store_true", help="all trees, growth, file and plots")
+    parser.add_argument("--small", action="store_true", help="the smallest trees in place of all")
+    parser.add_argument("--continue", dest="goes_on", action="store_true", help="with the file")
     parser.add_argument("--most", type=int, default=4, help="how many sizes of those that grow")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     try:
-        names = chosen(given.methods)
+        given.methods = chosen(given.methods)
     except ValueError as error:
         parser.error(str(error))
+    if given.goes_on and not (given.json or given.report):
+        parser.error("--continue needs --report, or the --json FILE that it goes on with")
+    given.most = 1 if given.small else given.most
+    if given.report:
+        given.trees = list(WHOLE)
+        given.json, given.plot = given.json or REPORT, given.plot or IMAGE
+    if given.small:
+        given.trees = ["small"]
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parsed(arguments)
     options = {} if given.plain else gradchain.compiler_options(update_only=True)
-    if given.growth:
-        curves = {"versions": versions(), **grown(names, options, given.most)}
-        text = json.dumps(curves, indent=1)
-        given.json.write_text(text) if given.json else print(text)
-        if given.plot:
-            plot_growth(curves, given.plot)
-        return
-    found = {}
-    for tree in given.trees:
-        found[tree] = measured(names, TREES[tree](), options)
+    by_leaves, by_params = grown(given.most)
+    growing = list(dict.fromkeys((*by_leaves, *by_params))) if given.growth or given.report else []
+    compared = [] if given.growth else given.trees
+    made: dict[str, Any] = {"versions": versions(), "trees": {}}
+    if given.goes_on and given.json.exists():
+        made["trees"] = json.loads(given.json.read_text())["trees"]
+    for _ in measured_on([*compared, *growing], given.methods, options, made["trees"]):
+        if given.json:
+            part = given.json.with_suffix(".part")  # a run that is cut here loses no file
+            part.write_text(json.dumps(made, indent=1))
+            part.replace(given.json)
+    found = {tree: [Row(**row) for row in rows] for tree, rows in made["trees"].items()}
+    for tree in (*compared, *growing):
         print(f"\n{tree}\n\n{table(found[tree])}", flush=True)
-    if given.json:
-        plain = {tree: [row.figures() for row in rows] for tree, rows in found.items()}
-        given.json.write_text(json.dumps({"versions": versions(), **plain}, indent=1))
-    if given.plot:
-        plot_steps(found, given.plot)
+    if given.plot and compared:
+        plot_steps({tree: found[tree] for tree in compared}, given.plot)
+    if given.plot and growing:
+        path = given.plot.with_stem(f"{given.plot.stem}_growth") if compared else given.plot
+        plot_growth(found, by_leaves, by_params, path)
 
 
 if __name__ == "__main__":

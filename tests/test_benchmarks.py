@@ -23,9 +23,15 @@ def beside_each_other(monkeypatch):
 def test_step_cost(tmp_path, capsys):
     script = importlib.import_module("step_cost")
     files = ["--json", str(tmp_path / "cost.json"), "--plot", str(tmp_path / "cost.png")]
-    script.main(["adamw", "lion", "--trees", "small", *files])
+    report = ["--report", "--small", *files]
+    script.main(["adamw", *report])
+    script.main(["adamw", "lion", *report, "--continue"])
     found = json.loads((tmp_path / "cost.json").read_text())
-    rows = found["small"]
+    assert list(found["trees"]) == ["small", "4 x 64x64"]
+    names = [[row["name"] for row in rows] for rows in found["trees"].values()]
+    assert all(each.count("adamw") == 1 and "lion" in each for each in names)
+    assert imread(tmp_path / "cost_growth.png").shape[1] > 300
+    rows = found["trees"]["small"]
     assert found["versions"]["jax"] == jax.__version__
     printed = capsys.readouterr().out
     for row in rows:
@@ -64,12 +70,12 @@ def test_an_unknown_method_is_refused_in_a_line(script, capsys):
 def test_growth_with_leaves_and_with_params(tmp_path):
     script = importlib.import_module("step_cost")
     files = ["--json", str(tmp_path / "growth.json"), "--plot", str(tmp_path / "growth.png")]
-    script.main(["sgd", "--growth", "--most", "1", *files])
-    found = json.loads((tmp_path / "growth.json").read_text())
-    assert found["leaves"] == [4]
-    assert found["params"] == [4 * 64**2]
-    assert set(found["by leaves"]["sgd"]) == {"trace", "compile", "step"}
-    assert found["by params"]["sgd"]["step"][0] > 0
+    script.main(["sgd", "--growth", "--most", "2", *files])
+    found = json.loads((tmp_path / "growth.json").read_text())["trees"]
+    assert list(found) == ["4 x 64x64", "16 x 64x64", "4 x 256x256"]
+    (small, *_), (many, *_), (large, *_) = found.values()
+    assert many["moved"] == 4 * small["moved"]
+    assert large["moved"] == 16 * small["moved"]
     assert imread(tmp_path / "growth.png").shape[1] > 300
 
 
