@@ -112,6 +112,11 @@ def loss(params: Any) -> Any:
     return sum((SIZES[k] * x**2).sum() / 2 for k, x in params.items())
 
 
+def quartic(params: Any) -> Any:
+    """Of which the scale of a perturbation shows in two-sided slopes too."""
+    return loss(params) + sum((x**4).sum() for x in params.values()) / 50
+
+
 def recorded(key: Any, count: Any, params: Any) -> Any:
     """A sampler that hands out `DIRECTIONS`."""
     return jax.tree.map(lambda x: jnp.asarray(x)[count], TABLE)

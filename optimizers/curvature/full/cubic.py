@@ -56,6 +56,7 @@ def _root(
     c = jnp.abs(c)
     low = jnp.max(_root_of_one(gaps, base, c, m))
     high = jnp.maximum(_root_of_one(gaps[0], base, norm(c), m), low)
+    rounding = 16 * jnp.finfo(c.dtype).eps
 
     def refine(
         _: int | jax.Array, bracket: tuple[jax.Array, jax.Array, jax.Array]
@@ -70,8 +71,10 @@ def _root(
         )
         newton = x - (1 / nonzero(n) - 1 / nonzero(r)) / slope
         middle = jnp.where(low > 0, root(low) * root(high), high / 2)
+        # at the root the bracket begins there, and rounding alone would lead out of it
+        is_found = jnp.abs(newton - x) <= rounding * x
         inside = (newton > low) & (newton < high)
-        return low, high, jnp.where(inside, newton, middle)
+        return low, high, jnp.where(is_found, x, jnp.where(inside, newton, middle))
 
     falls_short = norm(_ratio(c, gaps)) <= -2 * base / m
     x = repeat(iterations, refine, (low, high, high))[2]

@@ -429,6 +429,19 @@ def test_cubic_subproblem_is_solved_to_its_last_digits(values, size, m):
     assert shift + min(values) >= -1e-12 * max(np.abs(values))
 
 
+def test_the_search_for_the_length_ends_where_it_has_found_it():
+    h, g = rotated(np.array([-3.0, 0.5, 2.0]))[0], np.array([0.3, -1.0, 0.7])
+    params = {"b": jnp.zeros(3)}
+    for iterations, solved in ((1, False), (2, True), (9, True)):
+        opt = lazy_cubic_newton(1.0, 2.0, 1, solver_iterations=iterations)
+        step, _ = opt.update(
+            {"b": g}, opt.init(params), params, value_fn=lambda p: p["b"] @ h @ p["b"] / 2
+        )
+        x = step["b"]
+        residual = g + h @ x + np.linalg.norm(x) * x
+        assert (np.linalg.norm(residual) < 1e-12) == solved
+
+
 def test_cubic_subproblem_in_the_hard_case():
     h, basis = rotated(np.array([-3.0, 0.5, 2.0]))
     for g in (np.zeros(3), 0.1 * basis[:, 2], 0.1 * basis[:, 2] + 1e-13 * basis[:, 0]):

@@ -9,7 +9,7 @@ from gradchain.optimizers import (
     sophia_h,
 )
 from trajectories import assert_close, average, gradients, run, transcribed, tree
-from wrapped_rules import B1, B2, EPS
+from wrapped_rules import B1, B2
 
 
 @pytest.mark.parametrize("refresh", ["before", "after"])
@@ -18,7 +18,7 @@ from wrapped_rules import B1, B2, EPS
 def test_sophia_h(refresh, correct, interval):
     params, grads = tree(), gradients(8)
     diagonals = [{k: 30 * v for k, v in g.items()} for g in gradients(8, seed=9)]
-    gamma, lr, decay, rho = 0.5, 0.1, 0.3, 0.6
+    gamma, lr, decay, rho, eps = 0.5, 0.1, 0.3, 0.6, 2.0
 
     def rule(name):
         def of(t, g, x, memory):
@@ -28,7 +28,7 @@ def test_sophia_h(refresh, correct, interval):
             new = B2 * h + (1 - B2) * diagonals[t - 1][name] if due else h
             memory["h"] = new
             mhat = m / (1 - B1**t) if correct else m
-            d = mhat / np.maximum(gamma * (new if refresh == "before" else h), EPS)
+            d = mhat / np.maximum(gamma * (new if refresh == "before" else h), eps)
             return x - lr * (np.clip(d, -rho, rho) + decay * x)
 
         return of
@@ -39,7 +39,7 @@ def test_sophia_h(refresh, correct, interval):
         lr,
         B1,
         B2,
-        EPS,
+        eps,
         gamma,
         rho,
         decay,

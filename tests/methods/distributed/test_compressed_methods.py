@@ -86,7 +86,7 @@ def test_power_sgd_alternating():
     eta, mu, wd, rank, workers = 0.05, 0.9, 0.01, 2, 3
     p, q = RNG.normal(size=(6, rank)), RNG.normal(size=(4, rank))
     opt = gradchain.optimizers.power_sgd(
-        eta, rank, mu, True, wd, 0.5, start_compressing_after_num_steps=2, axis_name=AXIS,
+        eta, rank, mu, True, wd, 2.39, start_compressing_after_num_steps=2, axis_name=AXIS,
         init_factors={"p": {"w": p, "b": None}, "q": {"w": q, "b": None}},
     )  # fmt: skip
     found = in_both_worlds(opt)

@@ -3,7 +3,18 @@
 import numpy as np
 import optax
 import pytest
-from at_rest import GRADS, RATE, START, assert_decay_enters, walk
+from at_rest import (
+    DIRECTIONS,
+    GRADS,
+    RATE,
+    START,
+    assert_decay_enters,
+    of_the_loss,
+    quartic,
+    recorded,
+    slope,
+    walk,
+)
 from gradchain import optimizers as o
 from trajectories import assert_close, by_leaf
 
@@ -60,6 +71,19 @@ def test_a_skipping_worker_at_a_rate_of_zero():
         found = walk(opt)[-1]
         wanted = {k: START[k] - rate * sum(g[k] for g in GRADS) for k in START}
         assert_close([found], [wanted])
+
+
+def test_slopes_of_just_one_byte_from_far_away():
+    x, wanted = START, []
+    for z in DIRECTIONS:
+        c = slope(x, z, 0.3, loss=quartic)
+        x = {k: x[k] - 0.01 * c * z[k] for k in x}
+        wanted.append(x)
+    opt = o.just_one_byte(
+        0.01, 0.3, one_byte=False,
+        perturbation_fn=lambda t, worker, sample, params: recorded(None, t + 1, params),
+    )  # fmt: skip
+    assert_close(of_the_loss(opt, quartic), wanted, 1e-9)
 
 
 def test_the_decay_of_econtrol_is_outside_its_memories():

@@ -178,7 +178,7 @@ def test_coap_with_adafactor(rescales):
         else:
             u = low / np.sqrt(average(memory, "v", b2, q))
         u = u / max(1, np.sqrt(np.mean(u * u)) / 0.8)
-        alpha = LR * max(0.05, np.sqrt(np.mean(x * x))) if rescales else LR
+        alpha = LR * max(1.0, np.sqrt(np.mean(x * x))) if rescales else LR
         m = average(memory, "m", B1, alpha * u)
         m = SCALE * up(memory["p"], m) if is_projected(g) else m
         return x - DECAY * alpha * x - m
@@ -199,7 +199,7 @@ def test_coap_with_adafactor(rescales):
         projection_clip=0.05,
         clip_threshold=0.8,
         decay_rate=0.7,
-        min_scale=0.05,
+        min_scale=1.0,
         multiply_by_parameter_scale=rescales,
         sampler=sampler,
     )

@@ -54,13 +54,13 @@ def transcription(start, b, tolerance, min_rank, max_rank):
 
 @pytest.mark.parametrize(
     ("tolerance", "rank", "min_rank", "max_rank"),
-    [(None, 2, 2, 2), (0.1, 2, 1, 5), (0.5, 3, 1, 3), (0.9, 3, 2, 4)],
+    [(None, 2, 2, 2), (0.1, 2, 1, 5), (0.1, 3, 1, 3), (0.5, 3, 1, 4), (0.9, 3, 2, 4)],
 )
 def test_dlrt(tolerance, rank, min_rank, max_rank):
     with jax.enable_x64(True):
         small = random_low_rank(jax.random.key(0), (7, 5), rank)
-        held = small if tolerance is None else small.padded(max_rank)
-        opt = dlrt(rate, rank, tolerance, min_rank)
+        held = small if tolerance is None else small.padded(5)
+        opt = dlrt(rate, rank, tolerance, min_rank, max_rank)
         params = {"w": held, "b": jnp.array([0.5, 1.1])}
         start, b = jax.tree.map(np.asarray, small), np.asarray(params["b"])
 

@@ -31,7 +31,8 @@ def test_regularised_projections_with_preferences(name, solver):
     g = {k: np.stack([v[0], v[1] - 0.9 * v[0], v[2] - 0.7 * v[0]]) for k, v in g.items()}
     rows = np.concatenate([v.reshape(3, -1) for v in g.values()], axis=1)
     gram = rows @ rows.T
-    gram = gram / np.trace(gram) + 0.2 * np.eye(3)
+    total = np.trace(gram)
+    gram = gram / total + 0.2 * np.eye(3)
     preferred = np.array([0.7, 0.1, 0.4])
     if name == "dualproj":
         weights = least(gram, preferred)
@@ -42,9 +43,10 @@ def test_regularised_projections_with_preferences(name, solver):
     found = jax.jit(rule.update)(g, rule.init(START))[0]
     assert not np.allclose(weights, preferred)
     assert_close([found], [{k: np.tensordot(weights, g[k], 1) for k in g}], 1e-7)
-    huge = getattr(o, name)(**settings, norm_eps=1e9)
-    flat = jax.jit(huge.update)(g, huge.init(START))[0]
-    assert_close([flat], [{k: np.tensordot(preferred, g[k], 1) for k in g}], 1e-7)
+    for bound, weighs in ((0.995, weights), (1.005, preferred)):
+        rule = getattr(o, name)(**settings, norm_eps=bound * total)
+        found = jax.jit(rule.update)(g, rule.init(START))[0]
+        assert_close([found], [{k: np.tensordot(weighs, g[k], 1) for k in g}], 1e-7)
 
 
 def test_cones_are_cut_where_gradients_are_short():
@@ -54,6 +56,27 @@ def test_cones_are_cut_where_gradients_are_short():
     for bound, moves in ((0.00995, True), (0.01005, False)):
         rule = o.cagrad(0.1, norm_eps=bound)
         assert np.any(rule.update(g, rule.init(START))[0]["w"]) == moves
+
+
+def test_the_least_step_of_frank_wolfe():
+    """It stops after the first step below the bound."""
+    g = draw(8, (5,))
+    rows = np.concatenate([v.reshape(5, -1) for v in g.values()], axis=1)
+    gram, a, steps, weights = rows @ rows.T, np.full(5, 0.2), [], []
+    for _ in range(9):
+        k = np.argmin(gram @ a)
+        there, here, towards = gram[k, k], a @ gram @ a, a @ gram[k]
+        steps.append((here - towards) / (here + there - 2 * towards))
+        a = (1 - steps[-1]) * a + steps[-1] * np.eye(5)[k]
+        weights.append(a)
+    last = int(np.argmin(steps[:6]))
+    for bound, stop in ((0.995 * steps[last], None), (1.005 * steps[last], last)):
+        below = (i for i, step in enumerate(steps) if step < bound)
+        wanted = next(below, 8)
+        assert stop is None or wanted == stop
+        rule = o.mgda(tol=bound, max_iters=9)
+        found = rule.update(g, rule.init(START))[0]
+        assert_close([found], [{k: np.tensordot(weights[wanted], g[k], 1) for k in g}], 1e-9)
 
 
 def test_pseudo_inverses_leave_out_what_is_small():

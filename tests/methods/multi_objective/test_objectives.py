@@ -112,6 +112,16 @@ def test_nash_mtl_bargains_exactly(m):
         assert np.linalg.norm(d) == pytest.approx(np.sqrt(m), rel=1e-9)
 
 
+def test_nash_mtl_bargains_in_few_steps():
+    with jax.enable_x64(True):
+        J = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8)))
+        for most, least, largest in ((1, 1.0, np.inf), (3, 1e-9, 1e-5), (4, 0.0, 1e-12)):
+            rule = optimizers.nash_mtl(max_norm=0.0, max_iters=most)
+            a = np.asarray(jax.jit(rule.update)(J, rule.init(jnp.zeros(8)))[1].weights)[:3]
+            off = np.max(np.abs(J @ J.T @ a * a - 1))
+            assert least <= off <= largest
+
+
 def test_nash_mtl_keeps_its_weights_between_solutions():
     rule = optimizers.nash_mtl(max_norm=0.0, update_interval=2)
     J = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8)), jnp.float32)

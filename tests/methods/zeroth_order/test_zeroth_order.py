@@ -437,6 +437,11 @@ def test_the_forward_mode_projection_is_that_of_the_gradient():
             for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
     zeros = jax.tree.map(jnp.zeros_like, params)
+    a, b = jnp.array([[3.0, 4.0], [1.0, 2.0]]), jnp.array([[2.0, 0.0], [1.0, 1.0]])
+    for mode, wanted in (("per_sample", [12 / 4.5 + 1.2, 1.2]), ("batch", [54 / 10.5, 18 / 10.5])):
+        found = t.zeroth_order.project_onto_guess(mode, eps=0.5)
+        u, _ = found.update(a, found.init(jnp.zeros(2)), guess=b)
+        np.testing.assert_allclose(u, wanted, rtol=1e-6)
     given = t.zeroth_order.project_onto_guess(eps=0.0)
     u, _ = given.update(grads, given.init(params), params, guess=zeros)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(u))

@@ -2,9 +2,11 @@
 
 from statistics import NormalDist
 
+import gradchain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from at_rest import (
     DECAY,
@@ -15,11 +17,13 @@ from at_rest import (
     draw,
     loss,
     of_the_loss,
+    quartic,
     recorded,
     shifted,
     slope,
 )
 from gradchain import optimizers as o
+from gradchain.transforms.zeroth_order import forward_mode_gradient, spsa_gradient
 from trajectories import assert_close
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -37,9 +41,24 @@ def test_momentum_and_decay_of_zo_sgd(one_sided):
     assert_close(of_the_loss(o.zo_sgd(0.01, 0.1, sampler=recorded, **settings)), wanted, 1e-9)
 
 
-def quartic(params):
-    """Of which the scale of a perturbation shows in two-sided slopes too."""
-    return loss(params) + sum((x**4).sum() for x in params.values()) / 50
+BEHIND = {
+    "mezo": [],
+    "zo_sgd": [],
+    "zo_sgd_momentum": [optax.trace(0.9)],
+    "zo_adam": [optax.scale_by_adam()],
+}
+
+
+@pytest.mark.parametrize("name", [*BEHIND, "forward_gradient"])
+def test_methods_are_their_estimator_and_what_stands_behind_it(name):
+    """Three samples of one seed, by one side, far enough away for its curvature to show."""
+    given = {"n_samples": 3, "key": 5}
+    if name in BEHIND:
+        given |= {"perturbation_scale": 0.3, "one_sided": True}
+    estimate = (spsa_gradient if name in BEHIND else forward_mode_gradient)(**given)
+    alike = gradchain.chain(estimate, *BEHIND.get(name, []), optax.scale(-0.01))
+    found = of_the_loss(getattr(o, name)(0.01, **given), quartic)
+    assert_close(found, of_the_loss(alike, quartic), 1e-9)
 
 
 @pytest.mark.parametrize("one_sided", [False, True])
