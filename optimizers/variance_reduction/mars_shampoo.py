@@ -74,7 +74,7 @@ def scale_by_mars_shampoo(
     """
 
     def aspect(matrix: jax.Array) -> jax.Array:
-        ratio = matrix.shape[output_axis] / max(matrix.shape[1 - output_axis], 1)
+        ratio = matrix.shape[output_axis] / max(matrix.shape[-1 - output_axis], 1)
         return matrix * max(1.0, ratio) ** 0.5
 
     def step(c: Signal) -> Signal:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import optax
+import pytest
 from gradchain.optimizers import (
     mars,
     mars_shampoo,
@@ -9,9 +10,10 @@ from gradchain.optimizers import (
 from trajectories import assert_close, gradients, run, tree
 
 
-def test_mars_shampoo_of_flax_kernels():
-    torch_way = mars_shampoo(0.1)
-    flax_way = mars_shampoo(0.1, output_axis=1)
+@pytest.mark.parametrize(("torch_axis", "flax_axis"), [(0, 1), (-2, -1)])
+def test_mars_shampoo_of_flax_kernels(torch_axis, flax_axis):
+    torch_way = mars_shampoo(0.1, output_axis=torch_axis)
+    flax_way = mars_shampoo(0.1, output_axis=flax_axis)
     params, grads = tree(0, w=(5, 3)), gradients(3, w=(5, 3))
     turn = lambda tree: {"w": tree["w"].T}  # noqa: E731
     turned = run(flax_way, turn(params), [turn(g) for g in grads])
