@@ -28,11 +28,9 @@ def checked() -> Callable[[Factory], Factory]:
     """
 
     def decorate(function: Factory) -> Factory:
-        signature = inspect.signature(function)
-
         @functools.wraps(function)
         def checked_function(*args: Any, **kwargs: Any) -> Any:
-            check_arguments(function, _bind(function, signature, args, kwargs))
+            check_arguments(function, _bind(function, args, kwargs))
             token = _running.set(_running.get() or _label(function))
             try:
                 return function(*args, **kwargs)
@@ -100,16 +98,15 @@ def transformation(
     """
 
     def decorate(factory: Callable[Arguments, Made]) -> NamedFactory[Arguments, Made]:
-        signature = inspect.signature(factory)
         label = factory.__name__
-        arguments = arguments_of(factory)
         other_names = _other_names(synonyms or {}, renamed or {})
 
         @functools.wraps(factory)
         def checked(*args: Any, **kwargs: Any) -> Any:
             kwargs = other_names(label, kwargs)
+            arguments = arguments_of(factory)
             state_name = None if "name" in arguments else kwargs.pop("name", None)
-            bound = _bind(factory, signature, args, kwargs)
+            bound = _bind(factory, args, kwargs)
             for name, argument in arguments.items():
                 argument.check(label, bound[name])
             token = _given.set(bound)
@@ -176,12 +173,15 @@ def handed_on(direction: Callable[..., Handed], **replaced: Any) -> Handed:
     return direction(**{name: given[name] for name in names if name in given} | replaced)
 
 
+@functools.cache  # at the first call: hundreds of factories are imported, and few are called
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 def _bind(
-    function: Callable[..., Any],
-    signature: inspect.Signature,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
+    signature = _signature(function)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
