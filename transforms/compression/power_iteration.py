@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..notation import linalg
+from ..notation import draws, linalg
 from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.crowds import of_stacks
@@ -158,7 +158,7 @@ class PowerIteration:
                 return like.map(lambda x, y: x if y is None else y, Leaves(places, like.treedef))
             fresh = jax.random.fold_in(typed_key(self.key), side == "q")
             keys = iter(jax.random.split(fresh, max(len(like), 1)))
-            drawn = like.map(lambda x: jax.random.normal(next(keys), x.shape, x.dtype))
+            drawn = like.map(lambda x: draws.normal(next(keys), x.shape, x.dtype))
             return drawn.map(resharded, like)
 
         start.of_tree = True  # type: ignore[attr-defined]

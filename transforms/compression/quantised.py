@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..notation import draws
 from ..notation.checks import checked
 from ..notation.hyperparameters import Key, Size
 from ..notation.roots import maximum_over
@@ -45,7 +46,7 @@ def quantised(
         rows = _blocks(vector, block_size)
         scale = maximum_over(jnp.abs(rows), axis=1)
         ratio = rows / jnp.where(scale > 0, scale, 1)[:, None] * levels
-        dither = jax.random.uniform(key, rows.shape, rows.dtype) if stochastic else 0.5
+        dither = draws.uniform(key, rows.shape, rows.dtype) if stochastic else 0.5
         codes = jnp.clip(jnp.floor(ratio + dither) + levels, 0, 2 * levels).astype(jnp.uint8)
         return {"codes": _packed(codes.ravel()[: vector.size]), "scale": scale}
 

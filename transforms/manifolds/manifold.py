@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..notation import draws
+
 
 @dataclass(frozen=True)
 class Manifold(ABC):
@@ -52,7 +54,7 @@ class Manifold(ABC):
         self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
     ) -> jax.Array:
         """Points, drawn at random."""
-        return self.project(jax.random.normal(key, shape, dtype))
+        return self.project(draws.normal(key, shape, dtype))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..notation import draws
 from ..notation.errors import FlowError
 from .manifold import Manifold, dot, length
 
@@ -83,7 +84,7 @@ class PoincareBall(Manifold):
         self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
     ) -> jax.Array:
         """Points around the centre, at the ends of normal tangent vectors of a tenth."""
-        drawn = 0.1 * jax.random.normal(key, shape, dtype)
+        drawn = 0.1 * draws.normal(key, shape, dtype)
         return PoincareBall(self.c, exact=True).retract(jnp.zeros_like(drawn), drawn / 2)
 
     def margin(self, x: jax.Array) -> float:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from . import draws
+
 
 def is_narrow(dtype: DTypeLike | None) -> bool:
     """Whether it is a floating-point dtype below float32."""
@@ -50,7 +52,7 @@ def narrowed(x: jax.Array, dtype: DTypeLike, key: jax.Array) -> jax.Array:
         for side in (inner, inner + jnp.ones_like(inner))
     )
     share = (value - low) / jnp.where(high == low, 1, high - low)
-    up = jax.random.uniform(key, x.shape, jnp.float32) < share
+    up = draws.uniform(key, x.shape, jnp.float32) < share
     is_finite = jnp.isfinite(wide) & jnp.isfinite(high)
     chosen = jnp.where(is_finite, jnp.where(up, high, low), wide)
     moved = jnp.where(is_finite, chosen - wide, 0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..control.holding import Holding
+from ..notation import draws
 from ..notation.annotations import unboxed
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -93,7 +94,7 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
 
     def first(context: Context, g: Leaves, key: jax.Array) -> Leaves:
         def draw(fresh: jax.Array, x: jax.Array) -> jax.Array:
-            return jax.random.normal(fresh, _empty_sketch(x, ranks(x)[1]), x.dtype)
+            return draws.normal(fresh, _empty_sketch(x, ranks(x)[1]), x.dtype)
 
         omegas = drawn_leaves(context, g, key, draw, sampler)
         return map_leaves(lambda x, omega: _found(x, *ranks(x), omega), g, omegas)

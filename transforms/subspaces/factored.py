@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..notation import linalg
+from ..notation import draws, linalg
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated
@@ -79,7 +79,7 @@ def random_low_rank(key: jax.Array, shape: tuple[int, int], rank: int) -> LowRan
       FlowError: for a rank above the smaller side.
     """
     _check(shape, rank)
-    return factored(jax.random.normal(key, shape) / shape[0] ** 0.5, rank)
+    return factored(draws.normal(key, shape) / shape[0] ** 0.5, rank)
 
 
 def _check(shape: tuple[int, ...], rank: int) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ..notation import linalg
+from ..notation import draws, linalg
 from ..notation.bounds import Bound, always
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
@@ -132,7 +132,7 @@ def sketched_basis(
 
     def draw(fresh: jax.Array, matrix: jax.Array) -> jax.Array:
         size, count, _ = _one_side(matrix.shape, rank, projection)
-        return jax.random.normal(fresh, (size, count), matrix.dtype)
+        return draws.normal(fresh, (size, count), matrix.dtype)
 
     def basis(matrix: jax.Array, omega: jax.Array) -> Basis:
         _, _, is_right = _one_side(matrix.shape, rank, projection)
@@ -238,12 +238,12 @@ def random_basis(
 
 
 def _orthonormal(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Array:
-    q, r = linalg.qr(jax.random.normal(key, (size, count), dtype))
+    q, r = linalg.qr(draws.normal(key, (size, count), dtype))
     return q * jnp.sign(jnp.diagonal(r))
 
 
 def _gaussian(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Array:
-    return jax.random.normal(key, (size, count), dtype) / max(count, 1) ** 0.5
+    return draws.normal(key, (size, count), dtype) / max(count, 1) ** 0.5
 
 
 def _hadamard(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Array:
@@ -252,5 +252,5 @@ def _hadamard(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Ar
     chosen = jax.random.permutation(of_rows, length)[:count].astype(jnp.uint32)
     bits = jnp.arange(size, dtype=jnp.uint32)[:, None] & chosen[None]
     entries = 1 - 2 * (jax.lax.population_count(bits) & 1).astype(jnp.int32)
-    signs = jax.random.rademacher(of_signs, (size, 1), jnp.int32)
+    signs = draws.rademacher(of_signs, (size, 1), jnp.int32)
     return (signs * entries).astype(dtype) / length**0.5

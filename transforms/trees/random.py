@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..notation import draws
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -126,12 +127,12 @@ def fold_key(key: Signal, number: int) -> Signal:
 
 def rademacher(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Entries +1 and -1 with equal probability."""
-    return jax.random.rademacher(key, shape, dtype)
+    return draws.rademacher(key, shape, dtype)
 
 
 def gaussian(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Entries of the standard normal distribution."""
-    return jax.random.normal(key, shape, dtype)
+    return draws.normal(key, shape, dtype)
 
 
 def exponential(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
@@ -139,7 +140,7 @@ def exponential(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax
 
     A function of arrays.
     """
-    return jax.random.exponential(key, shape, dtype)
+    return draws.exponential(key, shape, dtype)
 
 
 Distribution = Literal["rademacher", "gaussian"]

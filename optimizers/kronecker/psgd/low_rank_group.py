@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ....transforms import is_neutral
 from ....transforms.kronecker.matrix_roots import multiply
-from ....transforms.notation import linalg
+from ....transforms.notation import draws, linalg
 from ....transforms.notation.known import choose
 from ....transforms.notation.roots import (
     hypotenuse,
@@ -64,8 +64,8 @@ class LowRank:
         if self.init_factors is not None:
             u, v = (jnp.asarray(factor, x.dtype) for factor in self.init_factors)
             return LowRankElement(u, v, d)
-        draws = jax.random.normal(key, (2, x.size, self.rank), x.dtype)
-        u, v = draws / math.sqrt(max(x.size, 1) * (self.rank + 10))
+        drawn = draws.normal(key, (2, x.size, self.rank), x.dtype)
+        u, v = drawn / math.sqrt(max(x.size, 1) * (self.rank + 10))
         return LowRankElement(u, v, d)
 
     def applied(self, q: LowRankElement, x: jax.Array) -> jax.Array:
