@@ -9,14 +9,14 @@ import optax
 
 from ...transforms import Key, lift_tree
 from ...transforms.notation.context import Context
-from ...transforms.notation.crowds import by_stacks, with_stacks
+from ...transforms.notation.crowds import of_stacks, units_of, with_stacks
 from ...transforms.notation.known import repeat_while
 from ...transforms.notation.mapping import map_leaves, numbers_of, one_each
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.packing import choose_leaves
-from ...transforms.notation.sharding import replicated, resharded
+from ...transforms.notation.sharding import explicit_axes, replicated, resharded
 from ...transforms.notation.stacks import TINY
-from ...transforms.notation.values import Leaves, promoting
+from ...transforms.notation.values import Leaves, either, promoting
 from ...transforms.trees.random import check_key, typed_key
 
 Redistribution = Literal["momentum", "magnitude", "nonzeros", "none"]
@@ -60,18 +60,20 @@ def first_mask(density: float, key: Key, given: optax.Params | None) -> Callable
     return start
 
 
+@of_stacks
 def _missing_of(context: Context, mask: Leaves, density: float) -> jax.Array:
     """By how many entries the masks fall short of the budget."""
     dtype = context.scalar_dtype
-    stacks = jax.tree.leaves(by_stacks(*with_stacks(mask)))
-    counts = [jnp.sum(m, dtype=dtype) for m in stacks]
-    budget = density * sum(m.size for m in mask.present())
+    units = units_of(*with_stacks(mask))
+    counts = [jnp.sum(m, dtype=dtype) for m in units]
+    budget = density * sum(m.size for m in units)
     return jnp.asarray(budget, dtype) - sum(counts, jnp.zeros((), dtype))
 
 
 missing_entries = lift_tree(promoting(_missing_of), "missing_entries", context=True, out="scalar")
 
 
+@of_stacks
 def _regrown_of(
     context: Context,
     mask: Leaves,
@@ -84,37 +86,31 @@ def _regrown_of(
     redistribution: Redistribution,
 ) -> Leaves:
     """The masks after this step; see `sparse_training`."""
-    places = [i for i, m in enumerate(mask.values) if hasattr(m, "size") and m.size]
+    places = [i for i in range(len(mask)) if getattr(mask.abstract(i), "size", 0)]
     if not places:
         return mask
+    numbers = {i: n for n, i in enumerate(places)}
 
     def changed() -> Leaves:
-        masks, weights, salient = (
-            Leaves([replicated(tree.values[i]) for i in places], _list(len(places)))
-            for tree in (mask, x, saliency)
-        )
         new = _one_change(
-            masks,
-            weights,
-            salient,
+            *(_moved(tree, numbers).once(replicated) for tree in (mask, x, saliency)),
             jnp.asarray(rate, context.scalar_dtype),
             jnp.asarray(left_over, context.scalar_dtype),
             density,
             redistribution,
         )
-        values = list(mask.values)
-        for i, m in zip(places, new.values, strict=True):
-            values[i] = resharded(m, values[i])
-        return Leaves(values, mask.treedef)
+        found = either(new.moved(dict(enumerate(places)), mask.treedef), mask)
+        is_spread = any(explicit_axes(mask.abstract(i)) for i in places)
+        return found.map(resharded, mask) if is_spread else found
 
     return choose_leaves(due, changed, lambda: mask)
 
 
+def _moved(tree: Leaves, numbers: dict[int, int]) -> Leaves:
+    return tree.moved(numbers, jax.tree.structure([0] * len(numbers)))
+
+
 regrown = lift_tree(promoting(_regrown_of), "regrown", context=True, out=0)
-
-
-def _list(length: int) -> jax.tree_util.PyTreeDef:
-    return jax.tree.structure([0] * length)
 
 
 def _one_change(
@@ -129,7 +125,8 @@ def _one_change(
     """Pruned and regrown masks; counts are real numbers, one per leaf."""
     masks, weights, saliency = with_stacks(masks, weights, saliency)
     dtype, leaves = rate.dtype, len(masks)
-    size = jnp.asarray([m.size for m in masks.values], dtype)
+    sizes = [masks.abstract(i).size for i in range(leaves)]
+    size = jnp.asarray(sizes, dtype)
     active = numbers_of(lambda m: jnp.sum(m, dtype=dtype), masks, most=TINY)
     room = size - active
 
@@ -143,7 +140,7 @@ def _one_change(
         "momentum": lambda: mean_of(saliency),
         "magnitude": lambda: mean_of(weights),
         "nonzeros": lambda: numbers_of(lambda w: jnp.sum(w != 0, dtype=dtype), weights, most=TINY),
-        "none": lambda: size / (density * sum(m.size for m in masks.values)),
+        "none": lambda: size / (density * sum(sizes)),
     }[redistribution]()
     total = jnp.sum(measured)
     share = jnp.where(total > 0, measured / jnp.where(total > 0, total, 1), 1 / leaves)

@@ -7,6 +7,7 @@ alike, and their stacks.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -114,6 +115,13 @@ def of_stacks(fn: Function) -> Function:
     """Marks a function of whole trees that reads their stacks where there are some."""
     fn.reads_stacks = True  # type: ignore[attr-defined]
     return fn
+
+
+def reads_stacks(fn: object) -> bool:
+    """Whether a function is marked so, whatever arguments it was given already."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return getattr(fn, "reads_stacks", False)
 
 
 def by_stacks(*trees: Leaves) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:

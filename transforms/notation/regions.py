@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
-from .crowds import Places, crowds, parts_by_place, stack_of
+from .crowds import Places, crowds, parts_by_place, reads_stacks, stack_of
 from .graph import Graph
 from .known import made_once
 from .signal import CellNode, Delay, Function, Signal
@@ -148,7 +148,7 @@ def _takes_stacks(node: Signal) -> bool:
     if isinstance(node, CellNode):
         return node.cell.takes_stacks
     is_leafwise = isinstance(node, Function) and node.is_leafwise
-    return is_leafwise or getattr(getattr(node, "fn", None), "reads_stacks", False)
+    return is_leafwise or reads_stacks(getattr(node, "fn", None))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jax.tree_util import PyTreeDef
 from .boundary import input_value
 from .bounds import Bounds
 from .context import Context, leaf_by_leaf
-from .crowds import MANY, is_crowded, with_stacks
+from .crowds import MANY, is_crowded, reads_stacks, with_stacks
 from .errors import FlowError
 from .graph import Graph
 from .known import made_once
@@ -113,7 +113,7 @@ def _evaluated(
 ) -> Any:
     if isinstance(node, Clock):
         return context.step if node.outermost else context.count
-    if getattr(getattr(node, "fn", None), "reads_stacks", False):
+    if reads_stacks(getattr(node, "fn", None)):
         env |= _in_stacks(node, env)
     of_any = _of_any(node, bounds)
     args = [_value(arg, env, context, None if of_any else bounds) for arg in node.args]

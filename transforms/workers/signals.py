@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.context import Context
-from ..notation.crowds import of_stacks
+from ..notation.crowds import of_stacks, reads_stacks
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Scalar
 from ..notation.packing import choose_leaves
@@ -40,7 +40,7 @@ def exchanged(
         axis.require_axis(context.label, axis_name)
         return fn(context, axis.own(first, axis_name), *others)
 
-    if getattr(fn, "reads_stacks", False):
+    if reads_stacks(fn):
         run = of_stacks(run)
 
     def nothing(context: Context, *values: Any) -> float:
