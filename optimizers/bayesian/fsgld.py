@@ -1,9 +1,8 @@
 """Federated stochastic gradient Langevin dynamics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ from ...transforms import (
 from ...transforms.notation.checks import checked
 from ...transforms.notation.context import Context
 from ...transforms.notation.known import is_known
+from ...transforms.notation.mapping import map_leaves
 from ...transforms.notation.rows import mean_of_rows
 from ...transforms.notation.values import Leaves
 from ...transforms.objectives import bare_array, check_vector
@@ -137,7 +137,7 @@ def fsgld(
             own = _curved(precisions[shard], means[shard] - x)
             return total - share.astype(_real(x)) * own
 
-        return params.map(of_leaf, shards_of(context, params))
+        return map_leaves(of_leaf, params, shards_of(context, params))
 
     correction = lift_tree(conducive, "conducive_gradient", context=True, out=0)
 
@@ -152,8 +152,7 @@ def _real(x: jax.Array) -> jnp.dtype:
     return jnp.finfo(x.dtype).dtype
 
 
-@dataclass(frozen=True)
-class _Shards:
+class _Shards(NamedTuple):
     """One leaf of all shards.
 
     Attributes:

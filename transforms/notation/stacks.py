@@ -166,7 +166,9 @@ def _slice(stack: jax.Array, at: jax.Array, length: int) -> jax.Array:
 
 
 def stacked(arrays: Sequence[jax.Array]) -> jax.Array:
-    """Arrays that are alike as one, with a leading axis; keys too."""
+    """Arrays that are alike as one, with a leading axis; keys too; constants of NumPy stay such."""
+    if all(type(x) is np.ndarray for x in arrays):
+        return np.stack(arrays)  # type: ignore[return-value]
     return _gathered(_stacked, arrays)
 
 
