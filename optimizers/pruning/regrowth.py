@@ -92,8 +92,13 @@ def _regrown_of(
     numbers = {i: n for n, i in enumerate(places)}
 
     def changed() -> Leaves:
+        masks, weights, salient = (
+            _moved(tree, numbers).once(replicated) for tree in (mask, x, saliency)
+        )
         new = _one_change(
-            *(_moved(tree, numbers).once(replicated) for tree in (mask, x, saliency)),
+            masks,
+            weights,
+            salient,
             jnp.asarray(rate, context.scalar_dtype),
             jnp.asarray(left_over, context.scalar_dtype),
             density,

@@ -165,10 +165,11 @@ def _slice(stack: jax.Array, at: jax.Array, length: int) -> jax.Array:
     return jax.lax.dynamic_slice(stack, (at, *origin), shape, allow_negative_indices=False)
 
 
-def stacked(arrays: Sequence[jax.Array]) -> jax.Array:
+def stacked(arrays: Sequence[Any]) -> jax.Array:
     """Arrays that are alike as one, with a leading axis; keys too; constants of NumPy stay such."""
     if all(type(x) is np.ndarray for x in arrays):
-        return np.stack(arrays)  # type: ignore[return-value]
+        constant: Any = np.stack(arrays)
+        return constant
     return _gathered(_stacked, arrays)
 
 
