@@ -10,23 +10,47 @@ from gradchain.catalogue import METHODS
 from gradchain.optimizers import sgd
 from gradchain.transforms import FlowError
 from gradchain.transforms.notation.arguments import arguments_of
-from gradchain.transforms.notation.domains import Instances
+from gradchain.transforms.notation.domains import Instances, Interval
 
-MODULES = (
+WHOLE = (
     gradchain, federated, layers, optimizers, schedules, training,
     transforms.coding, transforms.control, transforms.inspection,
 )  # fmt: skip
+"""Modules of which every argument is looked at."""
+PRIMITIVES = [transforms, *(m for _, m in inspect.getmembers(transforms, inspect.ismodule))]
+"""Modules whose functions take arrays and signals, too: those with a number or a choice."""
 FACTORIES = {entry.factory for entry in METHODS.values()}
 """Of methods, which have a test of their own."""
-VALUES = (3, 0.5, "w", ("w",), [0.5], np.ones(3), {}, abs, sgd(0.1), None)
+VALUES = (3, 0.5, "w", ("w",), (2, 3), [0.5], np.ones(3), {}, abs, sgd(0.1), None)
 
 
 def public_functions():
-    for module in MODULES:
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            own = name in getattr(module, "__all__", ()) or function.__module__ == module.__name__
-            if own and not name.startswith("_") and function not in FACTORIES:
-                yield function
+    for module in WHOLE:
+        yield from functions_of(module)
+    for module in PRIMITIVES:
+        yield from filter(takes_a_range, functions_of(module))
+
+
+def functions_of(module):
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        own = name in getattr(module, "__all__", ()) or function.__module__ == module.__name__
+        if own and not name.startswith("_") and function not in FACTORIES:
+            yield function
+
+
+def takes_a_range(function):
+    """Whether an argument is a number or a choice.
+
+    Not of the notation, on which the checks are built, nor of what `lift` made, whose annotations
+    are those of the function of arrays.
+    """
+    primitive = function.__module__.startswith("gradchain.transforms.")
+    if hasattr(function, "receive") or not primitive or ".notation." in function.__module__:
+        return False
+    return any(
+        argument.choices or any(isinstance(domain, Interval) for domain in argument.domains)
+        for argument in arguments_of(function).values()
+    )
 
 
 def one_of_its_kind(argument, signal):

@@ -5,7 +5,7 @@ from typing import TypeAlias
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.functions import lift, saturate
 from ..notation.hyperparameters import Decay, Hyperparameter, Number
 from ..notation.signal import Signal
@@ -70,6 +70,7 @@ def linked_trace(coefficients: Coefficients) -> Flow:
     return flow(step)
 
 
+@checked()
 def polar(modulus: Hyperparameter, phase: Hyperparameter) -> tuple[Signal, Signal]:
     """Real and imaginary part of modulus exp(i phase), either of which may be a schedule.
 
@@ -81,6 +82,7 @@ def polar(modulus: Hyperparameter, phase: Hyperparameter) -> tuple[Signal, Signa
     return real(*parts), imaginary(*parts)
 
 
+@checked()
 def complex_buffer(
     g: Signal, beta: tuple[Signal, Signal], gain: tuple[Hyperparameter, Hyperparameter]
 ) -> tuple[Signal, Signal]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.functions import lift_elementwise, where
 from ..notation.hyperparameters import Count, Decay, DType, Hyperparameter, Number, is_neutral
 from ..notation.signal import Signal
@@ -92,6 +92,7 @@ def debias(decay: Decay, count: Count | None = None) -> Flow:
     return flow(step)
 
 
+@checked()
 def one_minus_power(decay: Decay, t: Count) -> Signal:
     """The scalar signal 1 - decay^t, without the cancellation that float32 would suffer.
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.compose import named
 from ..notation.functions import lift, sqrt
 from ..notation.hyperparameters import Decay, Length, NonNegative
@@ -73,6 +73,7 @@ def _axes(leaf: jax.Array | jax.ShapeDtypeStruct) -> tuple[int, int]:
     return int(order[-1]), int(order[-2])
 
 
+@checked()
 def mean_along_largest(x: Signal, which: int, like: Signal | None = None) -> Signal:
     """The mean along the largest (0) or second largest (1) axis of `like`, default x; it stays.
 

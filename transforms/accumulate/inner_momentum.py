@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.cell import Cell, cell_of
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Hyperparameter
@@ -21,6 +22,7 @@ MOMENTUM_STATES = ("mu", "trace", "momentum", "momentum_buffer")
 """Names under which first moments are kept, ours and Optax's."""
 
 
+@checked()
 def pull_back_momentum(
     at: Signal,
     inner: optax.GradientTransformation,

@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.functions import divide_or_zero, hypot, maximum, sqrt, where
 from ..notation.hyperparameters import Count, Decay, DType, NonNegative, Number, Scalar, is_neutral
 from ..notation.signal import Signal
@@ -109,6 +109,7 @@ def running_rms(decay: Decay, *, from_first: bool = False, dtype: DType | None =
     return flow(step)
 
 
+@checked()
 def debiased_root(
     v: Signal,
     decay: Decay,
@@ -139,6 +140,7 @@ def debiased_root(
     return sqrt(v / correction + eps_root) + eps
 
 
+@checked()
 def divide(numerator: Scalar, denominator: Signal, eps: NonNegative) -> Signal:
     """numerator / denominator, of which `eps` is a part; what is 0/0 without it is 0.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.functions import lift_elementwise
 from ..notation.hyperparameters import Decay
 from ..notation.roots import root
@@ -25,6 +26,7 @@ class Rectification(NamedTuple):
     factor: Signal
 
 
+@checked()
 def radam_rectification(b2: Decay) -> Rectification:
     """The rectification of RAdam at this step, as two scalar signals.
 

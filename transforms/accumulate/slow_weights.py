@@ -1,9 +1,11 @@
 """Slow weights that the fast ones return to."""
 
 from ..notation import Signal, delay, where
+from ..notation.checks import checked
 from ..notation.hyperparameters import Hyperparameter
 
 
+@checked()
 def back_to_slow_weights(
     u: Signal, params: Signal, sync: Signal, slow_step_size: Hyperparameter
 ) -> Signal:

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.compose import named
 from ..notation.errors import FlowError
 from ..notation.functions import lift, square
@@ -19,6 +20,7 @@ from .sums import running_sum
 SubsetSize = int | Literal["heuristics"]
 
 
+@checked()
 def subset_moment(g: Signal, b2: Fraction, subset_size: SubsetSize, select: Mask) -> Signal:
     """A second moment of which each subset of a leaf has one, spread over its entries.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.functions import (
     global_squared_norm,
     lift_elementwise,
@@ -46,6 +46,7 @@ def running_sum(*, start: Start | None = None, dtype: DType | None = None) -> Fl
     return flow(step)
 
 
+@checked()
 def running_norm(
     x: Signal,
     squared_norm: SquaredNorm = global_squared_norm,

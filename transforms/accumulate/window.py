@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.functions import lift
 from ..notation.hyperparameters import DType, Size
 from ..notation.signal import Signal
@@ -37,6 +37,7 @@ def window(size: Size, *, slot: Signal | None = None, dtype: DType | None = None
     return flow(step)
 
 
+@checked()
 def ring_slot(size: int) -> Signal:
     """The slot of a ring that is written at this step: (t - 1) mod size.
 

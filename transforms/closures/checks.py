@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.values import is_missing
 
@@ -49,8 +50,9 @@ def _shape_of(
         raise
 
 
+@checked()
 def array_closure(
-    fn: object, params: optax.Params, label: str, name: str, axes: int = 0
+    fn: Any, params: optax.Params, label: str, name: str, axes: int = 0
 ) -> Callable[..., jax.Array]:
     """The closure itself, if it can be called and returns one real array; FlowError otherwise.
 

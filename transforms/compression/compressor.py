@@ -11,7 +11,7 @@ import optax
 from jax.typing import DTypeLike
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.crowds import of_stacks
 from ..notation.errors import FlowError
@@ -54,6 +54,7 @@ Compression: TypeAlias = Compressor | Callable[[Any], optax.Params]
 """A compressor, or a function of whole trees, whose results are sent in full."""
 
 
+@checked()
 def exchange(
     signal: Signal,
     compressor: Compression,

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from ..closures.checks import LossFunction, array_closure, scalar_closure
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -31,6 +31,7 @@ from .safeguards import tapped_curvature
 OutputsLoss = Literal["mse", "ce", "bce"]
 
 
+@checked()
 def gauss_newton_bartlett(
     logits_fn: Callable[..., Any],
     params: optax.Params,
@@ -154,6 +155,7 @@ _diagonal = lift_tree(
 )
 
 
+@checked()
 def gauss_newton_solve(
     outputs_fn: Signal,
     outputs_loss_fn: Signal,

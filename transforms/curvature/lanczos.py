@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
+from ..notation.checks import checked
 from ..notation.known import repeat
 from ..notation.roots import relative_norm, root
 
 Tree = TypeVar("Tree")
 
 
+@checked()
 def lanczos(
     product: Callable[[Tree], Tree], start: Tree, num_iterations: int
 ) -> tuple[jax.Array, jax.Array]:

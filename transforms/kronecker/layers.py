@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -145,6 +146,7 @@ def layer_rows(
     return rows[0], rows[1]
 
 
+@checked()
 def layer_means(
     g: Signal,
     layer_inputs: Signal,

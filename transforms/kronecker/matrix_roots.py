@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
+from ..notation.checks import checked
 from ..notation.known import repeat, repeat_while
 from ..notation.roots import norm, root
 from .cache_chunks import by_cache_chunks
@@ -41,6 +42,7 @@ def _ridged(a: jax.Array, eps: float | jax.Array) -> jax.Array:
     return a + jnp.asarray(eps, a.real.dtype) * identity_beside(a)
 
 
+@checked()
 def eigh_root(
     a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array, rectify: str = "clamp"
 ) -> tuple[jax.Array, jax.Array]:
@@ -108,6 +110,7 @@ def _eigh_root_jvp(rectify: str, primals: Any, tangents: Any) -> Any:
     return (root, residual), (_turned(vectors, inner), jnp.zeros_like(residual))
 
 
+@checked()
 def shifted_eigh_root(
     a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -125,6 +128,7 @@ def _order_of(exponent: float | jax.Array, name: str) -> int:
     return round(order)
 
 
+@checked()
 @by_cache_chunks
 def newton_root(
     a: jax.Array,
@@ -179,6 +183,7 @@ def newton_root(
     return _symmetric(x), residual
 
 
+@checked()
 @by_cache_chunks
 def newton_schulz_root(
     a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array, iterations: int = 30
@@ -222,6 +227,7 @@ def newton_schulz_root(
     return _symmetric(inverse), jnp.max(jnp.abs(check), axis=(-2, -1))
 
 
+@checked()
 def qr_root(
     a: jax.Array, eps: float | jax.Array, exponent: float | jax.Array, iterations: int = 1
 ) -> tuple[jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.functions import lift
 from ..notation.hyperparameters import DType, NonNegative
@@ -38,6 +39,7 @@ COEFFICIENTS: dict[str, Triple | tuple[Triple, ...]] = {
 Preconditioning = Literal["frobenius", "spectral", "aol", "schatten"]
 
 
+@checked()
 def newton_schulz(
     matrix: Signal,
     steps: int = 5,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..notation.checks import checked
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter, NonNegative
 from ..notation.paths import leaf_names, plain_path
@@ -19,6 +20,7 @@ PerLayer: TypeAlias = NonNegative | Mapping[str, "PerLayer"] | Sequence["PerLaye
 """A hyper-parameter, or a tree of numbers with one at every layer."""
 
 
+@checked()
 def per_layer(value: PerLayer, like: Signal) -> Hyperparameter:
     """A hyper-parameter that may differ between layers, as a signal; numbers stay numbers.
 
@@ -43,7 +45,8 @@ def per_layer(value: PerLayer, like: Signal) -> Hyperparameter:
     return lift_tree(looked_up, "per_layer")(like)
 
 
-def spread(values: object, default: float) -> Callable[[optax.Params], optax.Params]:
+@checked()
+def spread(values: Any, default: float) -> Callable[[optax.Params], optax.Params]:
     """A number for every leaf of a tree, from a tree of numbers that may be cut off above them.
 
     A function of trees of numbers.

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..notation.checks import checked
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
@@ -47,6 +48,7 @@ class Whole:
         return [(1, shape)]
 
 
+@checked()
 def merge_dims(shape: tuple[int, ...], block_size: int, target_ndim: int = 1) -> tuple[int, ...]:
     """The shape with its neighbouring small dimensions merged, from the last to the first.
 

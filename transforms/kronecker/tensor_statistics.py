@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.domains import Interval
 from ..notation.functions import lift, lift_tree
@@ -96,6 +96,7 @@ def _transposed(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, -1, -2).conj()
 
 
+@checked()
 def kronecker_factors(
     stacked: Signal, max_dim: int | None = None, *, least_order: int = 1
 ) -> Signal:
@@ -416,6 +417,7 @@ def precondition(stacked: Signal, roots: Signal) -> Signal:
     return lift(lambda x, root: along_modes(x, root.factors), "precondition")(stacked, roots)
 
 
+@checked()
 def graft(
     magnitude: Signal, direction: Signal, eps: NonNegative = 1e-16, stacked: bool = False
 ) -> Signal:

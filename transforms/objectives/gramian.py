@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.crowds import by_stacks, of_stacks
 from ..notation.functions import lift, lift_tree
@@ -99,6 +99,7 @@ def weigh_by_gramian(g: Signal, weights_fn: Callable[..., jax.Array], *others: A
     return weigh(g, w, sizes, unit)
 
 
+@checked()
 def gramian(g: Signal, scale: Hyperparameter = 1.0) -> Signal:
     """The inner products of stacked gradients over the whole tree, of shape (m, m).
 

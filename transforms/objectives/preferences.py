@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 
 Vector: TypeAlias = Sequence[float] | np.ndarray | jax.Array
@@ -29,6 +30,7 @@ def check_vector(label: str, name: str, value: Vector | None) -> None:
         raise FlowError(f"{label}: {name}={value!r} must be a vector of numbers, or None")
 
 
+@checked()
 def vector_for(
     label: str, name: str, value: Vector | None, like: jax.Array, default: float
 ) -> jax.Array:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ..notation import linalg
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.known import repeat_while
 
@@ -20,6 +21,7 @@ HALVINGS = 12
 MOST_ITERATIONS = 100
 
 
+@checked()
 def nonnegative_qp(G: jax.Array, c: jax.Array, solver: Solver = "auto") -> jax.Array:
     """argmin of y^T G y / 2 + c^T y over y >= 0.
 
@@ -54,6 +56,7 @@ def nonnegative_qp(G: jax.Array, c: jax.Array, solver: Solver = "auto") -> jax.A
     return solve(C, c / units) / units
 
 
+@checked()
 def dual_cone_projection(G: jax.Array, bounds: jax.Array, solver: Solver = "auto") -> jax.Array:
     """argmin of v^T G v over v >= bounds, for one vector of bounds or a stack of them.
 
@@ -72,6 +75,7 @@ def dual_cone_projection(G: jax.Array, bounds: jax.Array, solver: Solver = "auto
     return bounds + nonnegative_qp(G, _dot(G, bounds), solver)
 
 
+@checked()
 def simplex_minimum_norm(G: jax.Array, solver: Solver = "auto") -> jax.Array:
     """argmin of a^T G a over a >= 0 with sum 1: the weights of the shortest convex combination.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation import draws
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -57,6 +58,7 @@ def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal
     return lift_tree(reduced, name, context=True, out=like_params)
 
 
+@checked()
 def weigh(
     g: Signal,
     weights: Vector | Signal | None = None,

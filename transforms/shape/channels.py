@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ..accumulate.moments import divide
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.functions import lift, maximum, where
 from ..notation.hyperparameters import Axis, NonNegative, Number
 from ..notation.roots import norm
@@ -126,6 +126,7 @@ def normalize_gradients(eps: NonNegative = 1e-8) -> Flow:
     return flow(lambda g: lift(normalized, "normalize")(g, eps))
 
 
+@checked()
 def norm_loss_gradient(
     params: Signal, factor: Number, eps: NonNegative, channel_axis: int
 ) -> Signal:

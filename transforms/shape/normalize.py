@@ -1,11 +1,13 @@
 """Vectors of unit length."""
 
+from ..notation.checks import checked
 from ..notation.functions import divide_or_zero, lift, maximum
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.roots import norm
 from ..notation.signal import Signal
 
 
+@checked()
 def normalize(g: Signal, axis: int | None = None, min_norm: Hyperparameter = 0.0) -> Signal:
     """Divides by the Euclidean norm; a zero vector stays zero.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Fraction
 from ..notation.ordering import kth_largest
@@ -11,6 +12,7 @@ from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def largest_magnitude(g: Signal, fraction: Fraction, scope: str = "global") -> Signal:
     """The entry that follows the floor(n * fraction) largest ones in absolute value.
 

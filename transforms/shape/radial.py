@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.functions import lift, where
 from ..notation.hyperparameters import Hyperparameter, NonNegative
 from ..notation.roots import dot, norm, quotient, saturated, smooth_quotient
@@ -63,6 +64,7 @@ def _without_radial(
     return saturated(u) - params / reach * (product / reach)
 
 
+@checked()
 def project_out_radial(
     params: Signal,
     g: Signal,

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.functions import global_norm, lift, sqrt
 from ..notation.hyperparameters import NonNegative
 from ..notation.roots import root
@@ -12,6 +13,7 @@ from ..notation.signal import Signal
 from ..notation.steps import delay, scheduled
 
 
+@checked()
 def adgd_step_size(
     learning_rate: NonNegative, params: Signal, grads: Signal, previous: Any, weights: Signal
 ) -> Signal:

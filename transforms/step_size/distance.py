@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from ..accumulate.initial import initial_params
 from ..accumulate.sums import SquaredNorm
+from ..notation.checks import checked
 from ..notation.functions import global_squared_norm, leaf_sum, lift, maximum, sqrt, square
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.parts import merge, split
@@ -41,6 +42,7 @@ def _sum_of_layers(x: jax.Array) -> jax.Array:
 _layer_sum = lift(_sum_of_layers, "layer_sum")
 
 
+@checked()
 def largest_distance(
     params: Signal,
     smallest: Hyperparameter,

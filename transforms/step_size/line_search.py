@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..closures.checks import LossFunction, scalar_closure
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree, maximum
 from ..notation.hyperparameters import Hyperparameter
@@ -15,6 +16,7 @@ from ..notation.steps import delay
 from ..notation.values import Leaves, is_missing, working
 
 
+@checked()
 def backtracking(
     value_fn: Signal,
     params: Signal,

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.functions import lift
 from ..notation.hyperparameters import NonNegative, Positive, Scalar
 from ..notation.steps import delay, scheduled, step_count
 
 
+@checked()
 def relative_rate(
     learning_rate: NonNegative, base_rate: Positive | None = None, label: str = "relative_rate"
 ) -> Scalar:

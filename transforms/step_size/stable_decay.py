@@ -2,7 +2,7 @@
 
 from ..accumulate.ema import debias, ema
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.compose import named
 from ..notation.functions import divide_or_zero, global_size, global_sum, sqrt, square, where
 from ..notation.hyperparameters import Decay, Hyperparameter, NonNegative
@@ -11,6 +11,7 @@ from ..notation.steps import scheduled
 from .weight_decay import decay_weights
 
 
+@checked()
 def typical_gradient(second_moment: Signal, offset: NonNegative = 0.0) -> Signal:
     """The root mean square over all entries of the tree, from the (debiased) average of squares.
 
@@ -23,6 +24,7 @@ def typical_gradient(second_moment: Signal, offset: NonNegative = 0.0) -> Signal
     return sqrt((offset + global_sum(second_moment)) / global_size(second_moment))
 
 
+@checked()
 def stable_decay(weight_decay: Hyperparameter, typical: Signal) -> Signal:
     """weight_decay / typical, and 0 where that exceeds 1: vanishing gradients tell no scale.
 

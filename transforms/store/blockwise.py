@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from ..notation.checks import checked
 from ..notation.known import is_known
 from ..notation.roots import maximum_over
 from ..notation.sharding import explicit_axes, replicated, resharded
@@ -26,6 +27,7 @@ def _codebook(signed: bool) -> np.ndarray:
     return np.sort(np.array(values))
 
 
+@checked()
 def dynamic_codebook(signed: bool = True) -> np.ndarray:
     """The 256 values that a code stands for, increasing, relative to the largest of a block.
 
@@ -48,6 +50,7 @@ def dynamic_codebook(signed: bool = True) -> np.ndarray:
     return _codebook(signed).copy()
 
 
+@checked()
 def quantize_blockwise(
     x: jax.Array, block_size: int, signed: bool = True, along_last_axis: bool = False
 ) -> tuple[jax.Array, jax.Array]:
@@ -93,6 +96,7 @@ def quantize_blockwise(
     return (resharded(codes.reshape(x.shape), x) if along_last_axis else codes), largest
 
 
+@checked()
 def dequantize_blockwise(
     codes: jax.Array,
     largest: jax.Array,

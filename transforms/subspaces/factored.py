@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation import draws, linalg
+from ..notation.checks import checked
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.sharding import replicated
@@ -52,6 +53,7 @@ def is_low_rank(x: optax.Params) -> bool:
     return isinstance(x, LowRank)
 
 
+@checked()
 def factored(matrix: jax.Array, rank: int) -> LowRank:
     """The best approximation of a matrix by one of that rank.
 
@@ -65,6 +67,7 @@ def factored(matrix: jax.Array, rank: int) -> LowRank:
     return LowRank(u, jnp.diag(sigma[:rank]), vt.T)
 
 
+@checked()
 def random_low_rank(key: jax.Array, shape: tuple[int, int], rank: int) -> LowRank:
     """Random bases, and singular values of a random matrix with entries of variance 1 / m.
 

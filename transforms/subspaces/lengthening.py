@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.functions import lift
 from ..notation.roots import norm
 from ..notation.signal import Signal
@@ -13,6 +14,7 @@ from .bases import Basis
 Per = Literal["channel", "tensor"]
 
 
+@checked()
 def lengthening(
     subspace: Signal, low: Signal, moved: Signal, per: Per = "channel", eps: float = 1e-8
 ) -> Signal:

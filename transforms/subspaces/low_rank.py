@@ -8,7 +8,7 @@ import optax
 from ..control.holding import changes, with_previous
 from ..control.restarts import restarting, steps_since
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.compose import as_flow, named
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -28,6 +28,7 @@ from .transport import transporting
 Moments = Literal["keep", "reset", "transport"]
 
 
+@checked()
 def in_subspace(
     g: Signal,
     inner: optax.GradientTransformation,

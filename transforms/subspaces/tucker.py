@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
+from ..notation.checks import checked
 from ..notation.known import repeat_while
 from ..notation.roots import magnitude, norm, root
 from ..notation.sharding import replicated
@@ -17,6 +18,7 @@ SWEEPS = 100
 TOLERANCE = 1e-4
 
 
+@checked()
 def partial_tucker(leaf: jax.Array, axes: tuple[int, ...], ranks: tuple[int, ...]) -> Tucker:
     """Bases along some axes that leave out as little as alternating least squares can tell.
 

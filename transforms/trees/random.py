@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ..notation import draws
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -63,6 +64,7 @@ def _key_bits(key: Key) -> jax.Array:
     return jax.lax.bitcast_convert_type(jax.random.key_data(typed_key(key)), jnp.int32)
 
 
+@checked()
 def random_key(key: Key | Signal, every: Period = 1) -> Signal:
     """A signal that is a fresh key at every step; the key it is derived from is in the state.
 
@@ -116,6 +118,7 @@ def _from_bits(bits: jax.Array, impl: Any) -> jax.Array:
     return jax.random.wrap_key_data(data, impl=impl)
 
 
+@checked()
 def fold_key(key: Signal, number: int) -> Signal:
     """Another fresh key, for a second kind of draws from one key in the state.
 
@@ -135,6 +138,7 @@ def gaussian(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Ar
     return draws.normal(key, shape, dtype)
 
 
+@checked()
 def exponential(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Entries of the exponential distribution with mean 1.
 
@@ -150,6 +154,7 @@ DISTRIBUTIONS: dict[Distribution, Callable[..., Any]] = {
 }
 
 
+@checked()
 def draw_leaves(
     like: Signal,
     key: Key,
@@ -232,6 +237,7 @@ def drawn_like(
     return with_a_key_each(lambda k, leaf: draw(k, leaf.shape, leaf.dtype), fresh, tree)
 
 
+@checked()
 def draw_like(
     like: Signal,
     key: Key | Signal,
@@ -280,6 +286,7 @@ def draw_scalar(
     return lifted(random_key(key), step_count())
 
 
+@checked()
 def drawn_start(
     scale: float | jax.Array,
     key: Key,

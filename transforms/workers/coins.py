@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter, Key
@@ -13,6 +14,7 @@ from ..notation.steps import step_count
 from ..trees.random import random_key
 
 
+@checked()
 def coin(
     key: Key | Signal, probability: Hyperparameter, coin_fn: Any = None, *, late: bool = False
 ) -> Signal:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..notation.checks import checked
 from ..notation.functions import where
 from ..notation.hyperparameters import Period
 from ..notation.signal import Delay, Signal
@@ -33,6 +34,7 @@ class Round:
         return where(self.ends, new - self.params, self.local)
 
 
+@checked()
 def local_round(
     update: Signal, params: Signal, num_local_steps: Period, axis_name: str | None
 ) -> Round:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.crowds import of_stacks, reads_stacks
 from ..notation.functions import lift_tree
@@ -17,6 +18,7 @@ from ..notation.values import Leaves
 from . import axis
 
 
+@checked()
 def exchanged(
     fn: Callable[..., Any],
     name: str,
@@ -73,6 +75,7 @@ def of_worker(signal: Signal, axis_name: str | None) -> Signal:
     return lift_tree(owned, "of_worker")(signal)
 
 
+@checked()
 def mean_over(signal: Signal, axis_name: str | None, *, share: float = 1.0) -> Signal:
     """The mean over the workers, the same on all of them.
 
@@ -112,6 +115,7 @@ def gathered_over(signal: Signal, axis_name: str | None) -> Signal:
     return exchanged(gathered, "gathered_over", axis_name, sent)(signal)
 
 
+@checked()
 def mean_when(
     condition: Signal, signal: Signal, axis_name: str | None, *, share: Scalar = 1.0
 ) -> Signal:

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from ..notation import crowds
 from ..notation.cell import Cell
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.hyperparameters import Scalar
@@ -42,6 +43,7 @@ class BlockSteps:
     one_sided: bool
 
 
+@checked()
 def block_steps(
     params: Signal,
     root: Signal,

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from ..notation import draws
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -41,6 +42,7 @@ DIRECTIONS: dict[str, Callable[[Any, Any], Any]] = {
 """Distributions with the identity as covariance; "sphere": of length sqrt(number of entries)."""
 
 
+@checked()
 def draw_leaf(distribution: str, key: jax.Array, index: int, leaf: jax.Array) -> jax.Array:
     """The entries of a direction at one leaf; a complex leaf has two independent parts.
 
@@ -104,6 +106,7 @@ class SparseDirections:
         return jnp.where(resharded(drawn, z) < jnp.asarray(rate, drawn.dtype), 0, z)
 
 
+@checked()
 def sparse_directions(
     sampler: Sampler | None = None,
     sparsity: Fraction | optax.Params = 0.9,
@@ -137,6 +140,7 @@ def sparse_directions(
     return SparseDirections(sampler, sparsity, update_interval, mask_fn, normal_threshold)
 
 
+@checked()
 def magnitude_sparsity(params: optax.Params, sparsity: float) -> optax.Params:
     """Rates for `sparse_directions` by magnitude: the share of small entries in each leaf.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..closures.checks import LossFunction
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter
@@ -18,6 +19,7 @@ from .spsa import known_slopes
 from .ties import unfused
 
 
+@checked()
 def slope_along(
     value_fn: Signal | None,
     given: Signal | None,
