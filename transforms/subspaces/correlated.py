@@ -92,12 +92,11 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
     def shapes(tree: Leaves) -> Leaves:
         return shapes_of(lambda x: _empty(x, *ranks(x)), tree)
 
-    def first(context: Context, g: Leaves, key: jax.Array) -> Leaves:
+    def drawn(context: Context, g: Leaves, key: jax.Array) -> Leaves:
         def draw(fresh: jax.Array, x: jax.Array) -> jax.Array:
             return draws.normal(fresh, _empty_sketch(x, ranks(x)[1]), x.dtype)
 
-        omegas = drawn_leaves(context, g, key, draw, sampler)
-        return map_leaves(lambda x, omega: _found(x, *ranks(x), omega), g, omegas)
+        return drawn_leaves(context, g, key, draw, sampler)
 
     def refined(
         g: Leaves, past: Leaves, mu: Leaves, rate: float | jax.Array, clip: float | jax.Array
@@ -113,15 +112,17 @@ def _following(ranks: Ranks, fan_in_axis: int, sampler: Any, paired: bool = Fals
         held = unboxed(g.treedef, state.output)
         g, past, mu = with_stacks(g, restored(held, shapes(g)), mu)
 
-        def again() -> Leaves:
-            return map_leaves(lambda x, p: _found(x, *ranks(x), _directions(p)), g, past)
+        def found() -> Leaves:
+            omegas = choose_leaves(
+                i == 0,
+                lambda: drawn(context, g, key),
+                lambda: map_leaves(_directions, g, past),
+            )
+            return map_leaves(lambda x, omega: _found(x, *ranks(x), omega), g, omegas)
 
-        def moved() -> Leaves:
-            return choose_leaves(anew, again, lambda: refined(g, past, mu, rate, clip))
-
-        def other() -> Leaves:
-            found = choose_leaves(i == 0, lambda: first(context, g, key), moved)
-            return map_leaves(_cast, found, past, most=TINY)
+        def other() -> Leaves:  # the first is one of those that are found anew
+            made = choose_leaves(anew, found, lambda: refined(g, past, mu, rate, clip))
+            return map_leaves(_cast, made, past, most=TINY)
 
         new = choose_leaves(due, other, lambda: past)
         given = map_leaves(lambda *both: both, past, new, most=TINY) if paired else new
@@ -176,11 +177,12 @@ def _found(
     return one_sided(sketched(leaf if is_right else leaf.T, omega), is_right)
 
 
-def _directions(subspace: Basis | Tucker) -> jax.Array | None:
+def _directions(leaf: jax.Array, subspace: Basis | Tucker) -> jax.Array:
     """The columns at which a basis points; nothing of a Tucker decomposition."""
     if isinstance(subspace, Tucker):
-        return None
-    return subspace.right.conj().T if subspace.left is None else subspace.left.conj()
+        return jnp.zeros((0,), leaf.dtype)
+    columns = subspace.right.conj().T if subspace.left is None else subspace.left.conj()
+    return columns.astype(leaf.dtype)
 
 
 def _refined(
