@@ -3,10 +3,11 @@
 import chex
 import jax
 import pytest
-from collectives import COLLECTIVES, STATE_BYTES, on_mesh
+from collectives import COLLECTIVES, STATE_BYTES, on_automatic_axes, on_mesh
 from gradchain.catalogue import METHODS
 from shared import trained
 from subjects import NAMES
+from turns import in_turn
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,6 +28,14 @@ def test_a_mesh_changes_no_result_and_copies_nothing(name):
         assert found.state_bytes <= STATE_BYTES[name]
     else:
         assert not found.copied
+
+
+@in_turn(NAMES, 5, of=16)
+def test_a_state_lies_on_automatic_axes_where_it_stays(name):
+    """From `init` on: a device holds as much before a step as after it, which compiles once."""
+    found = on_automatic_axes(name)
+    assert found.bytes_after == found.bytes_before
+    assert found.compilations == 1
 
 
 def test_the_table_has_no_row_too_many():

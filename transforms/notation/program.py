@@ -18,6 +18,7 @@ from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .members import all_axes_of, all_varying
 from .needs import missing_input, needs_of, reads_updates
+from .placing import kept_in_place, placed
 from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
 from .shapes import UNKNOWN, Shapes, abstract, few_shapes
@@ -41,7 +42,7 @@ class Program(Owner):
       parts: what a `chain` was made of, else empty.
       given: what it was given, of which those that are chains are its parts one by one.
       remake: makes the same transformation again, by which it is pickled; None: node by node.
-      whole: whether it is a method, whose states are called alike behind what keeps no state.
+      whole: whether it is a method, whose states are called alike in a chain and alone.
     """
 
     graph: Graph
@@ -140,6 +141,10 @@ class Program(Owner):
         params = only_arrays(params)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
             return jax.eval_shape(self.init, params)
+        return placed(self._first, params)
+
+    def _first(self, params: optax.Params) -> optax.OptState:
+        """The state of params that are arrays."""
         leaves = checked(Leaves.of(params), "params", self.label)
         state = self.init_on(leaves.map(working), leaves)
         try:
@@ -200,9 +205,10 @@ class Program(Owner):
         given = None if params is None else matching(incoming, params, self.label)
         is_finite = self.graph.bounds.is_finite(self.graph.output)
         with sharing_places():
-            value, state = self.run(incoming, own_arrays(state), given, extra)
+            value, new = self.run(incoming, own_arrays(state), given, extra)
             leaving = outgoing(value, incoming, given, self.label, is_finite)
-        return leaving, owned(state, leaving, updates, params, extra)
+        new = owned(kept_in_place(new, state, params), leaving, updates, params, extra)
+        return leaving, new
 
     def _nothing_read(self, params: optax.Params) -> optax.Updates:
         """What stands in for gradients that were not given, if no node looks at them."""

@@ -1,0 +1,173 @@
+"""Where states lie on a mesh of automatic axes: from the first step on where they stay.
+
+The compiler chooses how what it computes is spread, and says so in no type. What `init` makes of
+params on such a mesh would lie otherwise than what the first step leaves, which would be compiled
+again for it.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import prod
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.experimental.shard_alike import shard_alike
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from .members import inside_shard_map
+from .paths import named_leaves, plain_path
+from .sharding import explicit_axes
+
+State = TypeVar("State")
+
+
+def placed(init: Callable[[Any], State], params: optax.Params) -> State:
+    """The first state of params on a mesh of automatic axes.
+
+    It lies as on explicit ones, where it follows from the params; what follows from none is spread
+    over the axes of the params if it takes more of a device than they do. Traced, what is like a
+    param lies like it.
+    """
+    mesh = _automatic_mesh(params)
+    if mesh is None:
+        return _like_params(init(params), params)
+    kinds = (AxisType.Explicit,) * len(mesh.axis_names)
+    explicit = Mesh(mesh.devices, mesh.axis_names, axis_types=kinds)
+    try:
+        with jax.set_mesh(explicit):
+            state = init(jax.tree.map(partial(_seen_on, explicit), params))
+    except Exception:  # whatever functions of the user's raise where they meet explicit axes
+        return init(params)
+    return _lying_on(mesh, state, params)
+
+
+def kept_in_place(new: State, old: object, params: optax.Params | None) -> State:
+    """A traced state, each leaf of which lies where the one that it replaces does.
+
+    What is like a param follows it without.
+    """
+    if not _may_move(new):
+        return new
+    like_params = _like(old, params)
+    olds, (news, structure) = jax.tree.leaves(old), jax.tree.flatten(new)
+    pairs = zip(news, olds, like_params, strict=True)
+    return jax.tree.unflatten(
+        structure, [x if p is not None else _beside(x, old) for x, old, p in pairs]
+    )
+
+
+def _like_params(state: State, params: optax.Params) -> State:
+    if not _may_move(state):
+        return state
+    leaves, structure = jax.tree.flatten(state)
+    pairs = zip(leaves, _like(state, params), strict=True)
+    return jax.tree.unflatten(
+        structure, [x if param is None else _beside(x, param) for x, param in pairs]
+    )
+
+
+def _may_move(state: object) -> bool:
+    """Whether a compiler is to say where the leaves lie, and no type does."""
+    leaves = jax.tree.leaves(state)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    if not traced or jax.device_count() == 1 or inside_shard_map():
+        return False
+    return not any(explicit_axes(leaf) for leaf in leaves)
+
+
+def _beside(leaf: Any, other: Any) -> Any:
+    """The leaf, spread as the other is."""
+    if not isinstance(leaf, jax.core.Tracer) or not leaf.ndim:
+        return leaf
+    return shard_alike(other, leaf)[1]
+
+
+def _like(state: object, params: optax.Params | None) -> list[Any]:
+    """For each leaf the param that it has the name and the shape of, or None."""
+    known = named_leaves(params)
+    lengths = sorted({len(path) for path in known}, reverse=True)
+
+    def of(path: tuple[str, ...], leaf: Any) -> Any:
+        found = (known.get(path[len(path) - length :]) for length in lengths)
+        return next((p for p in found if p is not None and p.shape == leaf.shape), None)
+
+    found, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [of(tuple(map(str, plain_path(path))), leaf) for path, leaf in found]
+
+
+def _automatic_mesh(params: optax.Params) -> Mesh | None:
+    """The mesh of automatic axes that all params lie on, where nothing is being traced."""
+    arrays = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in (*arrays, jnp.zeros(()))):
+        return None
+    meshes = {leaf.sharding.mesh for leaf in arrays if _spec(leaf) is not None}
+    if len(meshes) != 1:
+        return None
+    (mesh,) = meshes
+    return mesh if set(mesh.axis_types) == {AxisType.Auto} and mesh.size > 1 else None
+
+
+def _spec(leaf: Any) -> PartitionSpec | None:
+    is_named = isinstance(leaf, jax.Array) and isinstance(leaf.sharding, NamedSharding)
+    return leaf.sharding.spec if is_named else None
+
+
+def _axes(spec: PartitionSpec) -> list[str]:
+    """The mesh axes in a spec."""
+    entries = [entry if isinstance(entry, tuple) else (entry,) for entry in spec]
+    return [axis for entry in entries for axis in entry if axis is not None]
+
+
+def _seen_on(mesh: Mesh, leaf: Any) -> Any:
+    """The same array, in place, on a mesh of other kinds of axes."""
+    spec = _spec(leaf)
+    if spec is None:
+        return leaf
+    sharding = NamedSharding(mesh, spec, memory_kind=leaf.sharding.memory_kind)
+    parts = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
+
+
+def _lying_on(mesh: Mesh, state: State, params: optax.Params) -> State:
+    """The state, spread over automatic axes."""
+    given = [leaf for leaf in jax.tree.leaves(params) if _spec(leaf) is not None]
+    share = max(prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in given)
+    axes = {axis: mesh.shape[axis] for leaf in given for axis in _axes(leaf.sharding.spec)}
+    leaves, structure = jax.tree.flatten(state)
+    free = [param is None for param in _like(state, params)]
+    # `shard_alike` takes all arrays of one type as one group: they lie alike.
+    pairs = zip(leaves, free, strict=True)
+    types = [(leaf.shape, leaf.dtype) if is_free else None for leaf, is_free in pairs]
+    specs = [_shortest(_spec(leaf) or PartitionSpec()) for leaf in leaves]
+    of_type: dict[Any, PartitionSpec] = {}
+    for leaf, kind, spec in zip(leaves, types, specs, strict=True):
+        if not _axes(spec) and leaf.size > share:
+            spec = _spread(leaf.shape, axes)
+        if not _axes(of_type.get(kind, PartitionSpec())):
+            of_type[kind] = spec
+    specs = [of_type[kind] if kind else spec for kind, spec in zip(types, specs, strict=True)]
+    lying = map(jax.device_put, leaves, (NamedSharding(mesh, spec) for spec in specs))
+    return jax.tree.unflatten(structure, lying)
+
+
+def _spread(shape: tuple[int, ...], axes: Mapping[str, int]) -> PartitionSpec:
+    """The largest axes first, each over the longest side that it divides."""
+    left, given = list(shape), [list[str]() for _ in shape]
+    for axis in sorted(axes, key=lambda axis: -axes[axis]):
+        sides = [i for i, side in enumerate(left) if side and side % axes[axis] == 0]
+        if sides:
+            longest = max(sides, key=lambda i: left[i])
+            left[longest] //= axes[axis]
+            given[longest].append(axis)
+    alone = (names[0] if len(names) == 1 else tuple(names) or None for names in given)
+    return _shortest(PartitionSpec(*alone))
+
+
+def _shortest(spec: PartitionSpec) -> PartitionSpec:
+    """As a compiled step gives it: what it is called otherwise, the next step looks up anew."""
+    entries = list(spec)
+    while entries and entries[-1] is None:
+        entries.pop()
+    return PartitionSpec(*entries)
