@@ -2,6 +2,7 @@
 
     python tests/killed.py 50       # kills it fifty times, with SIGKILL, at random moments
     python tests/killed.py 10 --optimizers soap:3e-3 --controller auto_lrs     # another run
+    python tests/killed.py 10 --script tests/kept_runs.py teng k_fac          # another script
 
 It is killed at any moment from its start on: while it compiles, trains, evaluates, or in the middle
 of a save. Then it is resumed, until it is through, and compared with a run that was left alone;
@@ -35,20 +36,23 @@ class Run:
     """What is trained.
 
     Attributes:
+      script: the text example, or another one that saves and resumes as it does.
       steps: number of steps.
-      options: of the example: which optimizers, which controller.
+      options: of the script: which optimizers, which controller.
     """
 
+    script: Path
     steps: int
     options: Sequence[str]
 
     def command(self, folder: Path) -> list[str]:
         """Starts the run, or continues it."""
-        out = [sys.executable, str(SCRIPT), "--out", str(folder)]
+        out = [sys.executable, str(self.script), "--out", str(folder)]
         if has_begun(folder):
             return [*out, "--resume"]
-        periods = f"--steps {self.steps} --eval-every 5 --checkpoint-every {CHECKPOINT_EVERY}"
-        return [*out, *f"{SMALL} {periods}".split(), *self.options]
+        periods = f"--steps {self.steps} --checkpoint-every {CHECKPOINT_EVERY}"
+        small = f"{SMALL} --eval-every 5" if self.script == SCRIPT else ""
+        return [*out, *f"{small} {periods}".split(), *self.options]
 
 
 def has_begun(folder: Path) -> bool:
@@ -128,7 +132,7 @@ def finished(run: Run, folder: Path) -> dict[str, Any]:
         raise AssertionError(f"it does not go on:\n{done.stderr}")
     rows = json.loads((folder / "results.json").read_text())["optimizers"]
     kept = ("train", "validation", "sample", "validation_loss")
-    return {label: {name: row[name] for name in kept} for label, row in rows.items()}
+    return {label: {name: row.get(name) for name in kept} for label, row in rows.items()}
 
 
 def main(kills: int, run: Run, seed: int) -> None:
@@ -154,5 +158,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kills", type=int, nargs="?", default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--script", type=Path, default=SCRIPT)
     given, options = parser.parse_known_args()
-    main(given.kills, Run(60, options or OPTIMIZERS), given.seed)
+    main(given.kills, Run(given.script, 60, options or OPTIMIZERS), given.seed)
