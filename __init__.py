@@ -24,7 +24,7 @@ from .transforms.inspection import (
     observe,
     observed,
 )
-from .transforms.notation import eval_params, needs
+from .transforms.notation import eval_params, needs, restore_by_name
 
 if TYPE_CHECKING:
     from . import training
@@ -55,6 +55,7 @@ __all__ = [
     "observed",
     "optimizers",
     "partition",
+    "restore_by_name",
     "schedules",
     "sweep",
     "tap",

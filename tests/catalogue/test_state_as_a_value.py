@@ -1,16 +1,20 @@
 """A state is a plain value: named tuples and arrays of its own, whatever stores or hands it on."""
 
 import flax.serialization
+import gradchain
 import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
-from gradchain import eval_params
+from gradchain import eval_params, restore_by_name
+from gradchain.transforms import FlowError, ema
 from samples import sample
 from subjects import NAMES, extras_for, gradients, same, small_tree
+from turns import in_turn
 
 every_method = pytest.mark.parametrize("name", NAMES)
 
@@ -42,6 +46,30 @@ def test_every_serialiser_takes_it(name):
         assert all(np.array_equal(x, y) for x, y in pairs if isinstance(other, type(state)))
     assert jax.tree.structure(back) == jax.tree.structure(state)
     assert jax.tree.structure(merged) == jax.tree.structure(state)
+
+
+@in_turn(NAMES, 3, of=8)
+def test_it_goes_on_in_a_chain_that_gained_a_part(name):
+    """Or lost one, or in a wrapper: what it has is found by the same names; others are refused."""
+    opt, params = sample(name), small_tree()
+    smooth = ema(0.9, name="smooth")
+
+    def first(opt, params=params):
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(opt.init, params))
+
+    alone, apart = first(opt), first(optax.apply_if_finite(opt, 5))
+    saved = jax.tree.map(lambda x: x + np.ones((), x.dtype), alone)
+    written = flax.serialization.msgpack_restore(flax.serialization.to_bytes(saved))
+    for parts in ((smooth, opt), (opt, smooth)):
+        longer = gradchain.chain(*parts)
+        gained = restore_by_name(written, first(longer), added=["smooth"])
+        assert same(restore_by_name(gained, alone, removed=["smooth"]), saved)
+    own = ("notfinite_count", "last_finite", "total_notfinite")
+    wrapped = restore_by_name(written, apart, added=own)
+    assert same(restore_by_name(wrapped, alone, removed=own), saved)
+    if jax.tree.leaves(saved):
+        with pytest.raises(FlowError, match="smooth"):
+            restore_by_name(written, first(longer))
 
 
 class Holder(nnx.Module):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 from flows import PARAMS, close, gradient, run
-from gradchain import chain, flow, named
-from gradchain.optimizers import adamw
+from gradchain import chain, flow, named, restore_by_name
+from gradchain.optimizers import adamw, cautious, lion, prodigy, sgd
 from gradchain.transforms import (
     FlowError,
     delay,
@@ -118,6 +118,67 @@ def test_names_do_not_depend_on_the_position_in_a_chain():
     twice = chain(optax.zero_nans(), chain(optax.clip(1.0), chain(adamw(0.1, weight_decay=0.01))))
     assert set(paths(alone.init(PARAMS))) <= set(paths(twice.init(PARAMS)))
     assert paths(clipped.init(PARAMS)) == paths(alone.init(PARAMS))
+
+
+def test_names_do_not_depend_on_a_part_that_keeps_state():
+    """Unless one of them is that part's: then the method's stand below its own."""
+    for opt in (prodigy(), adamw(0.1)):
+        for parts in ((ema(0.9), opt), (opt, ema(0.9))):
+            assert set(paths(chain(*parts).init(PARAMS))) == {"ema", *paths(opt.init(PARAMS))}
+    one = chain(trace(0.5), sgd(0.1, momentum=0.9))
+    assert paths(one.init(PARAMS)) == ["scale_by_sgd.trace", "trace"]
+    again = flow(lambda g: g >> named("both", chain(ema(0.9), prodigy())))
+    names = {f"both.{name}" for name in paths(prodigy().init(PARAMS)) if name != "count"}
+    assert set(paths(again.init(PARAMS))) == {"count", "both.ema", *names}
+
+
+def saved_and_first(old, new, params=PARAMS):
+    return run(old, steps=2)[1], new.init(params)
+
+
+def test_what_is_gained_or_lost_is_named():
+    opt, longer = adamw(0.1), chain(ema(0.9, name="smooth"), adamw(0.1))
+    saved, first = saved_and_first(opt, longer)
+    with pytest.raises(FlowError, match=r"the state has smooth, the checkpoint not; .*added=\["):
+        restore_by_name(saved, first)
+    gained = restore_by_name(saved, first, added=["smooth"])
+    assert int(gained.count) == 2
+    close(gained.scale_by_adam, saved.scale_by_adam)
+    with pytest.raises(FlowError, match=r"the checkpoint has smooth, the state not; .*removed=\["):
+        restore_by_name(gained, opt.init(PARAMS))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            adamw(0.1),
+            lion(0.1),
+            "another method's: it has .*scale_by_adam; the state has scale_by_l",
+        ),
+        (adamw(0.1), prodigy(), "method's: it has .*scale_by_adam; the state has .*estim_lr, exp_"),
+        (adamw(0.1), chain(adamw(0.1), named("w", adamw(0.1))), "the state has w, the checkpoint"),
+        (prodigy(), optax.chain(prodigy(), prodigy()), "may go on as .*0.* or .*1"),
+    ],
+)
+def test_a_checkpoint_of_another_method_is_refused_by_name(old, new, says):
+    with pytest.raises(FlowError, match=says):
+        restore_by_name(*saved_and_first(old, new))
+
+
+def test_what_is_called_otherwise_is_named():
+    """A method's only state is called like the method where it is wrapped."""
+    opt = flow(lambda g: g >> optax.trace(0.9), name="mine")
+    saved, first = saved_and_first(opt, cautious(opt))
+    with pytest.raises(FlowError, match="it has trace; the state has mine"):
+        restore_by_name(saved, first)
+    close(restore_by_name(saved, first, renamed={"trace": "mine"}).mine, saved.trace)
+
+
+def test_a_checkpoint_of_other_shapes_is_refused():
+    other = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape, 2)), PARAMS)
+    with pytest.raises(FlowError, match=r"mu\.a is float32.*, in the checkpoint float32"):
+        restore_by_name(*saved_and_first(adamw(0.1), adamw(0.1), other))
 
 
 def test_a_checkpoint_of_adamw_loads_into_a_chain_with_a_clip_in_front():

@@ -85,6 +85,7 @@ from .hyperparameters import (
 )
 from .needs import needs
 from .parts import merge, split
+from .restoring import restore_by_name
 from .selection import leaf_where, matrices
 from .signal import Signal
 from .steps import delay, scheduled, stateful, step_count, tap
@@ -168,6 +169,7 @@ __all__ = [
     "ones_like",
     "pair",
     "reduce_leaves",
+    "restore_by_name",
     "saturate",
     "scheduled",
     "sigmoid",

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -55,11 +55,13 @@ class Group:
       title: name of the NamedTuple.
       fields: field name -> slot or inner group, in order.
       scope: the scope.
+      opened: scopes within it whose states stand right among its own.
     """
 
     title: str
     fields: dict[str, "Slot | Group"]
     scope: Scope
+    opened: list[Scope] = field(default_factory=list)
 
     def pack(
         self, values: Mapping[int, optax.OptState], **extra: optax.OptState | None
@@ -95,14 +97,15 @@ class Group:
         Where a scope has the name of the only state in it, what leads to that state, and the state
         itself, have the empty name.
         """
-        found = {id(self.scope): ""}
+        found = {id(scope): "" for scope in (self.scope, *self.opened)}
+        here = set(found)
         for name, child in self.fields.items():
             if isinstance(child, Group):
                 found |= {**child.names(), id(child.scope): name}
                 continue
             way: list[Slot | Scope] = [child]
             scope = child.scope
-            while scope is not self.scope:
+            while id(scope) not in here:
                 way.append(scope)
                 scope = scope.parent  # type: ignore[assignment]
             found |= {**{id(inner): "" for inner in way}, id(way[-1]): name}
@@ -110,16 +113,9 @@ class Group:
 
 
 def arrange(slots: tuple[Slot, ...], root: Scope, title: str) -> Group:
-    """Groups the slots by scope and gives each a name that is unique in its scope.
-
-    A method alone in a chain has its states there, as without the chain.
-    """
+    """Groups the slots by scope and gives each a name that is unique in its scope."""
     stored = [slot for slot in slots if not (isinstance(slot, CellNode) and slot.cell.stateless)]
-    tree = contents(stored, root)
-    inside = tree.get(id(root), [])
-    if len(inside) == 1 and isinstance(inside[0], Scope) and inside[0].whole:
-        root = inside[0]
-    group = _group(tree, root, title)
+    group = _group(contents(stored, root), root, title)
     clash = {COUNT, OBSERVED} & set(group.fields)
     if clash:
         raise FlowError(f"the state name {clash.pop()!r} is reserved")
@@ -144,16 +140,38 @@ def _enter(tree: dict[int, list[Any]], root: Scope, child: Signal | Scope, scope
 
 
 def _group(tree: dict[int, list[Any]], scope: Scope, title: str) -> Group:
+    """The states within a scope.
+
+    A method in a chain has its states there, as without the chain, where no name is another
+    part's.
+    """
     group = Group(title, {}, scope)
-    for child in tree.get(id(scope), []):
-        if isinstance(child, Slot):
-            hint = child.hint if child.explicit or child.hint != "delay" else scope.hint
-            group.fields[_free(hint, child.explicit, group.fields)] = child
-        else:
-            inner = _group(tree, child, title_of(child.label))
-            name = _free(child.hint, child.explicit, group.fields)
-            group.fields[name] = _collapsed(inner, tree[id(child)], child.explicit)
+    children = tree.get(id(scope), [])
+    methods = {id(child) for child in children if isinstance(child, Scope) and child.whole}
+    found: dict[int, dict[str, Slot | Group]] = {}
+    taken: set[str] = set()
+    for child in sorted(children, key=lambda child: id(child) in methods):
+        found[id(child)] = _named(tree, child, scope, taken)
+        if id(child) in methods:
+            inner = _group(tree, child, title)
+            if not taken & set(inner.fields):
+                found[id(child)] = inner.fields
+                group.opened += [child, *inner.opened]
+        taken |= set(found[id(child)])
+    group.fields = {name: x for child in children for name, x in found[id(child)].items()}
     return group
+
+
+def _named(
+    tree: dict[int, list[Any]], child: Slot | Scope, scope: Scope, taken: Container[str]
+) -> dict[str, Slot | Group]:
+    """A slot or scope under a name of its own."""
+    if isinstance(child, Slot):
+        hint = child.hint if child.explicit or child.hint != "delay" else scope.hint
+        return {_free(hint, child.explicit, taken): child}
+    inner = _group(tree, child, title_of(child.label))
+    name = _free(child.hint, child.explicit, taken)
+    return {name: _collapsed(inner, tree[id(child)], child.explicit)}
 
 
 def _collapsed(inner: Group, children: list[Any], named: bool) -> Slot | Group:
@@ -166,8 +184,8 @@ def _collapsed(inner: Group, children: list[Any], named: bool) -> Slot | Group:
         return inner
     if isinstance(only, Slot):
         return only
-    (field,) = inner.fields.values()
-    return field if named and isinstance(field, Slot) else inner
+    fields = list(inner.fields.values())
+    return fields[0] if named and len(fields) == 1 and isinstance(fields[0], Slot) else inner
 
 
 def _free(hint: str, explicit: bool, taken: Container[str]) -> str:

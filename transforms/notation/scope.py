@@ -18,7 +18,7 @@ class Scope:
       label: the transformation's name.
       arguments: its hyper-parameters, for tables and drawings.
       given: of a chain the transformations that it was given; each has arguments of its own.
-      whole: whether its states stand right in a flow that keeps none beside them.
+      whole: whether it is a method in a chain, whose states stand right among the chain's.
       output: the signal that leaves it.
     """
 
@@ -42,7 +42,9 @@ class Scope:
 
     def copy(self, parent: "Scope | None") -> "Scope":
         """A scope of the same names under another one; its output is entered by the caller."""
-        return Scope(parent, self.hint, self.explicit, self.label, self.arguments, self.given)
+        copied = Scope(parent, self.hint, self.explicit, self.label, self.arguments, self.given)
+        copied.whole = self.whole
+        return copied
 
 
 class Builder:
