@@ -60,7 +60,8 @@ def restore_by_name(
       >>> opt = sgd(1e-3, momentum=0.9)
       >>> saved = opt.update(params, opt.init(params), params)[1]
       >>> smoothed = chain(ema(0.5, name="smooth"), opt)
-      >>> restore_by_name(saved, smoothed.init(params), added=["smooth"]).trace.tolist()
+      >>> state = restore_by_name(saved, smoothed.init(params), added=["smooth"])
+      >>> state.scale_by_sgd.trace.tolist()
       [1.0, 1.0]
     """
     moves = {_path(name): _path(to) for name, to in renamed.items()}
