@@ -90,7 +90,10 @@ def test_the_function_of_the_card_by_each_of_its_methods():
     np.testing.assert_allclose(found(terms=10, method="cg"), exact(X), rtol=1e-8)
     identity = 0.2 * X + B.T @ (w - R)
     np.testing.assert_allclose(found(method="identity"), identity, rtol=1e-10)
-    np.testing.assert_allclose(found(terms=0), 0.2 * X + 0.2 * B.T @ (w - R), rtol=1e-10)
+    for terms in (0, 3):
+        powers = [np.linalg.matrix_power(np.eye(4) - 0.2 * H, j) for j in range(terms + 1)]
+        wanted = 0.2 * X + 0.2 * B.T @ sum(powers) @ (w - R)
+        np.testing.assert_allclose(found(terms=terms), wanted, rtol=1e-10)
 
 
 def run(stepper, state, steps):

@@ -166,10 +166,10 @@ def test_a_large_eps_of_sparse_training():
 
 
 def test_a_basis_is_pulled_towards_orthonormality():
-    """The penalty is the only thing that moves a basis whose gradient is inside it."""
+    """Its own steps lengthen it, the penalty shortens it."""
     lam, gamma = 0.7, 5
     start = {"w": draw(0)["w"] @ np.ones((3, 1)) @ np.ones((1, 3))}  # 4 by 3, of rank 1
-    grads = [{"w": draw(t)["w"]} for t in range(1, 4)]
+    grads = [{"w": draw(t)["w"]} for t in range(1, 7)]
     opt = o.online_subspace_descent(
         RATE, rank=1, update_interval=gamma, base="sgd", projection_optimizer="sgd",
         orthogonality_penalty=lam,

@@ -43,10 +43,13 @@ def test_it_goes_to_the_minimum_of_the_model_in_the_best_block(rule):
 )
 def test_entries_are_chosen_across_leaves(rule, size, kept):
     bounds = None if rule == "gs" else DIAGONAL
-    opt = greedy_block_mask(rule, "entries", size, lipschitz=bounds)
-    u, _ = jax.jit(opt.update)(G, opt.init(G))
-    found = {f"{n}{i}" for n, x in u.items() for i, v in enumerate(np.ravel(x)) if v != 0}
-    assert found == ({"a0", "a1", "b0", "b1", "c0"} if kept == "all" else set(kept.split()))
+    for opt in (
+        greedy_block_mask(rule, "entries", size, lipschitz=bounds),
+        greedy_block_descent(0.1, rule, "entries", size, lipschitz=bounds),
+    ):
+        u, _ = jax.jit(opt.update)(G, opt.init(G))
+        found = {f"{n}{i}" for n, x in u.items() for i, v in enumerate(np.ravel(x)) if v != 0}
+        assert found == ({"a0", "a1", "b0", "b1", "c0"} if kept == "all" else set(kept.split()))
 
 
 def test_entries_that_tie_are_all_taken():

@@ -56,6 +56,8 @@ def test_methods_are_their_estimator_and_what_stands_behind_it(name):
     given = {"n_samples": 3, "key": 5}
     if name in BEHIND:
         given |= {"perturbation_scale": 0.3, "one_sided": True}
+    else:
+        given |= {"normalize": True}
     estimate = (spsa_gradient if name in BEHIND else forward_mode_gradient)(**given)
     alike = gradchain.chain(estimate, *BEHIND.get(name, []), optax.scale(-0.01))
     own = {"elementwise": True} if name == "zo_sign_sgd" else {}
