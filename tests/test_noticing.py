@@ -26,7 +26,7 @@ def test_a_change_of_one_per_cent_is_noticed(method):
 
 
 @pytest.mark.by_hand
-def test_the_tests_that_are_named_move_what_the_runs_leave_at_rest():
+def test_the_tests_that_are_named_notice_what_the_runs_do_not():
     subprocess.run([sys.executable, str(TESTS / "witnesses.py")], check=True)
 
 

@@ -60,6 +60,9 @@ def test_the_prior_of_sgld_is_its_weight_decay():
     opt = sgld(0.1, weight_decay=4.0)
     found = chains(opt, lambda x, _: jnp.zeros_like(x), np.zeros(200, int), 200)
     np.testing.assert_allclose(found.std(), 0.5, rtol=0.15)
+    still, x = sgld(0.1, temperature=0.0, weight_decay=4.0), jnp.array([1.0, -2.0])
+    u, _ = still.update(3 * x, still.init(x), x)
+    np.testing.assert_allclose(u, -0.05 * (3 + 4) * x, rtol=1e-6)
 
 
 def test_a_shard_by_samples():

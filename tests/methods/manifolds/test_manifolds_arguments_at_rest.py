@@ -10,13 +10,21 @@ from trajectories import assert_close, by_leaf
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def damped(x, gs, first, decay=0.0, ahead=0.0):
+class Halving(Euclidean):
+    """A flat space whose projection halves."""
+
+    def project(self, x):
+        return x / 2
+
+
+def damped(x, gs, first, decay=0.0, ahead=0.0, every=None):
     m, out = None, []
-    for g in gs:
+    for t, g in enumerate(gs, 1):
         r = g + decay * x
         past = first(r) if m is None else m
         m = 0.9 * past + (1 - 0.4) * r
         x = x - RATE * (r + ahead * m if ahead else m)
+        x = x / 2 if every and t % every == 0 else x
         out.append(x)
     return out
 
@@ -24,17 +32,12 @@ def damped(x, gs, first, decay=0.0, ahead=0.0):
 def test_dampening():
     rsgd = o.rsgd(RATE, momentum=0.9, dampening=0.4)
     assert_close(walk(rsgd), by_leaf(damped, START, GRADS, first=lambda g: g))
+    halved = o.rsgd(RATE, Halving(), momentum=0.9, dampening=0.4, stabilize=3)
+    assert_close(walk(halved), by_leaf(damped, START, GRADS, first=lambda g: g, every=3))
     settings = {"momentum_init": "zeros", "nesterov": True, "weight_decay": DECAY}
     zeros = o.rsgd(RATE, momentum=0.9, dampening=0.4, **settings)
     wanted = by_leaf(damped, START, GRADS, first=lambda r: 0.0, decay=DECAY, ahead=0.9)
     assert_close(walk(zeros), wanted)
-
-
-class Halving(Euclidean):
-    """A flat space whose projection halves."""
-
-    def project(self, x):
-        return x / 2
 
 
 @pytest.mark.parametrize("name", ["riemannian_adam", "riemannian_amsgrad"])

@@ -110,6 +110,22 @@ def test_bias_correction_off_and_on():
             assert_close(walk(opt, start, grads), wanted)
 
 
+def test_subsets_of_vectors():
+    def rule(x, gs):
+        v, out = np.zeros(2), []
+        for g in gs:
+            v = 0.95 * v + 0.05 * np.sum(g.reshape(2, 3) ** 2, axis=1)
+            x = x - RATE * g / (np.repeat(np.sqrt(v), 3) + 0.02)
+            out.append(x)
+        return out
+
+    start, grads = draw(0, (), {"b": (6,)}), [draw(t, (), {"b": (6,)}) for t in range(1, 4)]
+    opt = o.subset_norm(
+        RATE, subset_size=4, subset_1d=True, b1=0.0, b2=0.95, eps=0.02, bias_correction=False
+    )
+    assert_close(walk(opt, start, grads), by_leaf(rule, start, grads))
+
+
 @pytest.mark.parametrize("second_moment", ["full", "none"])
 def test_subspace_momentum_with_other_second_moments(second_moment):
     """The rank is whole here, so that the momentum is that of all entries."""
