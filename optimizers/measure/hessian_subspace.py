@@ -20,11 +20,12 @@ from ...transforms import (
     lift_tree,
     transformation,
 )
+from ...transforms.curvature import krylov_basis
 from ...transforms.notation import linalg
 from ...transforms.notation.roots import balanced
 from ...transforms.notation.values import Leaves
 from ...transforms.trees.random import typed_key
-from .vectors import OF_A_LOSS, LossOf, Params, check_real, dot, hessian_of, lanczos, wide
+from .vectors import OF_A_LOSS, LossOf, Params, check_real, dot, hessian_of, wide
 
 PAPER = "Schneider et al. 2024, Identifying Policy Gradient Subspaces"
 ARXIV = "2401.06604"
@@ -79,7 +80,7 @@ def hessian_subspace(
             f"hessian_subspace: iters={iters} must be from k={k} to the {flat.size} params"
         )
     start = jax.random.normal(typed_key(key), flat.shape, flat.dtype)
-    basis, matrix = lanczos(product, start, iters)
+    basis, matrix = krylov_basis(product, start, iters)
     # what the start vector does not reach is not among the eigenvalues
     reached = jnp.sum(basis**2, axis=1) > 0.5
     below = -2 * jnp.linalg.norm(matrix) - 1

@@ -10,8 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from ...transforms import FlowError
-from ...transforms.notation.known import repeat
-from ...transforms.notation.roots import balanced, norm, power_of_two_below
+from ...transforms.notation.roots import balanced, power_of_two_below
 from ...transforms.notation.values import working
 
 Params = TypeVar("Params")
@@ -75,39 +74,3 @@ def hessian_of(label: str, value_fn: object, params: object) -> tuple[Callable[[
         return loss(jax.tree.map(lambda x, p: x.astype(p.dtype), unravel(vector), params))
 
     return lambda v: jax.jvp(jax.grad(value), (flat,), (v,))[1], flat
-
-
-def lanczos(
-    product: Callable[[Any], Any], start: jax.Array, steps: int
-) -> tuple[jax.Array, jax.Array]:
-    """An orthonormal basis (steps, n) of the Krylov space, and the matrix (steps, steps) in it.
-
-    Each new vector is orthogonalised twice against all before. Where the space is exhausted, rows
-    are zero.
-    """
-
-    def extend(
-        i: int | jax.Array, carry: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        basis, matrix = carry
-        w = product(basis[i])
-        along = jnp.matmul(basis, w, precision="highest")
-        rest = w
-        for _ in range(2):
-            back = jnp.matmul(basis, rest, precision="highest")
-            rest = rest - jnp.matmul(back, basis, precision="highest")
-        length = norm(rest)
-        least = 10 * jnp.finfo(w.dtype).eps * norm(w)
-        usable = (length > least) & (i + 1 < steps)
-        beta = jnp.where(usable, length, 0)
-        following = jnp.where(usable, rest / jnp.where(usable, length, 1), 0)
-        rows = jnp.arange(steps, dtype=jnp.int32)
-        here, there = ((rows == k).astype(w.dtype) for k in (i, i + 1))
-        matrix = matrix + jnp.outer(here, here) * along[i]
-        matrix = matrix + beta * (jnp.outer(here, there) + jnp.outer(there, here))
-        return jnp.where(there[:, None] > 0, following, basis), matrix
-
-    first = start / jnp.linalg.norm(start)
-    basis = jnp.zeros((steps, first.size), first.dtype).at[0].set(first)
-    found: tuple[Any, Any] = repeat(steps, extend, (basis, jnp.zeros((steps, steps), first.dtype)))
-    return found

@@ -9,7 +9,7 @@ from .gauss_newton import (
     gauss_newton_solve,
 )
 from .hessian import hessian_vector_product, hutchinson
-from .lanczos import lanczos
+from .lanczos import krylov_basis, lanczos
 from .pairs import given_or, hessian_along
 from .safeguards import Floor, all_finite, finite_curvature, tapped_curvature, with_floor
 
@@ -29,6 +29,7 @@ __all__ = [
     "hessian_spectrum",
     "hessian_vector_product",
     "hutchinson",
+    "krylov_basis",
     "lanczos",
     "shifted_solve",
     "spectrum",

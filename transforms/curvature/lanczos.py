@@ -1,5 +1,6 @@
 """Lanczos' method: the spectrum of a symmetric matrix of which only products are known."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,9 +23,29 @@ def lanczos(
 
     A function of trees.
 
+    Where the vectors of `krylov_basis` span all that there is, the Ritz values and weights that are
+    left are zero.
+
+    Args:
+      product, start, num_iterations: see `krylov_basis`.
+
+    Returns:
+      The Ritz values, ascending, and the weights, which sum to 1.
+    """
+    _, matrix = krylov_basis(product, start, num_iterations)
+    values, vectors = linalg.eigh(matrix)
+    return values, vectors[0] ** 2
+
+
+def krylov_basis(
+    product: Callable[[Tree], Tree], start: Tree, num_iterations: int
+) -> tuple[Tree, jax.Array]:
+    """An orthonormal basis of what powers of a symmetric operator make of a vector.
+
+    A function of trees.
+
     Each new vector is made orthogonal to all before it, twice, so that no eigenvalue comes twice.
-    Where the vectors span all that there is, those that follow are zero, and so are the Ritz values
-    and weights that are left.
+    Where the vectors span all that there is, those that follow are zero.
 
     Args:
       product: the operator, on trees like the start.
@@ -32,17 +53,17 @@ def lanczos(
       num_iterations: products that are taken, and vectors that are held.
 
     Returns:
-      The Ritz values, ascending, and the weights, which sum to 1.
+      The vectors along a leading axis, and the operator in that basis, a tridiagonal matrix.
     """
     length = root(_inner(start, start))
     first = jax.tree.map(lambda leaf: leaf / length, start)
     basis = jax.tree.map(lambda leaf: jnp.zeros((num_iterations, *leaf.shape), leaf.dtype), first)
     none = jnp.zeros(num_iterations, length.dtype)
     carry = (basis, first, none, none)
-    _, _, alpha, beta = repeat(num_iterations, lambda i, now: _extended(product, i, *now), carry)
-    matrix = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
-    values, vectors = linalg.eigh(matrix)
-    return values, vectors[0] ** 2
+    basis, _, alpha, beta = repeat(
+        num_iterations, lambda i, now: _extended(product, i, *now), carry
+    )
+    return basis, jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
 
 
 def _extended(
@@ -74,10 +95,13 @@ def _extended(
 def _without(basis: Tree, vector: Tree) -> Tree:
     """The vector less its parts along the rows of the basis, those yet to come being zero."""
     leaves = zip(jax.tree.leaves(basis), jax.tree.leaves(vector), strict=True)
-    shares = sum(jnp.tensordot(rows, leaf, leaf.ndim) for rows, leaf in leaves)
+    shares = sum(_product(rows, leaf, leaf.ndim) for rows, leaf in leaves)
     rest: Tree
-    rest = jax.tree.map(lambda rows, leaf: leaf - jnp.tensordot(shares, rows, 1), basis, vector)
+    rest = jax.tree.map(lambda rows, leaf: leaf - _product(shares, rows, 1), basis, vector)
     return rest
+
+
+_product = functools.partial(jnp.tensordot, precision="highest")
 
 
 def _inner(a: Tree, b: Tree) -> Any:
