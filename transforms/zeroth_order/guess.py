@@ -150,6 +150,7 @@ def _projection_of(
 ) -> Leaves:
     if not isinstance(b, Leaves):
         raise FlowError(f"{context.label}: guess must be a tree like the gradients")
+    b = _each(saturated, b)
     if value_fn is not None:
         with named_custom_vjp(context.label):
             return _forward(context, a, b, value_fn, eps, mode, scope)
