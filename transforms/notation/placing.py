@@ -13,12 +13,16 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .members import inside_shard_map
 from .paths import named_leaves, plain_path
 from .sharding import explicit_axes
+
+try:
+    from jax.experimental.shard_alike import shard_alike
+except ImportError:  # jax 0.12 has none: the compiler may move what follows from no param
+    shard_alike = None
 
 State = TypeVar("State")
 
@@ -72,7 +76,7 @@ def _may_move(state: object) -> bool:
     """Whether a compiler is to say where the leaves lie, and no type does."""
     leaves = jax.tree.leaves(state)
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-    if not traced or jax.device_count() == 1 or inside_shard_map():
+    if shard_alike is None or not traced or jax.device_count() == 1 or inside_shard_map():
         return False
     return not any(explicit_axes(leaf) for leaf in leaves)
 
@@ -102,7 +106,8 @@ def _automatic_mesh(params: optax.Params) -> Mesh | None:
     arrays = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in (*arrays, jnp.zeros(()))):
         return None
-    meshes = {leaf.sharding.mesh for leaf in arrays if _spec(leaf) is not None}
+    lying = (leaf.sharding for leaf in arrays)
+    meshes = {where.mesh for where in lying if isinstance(where, NamedSharding)}
     if len(meshes) != 1:
         return None
     (mesh,) = meshes
