@@ -19,8 +19,11 @@ from .members import inside_shard_map
 from .paths import named_leaves, plain_path
 from .sharding import explicit_axes
 
+shard_alike: Callable[[Any, Any], Any] | None
 try:
-    from jax.experimental.shard_alike import shard_alike
+    from jax.experimental import shard_alike as _module
+
+    shard_alike = _module.shard_alike
 except ImportError:  # jax 0.12 has none: the compiler may move what follows from no param
     shard_alike = None
 
@@ -76,14 +79,14 @@ def _may_move(state: object) -> bool:
     """Whether a compiler is to say where the leaves lie, and no type does."""
     leaves = jax.tree.leaves(state)
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-    if shard_alike is None or not traced or jax.device_count() == 1 or inside_shard_map():
+    if not traced or shard_alike is None or jax.device_count() == 1 or inside_shard_map():
         return False
     return not any(explicit_axes(leaf) for leaf in leaves)
 
 
 def _beside(leaf: Any, other: Any) -> Any:
     """The leaf, spread as the other is."""
-    if not isinstance(leaf, jax.core.Tracer) or not leaf.ndim:
+    if shard_alike is None or not isinstance(leaf, jax.core.Tracer) or not leaf.ndim:
         return leaf
     return shard_alike(other, leaf)[1]
 
@@ -111,7 +114,9 @@ def _automatic_mesh(params: optax.Params) -> Mesh | None:
     if len(meshes) != 1:
         return None
     (mesh,) = meshes
-    return mesh if set(mesh.axis_types) == {AxisType.Auto} and mesh.size > 1 else None
+    if not isinstance(mesh, Mesh) or set(mesh.axis_types) != {AxisType.Auto}:
+        return None
+    return mesh if mesh.size > 1 else None
 
 
 def _spec(leaf: Any) -> PartitionSpec | None:
