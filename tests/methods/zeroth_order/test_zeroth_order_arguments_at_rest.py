@@ -30,15 +30,17 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize("one_sided", [False, True])
-def test_momentum_and_decay_of_zo_sgd(one_sided):
+@pytest.mark.parametrize(("name", "momentum"), [("mezo", 0.0), ("zo_sgd", 0.6)])
+def test_momentum_and_decay_of_plain_descent(name, momentum, one_sided):
     x, m, wanted = START, dict.fromkeys(START, 0.0), []
     for z in DIRECTIONS:
         c = slope(x, z, 0.1, one_sided)
-        m = {k: 0.6 * m[k] + c * z[k] for k in x}
+        m = {k: momentum * m[k] + c * z[k] for k in x}
         x = {k: x[k] - 0.01 * (m[k] + DECAY * x[k]) for k in x}
         wanted.append(x)
-    settings = {"momentum": 0.6, "weight_decay": DECAY, "one_sided": one_sided}
-    assert_close(of_the_loss(o.zo_sgd(0.01, 0.1, sampler=recorded, **settings)), wanted, 1e-9)
+    settings = {"weight_decay": DECAY, "one_sided": one_sided}
+    settings |= {"momentum": momentum} if momentum else {}
+    assert_close(of_the_loss(getattr(o, name)(0.01, 0.1, sampler=recorded, **settings)), wanted)
 
 
 BEHIND = {
