@@ -1,5 +1,7 @@
 """Frozen configurations: every one trains from its horizon alone, in one program for all."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -40,6 +42,15 @@ def test_a_calibration_replaces_defaults_and_the_schedule_ends_at_its_share():
         moves.append(float(updates))
     assert moves[0] < 0.0
     assert moves[4:] == [0.0] * 4
+
+
+@pytest.mark.parametrize("decay", ["cosine", "none"])
+def test_the_factor_of_every_step(decay):
+    opt = o.workload_agnostic(lambda: o.sgd(1.0), 10, 0.4, decay)
+    _, moves = jax.lax.scan(lambda s, _: opt.update(1.0, s)[::-1], opt.init(1.0), length=12)
+    falling = [(1 + math.cos(math.pi * min(t / 6, 1))) / 2 for t in range(8)]
+    wanted = [0.25, 0.5, 0.75, 1.0, *(falling if decay == "cosine" else [1.0] * 8)]
+    assert moves.tolist() == pytest.approx([-f for f in wanted], abs=1e-6)
 
 
 def test_others_are_refused_by_name():

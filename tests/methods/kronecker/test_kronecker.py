@@ -9,7 +9,7 @@ import optax
 import pytest
 from gradchain import observe, observed, optimizers
 from gradchain.transforms import FlowError
-from gradchain.transforms.kronecker import merge_dims
+from gradchain.transforms.kronecker import merge_dims, qr_root
 from samples import sample
 from subjects import signature_of
 
@@ -150,13 +150,22 @@ def test_a_singular_factor_falls_back_and_says_so():
     assert observed(state)["failed_roots"] == 2
 
 
-@pytest.mark.parametrize("solver", ["newton", "newton_schulz"])
+@pytest.mark.parametrize("solver", ["eigh_shift", "newton", "newton_schulz"])
 def test_other_root_solvers_agree(solver):
     shapes = {"w": (4, 3), "b": (3,)}
     params, grads = trees(1, 1, shapes)[0], trees(4, 0, shapes)
     one = run(optimizers.shampoo(0.1, eps=0.1), params, grads)
     two = run(optimizers.shampoo(0.1, eps=0.1, root_solver=solver), params, grads)
-    close(two, one, 1e-5)
+    close(two, one, 1e-8)
+
+
+def test_the_root_on_a_basis_of_one_orthogonal_iteration():
+    a = np.cov(np.random.default_rng(0).normal(size=(5, 20)))
+    ridged = a + 0.1 * np.eye(5)
+    basis = np.linalg.qr(ridged[:, np.argsort(-np.diag(a))])[0]
+    values = np.diag(basis.T @ ridged @ basis)
+    found, _ = qr_root(jnp.asarray(a)[None], 0.1, -0.25)
+    np.testing.assert_allclose(found[0], basis * values**-0.25 @ basis.T, rtol=1e-10)
 
 
 # --- Distributed Shampoo --------------------------------------------------------------------------

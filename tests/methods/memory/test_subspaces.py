@@ -267,6 +267,24 @@ def test_slices_are_drawn_by_their_norms():
     assert not np.any(np.isnan(moved))
 
 
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_slices_drawn_without_replacement(power):
+    """Two of four at a time, each as often as two draws in a row take it."""
+    g, count = jnp.diag(jnp.array([1.0, 2.0, 3.0, 4.0])), 4000
+    selection = {0: "uniform_nr", 1: "multinomial_norm_nr", 2: "multinomial_norm2_nr"}[power]
+    opt = low_rank(flow(lambda g: g), selected_slices(2, selection))
+
+    def step(state, _):
+        u, state = opt.update(g, state)
+        return state, jnp.diag(u) / jnp.diag(g)
+
+    _, taken = jax.jit(lambda s: jax.lax.scan(step, s, length=count))(opt.init(g))
+    assert np.all(np.sort(taken) == [0, 0, 1, 1])
+    q = np.arange(1, 5.0) ** power / np.sum(np.arange(1, 5.0) ** power)
+    wanted = q + [q[i] * sum(q[j] / (1 - q[j]) for j in range(4) if j != i) for i in range(4)]
+    np.testing.assert_allclose(np.mean(taken, 0), wanted, atol=2 / count**0.5)
+
+
 # --- subspace momentum ---------------------------------------------------------------------------
 
 

@@ -156,7 +156,9 @@ def test_exact_mgda_is_shorter_than_frank_wolfe():
     assert lengths["exact"] < lengths["frank_wolfe"] < 1.05 * lengths["exact"]
 
 
-@pytest.mark.parametrize("length", ["projection", "min", "max", "harmonic", "arithmetic", 1])
+@pytest.mark.parametrize(
+    "length", ["projection", "min", "max", "harmonic", "arithmetic", "geometric", 1]
+)
 def test_config_has_equal_cosines_and_the_length_that_is_asked_for(length):
     with jax.enable_x64(True):
         J = gradients(np.random.default_rng(7), 4, 12, "lengths")
@@ -172,6 +174,7 @@ def test_config_has_equal_cosines_and_the_length_that_is_asked_for(length):
         "max": norms.max(),
         "harmonic": 4 / (1 / norms).sum(),
         "arithmetic": norms.mean(),
+        "geometric": norms.prod() ** 0.25,
         1: norms[1],
     }[length]
     assert np.linalg.norm(g) == pytest.approx(4 * r * cosines[0], rel=1e-9)
