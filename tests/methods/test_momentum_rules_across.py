@@ -112,10 +112,11 @@ def test_norm_loss_is_the_gradient_of_its_penalty():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10), got, want)
 
 
-def test_brake_around_sgd_is_adaptive_braking():
-    params, grads = trees(8)
-    one = run(optimizers.adaptive_braking(0.05, 0.8, rho=0.7), params, grads)
-    two = run(optimizers.brake(optax.sgd(0.05, 0.8), rho=0.7), params, grads)
+@pytest.mark.parametrize("granularity", ["tensor", "filter", "global"])
+def test_brake_around_sgd_is_adaptive_braking(granularity):
+    (params, grads), how = trees(8), {"rho": 0.7, "granularity": granularity}
+    one = run(optimizers.adaptive_braking(0.05, 0.8, **how), params, grads)
+    two = run(optimizers.brake(optax.sgd(0.05, 0.8), **how), params, grads)
     for a, b in zip(one, two, strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10), a, b)
 

@@ -36,6 +36,16 @@ def test_directions_hold_for_an_interval_and_are_not_kept():
     assert np.max(np.abs(moved[3] / moved[0] - 1)) > 0.01
 
 
+def test_reversed_sides_are_the_left_of_tall_and_the_right_of_wide_matrices():
+    for shape, side in ((6, 5), "left"), ((5, 6), "right"):
+        params, grads = tree(0, w=shape), gradients(4, w=shape)
+        one, two = (
+            run(fira(0.1, 2, 2, projection=x), params, grads)[-1]["w"]
+            for x in ("reverse_std", side)
+        )
+        np.testing.assert_allclose(one, two, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("opt", "kept"),
     [

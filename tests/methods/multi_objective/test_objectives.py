@@ -190,6 +190,21 @@ def test_config_may_leave_out_what_is_nearly_dependent(use_least_squares):
     np.testing.assert_allclose(first / second, 1.0 if use_least_squares else 2.0, rtol=1e-2)
 
 
+@pytest.mark.parametrize("scale_mode", ["min", "median", "rmse"])
+def test_aligned_gradients_are_as_long_as_the_kept_directions_say(scale_mode):
+    """Of five gradients one is twice another: four eigenvalues, the second the median."""
+    with jax.enable_x64(True):
+        J = gradients(np.random.default_rng(3), 5, 12, "lengths")
+        J[4] = 2 * J[0]
+        rule = optimizers.aligned_mtl(tuple(range(1, 6)), scale_mode)
+        g = np.asarray(rule.update(jnp.asarray(J), rule.init(jnp.zeros(12)))[0])
+    left, sizes, right = np.linalg.svd(J, full_matrices=False)
+    squares = sizes[:4] ** 2
+    s = {"min": squares[3], "median": squares[2], "rmse": squares.mean()}[scale_mode]
+    wanted = s**0.5 * right[:4].T @ left[:, :4].T @ np.arange(1, 6)
+    np.testing.assert_allclose(g, wanted, rtol=1e-8, atol=1e-10)
+
+
 LENGTHS = ([1, 30, 0.01], [1, 0, 2], [1e-30, 1, 1e18], [1e18, 3e17, 1e18], [1e-28, 2e-28, 1])
 
 

@@ -449,6 +449,16 @@ def test_the_forward_mode_projection_is_that_of_the_gradient():
         given.update(grads, given.init(params), params, guess=jnp.ones(3))
 
 
+@pytest.mark.parametrize(("guess", "fourth"), [("normal", 3.0), ("rademacher", 1.0)])
+def test_guesses_of_its_own(guess, fourth):
+    """By its sign alone the product with the gradient leaves the guess as it was drawn."""
+    opt = o.forward_gradient_local(optax.sgd(1.0), guess=guess, mode="sign")
+    x = jnp.ones(100_001)
+    u, _ = opt.update(x[None], opt.init(x), x)
+    assert abs(jnp.mean(u)) < 0.02
+    assert [jnp.mean(u**2), jnp.mean(u**4)] == pytest.approx([1.0, fourth], abs=0.15)
+
+
 @pytest.mark.parametrize("size", [1e18, 1e34])
 def test_the_projection_onto_a_guess_whose_square_is_no_number(size):
     """It does not depend on how long the guess is."""
