@@ -87,7 +87,7 @@ def scale_by_apollo(
       project: leaves to be projected: a predicate of a leaf, a tree of booleans, or a function of
         the params; default matrices both of whose sides are longer than `rank`.
       sampler: `(key, count, params) -> tree` of P, (rank, n) for m >= n, (m, rank) otherwise; the
-        count is that of the step at which it is new.
+        count is that of the step at which it is new, 0 for the first.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:

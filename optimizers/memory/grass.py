@@ -66,7 +66,7 @@ def scale_by_grass(
       project: leaves to be projected: a predicate of a leaf, a tree of booleans, or a function of
         the params; default matrices both of whose sides are longer than `rank`.
       sampler: `(key, count, params) -> tree` of the indices of the slices, empty at leaves that are
-        not projected, in place of random ones.
+        not projected, in place of random ones; count is 0 at the first step.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Raises:

@@ -29,7 +29,8 @@ def random_coordinates(
       density: the share, rounded down to a whole number.
       axis: 0 for rows, 1 for columns, None for entries.
       key: seed or key.
-      sampler: `(key, count, params) -> tree` of index arrays in place of random ones.
+      sampler: `(key, count, params) -> tree` of index arrays in place of random ones; count is 0
+        at the first step.
     """
 
     def draw(fresh: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -79,7 +80,8 @@ def selected_slices(
         and columns of a tall one, or along the longer, rows of a tall or square one.
       by_norm: "topr" in order of decreasing norm; default in that of the index.
       key: seed or key.
-      sampler: `(key, count, params) -> tree` of index arrays in place of random ones.
+      sampler: `(key, count, params) -> tree` of index arrays in place of random ones; count is 0
+        at the first step.
 
     Raises:
       FlowError: for a matrix that has fewer slices.

@@ -171,7 +171,7 @@ def draw_leaves(
       like: a tree signal.
       key: seed, key data or typed key, kept in the state; or a `random_key` signal.
       draw: `(key, leaf) -> array`.
-      sampler: `(key, count, params) -> tree` in place of `draw`.
+      sampler: `(key, count, params) -> tree` in place of `draw`; count is 0 at the first step.
       name: what the node is called.
       every: for how many steps a draw stays the same; it is made again at each, and kept nowhere.
     """
@@ -252,7 +252,8 @@ def draw_like(
       like: a tree signal.
       key: seed, key data or typed key, kept in the state; or a `random_key` signal.
       distribution: "rademacher" or "gaussian".
-      sampler: `(key, count, params) -> tree` in place of the distribution.
+      sampler: `(key, count, params) -> tree` in place of the distribution; count is 0 at the
+        first step.
     """
 
     def drawn(context: Context, tree: Leaves, fresh: jax.Array, _: jax.Array) -> Leaves:
@@ -273,7 +274,8 @@ def draw_scalar(
     Args:
       key: seed, key data or typed key; kept in the state.
       distribution: `(key, shape, dtype) -> draw`: `gaussian`, `rademacher` or `exponential`.
-      sampler: `(key, count, params) -> scalar` in place of the distribution.
+      sampler: `(key, count, params) -> scalar` in place of the distribution; count is 0 at the
+        first step.
     """
 
     def drawn(context: Context, fresh: jax.Array, _: jax.Array) -> jax.Array:
