@@ -11,6 +11,7 @@ import numpy as np
 from ...transforms import FlowError, lift_tree
 from ...transforms.notation.context import Context
 from ...transforms.notation.crowds import entry_of, units_of
+from ...transforms.notation.known import made_once
 from ...transforms.notation.roots import balanced, norm, root, saturated
 from ...transforms.notation.sharding import replicated
 from ...transforms.notation.values import Leaves, promoting
@@ -46,7 +47,7 @@ SHORTER = 2.0**-40
 def _with_squares(rows: Leaves) -> Leaves:
     """The directions, shorter where sums of squares may be none; 1e-8 is nothing beside them."""
     sizes = [jnp.max(jnp.abs(x), initial=0) for x in jax.tree.leaves(units_of(rows))]
-    is_long = balanced(sizes, jnp.maximum) > 1 / SHORTER
+    (is_long,) = made_once(balanced(sizes, jnp.maximum) > 1 / SHORTER)
     shorter = partial(jax.tree.map, lambda x: jnp.where(is_long, x * SHORTER, x))
     return rows.once(shorter)
 
