@@ -3,12 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import catalogue, federated, layers, optimizers, schedules, transforms
-from .catalogue import find, get_method, get_schedule
+from . import transforms
 from .compiling import compiler_options
-from .objectives import objective_gradients
-from .optimizers import measure
-from .sweeping import sweep
 from .transforms import (
     chain,
     flow,
@@ -18,16 +14,15 @@ from .transforms import (
     tap,
 )
 from .transforms.control import accumulate, inject_hyperparams
-from .transforms.inspection import (
-    describe,
-    draw,
-    observe,
-    observed,
-)
 from .transforms.notation import eval_params, needs, restore_by_name
 
 if TYPE_CHECKING:
-    from . import training
+    from . import catalogue, federated, layers, optimizers, schedules, training
+    from .catalogue import find, get_method, get_schedule
+    from .objectives import objective_gradients
+    from .optimizers import measure
+    from .sweeping import sweep
+    from .transforms.inspection import describe, draw, observe, observed
 
 __version__ = "0.1.0"
 
@@ -64,11 +59,29 @@ __all__ = [
 ]
 
 
+_WHERE = {
+    "describe": "transforms.inspection",
+    "draw": "transforms.inspection",
+    "find": "catalogue",
+    "get_method": "catalogue",
+    "get_schedule": "catalogue",
+    "measure": "optimizers",
+    "objective_gradients": "objectives",
+    "observe": "transforms.inspection",
+    "observed": "transforms.inspection",
+    "sweep": "sweeping",
+}
+"""The modules of what is not imported before it is asked for, beside modules of its own name."""
+
+
 def __getattr__(name: str) -> Any:
-    # Training loops need Flax, which nothing else does: it is imported where it is asked for.
-    if name == "training":
-        return importlib.import_module(".training", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Hundreds of methods are not loaded for a flow, nor Flax for anything but training loops.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_WHERE.get(name, name)}", __name__)
+    value = getattr(module, name) if name in _WHERE else module
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

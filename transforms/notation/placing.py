@@ -98,7 +98,8 @@ def _like(state: object, params: optax.Params | None) -> list[Any]:
 
     def of(path: tuple[str, ...], leaf: Any) -> Any:
         found = (known.get(path[len(path) - length :]) for length in lengths)
-        return next((p for p in found if p is not None and p.shape == leaf.shape), None)
+        arrays = (p for p in found if isinstance(p, jax.Array))
+        return next((p for p in arrays if p.shape == jnp.shape(leaf)), None)
 
     found, _ = jax.tree_util.tree_flatten_with_path(state)
     return [of(tuple(map(str, plain_path(path))), leaf) for path, leaf in found]

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
 
 from .known import choose, is_known, made_once
+from .tracing import trace_state
 
 Value = TypeVar("Value")
 
@@ -147,7 +147,7 @@ def sharing_places() -> Iterator[None]:
 
 def _hidden_places(lengths: tuple[int, ...]) -> list[jax.Array]:
     """Where the parts begin, which XLA does not know when it compiles."""
-    known, here = _PLACES.get(), get_opaque_trace_state()
+    known, here = _PLACES.get(), trace_state()
     for trace, others, places in known or ():
         if trace == here and others == lengths:
             return places

@@ -12,11 +12,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.extend.core import get_opaque_trace_state
 from jax.tree_util import PyTreeDef
 from jax.typing import DTypeLike
 
 from .errors import FlowError
+from .tracing import trace_state
 
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
@@ -87,7 +87,7 @@ class Together:
         """
         if self.gathered_from is not None:
             return self.gathered_from
-        here = get_opaque_trace_state()
+        here = trace_state()
         for where, leaves in self._parted:
             if where == here:
                 return leaves
@@ -160,7 +160,7 @@ class Leaves:
         """The leaves."""
         if not any(type(x) is Part for x in self.held):
             return self.held
-        here = get_opaque_trace_state()
+        here = trace_state()
         if self._sliced is None or self._sliced[0] != here:
             found = (x.of.leaves()[x.number] if type(x) is Part else x for x in self.held)
             self._sliced = here, tuple(found)
@@ -229,7 +229,7 @@ class Leaves:
 
     def once(self, fn: Callable[[Any], Any]) -> "Leaves":
         """An elementwise function of every leaf, and of every stack; asked again, the same."""
-        here = get_opaque_trace_state()
+        here = trace_state()
         if self._made is None or self._made[0] != here or self._made[1] is not fn:
             self._made = here, fn, self._mapped(fn)
         return self._made[2]

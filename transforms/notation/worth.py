@@ -3,14 +3,17 @@
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from jax.extend import core
 
 from .crowds import crowds, is_crowded
 from .stacks import TINY
+from .tracing import is_program
 from .values import Part
+
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr, Jaxpr
 
 COPIED = 4
 """Operations for every array that goes into a stack or comes out of it: less is not worth it."""
@@ -45,7 +48,7 @@ def traced_once(fn: Callable[..., Any], rows: Mapping[int, Sequence[Any]]) -> di
     return found
 
 
-def _program(fn: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr | None, Any]:
+def _program(fn: Callable[..., Any], *args: Any) -> tuple["ClosedJaxpr | None", Any]:
     """What `fn` does, and the shapes of what it makes.
 
     None where it fails, and says itself what is wrong, and at which leaf.
@@ -97,15 +100,9 @@ def _is_tiny(array: Any) -> bool:
     return math.prod(array.shape) <= TINY
 
 
-def operations(jaxpr: core.Jaxpr) -> int:
+def operations(jaxpr: "Jaxpr") -> int:
     """How many operations a program has, those of its parts included."""
-    inner = (
-        part for eqn in jaxpr.eqns for part in jax.tree.leaves(eqn.params, is_leaf=_is_program)
-    )
+    inner = (part for eqn in jaxpr.eqns for part in jax.tree.leaves(eqn.params, is_leaf=is_program))
     return len(jaxpr.eqns) + sum(
-        operations(getattr(p, "jaxpr", p)) for p in filter(_is_program, inner)
+        operations(getattr(p, "jaxpr", p)) for p in filter(is_program, inner)
     )
-
-
-def _is_program(value: object) -> bool:
-    return isinstance(value, core.ClosedJaxpr | core.Jaxpr)

@@ -1,14 +1,17 @@
 """Which results of a computation cannot be negative."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
 
 from ..notation.known import is_known
+from ..notation.tracing import is_literal, is_program
+
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr
 
 NEVER_NEGATIVE = {"abs", "exp", "exp2", "is_finite", "logistic", "square"}
 """Operations whose results are not negative, whatever they are given."""
@@ -40,11 +43,11 @@ def never_negative(fn: Callable[[Any], Any], tree: Any, given: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(shape), signs)
 
 
-def _signs(closed: ClosedJaxpr, given: list[bool]) -> list[bool]:
+def _signs(closed: "ClosedJaxpr", given: list[bool]) -> list[bool]:
     known: dict[Any, bool] = {}
 
     def sign(atom: Any) -> bool:
-        if isinstance(atom, Literal):
+        if is_literal(atom):
             return bool(np.all(np.asarray(atom.val) >= 0))
         if not jnp.issubdtype(atom.aval.dtype, jnp.floating):
             return True
@@ -73,7 +76,7 @@ def _after(equation: Any, signs: list[bool]) -> list[bool]:
         branches = [_signs(branch, signs[1:]) for branch in equation.params["branches"]]
         return [all(column) for column in zip(*branches, strict=True)]
     inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
-    if isinstance(inner, ClosedJaxpr) and len(inner.jaxpr.invars) == len(signs):
+    if is_program(inner) and hasattr(inner, "consts") and len(inner.jaxpr.invars) == len(signs):
         return _signs(inner, signs) if name not in ("scan", "while") else [False] * count
     if name == "max":
         return [any(signs)]

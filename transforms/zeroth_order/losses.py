@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend.core import jaxpr_as_fun
 from jax.typing import ArrayLike
 
 from ..closures.checks import LossFunction, scalar_closure
@@ -91,6 +90,8 @@ def loss_function(
     scalar_closure(
         partial(_at_others, value_fn, others) if others else value_fn, tree, context.label
     )
+    from jax.extend.core import jaxpr_as_fun  # brings in a compiler: not at import
+
     traced = jax.make_jaxpr(value_fn)(tree, *others)
     # Noise that is made in Python, outside jit too, must be the same in all evaluations.
     closure = jaxpr_as_fun(traced)
