@@ -64,8 +64,10 @@ def test_init_of_the_arithmetic_allocates_nothing_but_the_state():
         return past
 
     jaxpr = jax.make_jaxpr(flow(step).init)(PARAMS)
-    assert {str(eqn.primitive) for eqn in jaxpr.eqns} <= {"broadcast_in_dim", "jit", "pjit"}
-    assert len(jaxpr.eqns) <= 4
+    assert {str(eqn.primitive) for eqn in jaxpr.eqns} <= {
+        "broadcast_in_dim", "jit", "pjit", "shard_alike"
+    }  # fmt: skip
+    assert sum(str(eqn.primitive) != "shard_alike" for eqn in jaxpr.eqns) <= 4
 
 
 def test_a_node_on_params_shaped_signals_is_given_the_params():

@@ -35,7 +35,7 @@ OutputsLoss = Literal["mse", "ce", "bce"]
 def gauss_newton_bartlett(
     logits_fn: Callable[..., Any],
     params: optax.Params,
-    key: Key,
+    key: Key | None,
     batch_size: int | None = None,
     labels: jax.Array | None = None,
 ) -> optax.Updates:

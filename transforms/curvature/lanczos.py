@@ -37,6 +37,7 @@ def lanczos(
     return values, vectors[0] ** 2
 
 
+@checked()
 def krylov_basis(
     product: Callable[[Tree], Tree], start: Tree, num_iterations: int
 ) -> tuple[Tree, jax.Array]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from .checks import checked
 from .errors import FlowError
 from .layout import COUNT
 from .paths import named_leaves
@@ -20,6 +21,7 @@ SHOWN = 6
 """So many names stand in a message."""
 
 
+@checked()
 def restore_by_name(
     saved: optax.OptState,
     state: optax.OptState,

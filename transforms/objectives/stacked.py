@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..notation import draws
 from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -138,7 +137,7 @@ def draw_for_entries(
         if ready is not None:
             return ready
         keys = iter(jax.random.split(fresh, max(len(tree), 1)))
-        return tree.map(lambda x: draws.in_a_row(draw)(next(keys), x.shape[1:], x.dtype))
+        return tree.map(lambda x: draw(next(keys), x.shape[1:], x.dtype))
 
     return lift_tree(drawn, "draw", context=True, out=like_params)(g, key, given)
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..notation import draws
 from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -26,11 +25,11 @@ _MASKS = 0x6D61736B
 
 
 def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    return draws.normal(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+    return jax.random.normal(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
 def _rademacher(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    return draws.rademacher(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+    return jax.random.rademacher(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
 Distribution = Literal["gaussian", "rademacher", "sphere"]
@@ -101,7 +100,7 @@ class SparseDirections:
         return _numbered(kept, direction, Leaves.up_to(direction.treedef, rate).values)
 
     def _keep(self, key: jax.Array, z: jax.Array, rate: float | jax.Array) -> jax.Array:
-        draw = draws.normal if self.normal_threshold else draws.uniform
+        draw = jax.random.normal if self.normal_threshold else jax.random.uniform
         drawn = draw(key, z.shape, jnp.finfo(z.dtype).dtype)
         return jnp.where(resharded(drawn, z) < jnp.asarray(rate, drawn.dtype), 0, z)
 
