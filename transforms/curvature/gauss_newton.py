@@ -64,6 +64,8 @@ def gauss_newton_bartlett(
     logits, pull, mask = jax.vjp(lambda p: _masked(logits_fn(p)), params, has_aux=True)
     wide = working(logits)
     if labels is None:
+        if key is None:
+            raise FlowError("gauss_newton_bartlett: key=None, from which labels are drawn")
         labels = jax.random.categorical(key, wide)
     drawn = jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype)
     residuals = jnp.exp(log_softmax(wide)) - drawn
