@@ -1,6 +1,5 @@
 """Starting the state of a transformation anew at some steps."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -115,17 +114,7 @@ def _restarting(cell: Cell, with_integers: bool) -> Cell:
 
         return cell.update(context, jax.tree.map(chosen, state, fresh), *inputs)
 
-    def out(context: Context, *values: Any) -> Any:
-        return cell.out(context, *values[:-1]) if cell.out else values[0]
-
-    rebuild = cell.rebuild
-    return replace(
-        cell,
-        init=lambda context, *examples: cell.init(context, *examples[:-1]),
-        update=run,
-        out=out,
-        rebuild=rebuild and (lambda children: _restarting(rebuild(children), with_integers)),
-    )
+    return cell.given_more(1, run, lambda other: _restarting(other, with_integers))
 
 
 def _example(context: Context, value: Any) -> Any:

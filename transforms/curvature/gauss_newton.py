@@ -50,7 +50,7 @@ def gauss_newton_bartlett(
       logits_fn: params -> logits (..., C), one row for each of the B positions that enter the
         mean loss; or -> (logits, mask), with a mask (...) of the positions that do.
       params: tree of arrays.
-      key: of the draw.
+      key: of the draw; None where labels are given.
       batch_size: B; default the number of positions (that the mask has).
       labels: integers (...) in place of the draw.
 
@@ -65,7 +65,7 @@ def gauss_newton_bartlett(
     wide = working(logits)
     if labels is None:
         if key is None:
-            raise FlowError("gauss_newton_bartlett: key=None, from which labels are drawn")
+            raise FlowError("gauss_newton_bartlett: key=None needs labels, which it draws")
         labels = jax.random.categorical(key, wide)
     drawn = jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype)
     residuals = jnp.exp(log_softmax(wide)) - drawn

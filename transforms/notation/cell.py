@@ -1,7 +1,7 @@
 """Nodes with a hand-written state, and any transformation as such a node."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optax
@@ -62,6 +62,29 @@ class Cell:
     def may_refuse(self, context: Context) -> bool:
         """Whether what this step is given may be wrong for the cell: inputs, closures."""
         return any(name != "params" or context.given is None for name in self.needs)
+
+    def given_more(
+        self, count: int, update: Callable[..., Any], again: Callable[["Cell"], "Cell"]
+    ) -> "Cell":
+        """The cell with that many last arguments more, which its start and output do not see.
+
+        Args:
+          count: how many.
+          update: in place of the cell's, with these arguments.
+          again: what makes such a cell of one around other versions of the children.
+        """
+        out, rebuild = self.out, self.rebuild
+
+        def out_of_own(context: Context, *values: Any) -> Any:
+            return out(context, *values[:-count]) if out else values[0]
+
+        return replace(
+            self,
+            init=lambda context, *examples: self.init(context, *examples[:-count]),
+            update=update,
+            out=out_of_own,
+            rebuild=rebuild and (lambda children: again(rebuild(children))),
+        )
 
     def named_children(self) -> dict[str, Any]:
         """The children by name: an only one needs none."""

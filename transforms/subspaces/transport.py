@@ -1,6 +1,5 @@
 """Carrying a state over from one subspace to the next."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -87,17 +86,7 @@ def _carrying(cell: Cell) -> Cell:
 
         return cell.update(context, _visited(state, old.treedef, carry), *inputs)
 
-    def out(context: Context, *values: Any) -> Any:
-        return cell.out(context, *values[:-4]) if cell.out else values[0]
-
-    rebuild = cell.rebuild
-    return replace(
-        cell,
-        init=lambda context, *examples: cell.init(context, *examples[:-4]),
-        update=run,
-        out=out,
-        rebuild=rebuild and (lambda children: _carrying(rebuild(children))),
-    )
+    return cell.given_more(4, run, _carrying)
 
 
 def _visited(state: Any, treedef: jax.tree_util.PyTreeDef, carry: Any, name: str = "") -> Any:
