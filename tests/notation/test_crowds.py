@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain import optimizers
-from gradchain.transforms.notation import crowds, worth
+from gradchain.transforms.notation import crowds, placing, worth
 from samples import sample
 from subjects import NAMES, extras_for, signature_of, step_of
 
@@ -126,10 +126,9 @@ def operations(name: str, count: int, sharding: jax.NamedSharding | None = None)
     state = jax.eval_shape(opt.init, params)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worth, "ALIKE", sys.maxsize)
+        patch.setattr(placing, "shard_alike", None)  # as on one device
         made = jax.make_jaxpr(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))(state, params)
-    # On one device nothing is said of where arrays lie.
-    places = [eqn for eqn in made.jaxpr.eqns if eqn.primitive.name == "shard_alike"]
-    return worth.operations(made.jaxpr) - len(places)
+    return worth.operations(made.jaxpr)
 
 
 def per_leaf(name: str) -> float:
