@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ..notation import linalg
 from ..notation.checks import checked
+from ..notation.hyperparameters import Size
 from ..notation.known import repeat
 from ..notation.roots import relative_norm, root
 
@@ -17,7 +18,7 @@ Tree = TypeVar("Tree")
 
 @checked()
 def lanczos(
-    product: Callable[[Tree], Tree], start: Tree, num_iterations: int
+    product: Callable[[Tree], Tree], start: Tree, num_iterations: Size
 ) -> tuple[jax.Array, jax.Array]:
     """Ritz values of a symmetric operator, and their weights in its density at the start vector.
 
@@ -39,7 +40,7 @@ def lanczos(
 
 @checked()
 def krylov_basis(
-    product: Callable[[Tree], Tree], start: Tree, num_iterations: int
+    product: Callable[[Tree], Tree], start: Tree, num_iterations: Size
 ) -> tuple[Tree, jax.Array]:
     """An orthonormal basis of what powers of a symmetric operator make of a vector.
 
