@@ -24,17 +24,18 @@ def chunked_dct(topk: Size = 32, chunk_size: Size = 64) -> Coded:
     a coefficient counts for those alone that sent it.
 
     Args:
-      topk: how many of each chunk; all of them where there are fewer.
+      topk: how many of each chunk; all of them where there are fewer, and these then as the entries
+        that they stand for, of which rounding leaves nothing behind.
       chunk_size: longest side of a chunk.
     """
 
     def encode(tree: Leaves, _: object) -> list[Message]:
         leaves = [x for x in tree.present() if x.size]
-        return map_alike(lambda x: _largest(_transformed(x, chunk_size), topk), leaves)
+        return map_alike(lambda x: _largest(_transformed(x, chunk_size, topk), topk), leaves)
 
     def decode(messages: list[Message], like: Leaves, weights: jax.Array) -> Leaves:
         def restored(message: Message, x: jax.Array) -> jax.Array:
-            return _restored(message, x, chunk_size, weights)
+            return _restored(message, x, chunk_size, topk, weights)
 
         found = iter(map_alike(restored, messages, [x for x in like.present() if x.size]))
         return like.map(lambda x: next(found) if x.size else x)
@@ -62,14 +63,23 @@ def _layout(shape: tuple[int, ...], chunk_size: int) -> tuple[tuple[int, int], .
     return tuple((side // h, h) for side, h in zip(sides, chunks, strict=True))
 
 
-def _transformed(x: jax.Array, chunk_size: int) -> jax.Array:
+def _bases(layout: tuple[tuple[int, int], ...], topk: int, dtype: DTypeLike) -> list[jax.Array]:
+    """One along each side; none where all coefficients are sent, whose mean is that of entries."""
+    lengths = [h for _, h in layout]
+    return [] if math.prod(lengths) <= topk else [cosines(h, dtype) for h in lengths]
+
+
+def _transformed(x: jax.Array, chunk_size: int, topk: int) -> jax.Array:
     """The coefficients, one row for each chunk."""
     layout = _layout(x.shape, chunk_size)
     chunks = x.reshape([n for pair in layout for n in pair])
-    bases = [cosines(h, x.dtype) for _, h in layout]
-    rule = "ai,ik->ak" if len(layout) == 1 else "aibj,ik,jl->abkl"
-    rows = jnp.einsum(rule, chunks, *bases, precision="highest")
-    return rows.reshape(-1, math.prod(h for _, h in layout))
+    if len(layout) == 2:
+        chunks = chunks.swapaxes(1, 2)
+    bases = _bases(layout, topk, x.dtype)
+    if bases:
+        rule = "ai,ik->ak" if len(layout) == 1 else "abij,ik,jl->abkl"
+        chunks = jnp.einsum(rule, chunks, *bases, precision="highest")
+    return chunks.reshape(-1, math.prod(h for _, h in layout))
 
 
 def _largest(rows: jax.Array, topk: int) -> Message:
@@ -82,7 +92,9 @@ def _largest(rows: jax.Array, topk: int) -> Message:
     }
 
 
-def _restored(messages: Message, like: jax.Array, chunk_size: int, weights: jax.Array) -> jax.Array:
+def _restored(
+    messages: Message, like: jax.Array, chunk_size: int, topk: int, weights: jax.Array
+) -> jax.Array:
     layout = _layout(like.shape, chunk_size)
     count, length = (math.prod(side) for side in zip(*layout, strict=True))
     shares = weights.astype(jnp.finfo(like.dtype).dtype)[:, None, None]
@@ -93,11 +105,12 @@ def _restored(messages: Message, like: jax.Array, chunk_size: int, weights: jax.
     senders = jnp.zeros((count, length), shares.dtype)
     senders = senders.at[rows, places].add(jnp.broadcast_to(shares, places.shape))
     means = jnp.where(senders > 0, summed / jnp.where(senders > 0, senders, 1), 0)
-    bases = [cosines(h, like.dtype) for _, h in layout]
-    sides = [n for n, _ in layout]
-    if len(layout) == 1:
-        entries = jnp.einsum("ak,ik->ai", means, *bases, precision="highest")
-    else:
-        blocks = means.reshape(*sides, *(h for _, h in layout))
-        entries = jnp.einsum("abkl,ik,jl->aibj", blocks, *bases, precision="highest")
-    return entries.reshape(like.shape)
+    sides, lengths = zip(*layout, strict=True)
+    chunks = means.reshape(*sides, *lengths)
+    bases = _bases(layout, topk, like.dtype)
+    if bases:
+        rule = "ak,ik->ai" if len(layout) == 1 else "abkl,ik,jl->abij"
+        chunks = jnp.einsum(rule, chunks, *bases, precision="highest")
+    if len(layout) == 2:
+        chunks = chunks.swapaxes(1, 2)
+    return chunks.reshape(like.shape)

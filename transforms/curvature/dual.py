@@ -24,10 +24,21 @@ def above_rounding(damping: float | jax.Array, matrix: jax.Array) -> jax.Array:
     Less than that makes the directions of no curvature whatever rounding leaves of them, or the
     matrix singular.
     """
-    largest = jnp.max(jnp.abs(jnp.diagonal(matrix)), initial=0)
-    return jnp.maximum(
-        jnp.asarray(damping, matrix.dtype), ROUNDING_STEPS * jnp.finfo(matrix.dtype).eps * largest
-    )
+    return _above(damping, jnp.max(jnp.abs(jnp.diagonal(matrix)), initial=0))
+
+
+def above_rounding_of_rows(damping: float | jax.Array, gram: jax.Array) -> jax.Array:
+    """The same for each row of R R^T by itself: a long row of R adds nothing to a short one.
+
+    Rounding of a product is in proportion to the lengths of both rows, so that with what is added
+    to each by its own the matrix stays positive.
+    """
+    return _above(damping, jnp.abs(jnp.diagonal(gram)))
+
+
+def _above(damping: float | jax.Array, largest: jax.Array) -> jax.Array:
+    rounding = ROUNDING_STEPS * jnp.finfo(largest.dtype).eps * largest
+    return jnp.maximum(jnp.asarray(damping, largest.dtype), rounding)
 
 
 def dual_solve(
@@ -37,14 +48,14 @@ def dual_solve(
 
     Args:
       gram: K = R R^T, positive semidefinite, or Q R R^T.
-      shift: positive scalar.
+      shift: positive scalar, or one for each row.
       rhs: vector.
       symmetric: whether K is.
 
     Returns:
       The solution, which is not a number where the matrix is singular.
     """
-    matrix = gram + shift * jnp.eye(gram.shape[0], dtype=gram.dtype)
+    matrix = gram + jnp.eye(gram.shape[0], dtype=gram.dtype) * shift
     if not symmetric:
         return linalg.solve(matrix, rhs)
     return linalg.cho_solve(linalg.cholesky(matrix), rhs)

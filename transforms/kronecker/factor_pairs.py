@@ -74,8 +74,13 @@ def _solve_gram(x: jax.Array, factor: jax.Array, damping: float | jax.Array) -> 
     gram = factor.T @ factor + damping * jnp.eye(factor.shape[-1], dtype=factor.dtype)
     root = linalg.cholesky(gram)
     # rounding can leave a singular matrix a positive pivot, by which the step would blow up
-    is_singular = jnp.diag(root) ** 2 <= ROUNDING * jnp.finfo(gram.dtype).eps * jnp.diag(gram)
-    return linalg.cho_solve(jnp.where(jnp.any(is_singular), jnp.nan, root), x.T).T
+    pivots = jnp.diag(root) ** 2
+    is_regular = jnp.all(pivots > ROUNDING * jnp.finfo(gram.dtype).eps * jnp.diag(gram))
+    # what is not chosen is a number as well, or it would be NaN in the derivative
+    solved = linalg.cho_solve(
+        jnp.where(is_regular, root, jnp.eye(len(root), dtype=root.dtype)), x.T
+    ).T
+    return jnp.where(is_regular, solved, jnp.nan)
 
 
 solve_gram = lift(

@@ -143,9 +143,11 @@ def inv(matrices: jax.Array) -> jax.Array:
 def cholesky(matrices: jax.Array) -> jax.Array:
     """`jnp.linalg.cholesky`: the lower factors, NaN where a matrix is not definite.
 
+    There the derivative is 0.
+
     A function of arrays.
     """
-    return _cholesky(matrices)
+    return _lower_factor(matrices)[0]
 
 
 def cho_solve(factors: jax.Array, right: jax.Array) -> jax.Array:
@@ -193,6 +195,7 @@ def _with_derivative(
     is_regular: Callable[..., jax.Array],
     example: Callable[[int, int], jax.Array],
     linear: int,
+    degree: float = 1,
 ) -> Callable[[jax.Array], Factors]:
     """The factorisation, whose derivative is 0 where it has none, as at a matrix of zeros.
 
@@ -203,7 +206,8 @@ def _with_derivative(
       solve: gives the factors.
       is_regular: whether there is a derivative, by the factors.
       example: the entries of a matrix of some size at which there is one.
-      linear: which of the factors is as large as the matrix; the others are bases.
+      linear: which of the factors grows with the matrix; the others are bases.
+      degree: the power of the matrix's size with which it grows.
     """
 
     @jax.custom_jvp
@@ -226,7 +230,7 @@ def _with_derivative(
         unit, moving = where(x / size, stand_in), where(dx / size, jnp.zeros_like(dx))
         moved = [where(d, jnp.zeros_like(d)) for d in jax.jvp(solve, (unit,), (moving,))[1]]
         scale = size.reshape(*size.shape[:-2], *(1,) * (moved[linear].ndim - x.ndim + 2))
-        moved[linear] = moved[linear] * scale
+        moved[linear] = moved[linear] * scale**degree
         return found, jax.tree.unflatten(jax.tree.structure(found), moved)
 
     def of_array(matrices: jax.Array) -> Factors:
@@ -247,6 +251,11 @@ def _are_apart(values: jax.Array, _: jax.Array) -> jax.Array:
 
 def _are_apart_and_positive(_: jax.Array, values: jax.Array, __: jax.Array) -> jax.Array:
     return _are_apart(values[..., ::-1], values) & (jnp.min(values, -1, initial=jnp.inf) > 0)
+
+
+def _is_definite(lower: jax.Array) -> jax.Array:
+    pivots = jnp.real(jnp.diagonal(lower, axis1=-2, axis2=-1))
+    return jnp.min(pivots, -1, initial=jnp.inf) > 0
 
 
 def _noise(sizes: jax.Array) -> jax.Array:
@@ -292,7 +301,9 @@ _singular_values = one_by_one(jnp.linalg.svdvals)
 _solve = one_by_one(jnp.linalg.solve)
 _inv = one_by_one(jnp.linalg.inv)
 _expm = one_by_one(jax.scipy.linalg.expm)
-_cholesky = one_by_one(jnp.linalg.cholesky)
+_lower_factor = _with_derivative(
+    one_by_one(lambda x: (jnp.linalg.cholesky(x),)), _is_definite, jnp.eye, 0, degree=0.5
+)
 _cho_solve = one_by_one(lambda factor, right: jax.scipy.linalg.cho_solve((factor, True), right))
 
 

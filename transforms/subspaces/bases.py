@@ -34,7 +34,7 @@ class Basis:
     right: Any
 
     def project(self, matrix: jax.Array) -> jax.Array:
-        """left^H M right^H, sides that exist only."""
+        """left^H M right^H, sides that exist only; bounded, where that is no number of the format."""
         matrix = replicated(matrix)
         if self.left is not None:
             share = summable_share(len(matrix))
@@ -42,7 +42,7 @@ class Basis:
         if self.right is not None:
             share = summable_share(matrix.shape[1])
             matrix = (matrix @ (share * self.right).conj().T) / share
-        return matrix
+        return summable(matrix, 1)
 
     def unproject(self, low: jax.Array) -> jax.Array:
         """left L right, sides that exist only."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ....transforms import lift
-from ....transforms.curvature.dual import above_rounding, dual_solve, matmul
+from ....transforms.curvature.dual import above_rounding_of_rows, dual_solve, matmul
 
 
 def _gram_updated(gram: jax.Array, rows: jax.Array, slot: jax.Array) -> jax.Array:
@@ -32,7 +32,7 @@ def _newest_solved(
 ) -> jax.Array:
     size = len(rows)
     newest = (jnp.arange(size) == slot).astype(rows.dtype)
-    shift = above_rounding(size * damping, gram)
+    shift = above_rounding_of_rows(size * damping, gram)
     return size * matmul(dual_solve(gram, shift, newest), rows)
 
 
@@ -47,7 +47,7 @@ window_solve = lift(
     doc="`window_solve(rows, gram, slot, damping)`: (damping I + R^T R / m)^{-1} times "
     "row `slot` of R. For m rows. Since the right-hand side is itself a row, this is "
     "m R^T (R R^T + m damping I)^{-1} e: no difference is taken, so no digits are "
-    "lost to a small damping. What is added is at least the rounding of the products.",
+    "lost to a small damping. What is added is at least the rounding of a row's products.",
 )
 
 lone_solve = lift(
