@@ -34,7 +34,7 @@ class Basis:
     right: Any
 
     def project(self, matrix: jax.Array) -> jax.Array:
-        """left^H M right^H, sides that exist only; bounded, where that is no number of the format."""
+        """left^H M right^H, sides that exist only; bounded, where that is no number."""
         matrix = replicated(matrix)
         if self.left is not None:
             share = summable_share(len(matrix))
