@@ -135,7 +135,9 @@ def _quantised(
     low, high = (_kept(fn(rows, axis=1), dtype) for fn in (jnp.min, jnp.max))
     lo, hi = (_read(x, dtype, a.dtype)[:, None] for x in (low, high))
     unit = saturated(hi - lo) / LEVELS
-    codes = jnp.floor(saturated(rows - lo) / jnp.where(unit > 0, unit, 1) + 0.5)
+    # entries of 0 lie halfway between two levels of -x to x, up to what the quotient is rounded by
+    half = 0.5 + 2 * LEVELS * jnp.finfo(a.dtype).eps
+    codes = jnp.floor(saturated(rows - lo) / jnp.where(unit > 0, unit, 1) + half)
     codes = jnp.where(unit > 0, jnp.clip(codes, 0, LEVELS), 0).astype(jnp.uint8).ravel()[: a.size]
     pairs = jnp.pad(codes, (0, a.size % 2)).reshape(-1, 2)
     return pairs[:, 0] | (pairs[:, 1] << 4), low, high
