@@ -74,6 +74,23 @@ def test_projections_and_stacks_make_no_copies(peak_memory):
     assert peak_memory.measured(gradchain.optimizers.muon(1.0), {}, square).temporary < 2.1 * size
 
 
+def test_numbers_of_a_step_cost_no_copy():
+    """Among hundreds of leaves XLA would take minutes to find out that they need none."""
+    opt = gradchain.optimizers.schedule_free_adamw(1e-3)
+    params = {f"w{i}": jax.ShapeDtypeStruct((64, 64), jnp.float32) for i in range(20)}
+
+    def step(params, state, grads):
+        updates, state = opt.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    jitted = jax.jit(
+        step, donate_argnums=(0, 1), compiler_options=gradchain.compiler_options(update_only=True)
+    )
+    program = jitted.lower(params, jax.eval_shape(opt.init, params), params).compile().as_text()
+    assert " conditional(" in program
+    assert " copy(" not in program
+
+
 def test_eight_bits_take_a_quarter_of_the_state_and_learn_as_much(monkeypatch):
     """On the Transformer of the text example, smaller."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))

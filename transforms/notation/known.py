@@ -56,6 +56,8 @@ def made_once(*values: jax.Array) -> tuple[jax.Array, ...]:
 
     XLA's compiler for the CPU would make what is cheap anew in every kernel that reads it: a sum
     over hundreds of leaves in the kernels of hundreds of leaves. Into a branch it does not look.
+    The branch computes what it returns: for a value that it handed on, XLA would look for a buffer
+    by all that reads it and all that was before, which for hundreds of leaves takes minutes.
     """
     if is_known(values):
         return values
@@ -67,7 +69,13 @@ def made_once(*values: jax.Array) -> tuple[jax.Array, ...]:
 
 def _behind_a_branch(*values: jax.Array) -> tuple[jax.Array, ...]:
     certain = jax.lax.optimization_barrier(jnp.bool_(True))
-    return choose(certain, lambda: values, lambda: tuple(map(jnp.zeros_like, values)))
+    turned = tuple(map(_turned, values))
+    return choose(certain, lambda: tuple(map(_turned, turned)), lambda: turned)
+
+
+def _turned(value: jax.Array) -> jax.Array:
+    """Done twice it gives the value, to the bit."""
+    return -value if jnp.issubdtype(value.dtype, jnp.inexact) else ~value
 
 
 def _of_one_type(
