@@ -13,7 +13,7 @@ from ..notation.context import Context
 from ..notation.domains import Interval
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Fraction, NonNegative, Size
-from ..notation.roots import norm, saturated, summable
+from ..notation.roots import magnitude, norm, power_of_two_below, saturated, summable
 from ..notation.sides import by_side
 from ..notation.signal import Signal
 from ..notation.steps import delay, step_count
@@ -105,8 +105,10 @@ def kronecker_factors(
     A function of signals.
 
     c is the number of entries of a tensor, rounded up to a power of two: these are means, which are
-    numbers of the format wherever the squares of the entries are. Arithmetic, `ema` and what is
-    made of these treat the factors side by side; see `pair`.
+    numbers of the format wherever the squares of the entries are. A tensor with no entry above
+    1e-15 counts as one multiplied by the power of two that brings it there, for its factors would
+    be 0, and have no eigenvectors. Arithmetic, `ema` and what is made of these treat the factors
+    side by side; see `pair`.
 
     Args:
       stacked: a signal of stacks; see `stack_same_shapes`.
@@ -120,9 +122,23 @@ def kronecker_factors(
             return ()
         tensors = as_tensors(stack)
         small = (max_dim is None or n <= max_dim for n in tensors.shape[1:])
-        return tuple(_gram(tensors, axis) if fits else None for axis, fits in enumerate(small))
+        weight = _weight_of_short(tensors)
+        return tuple(
+            _gram(tensors, axis, weight=weight) if fits else None for axis, fits in enumerate(small)
+        )
 
     return lift(factors, "kronecker_factors")(stacked)
+
+
+SHORT = 2.0**-50
+"""The largest entry of a tensor from which on its factors count as they are."""
+
+
+def _weight_of_short(tensors: jax.Array) -> jax.Array:
+    """What brings squares of shorter tensors to those of `SHORT`; one number for each."""
+    size = magnitude(tensors, tuple(range(1, tensors.ndim)))
+    ratio = jnp.clip(SHORT / power_of_two_below(size), 1, 1 / SHORT)
+    return (ratio**2).astype(tensors.dtype)
 
 
 def entries_of(shape: Sequence[int]) -> int:
@@ -130,10 +146,12 @@ def entries_of(shape: Sequence[int]) -> int:
     return 1 << (math.prod(shape) - 1).bit_length()
 
 
-def _gram(stack: jax.Array, axis: int, diagonal: bool = False) -> jax.Array:
+def _gram(
+    stack: jax.Array, axis: int, diagonal: bool = False, weight: float | jax.Array = 1.0
+) -> jax.Array:
     """G_(i) G_(i)^H of stacked tensors over the number of their entries, or its diagonal."""
     others = [other for other in range(1, stack.ndim) if other != axis + 1]
-    share = stack / entries_of(stack.shape[1:])
+    share = stack * (weight / entries_of(stack.shape[1:]))
     if diagonal:
         return jnp.sum((share * stack.conj()).real, axis=others)
     return _numbers(_contracted(share, stack.conj(), (others, others)))
