@@ -43,6 +43,7 @@ def fit_preconditioner(
     key: Key = 0,
     of: Callable[[Signal], Signal] = lambda tree: tree,
     sampler: Sampler | None = None,
+    moving: Callable[[Signal], Signal] = lambda tree: tree,
 ) -> Flow:
     """The element of a group that is fitted to curvature pairs, one of them at every step.
 
@@ -64,6 +65,7 @@ def fit_preconditioner(
       key: seed or key of the probes.
       of: brings a tree into the form that the group works on.
       sampler: `(key, count, params) -> tree` in place of the normal distribution.
+      moving: sets to zero what does not move, so that its curvature enters no product.
 
     References:
       Li 2018, Preconditioned Stochastic Gradient Descent (arXiv 1512.04202), and Pooladzandi & Li
@@ -87,7 +89,7 @@ def fit_preconditioner(
         probe: Signal | None = None,
     ) -> Signal:
         fresh = random_key(key)
-        v = given_or(probe, draw_like(params, fresh, "gaussian", sampler))
+        v = moving(given_or(probe, draw_like(params, fresh, "gaussian", sampler)))
         return fitted(v, hessian_along(value_fn, hvp, params, v), fresh)
 
     def whiten(g: Signal, probe: Signal | None = None) -> Signal:

@@ -79,7 +79,15 @@ def scale_by_psgd(
         inside, outside = split(like, trainable)
         return merge(back(u, inside), zeros_like(outside))
 
-    fit = fit_preconditioner(group, precond_lr, mode, precond_init_scale, key, chosen, sampler)
+    def moving(tree: Signal) -> Signal:
+        if trainable is None:
+            return tree
+        inside, outside = split(tree, trainable)
+        return merge(inside, zeros_like(outside))
+
+    fit = fit_preconditioner(
+        group, precond_lr, mode, precond_init_scale, key, chosen, sampler, moving
+    )
     fit = named("preconditioner", fit)
 
     def step(g: Signal) -> Signal:

@@ -653,3 +653,23 @@ def test_psgd_of_empty_leaves_alone(name):
     update = lambda state: opt.update(params, state, params)[1]  # noqa: E731
     state = jax.eval_shape(opt.init, params)
     assert signature_of(jax.eval_shape(update, state)) == signature_of(state)
+
+
+def test_psgd_fits_the_curvature_of_the_trained_leaves_alone():
+    curvature = jnp.array([[3.0, 1.0], [1.0, 2.0]])
+    loss = lambda w, b: jnp.stack([w[0], b[0]]) @ curvature @ jnp.stack([w[0], b[0]])  # noqa: E731
+    opt, params = optimizers.psgd_xmat(trainable={"w": True, "b": False}), {"w": 1.0, "b": 2.0}
+    params = jax.tree.map(lambda x: jnp.full(1, x), params)
+    updates, _ = opt.update(
+        params,
+        opt.init(params),
+        params,
+        value_fn=lambda p: loss(p["w"], p["b"]),
+        probe=jax.tree.map(jnp.ones_like, params),
+    )
+    alone, w = optimizers.psgd_xmat(), params["w"]
+    wanted, _ = alone.update(
+        w, alone.init(w), w, value_fn=lambda w: loss(w, params["b"]), probe=jnp.ones_like(w)
+    )
+    np.testing.assert_allclose(updates["w"], wanted, RTOL)
+    np.testing.assert_array_equal(updates["b"], 0)
