@@ -65,11 +65,12 @@ def rsgd(
       stabilize: every how many steps points and momenta are put on the manifold again. Retractions
         here do not let rounding add up; it is for points that were moved by something else.
       momentum_init: the buffer before the first step: the "gradient" g itself, neither decayed nor
-        made Riemannian, as geoopt has it, so that the first direction is mu g + (1 - tau) r; or
-        "zeros", the textbook's.
+        made Riemannian, as geoopt has it, so that the first direction is mu g + (1 - tau) r, which
+        is not tangent: with `exact` spheres and frames it leads off them, as there, unless
+        `stabilize` puts the points back; or "zeros", the textbook's.
 
     Returns:
-      The optimizer; it needs `params`, which stay on their manifolds. Put nothing behind it in a
+      The optimizer; it needs `params`, which stay on their manifolds (but see `momentum_init`). Put nothing behind it in a
       chain. Its state is one copy of the params with momentum.
 
     Raises:

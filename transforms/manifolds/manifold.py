@@ -95,3 +95,8 @@ def length(x: jax.Array) -> jax.Array:
     """Lengths along the last axis, which is kept; the derivative at 0 is 0."""
     squared = dot(x, x)
     return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+
+
+def is_rounding(off: jax.Array) -> jax.Array:
+    """Where a distance from a manifold is one that rounding can leave behind."""
+    return jnp.abs(off) <= jnp.finfo(off.dtype).eps ** 0.5

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from .manifold import Manifold, dot, length
+from .manifold import Manifold, dot, is_rounding, length
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,16 @@ class Sphere(Manifold):
         return dot(u, u)
 
     def retract(self, x: jax.Array, u: jax.Array) -> jax.Array:
-        """See `Manifold`; the result is normalised, so that rounding does not add up."""
+        """See `Manifold`; rounding does not add up.
+
+        An exact step along a vector that is not tangent ends off the sphere, as its formula says.
+        """
         if not self.exact:
             return self.project(x + u)
         angle = length(u)
-        return self.project(x * jnp.cos(angle) + u * jnp.sinc(angle / jnp.pi))
+        y = x * jnp.cos(angle) + u * jnp.sinc(angle / jnp.pi)
+        size = length(y)
+        return y / jnp.where(is_rounding(size - 1), size, 1)
 
     def project(self, x: jax.Array) -> jax.Array:
         """See `Manifold`; zero, which is nearest to none, stays zero."""

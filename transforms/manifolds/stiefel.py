@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ..notation import linalg
 from ..notation.arguments import argument_of
 from ..notation.sharding import replicated, resharded
-from .manifold import Manifold
+from .manifold import Manifold, is_rounding
 
 Metric = Literal["canonical", "euclidean"]
 
@@ -58,7 +58,10 @@ class Stiefel(Manifold):
         return squared - jnp.sum(along * along, axis=(-2, -1), keepdims=True) / 2
 
     def retract(self, x: jax.Array, u: jax.Array) -> jax.Array:
-        """See `Manifold`; the result is made orthonormal, so that rounding does not add up."""
+        """See `Manifold`; rounding does not add up.
+
+        An exact step along a matrix that is not tangent ends off the manifold, as its formula says.
+        """
         if self.metric == "canonical":
             return _polished(_cayley(x, u, x))
         return _polished(_geodesic(x, u)) if self.exact else _orthonormal(x + u)
@@ -99,8 +102,10 @@ def _orthonormal(x: jax.Array) -> jax.Array:
 
 
 def _polished(x: jax.Array) -> jax.Array:
-    """A step of Newton and Schulz, which squares a small distance from orthonormality."""
-    return 1.5 * x - 0.5 * _mm(x, _mm(_t(x), x))
+    """A step of Newton and Schulz, which squares a distance from orthonormality by rounding."""
+    off = _mm(_t(x), x) - jnp.eye(x.shape[-1], dtype=x.dtype)
+    by_rounding = jnp.all(is_rounding(off), axis=(-2, -1), keepdims=True)
+    return x - 0.5 * _mm(x, jnp.where(by_rounding, off, 0))
 
 
 def _cayley(x: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:

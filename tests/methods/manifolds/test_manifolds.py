@@ -115,6 +115,20 @@ def test_exact_steps_have_the_length_of_their_vectors():
     close(manifold.between(x, manifold.retract(x, u)), lengths, atol=1e-7)
 
 
+def test_exact_steps_along_what_is_not_tangent_are_their_formula():
+    """As in geoopt, where a buffer starts as the Euclidean gradient."""
+    manifold, x, g, *_ = some("sphere_exact")
+    angle = np.linalg.norm(g, axis=-1, keepdims=True)
+    close(manifold.retract(x, g), x * np.cos(angle) + g * np.sin(angle) / angle)
+    manifold, x, g, *_ = some("stiefel_exact")
+    turned = jnp.swapaxes(x, -1, -2) @ g
+    identity = jnp.broadcast_to(jnp.eye(3), turned.shape)
+    square = jnp.swapaxes(g, -1, -2) @ g
+    flow = jnp.block([[turned, -square], [identity, turned]])
+    end = jax.scipy.linalg.expm(flow)[..., :3] @ jax.scipy.linalg.expm(-turned)
+    close(manifold.retract(x, g), jnp.concatenate([x, g], axis=-1) @ end)
+
+
 @pytest.mark.parametrize(
     ("exact", "plain", "order"),
     [("sphere_exact", "sphere", 3), ("stiefel_exact", "stiefel_euclidean", 2)],
