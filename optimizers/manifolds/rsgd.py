@@ -70,8 +70,8 @@ def rsgd(
         `stabilize` puts the points back; or "zeros", the textbook's.
 
     Returns:
-      The optimizer; it needs `params`, which stay on their manifolds (but see `momentum_init`). Put nothing behind it in a
-      chain. Its state is one copy of the params with momentum.
+      The optimizer; it needs `params`, which stay on their manifolds (but see `momentum_init`).
+      Put nothing behind it in a chain. Its state is one copy of the params with momentum.
 
     Raises:
       ValueError: for a hyper-parameter out of range; in `init`, for manifolds that do not fit the
