@@ -27,7 +27,8 @@ def trajectory(
 ) -> Iterator[tuple[Any, Any]]:
     """The params and the state after every step.
 
-    The gradients do not depend on the params, which may end anywhere; no entry is above 1.
+    The gradients do not depend on the params, which may end anywhere; no entry is above 1, and no
+    gradient is a multiple of another.
 
     Args:
       step: see `scaled_step_of`.
@@ -39,7 +40,8 @@ def trajectory(
     slope = jax.tree.map(np.asarray, gradients(start))
     for i, scale in enumerate(scales):
         size = (1 + 0.3 * np.sin(3 * i)) / 8
-        gradient = jax.tree.map(lambda g, size=size: (size * g).astype(g.dtype), slope)
+        turned = jax.tree.map(lambda g, i=i: np.roll(g, i), slope)
+        gradient = jax.tree.map(lambda g, size=size: (size * g).astype(g.dtype), turned)
         params, state = step(params, state, gradient, np.float32(scale))
         yield params, state
 

@@ -46,6 +46,16 @@ def test_gradients_of_many_entries_whose_squares_have_no_sum(name):
             assert list(differing(name, scales, MANY)) == []
 
 
+AFTER_ONE = {"demo": (1e12, 1, 1), "m_fac": (1e6, 1, 1)}
+"""Scales of which the first leaves nothing behind that covers the others."""
+
+
+@pytest.mark.parametrize("name", AFTER_ONE)
+def test_gradients_after_one_of_another_size(name):
+    with jax.enable_x64(True):
+        assert list(differing(name, AFTER_ONE[name])) == []
+
+
 @every_method
 def test_the_largest_numbers_of_the_format_leave_no_nan(name):
     """As whole gradients and beside small entries, at every step and at one of ordinary ones."""
@@ -53,8 +63,10 @@ def test_the_largest_numbers_of_the_format_leave_no_nan(name):
     usual = slope_of(one.start)
     turning = [at_the_ends(one.start, turn) for turn in range(4)]
     largest = at_the_end(one.start)
+    equal = jax.tree.map(np.abs, largest)
     for gradients in (
         turning,
+        [equal] * 2,
         [usual, usual, turning[1], usual, usual],
         [largest] * 3,
         [usual, usual, largest, usual],

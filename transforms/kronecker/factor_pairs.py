@@ -80,12 +80,12 @@ def _solve_gram(x: jax.Array, factor: jax.Array, damping: float | jax.Array) -> 
     solved = linalg.cho_solve(
         jnp.where(is_regular, root, jnp.eye(len(root), dtype=root.dtype)), x.T
     ).T
-    return jnp.where(is_regular, solved, jnp.nan)
+    return jnp.where(is_regular, solved, jnp.inf)
 
 
 solve_gram = lift(
     _solve_gram,
     "solve_gram",
-    doc="X (F^T F + damping I)^{-1}, by a Cholesky decomposition; NaN where it is "
+    doc="X (F^T F + damping I)^{-1}, by a Cholesky decomposition; infinite where it is "
     "singular, up to rounding.",
 )

@@ -673,3 +673,19 @@ def test_psgd_fits_the_curvature_of_the_trained_leaves_alone():
     )
     np.testing.assert_allclose(updates["w"], wanted, RTOL)
     np.testing.assert_array_equal(updates["b"], 0)
+
+
+def test_a_first_gradient_of_any_length_gives_soap_its_basis():
+    """Squares of 1e-30 are 0 in float32; the basis is that of the direction."""
+    first, second = np.random.default_rng(4).normal(size=(2, 3, 3)).astype(np.float32)
+    opt = optimizers.soap(0.1)
+    step = jax.jit(opt.update)
+
+    def updates(scale):
+        state = opt.init(second)
+        _, state = step(scale * first, state, second)
+        return step(second, state, second)[0]
+
+    short, usual = map(updates, (np.float32(1e-30), np.float32(1)))
+    assert abs(usual).max() > 0.01
+    np.testing.assert_allclose(short, usual, rtol=1e-4, atol=1e-6)
