@@ -250,7 +250,8 @@ def _are_apart(values: jax.Array, _: jax.Array) -> jax.Array:
 
 
 def _are_apart_and_positive(_: jax.Array, values: jax.Array, __: jax.Array) -> jax.Array:
-    return _are_apart(values[..., ::-1], values) & (jnp.min(values, -1, initial=jnp.inf) > 0)
+    least = jnp.min(values, -1, initial=jnp.inf)
+    return _are_apart(values[..., ::-1], values) & (least > _noise(values))
 
 
 def _is_definite(lower: jax.Array) -> jax.Array:
