@@ -230,7 +230,7 @@ def test_gradient_through_the_update_is_finite(name):
         assert finite((slope(grads), slope(sparse)))
 
 
-ALWAYS = ("adafactor", "egn", "fadam", "hspg", "micro_adam", "perpgrad")
+ALWAYS = ("adafactor", "egn", "fadam", "hspg", "micro_adam", "perpgrad", "scaled_gd")
 """They take a root of a number, a power, a maximum or a factorisation."""
 
 
@@ -258,7 +258,12 @@ def test_gradient_through_several_updates_is_finite(name):
     nothing = jax.tree.map(np.zeros_like, small)
     params = {**small, "b": nothing["b"]}
     slope = jax.jit(jax.grad(after, argnums=(0, 1, 2)))
-    for three in ((grads, cut, zero), (zero, grads, cut), (zero, zero, zero)):
+    apart = [
+        jax.tree.map(lambda g, three=three: np.resize(np.float32(three), g.shape), grads)
+        for three in ((1e-30, 0, 1e3), (0, 1e-24, -1e6))
+    ]
+    alike = [(one,) * 3 for one in (zero, *apart)]
+    for three in ((grads, cut, zero), (zero, grads, cut), *alike):
         stacked = jax.tree.map(lambda *x: np.stack(x), *three)
         for at in (params, nothing):
             assert finite(slope(at, stacked, given_numbers(name)))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap, sequential_vmap
 
 from .known import each, is_known
-from .roots import magnitude, power_of_two_below, summable_share
+from .roots import magnitude, power_of_two_below, root, summable_share
 
 LONG = 1.5
 """Sides of a matrix so far apart that its triangular factor is worth making first."""
@@ -226,7 +226,8 @@ def _with_derivative(
 
         # not only what comes out: an infinite factor would meet a cotangent of 0
         stand_in = jnp.broadcast_to(example(*x.shape[-2:]).astype(x.dtype), x.shape)
-        size = power_of_two_below(magnitude(x, (-2, -1)))
+        # a power of four, whose root is exact too: both times the same pivots are positive
+        size = power_of_two_below(root(magnitude(x, (-2, -1)))) ** 2
         unit, moving = where(x / size, stand_in), where(dx / size, jnp.zeros_like(dx))
         moved = [where(d, jnp.zeros_like(d)) for d in jax.jvp(solve, (unit,), (moving,))[1]]
         scale = size.reshape(*size.shape[:-2], *(1,) * (moved[linear].ndim - x.ndim + 2))
