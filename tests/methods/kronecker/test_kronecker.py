@@ -630,6 +630,60 @@ def test_rare_updates_hold_the_preconditioner_but_never_at_first(name):
         np.testing.assert_array_equal(y, z)
 
 
+def changes_over_keys(name, unbalance, unchanged, **arguments):
+    """The share of 400 keys with which a second step changes what the first has left."""
+    grads, params = {"w": jnp.array([[1.0, 2.0], [-3.0, 1.0]])}, {"w": jnp.ones((2, 2))}
+
+    def changes(key):
+        opt = getattr(optimizers, name)(0.1, mode="whiten", precond_lr=1e-3, key=key, **arguments)
+        _, state = opt.update(grads, opt.init(params), params)
+        state = unbalance(state)
+        return ~unchanged(state, opt.update(grads, state, params)[1])
+
+    return np.mean(jax.jit(jax.vmap(changes))(jax.random.split(jax.random.key(0), 400)))
+
+
+@pytest.mark.by_hand
+@pytest.mark.parametrize("name", METHODS)
+def test_the_preconditioner_is_updated_as_often_as_said(name):
+    def unchanged(one, two):
+        pairs = zip(*(jax.tree.leaves(s[-1].preconditioner) for s in (one, two)), strict=True)
+        pairs = [(x, y) for x, y in pairs if jnp.issubdtype(x.dtype, jnp.floating)]
+        return jnp.all(jnp.stack([jnp.all(x == y) for x, y in pairs]))
+
+    share = changes_over_keys(name, lambda s: s, unchanged, precond_update_probability=0.5)
+    assert abs(share - 0.5) < 0.1
+
+
+@pytest.mark.by_hand
+@pytest.mark.parametrize(("name", "factors"), [("psgd_kron", "factors"), ("psgd_lra", "UV")])
+def test_factors_are_balanced_as_often_as_said(name, factors):
+    is_element = lambda x: hasattr(x, factors[0]) or hasattr(x, factors)  # noqa: E731
+
+    def pair(element):
+        return element.factors if factors == "factors" else (element.U, element.V)
+
+    def pulled(x):
+        if not is_element(x):
+            return x
+        one, two = pair(x)
+        one, two = 4 * one, two / 4
+        return x._replace(**({"factors": (one, two)} if len(factors) > 2 else {"U": one, "V": two}))
+
+    def skew(state):
+        leaves = jax.tree.leaves(state, is_leaf=is_element)
+        one, two = pair(next(filter(is_element, leaves)))
+        return jnp.max(jnp.abs(one)) / jnp.max(jnp.abs(two))
+
+    share = changes_over_keys(
+        name,
+        lambda state: jax.tree.map(pulled, state, is_leaf=is_element),
+        lambda one, two: abs(skew(two) / skew(one) - 1) < 0.5,
+        balance_probability=0.5,
+    )
+    assert abs(share - 0.5) < 0.1
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_zero_and_broken_gradients_leave_the_preconditioner_alone(name):
     opt = observe(getattr(optimizers, name)(0.1, mode="whiten"), "failed_updates")
