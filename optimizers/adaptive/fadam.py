@@ -98,7 +98,7 @@ def scale_by_fadam(
     tags=("decoupled-decay", "bounded"),
     small_model={"weight_decay": 0.01},
 )
-@transformation()
+@transformation(synonyms={"momentum_dtype": "mu_dtype", "fim_dtype": "nu_dtype"})
 def fadam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: Decay = 0.9,

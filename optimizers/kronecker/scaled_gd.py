@@ -59,7 +59,7 @@ def scale_by_factor_gram(
     learning_rate=0.1,
     small_model={"damping": 0.1},
 )
-@transformation()
+@transformation(synonyms={"mask": "preconditioned"})
 def scaled_gd(
     learning_rate: optax.ScalarOrSchedule = 0.3,
     damping: NonNegative = 1e-3,

@@ -82,6 +82,7 @@ def scale_by_adafactor(
         "clipping_threshold": "clip_threshold",
         "momentum": "b1",
         "dtype_momentum": "mu_dtype",
+        "momentum_dtype": "mu_dtype",
         "weight_decay_mask": "mask",
     },
     renamed={

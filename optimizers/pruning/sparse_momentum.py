@@ -180,7 +180,7 @@ def _sparse_steps(
 )
 @transformation()
 def sparse_momentum(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: optax.ScalarOrSchedule = 0.1,
     density: Portion = 0.05,
     *,
     update_interval: Period,

@@ -110,7 +110,7 @@ def scale_by_sania(
     tags=("curvature", "own-rate"),
     learning_rate=0.1,
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def sania(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     preconditioner: Preconditioner = "adam_sq",

@@ -88,7 +88,7 @@ loss_of_outputs = lift_tree(lambda loss, outputs: lambda params: loss(outputs(pa
     tags=("curvature", "closure"),
     learning_rate=1.0,
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def egn(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     damping: Positive = 1.0,

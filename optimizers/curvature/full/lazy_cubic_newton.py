@@ -68,7 +68,7 @@ def scale_by_lazy_cubic_newton(
     learning_rate=1.0,
     small_model={"m": 10.0, "update_interval": 5},
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def lazy_cubic_newton(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     m: Positive = 1.0,

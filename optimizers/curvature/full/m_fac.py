@@ -82,7 +82,7 @@ def scale_by_m_fac(
     learning_rate=1e-2,
     small_model={"num_grads": 8, "damping": 0.01},
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def m_fac(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     num_grads: Size = 1024,

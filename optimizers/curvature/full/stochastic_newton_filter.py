@@ -118,7 +118,7 @@ def scale_by_stochastic_newton_filter(
     learning_rate=1.0,
     small_model={"ridge": 1.0, "max_halvings": 10, "sufficient_decrease": 0.1},
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def stochastic_newton_filter(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     decay: Decay = 0.9,

@@ -106,7 +106,7 @@ def scale_by_psgd_kron(
     learning_rate=3e-3,
     small_model={"mode": "whiten", "momentum": 0.9},
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def psgd_kron(
     learning_rate: optax.ScalarOrSchedule | None = None,
     precond_lr: Positive | None = None,

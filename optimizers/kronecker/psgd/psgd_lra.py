@@ -126,7 +126,7 @@ def scale_by_psgd_lra(
     learning_rate=3e-3,
     small_model={"mode": "whiten", "momentum": 0.9, "rank": 4},
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def psgd_lra(
     learning_rate: optax.ScalarOrSchedule = 0.01,
     rank: Length = 10,

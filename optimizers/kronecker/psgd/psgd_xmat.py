@@ -97,7 +97,7 @@ def scale_by_psgd_xmat(
     learning_rate=3e-3,
     small_model={"mode": "whiten", "momentum": 0.9},
 )
-@transformation()
+@transformation(synonyms={"mask": "trainable"})
 def psgd_xmat(
     learning_rate: optax.ScalarOrSchedule = 0.01,
     precond_lr: Positive | None = None,
