@@ -76,7 +76,7 @@ def fsgld(
       shard_probs: f, a positive number for each shard; their sum is 1.
       temperature: T; 1 samples the posterior.
       key: seed or key of the noise.
-      noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw.
+      noise_fn: see `sgld`.
 
     Returns:
       The sampler, a transformation as any optimizer; its state is a key and a counter. Its update

@@ -1,5 +1,7 @@
 """Stochastic gradient Langevin dynamics."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -57,7 +59,8 @@ def sgld(
       mask: leaves that have the prior: a tree of booleans, or a function of the params; default
         all.
       key: seed or key of the noise, of which workers along an axis need the same.
-      noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw.
+      noise_fn: `(step, params) -> tree` of standard normals in place of the draw, or, as elsewhere,
+        `(key, count, params) -> tree`; step and count are 0 at first.
 
     Returns:
       The sampler, a transformation as any optimizer; its state is a key and a counter.
@@ -92,5 +95,14 @@ def langevin(
 ) -> Signal:
     """The step along a gradient of the negative log posterior."""
     h = scheduled(learning_rate)
-    xi = draw_like(g, key, sampler=noise_fn)
+    xi = draw_like(g, key, sampler=noise_fn and _as_sampler(noise_fn))
     return sqrt(h * scheduled(temperature)) * xi - h / 2 * g
+
+
+def _as_sampler(noise_fn: Callable[..., Any]) -> Sampler:
+    """`(step, params)` may be all that noise is drawn by."""
+    try:
+        inspect.signature(noise_fn).bind(None, 0, None)
+    except TypeError:
+        return lambda key, count, params: noise_fn(count, params)
+    return noise_fn

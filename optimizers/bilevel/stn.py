@@ -94,7 +94,7 @@ def stn(
       num_samples: perturbations over which a loss is averaged.
       key: seed or key of the perturbations, and of the first W_1.
       noise_fn: `(key, count, upper) -> tree of standard normals`, in place of the random ones; the
-        key is another for each loss and each sample.
+        key is another for each loss and each sample; count is 0 at the first step.
 
     Returns:
       A `BilevelStepper`: `init(upper, lower)`, `step(state, upper_loss, lower_loss)`, with x and y

@@ -78,7 +78,8 @@ def scale_by_upgd(
       beta_utility: decay of the utility, in [0, 1).
       sigma: standard deviation of the noise, before the learning rate.
       key: seed or key of the noise.
-      sampler: `(key, count, params) -> tree` of standard normals in place of the noise.
+      sampler: `(key, count, params) -> tree` of standard normals in place of the noise; count is 0
+        at the first step.
       scope: "global" or "local".
       protect: shrink the gradient of useful weights, too, and not the noise alone; always so if
         `adaptive`.

@@ -124,9 +124,9 @@ def masha1(
       ascent_mask: leaves on which there is ascent: there gradient and `operator_fn` are negated.
       refresh: "new": w becomes the new iterate; "old": the one before.
       key: seed or key of coins and compressors, the same on all workers.
-      coin_fn: `(key, count) -> bool` in place of the coin.
+      coin_fn: `(key, count) -> bool` in place of the coin; count is 0 at the first step.
       compressor_device: `(key, count, worker, vector) -> vector` in place of the random entries.
-      compressor_server: `(key, count, vector) -> vector`, likewise.
+      compressor_server: `(key, count, vector) -> vector`, likewise; count is 0 at the first step.
       axis_name: the axis along which the workers lie; None: there is one.
 
     Returns:

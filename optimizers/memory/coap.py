@@ -101,7 +101,7 @@ def coap_subspaces(
         booleans, or a function of the params; default matrices both of whose sides are longer than
         their rank, and, if there is a `rank_ratio`, kernels of more than 9216 entries.
       sampler: `(key, count, params) -> tree` of (shorter side, rank) matrices for the sketch; empty
-        at leaves that are no matrices.
+        at leaves that are no matrices; count is 0 at the first step.
 
     Raises:
       ValueError: without rank and ratio; in `init`, for a kernel without a ratio, or a rank above

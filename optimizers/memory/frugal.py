@@ -83,7 +83,7 @@ def scale_by_frugal(
       project: leaves to be split: a predicate of a leaf, a tree of booleans, or a function of the
         params; default the matrices.
       sampler: `(key, count, params) -> tree` of indices or bases in place of the random ones of
-        "columns", "rows", "randk" and "random".
+        "columns", "rows", "randk" and "random"; count is 0 at the first step.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:

@@ -99,7 +99,7 @@ def scale_by_subspace_momentum(
       project: leaves to be projected: a predicate of a leaf, a tree of booleans, or a function of
         the params; default the matrices with no side shorter than `rank`.
       sampler: `(key, count, params) -> tree` of the indices of "uniform" or the bases of "srht" in
-        place of random ones.
+        place of random ones; count is 0 at the first step.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     Raises:

@@ -54,7 +54,8 @@ def scale_by_gravity(
       beta: decay that the average tends to, in [0, 1].
       key: seed or key of the initial velocity.
       count_start: n at the first step; 1 for the authors' PyTorch code.
-      sampler: `(key, count, params) -> tree` of standard normals in place of the draw.
+      sampler: `(key, count, params) -> tree` of standard normals in place of the draw; count is 0,
+        once.
       mu_dtype: storage of the first moments; default at least float32.
 
     References:

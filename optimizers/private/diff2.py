@@ -88,7 +88,7 @@ def diff2(
       noise_difference: sigma_2, one per unit of distance.
       key: seed or key of the noise; the clients draw different noise from the same.
       noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw, called
-        under the axis.
+        under the axis; count is 0 at the first step.
       axis_name: the axis along which the clients lie; None: there is one.
 
     Returns:

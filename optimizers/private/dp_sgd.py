@@ -48,7 +48,8 @@ def add_private_noise(
       noise_multiplier: sigma.
       batch_size: B, the number of examples; of Poisson samples the expected one.
       key: seed or key of the noise; workers along an axis need the same.
-      noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw.
+      noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw; count is 0
+        at the first step.
       axis_name: the axis along which workers lie whose sums are added first; None: there is one.
 
     Returns:
@@ -98,7 +99,8 @@ def differentially_private_aggregate(
       l2_norm_clip: C, the largest norm of an example's gradient.
       noise_multiplier: sigma.
       key: seed or key of the noise; workers along an axis need the same.
-      noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw.
+      noise_fn: `(key, count, params) -> tree` of standard normals in place of the draw; count is 0
+        at the first step.
       batch_size: B; default the number of gradients that come, of all workers together. For Poisson
         samples it has to be the expected number; examples that are not there come as zeros.
       axis_name: the axis along which the workers lie, each with gradients of its own examples; the

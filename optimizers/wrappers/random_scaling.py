@@ -27,7 +27,7 @@ def random_scaling(
     Args:
       inner: any transformation.
       key: seed, raw key or typed key; kept in the state.
-      sampler: `(key, count, params) -> scalar` in place of the draw.
+      sampler: `(key, count, params) -> scalar` in place of the draw; count is 0 at the first step.
 
     Example:
       >>> import jax.numpy as jnp, optax

@@ -49,7 +49,8 @@ def zo_sparse(
       sparsity: probability that an entry is left out; a tree of them goes into `sparse_directions`.
       update_interval, mask_fn, normal_threshold: see `sparse_directions`.
       perturbation_scale, one_sided, key: see `spsa_gradient`.
-      sampler: `(key, count, params) -> tree` of the dense directions z.
+      sampler: `(key, count, params) -> tree` of the dense directions z; count is 1 at the first
+        step.
 
     Returns:
       The optimizer; `update` needs `params` and `value_fn`. Its state is a counter and a key, from

@@ -98,7 +98,7 @@ def bartlett_diagonal(
     Args:
       key: seed or key of the labels.
       batch_size: number of positions in the mean loss; default that of the logits.
-      sampler: `(key, count, params) -> labels` in place of the draw.
+      sampler: `(key, count, params) -> labels` in place of the draw; count is 0 at the first step.
     """
 
     def step(

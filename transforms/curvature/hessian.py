@@ -97,7 +97,8 @@ def hutchinson(
       key: seed or key of the probes.
       num_samples: probes per estimate.
       probe: "rademacher" (lower variance, exact for diagonal Hessians) or "gaussian".
-      sampler: `(key, count, params) -> tree` of probes, in place of `probe`.
+      sampler: `(key, count, params) -> tree` of probes, in place of `probe`; count is 0 at the
+        first step.
 
     References:
       Bekas, Kokiopoulou & Saad 2007, An estimator for the diagonal of a matrix.

@@ -69,7 +69,8 @@ def correlation_aware_basis(
       fan_in_axis: along which the rows lie, whose cosines count, in leaves that are no matrices;
         in matrices it is the last.
       key: seed or key of the first sketch.
-      sampler: `(key, count, params) -> tree` of (shorter side, rank) matrices for the sketch.
+      sampler: `(key, count, params) -> tree` of (shorter side, rank) matrices for the sketch; count
+        is 0 at the first step.
 
     References:
       Xiao et al. 2024, COAP: Memory-Efficient Training with Correlation-Aware Gradient Projection

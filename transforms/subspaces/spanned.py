@@ -124,7 +124,7 @@ def sketched_basis(
       rank, projection: see `svd_basis`; not "full".
       key: seed or key of Omega, standard normal.
       sampler: `(key, count, params) -> tree` of (n, rank) matrices Omega, (m, rank) on the left, in
-        place of random ones.
+        place of random ones; count is 0 at the first step.
 
     References:
       Halko, Martinsson & Tropp 2011, Finding Structure with Randomness (arXiv 0909.4061).
@@ -214,7 +214,7 @@ def random_basis(
         matrix of the next power of two, with random signs: orthonormal if the side has that length.
       key: seed or key.
       sampler: `(key, count, params) -> tree` of bases in place of random ones: (m, r) where columns
-        are projected, (r, n) where rows are.
+        are projected, (r, n) where rows are; count is 0 at the first step.
       update_interval: for how many steps they stay the same. They are drawn again at each of these
         and not in the state, as they are behind `every`.
     """

@@ -122,7 +122,8 @@ def sparse_directions(
     The mask k is drawn anew at t = 1, 1 + r, 1 + 2r, ... and redrawn from its key in between.
 
     Args:
-      sampler: `(key, count, params) -> tree` of the dense directions z; default the method's.
+      sampler: `(key, count, params) -> tree` of the dense directions z; default the method's; count
+        is 1 at the first step.
       sparsity: probability that an entry is left out: a number, a schedule, or a tree of numbers
         like the params (see `magnitude_sparsity`).
       update_interval: r, steps for which a mask stays.

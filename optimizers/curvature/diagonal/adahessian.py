@@ -70,7 +70,8 @@ def scale_by_adahessian(
       average_axes, block_sizes: blocks over which |H z| is averaged; see `block_average`. The
         paper's blocks for Flax's kernels are `{2: (0,), 3: (0,), 4: (0, 1)}`.
       key: seed or key of the probes.
-      sampler: `(key, count, params) -> tree` of probes, entries +1 and -1.
+      sampler: `(key, count, params) -> tree` of probes, entries +1 and -1; count is 0 at the first
+        step.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:

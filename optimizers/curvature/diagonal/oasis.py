@@ -93,7 +93,7 @@ def scale_by_oasis(
       warmup_samples: probes of the first estimate.
       num_samples: probes of the others.
       key: seed or key of the Rademacher probes.
-      sampler: `(key, count, params) -> tree` of probes.
+      sampler: `(key, count, params) -> tree` of probes; count is 0 at the first step.
       nu_dtype: storage of the second moments; default at least float32.
 
     References:

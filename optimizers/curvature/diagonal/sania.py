@@ -76,7 +76,7 @@ def scale_by_sania(
       f_star: the least possible loss of a batch; a smaller loss counts as f_star.
       num_samples: probes of the Hessian diagonal.
       key: seed or key of these probes.
-      sampler: `(key, count, params) -> tree` of probes.
+      sampler: `(key, count, params) -> tree` of probes; count is 0 at the first step.
       nu_dtype: storage of the second moments; default at least float32.
 
     References:

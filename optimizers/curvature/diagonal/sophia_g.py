@@ -70,7 +70,7 @@ def scale_by_sophia_g(
       first_estimate: the estimates fall on the steps t = 1 (mod k) from this one on. 2 is the
         official loop, whose first k steps are sign momentum; 1 is the paper's.
       key: seed or key of the labels.
-      sampler: `(key, count, params) -> labels` in place of the draw.
+      sampler: `(key, count, params) -> labels` in place of the draw; count is 0 at the first step.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:

@@ -77,7 +77,8 @@ def scale_by_sophia_h(
         "after" at t = k, 2k, ... and uses it from the next step on (Levanter), so that the first k
         steps go by the sign of m.
       key: seed or key of the probes.
-      sampler: `(key, count, params) -> tree` of probes in place of random ones.
+      sampler: `(key, count, params) -> tree` of probes in place of random ones; count is 0 at the
+        first step.
       mu_dtype, nu_dtype: storage of the first and second moments; default at least float32.
 
     References:

@@ -64,7 +64,8 @@ def fit_preconditioner(
       init_scale: scale of the first Q; None takes it from the first pair.
       key: seed or key of the probes.
       of: brings a tree into the form that the group works on.
-      sampler: `(key, count, params) -> tree` in place of the normal distribution.
+      sampler: `(key, count, params) -> tree` in place of the normal distribution; count is 0 at the
+        first step.
       moving: sets to zero what does not move, so that its curvature enters no product.
 
     References:

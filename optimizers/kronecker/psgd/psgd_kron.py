@@ -83,7 +83,8 @@ def scale_by_psgd_kron(
       key: seed or key of v and of the coins.
       trainable: leaves that take part, a tree of booleans or a function of the params; the
         others are not moved. Default all.
-      sampler: `(key, count, params) -> tree` in place of the normal distribution.
+      sampler: `(key, count, params) -> tree` in place of the normal distribution; count is 0 at the
+        first step.
       mu_dtype: storage of the momentum; default at least float32.
 
     References:

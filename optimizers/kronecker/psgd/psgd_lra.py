@@ -95,7 +95,8 @@ def scale_by_psgd_lra(
       trainable: leaves that take part, a tree of booleans or a function of the params; the
         others are not moved. Default all.
       init_factors: (U, V) of shape (n, rank) to start from, in place of random ones.
-      sampler: `(key, count, params) -> tree` in place of the normal distribution of v.
+      sampler: `(key, count, params) -> tree` in place of the normal distribution of v; count is 0
+        at the first step.
       coin_fn: `(key, count) -> bool`, whether U is updated and not V, in place of `update_factor`;
         count is 0 at the first update of Q.
       mu_dtype: storage of the momentum; default at least float32.

@@ -70,3 +70,16 @@ def test_a_shard_by_samples():
     mean, precision = gaussian_shard_approximation(samples)
     np.testing.assert_allclose(mean, 3.0, atol=0.02)
     np.testing.assert_allclose(precision, 4.0, rtol=0.05)
+
+
+def test_noise_may_be_drawn_by_step_and_params_alone():
+    x, ends = jnp.array([1.0, -2.0]), []
+    for noise_fn in (
+        lambda step, params: params + step,
+        lambda key, count, params: params + count,
+    ):
+        opt = sgld(0.5, noise_fn=noise_fn)
+        updates, state = opt.update(x, opt.init(x), x)
+        ends.append([updates, opt.update(x, state, x + updates)[0]])
+    np.testing.assert_array_equal(*ends)
+    np.testing.assert_allclose(ends[0][0], np.sqrt(0.5) * x - 0.25 * x, rtol=1e-6)
