@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from gradchain.catalogue import METHODS
 from gradchain.transforms.notation.crowds import MANY, gathered, parted
-from gradchain.transforms.notation.stacks import sharing_places
+from gradchain.transforms.notation.places import sharing_places
 from rich.progress import Progress
 from step_cost import TREES, Shapes, chosen, same, versions
 

@@ -109,14 +109,16 @@ def test_moments_in_bfloat16_are_rounded_by_the_same_draws(monkeypatch):
 
 
 MOST_OPERATIONS = {
-    "adam_critical_momenta": 14, "adamp": 12, "brake": 11, "cd_prox_sgt": 26, "coap": 9,
-    "demo": 24, "diloco": 20, "frugal": 14, "greedy_block_descent": 5, "hesso": 11, "hspg": 14,
-    "just_one_byte": 28, "k_fac": 35, "m_config": 16, "mezo": 22, "micro_adam": 20,
-    "mkor_h": 40, "mo_nna": 9, "momo": 17, "mu_lo": 45, "power_sgd": 19, "prodigy": 17,
-    "psgd_kron": 18, "psgd_lra": 8, "psgd_xmat": 8, "ranger21": 19, "sgdp": 9,
-    "sparse_momentum": 31, "upgd": 10, "zo_block_coordinate": 24, "zo_sparse": 26,
+    "adam_critical_momenta": 16, "adamp": 13, "brake": 12, "cd_prox_sgt": 28, "coap": 10,
+    "demo": 26, "diloco": 21, "frugal": 16, "greedy_block_descent": 6, "hesso": 12,
+    "hspg": 15, "just_one_byte": 29, "k_fac": 37, "m_config": 17, "mezo": 23,
+    "micro_adam": 25, "mkor_h": 42, "mo_nna": 10, "momo": 21, "mu_lo": 48, "power_sgd": 21,
+    "prodigy": 21, "psgd_kron": 19, "psgd_lra": 9, "psgd_xmat": 9, "ranger21": 23,
+    "sgdp": 10, "sparse_momentum": 19, "upgd": 11, "zo_block_coordinate": 25,
+    "zo_sparse": 27,
 }  # fmt: skip
-"""For a leaf more, of methods that have much to do for each; Adam has 13."""
+"""For a leaf more, of methods that have much to do for each; Adam has 13. What only other platforms
+do is counted, too."""
 
 
 def operations(name: str, count: int, sharding: jax.NamedSharding | None = None) -> int:
@@ -132,7 +134,7 @@ def operations(name: str, count: int, sharding: jax.NamedSharding | None = None)
 
 
 def per_leaf(name: str) -> float:
-    return (operations(name, 22) - operations(name, 17)) / 5
+    return (operations(name, 36) - operations(name, 16)) / 20
 
 
 @pytest.mark.parametrize("name", MOST_OPERATIONS)

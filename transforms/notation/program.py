@@ -18,13 +18,13 @@ from .graph import Graph
 from .layout import COUNT, OBSERVED, Group, arrange, field_of, title_of
 from .members import all_axes_of, all_varying
 from .needs import missing_input, needs_of, reads_updates
+from .places import sharing_places
 from .placing import kept_in_place, placed
 from .plain import own_arrays, owned, plain
 from .scope import Scope, current_builder
 from .shapes import UNKNOWN, Shapes, abstract, few_shapes
 from .signal import Function, Input, Signal
 from .splicing import Reader, splice
-from .stacks import sharing_places
 from .storage import filled
 from .values import Leaves, scalar_dtype, working
 from .walk import check_delays, first_states, walk

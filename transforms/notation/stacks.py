@@ -1,18 +1,17 @@
 """Arrays of one shape as one with a leading axis, and parts of it again, cheap to compile."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .known import choose, is_known, made_once
-from .tracing import trace_state
+from .grids import Grid
+from .known import is_known, made_once
+from .places import hidden
+from .sharding import explicit_axes
 
 Value = TypeVar("Value")
 
@@ -128,35 +127,9 @@ def _cut(stack: jax.Array, places: list[jax.Array], lengths: tuple[int, ...]) ->
     return [_slice(stack, *at) for at in zip(places, lengths, strict=True)]
 
 
-_PLACES: ContextVar[list[tuple[Any, tuple[int, ...], list[jax.Array]]] | None] = ContextVar(
-    "places", default=None
-)
-"""Of the parts that were sliced so far within a step: by the trace, and the lengths."""
-
-
-@contextmanager
-def sharing_places() -> Iterator[None]:
-    """Within it, all stacks of as many parts are parted at the same places."""
-    token = _PLACES.set([]) if _PLACES.get() is None else None
-    try:
-        yield
-    finally:
-        if token is not None:
-            _PLACES.reset(token)
-
-
 def _hidden_places(lengths: tuple[int, ...]) -> list[jax.Array]:
     """Where the parts begin, which XLA does not know when it compiles."""
-    known, here = _PLACES.get(), trace_state()
-    for trace, others, places in known or ():
-        if trace == here and others == lengths:
-            return places
-    starts = np.array([0, *itertools.accumulate(lengths)][:-1], np.int32)
-    certain = jax.lax.optimization_barrier(jnp.bool_(True))
-    found: list[jax.Array] = choose(certain, lambda: list(starts), lambda: list(starts + 1))
-    if known is not None:
-        known.append((here, lengths, found))
-    return found
+    return hidden(tuple(itertools.accumulate((0, *lengths[:-1]))))
 
 
 def _slice(stack: jax.Array, at: jax.Array, length: int) -> jax.Array:
@@ -175,9 +148,39 @@ def stacked(arrays: Sequence[Any]) -> jax.Array:
 
 def unstacked(*stacks: jax.Array) -> list[list[jax.Array]]:
     """The arrays of each stack; all are of one length."""
-    parts = parts_of_each(stacks, (1,) * len(stacks[0])) if stacks else []
-    squeezed = _squeezed if is_known(stacks) else _squeezed_once
-    return [[x for piece in _in_pieces(each) for x in squeezed(*piece)] for each in parts]
+    if not stacks or is_known(stacks):
+        return [_squeezed(*_split(stack, (1,) * len(stack))) for stack in stacks]
+    grids = {i: Grid(len(x), x.shape[1:]) for i, x in enumerate(stacks) if _is_for_a_grid(x)}
+    tiny = [stacks[i] for i in grids]
+    rows = [stack for i, stack in enumerate(stacks) if i not in grids]
+    cut = iter(_cut_from_grids([*grids.values()], tiny) if tiny else ())
+    split = iter(_squeezed_each(parts_of_each(rows, (1,) * len(stacks[0]))))
+    return [next(cut if i in grids else split) for i in range(len(stacks))]
+
+
+def _is_for_a_grid(stack: jax.Array) -> bool:
+    """Whether there are many parts, tiny ones, of which each device has the whole, or all."""
+    is_tiny = len(stack) > FEW and 0 < stack.size <= TINY * len(stack)
+    return is_tiny and not explicit_axes(stack)
+
+
+def _cut_from_grids(grids: list[Grid], stacks: list[jax.Array]) -> list[list[jax.Array]]:
+    def cut(places: list[Any], *stacks: jax.Array) -> list[list[jax.Array]]:
+        each = zip(grids, stacks, places, strict=True)
+        return [grid.cut(stack, *place) for grid, stack, place in each]
+
+    def split(_: list[Any], *stacks: jax.Array) -> list[list[jax.Array]]:
+        return _squeezed_each([_split_once(x, (1,) * len(x)) for x in stacks])
+
+    places = [grid.places() for grid in grids]
+    found: list[list[jax.Array]] = jax.lax.platform_dependent(
+        places, *stacks, cpu=cut, default=split
+    )
+    return found
+
+
+def _squeezed_each(stacks: list[list[jax.Array]]) -> list[list[jax.Array]]:
+    return [[x for piece in _in_pieces(parts) for x in _squeezed_once(*piece)] for parts in stacks]
 
 
 def _squeezed(*parts: jax.Array) -> list[jax.Array]:

@@ -144,7 +144,7 @@ class Leaves:
       stacks: leaves that are alike as one, by their places.
     """
 
-    __slots__ = ("_made", "_sliced", "held", "stacks", "treedef")
+    __slots__ = ("_has_parts", "_made", "_sliced", "held", "stacks", "treedef")
 
     def __init__(
         self, values: Iterable[Any], treedef: PyTreeDef, stacks: Stacks = NO_STACKS
@@ -152,13 +152,16 @@ class Leaves:
         self.held = tuple(values)
         self.treedef = treedef
         self.stacks = stacks
+        self._has_parts: bool | None = None
         self._sliced: tuple[Any, tuple[Any, ...]] | None = None
         self._made: tuple[Any, Callable[[Any], Any], Leaves] | None = None
 
     @property
     def values(self) -> tuple[Any, ...]:
         """The leaves."""
-        if not any(type(x) is Part for x in self.held):
+        if self._has_parts is None:
+            self._has_parts = any(type(x) is Part for x in self.held)
+        if not self._has_parts:
             return self.held
         here = trace_state()
         if self._sliced is None or self._sliced[0] != here:
