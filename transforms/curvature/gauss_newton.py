@@ -16,6 +16,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter, Key, Sampler, Size
+from ..notation.known import made_once
 from ..notation.members import all_axes_of, all_varying
 from ..notation.needs import missing_input
 from ..notation.roots import log_softmax, root
@@ -247,7 +248,7 @@ def _in_outputs(
     def row(vector: jax.Array) -> jax.Array:
         return push(backward(vector)).reshape(-1).astype(dtype)
 
-    gram = jax.lax.map(row, _unit_vectors(out.size, dtype, out), batch_size=CHUNK)
+    (gram,) = made_once(jax.lax.map(row, _unit_vectors(out.size, dtype, out), batch_size=CHUNK))
     slope = jax.grad(loss_fn)
     residuals = slope(out).reshape(-1).astype(dtype)
     coupled = _output_hessian(slope, out, loss, gram)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation.checks import checked
+from ..notation.crowds import by_stacks, of_stacks
 from ..notation.functions import lift, lift_tree, maximum
 from ..notation.hyperparameters import NonNegative
 from ..notation.roots import maximum_over
@@ -47,9 +48,11 @@ def finite_curvature(x: jax.Array) -> jax.Array:
     return jnp.where(finite, x, jnp.where(jnp.any(finite), largest, 1).astype(x.dtype))
 
 
+@of_stacks
 def _all_finite(*trees: Leaves) -> jax.Array:
-    leaves = [jnp.all(jnp.isfinite(x)) for tree in trees for x in jax.tree.leaves(tree.present())]
-    return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
+    arrays = jax.tree.leaves([by_stacks(tree) for tree in trees])
+    found = [jnp.all(jnp.isfinite(x)) for x in arrays]
+    return jnp.all(jnp.stack(found)) if found else jnp.asarray(True)
 
 
 all_finite = lift_tree(
