@@ -10,6 +10,7 @@ from ..notation.checks import transformation
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Share
+from ..notation.mapping import map_leaves
 from ..notation.signal import Signal
 from ..notation.steps import step_count
 from ..notation.values import Leaves
@@ -48,8 +49,8 @@ def active_leaves(density: Share, order: BlockOrder = "random", key: Key = 0) ->
         return q
 
     def switch(tree: Leaves, turn: jax.Array, fresh: Any = None) -> Leaves:
-        places = iter(_places(order, len(tree.present()), active(tree), turn, fresh))
-        return tree.map(lambda _: Switch(next(places)))
+        is_on = _places(order, len(tree.present()), active(tree), turn, fresh)
+        return map_leaves(lambda flag, _: Switch(flag), tree, stack=is_on)
 
     def shape(_: object, tree: Leaves, *rest: jax.ShapeDtypeStruct) -> Leaves:
         active(tree)
