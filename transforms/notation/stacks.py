@@ -24,6 +24,9 @@ SMALL = 2**14
 TINY = 2**10
 """Entries of a part whose stack is copied before it is parted, at next to no cost."""
 
+TINIEST = 2**8
+"""Entries of a part whose stack is laid out anew at no cost, row by row; see `Grid`."""
+
 GROUP = 6
 """So many arrays make one kernel that XLA compiles once for all groups of as many."""
 
@@ -160,7 +163,7 @@ def unstacked(*stacks: jax.Array) -> list[list[jax.Array]]:
 
 def _is_for_a_grid(stack: jax.Array) -> bool:
     """Whether there are many parts, tiny ones, of which each device has the whole, or all."""
-    is_tiny = len(stack) > FEW and 0 < stack.size <= TINY * len(stack)
+    is_tiny = len(stack) > FEW and 0 < stack.size <= TINIEST * len(stack)
     return is_tiny and not explicit_axes(stack)
 
 
