@@ -358,6 +358,7 @@ def test_sania_in_all_forms(name, mode, sqrt):
         (adahessian, {}),
         (oasis, {"warmup_samples": 5}),
         (sania, {"preconditioner": "hessian"}),
+        (sophia_h, {}),
     ],
 )
 def test_there_are_as_many_probes_as_asked_for(build, more):
