@@ -24,7 +24,7 @@ SMALL = 2**14
 TINY = 2**10
 """Entries of a part whose stack is copied before it is parted, at next to no cost."""
 
-TINIEST = 2**8
+TINIEST = 2**9
 """Entries of a part whose stack is laid out anew at no cost, row by row; see `Grid`."""
 
 GROUP = 6
