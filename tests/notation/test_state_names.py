@@ -6,7 +6,7 @@ import optax
 import pytest
 from flows import PARAMS, close, gradient, run
 from gradchain import chain, flow, named, restore_by_name
-from gradchain.optimizers import adamw, cautious, lion, prodigy, sgd
+from gradchain.optimizers import adamw, cautious, lion, prodigy, sam, sgd
 from gradchain.transforms import (
     FlowError,
     delay,
@@ -164,6 +164,14 @@ def test_what_is_gained_or_lost_is_named():
 def test_a_checkpoint_of_another_method_is_refused_by_name(old, new, says):
     with pytest.raises(FlowError, match=says):
         restore_by_name(*saved_and_first(old, new))
+
+
+def test_the_state_of_a_method_has_its_name_wherever_it_is_wrapped():
+    """Also where it is all that there is of another method's."""
+    one = sam(sgd(0.1, momentum=0.9))
+    saved, first = one.init(PARAMS), cautious(one).init(PARAMS)
+    assert paths(saved) == ["sgd.scale_by_sgd.trace"]
+    close(restore_by_name(saved, first).sam, saved)
 
 
 def test_what_is_called_otherwise_is_named():

@@ -9,6 +9,7 @@ from typing import Any
 import optax
 
 from .errors import FlowError
+from .foreign import owner_of
 from .scope import Scope
 from .signal import CellNode, Signal, Slot
 from .values import NoState, serializable
@@ -171,21 +172,29 @@ def _named(
         return {_free(hint, child.explicit, taken): child}
     inner = _group(tree, child, title_of(child.label))
     name = _free(child.hint, child.explicit, taken)
-    return {name: _collapsed(inner, tree[id(child)], child.explicit)}
+    return {name: _collapsed(inner, tree[id(child)], child.explicit, child.method)}
 
 
-def _collapsed(inner: Group, children: list[Any], named: bool) -> Slot | Group:
+def _collapsed(inner: Group, children: list[Any], named: bool, wraps: bool) -> Slot | Group:
     """A scope whose only state has no name of its own gives it its name.
 
-    A name that the user chose goes further down, to the only state of an only scope.
+    A name that the user chose goes further down, to the only state of an only scope. A method that
+    has nothing but the state of another one leaves it its name.
     """
     only = children[0] if len(children) == 1 else None
-    if only is None or only.explicit:
+    if only is None or only.explicit or (wraps and _is_method(only) and not named):
         return inner
     if isinstance(only, Slot):
         return only
     fields = list(inner.fields.values())
     return fields[0] if named and len(fields) == 1 and isinstance(fields[0], Slot) else inner
+
+
+def _is_method(node: Slot | Scope) -> bool:
+    """Whether a node holds what a method does, by its name, which it has wherever it stands."""
+    held = node.cell.children if isinstance(node, CellNode) else ()
+    owners = filter(None, map(owner_of, held))
+    return any(owner.whole and owner.name == node.hint for owner in owners)
 
 
 def _free(hint: str, explicit: bool, taken: Container[str]) -> str:

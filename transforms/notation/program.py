@@ -133,6 +133,7 @@ class Program(Owner):
         around = current_builder(self.label).scope
         explicit = self.state_name is not None
         top = Scope(around, self.name, explicit, self.label, self.arguments, self.given)
+        top.method = self.whole
         top.whole = in_chain and self.whole and not explicit
         return splice(signal, self.graph, top, reader, clock, narrow, inputs)
 

@@ -18,6 +18,7 @@ class Scope:
       label: the transformation's name.
       arguments: its hyper-parameters, for tables and drawings.
       given: of a chain the transformations that it was given; each has arguments of its own.
+      method: whether it is a method's.
       whole: whether it is a method in a chain, whose states stand right among the chain's.
       output: the signal that leaves it.
     """
@@ -37,13 +38,14 @@ class Scope:
         self.label = label or hint
         self.arguments = dict(arguments or {})
         self.given = given
+        self.method = False
         self.whole = False
         self.output: Any = None
 
     def copy(self, parent: "Scope | None") -> "Scope":
         """A scope of the same names under another one; its output is entered by the caller."""
         copied = Scope(parent, self.hint, self.explicit, self.label, self.arguments, self.given)
-        copied.whole = self.whole
+        copied.method, copied.whole = self.method, self.whole
         return copied
 
 
