@@ -73,11 +73,13 @@ class OnAutomaticAxes(NamedTuple):
     """A method after three steps on eight devices, of whose axes no type says anything.
 
     Attributes:
+      params: the params.
       bytes_before: bytes of state on one device before the first step.
       bytes_after: after the third.
       compilations: how often the step was compiled.
     """
 
+    params: Any
     bytes_before: int
     bytes_after: int
     compilations: int
@@ -97,7 +99,7 @@ def on_automatic_axes(name: str) -> OnAutomaticAxes:
     for _ in range(3):
         params, state = step(params, state)
     after = sum(map(_held, jax.tree.leaves(state)))
-    return OnAutomaticAxes(before, after, step._cache_size())
+    return OnAutomaticAxes(params, before, after, step._cache_size())
 
 
 def _mesh(kind: str) -> Any:

@@ -10,6 +10,17 @@ from shared import trained
 from subjects import NAMES
 from turns import in_turn
 
+BY_ROUNDING = {"soap"}
+"""Half an ulp of a gradient of lower rank than its leaf turns the eigenvectors of 0, and the steps
+along them by a rate, on one device too. Where the compiler chooses who adds up, it does so."""
+
+
+def as_on_one_device(name, params):
+    # a difference of losses over a small step multiplies the rounding of their sums
+    rtol, atol = (2e-4, 2e-5) if METHODS[name].family == "zeroth_order" else (1e-5, 1e-6)
+    one = trained(name).params
+    chex.assert_trees_all_close(jax.device_get(params), one, rtol=rtol, atol=atol)
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mesh_changes_no_result_and_copies_nothing(name):
@@ -20,10 +31,7 @@ def test_a_mesh_changes_no_result_and_copies_nothing(name):
     """
     found = on_mesh(name)
     assert found.types_after == found.types_before
-    # a difference of losses over a small step multiplies the rounding of their sums
-    rtol, atol = (2e-4, 2e-5) if METHODS[name].family == "zeroth_order" else (1e-5, 1e-6)
-    one = trained(name).params
-    chex.assert_trees_all_close(jax.device_get(found.params), one, rtol=rtol, atol=atol)
+    as_on_one_device(name, found.params)
     assert found.collectives == COLLECTIVES.get(name, {})
     if name in STATE_BYTES:
         assert found.state_bytes <= STATE_BYTES[name]
@@ -33,8 +41,13 @@ def test_a_mesh_changes_no_result_and_copies_nothing(name):
 
 @in_turn(NAMES, 5, of=16)
 def test_a_state_lies_on_automatic_axes_where_it_stays(name):
-    """From `init` on: a device holds as much before a step as after it, which compiles once."""
+    """From `init` on: a device holds as much before a step as after it, which compiles once.
+
+    The steps are those of one device.
+    """
     found = on_automatic_axes(name)
+    if name not in BY_ROUNDING:
+        as_on_one_device(name, found.params)
     if placing.shard_alike is None:  # then the compiler may move a little at the first step
         assert found.bytes_before <= 1.25 * found.bytes_after
         assert found.compilations <= 2

@@ -5,11 +5,13 @@ from unittest import mock
 
 import gradchain
 import numpy as np
+import pytest
 from gradchain import federated, flow, layers, optimizers, schedules, training, transforms
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import sgd
 from gradchain.transforms import FlowError
 from gradchain.transforms.notation.arguments import arguments_of
+from gradchain.transforms.notation.context import Context
 from gradchain.transforms.notation.domains import Instances, Interval
 
 WHOLE = (
@@ -75,6 +77,45 @@ def accepted_or_unnamed(function, signal):
                 if named and isinstance(error, FlowError):
                     continue
             yield f"{function.__name__}: {argument.name}"
+
+
+def operands_of(function):
+    """What a function that `lift` made takes by place."""
+    parameters = inspect.signature(function).parameters.values()
+    by_place = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.default is p.empty]
+    return [p.name for p in by_place if p.annotation is not Context]
+
+
+def lifted_accepting_or_unnamed(function, signal):
+    """The operands in whose place it takes what is neither a signal nor a value, or so."""
+    names = operands_of(function)
+    for place, name in enumerate(names):
+        given = [signal] * len(names)
+        given[place] = object()
+        try:
+            function(*given)
+        except FlowError as error:
+            if f": {name}=<object" in str(error):
+                continue
+        yield f"{function.__name__}: {name}"
+
+
+def test_lifted_functions_refuse_what_is_neither_a_signal_nor_a_value():
+    every = {f for module in PRIMITIVES for _, f in inspect.getmembers(module, inspect.isfunction)}
+    lifted = [function for function in every if hasattr(function, "receive")]
+    assert len(lifted) > 40
+    found = []
+
+    def step(g):
+        for function in lifted:
+            found.extend(lifted_accepting_or_unnamed(function, g))
+        for wrong in (None, "w", object(), [1]):
+            with pytest.raises(FlowError, match=r"^\*: b=.* must be a signal"):
+                g * wrong
+        return g
+
+    flow(step)
+    assert found == []
 
 
 def test_what_is_of_no_kind_is_refused_by_the_names_of_function_and_argument():

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from .arguments import arguments_of, shown
+from .arguments import arguments_of
 from .build import Flow
 from .compose import named
 from .errors import FlowError
 from .precision import storing
+from .refusing import bind, check_arguments, label_of
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 Arguments = ParamSpec("Arguments")
@@ -30,8 +31,8 @@ def checked() -> Callable[[Factory], Factory]:
     def decorate(function: Factory) -> Factory:
         @functools.wraps(function)
         def checked_function(*args: Any, **kwargs: Any) -> Any:
-            check_arguments(function, _bind(function, args, kwargs))
-            token = _running.set(_running.get() or _label(function))
+            check_arguments(function, bind(function, args, kwargs))
+            token = _running.set(_running.get() or label_of(function))
             try:
                 return function(*args, **kwargs)
             finally:
@@ -52,17 +53,6 @@ def refusal(problem: str) -> FlowError:
     """
     label = _running.get()
     return FlowError(f"{label}: {problem}" if label else problem)
-
-
-def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raises FlowError for the first argument that is not what its annotation says."""
-    for name, argument in arguments_of(function).items():
-        argument.check(_label(function), given[name])
-
-
-def _label(function: Callable[..., Any]) -> str:
-    """What messages call it: a constructor by its class."""
-    return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
 
 class NamedFactory(Protocol[Arguments, Made]):
@@ -106,7 +96,7 @@ def transformation(
             kwargs = other_names(label, kwargs)
             arguments = arguments_of(factory)
             state_name = None if "name" in arguments else kwargs.pop("name", None)
-            bound = _bind(factory, args, kwargs)
+            bound = bind(factory, args, kwargs)
             for name, argument in arguments.items():
                 argument.check(label, bound[name])
             token = _given.set(bound)
@@ -171,21 +161,3 @@ def handed_on(direction: Callable[..., Handed], **replaced: Any) -> Handed:
         raise TypeError("handed_on() belongs into a factory decorated with transformation()")
     names = inspect.signature(direction).parameters
     return direction(**{name: given[name] for name in names if name in given} | replaced)
-
-
-@functools.cache  # at the first call: hundreds of factories are imported, and few are called
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
-
-
-def _bind(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    signature = _signature(function)
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        arguments = shown(signature, function)
-        raise TypeError(f"{_label(function)}: {error}; its arguments are {arguments}") from None
-    bound.apply_defaults()
-    return dict(bound.arguments)

@@ -74,6 +74,10 @@ def chain(*parts: optax.GradientTransformation, name: str | None = None) -> Flow
     """
     if name is not None:
         _check_name("chain", name)
+    for place, part in enumerate(parts):
+        if not (hasattr(part, "receive") or hasattr(owner_of(part) or part, "init")):
+            must = "a gradient transformation, or a function made with lift()"
+            raise FlowError(f"chain: parts has {part!r} at {place}, which must be {must}")
     flat = tuple(_flat_parts(parts))
 
     def step(g: Signal) -> Signal:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from .crowds import by_stacks, of_stacks
 from .errors import FlowError
+from .operands import check_trees, signature_of
+from .refusing import check_call, refusing
 from .roots import (
     balanced,
     cube_root,
@@ -33,6 +35,7 @@ from .source import PACKAGE
 from .values import Leaves, promoting
 
 
+@refusing
 def lift(
     fn: Callable[..., Any], name: str | None = None, doc: str | None = None
 ) -> Callable[..., Signal]:
@@ -60,10 +63,11 @@ def lift(
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
 
-    inside = _promoting_if_ours(fn)
+    inside, signature = _promoting_if_ours(fn), functools.cache(lambda: signature_of(fn))
 
     @functools.wraps(fn)
     def lifted(*signals: Operand, **constants: Any) -> Signal:
+        check_call(label, signature(), signals, constants, _is_ours(fn))
         bound = functools.partial(inside, **constants) if constants else inside
         return leafwise(bound, label, *signals)
 
@@ -77,6 +81,7 @@ def _documented(fn: Callable[..., Any], label: str, doc: str | None, kind: str) 
     return f"{summary}\n\n{kind}"
 
 
+@refusing
 def lift_elementwise(
     fn: Callable[..., Any],
     name: str | None = None,
@@ -102,6 +107,7 @@ def lift_elementwise(
     return lift(lifted, name, doc)
 
 
+@refusing
 def lift_tree(
     fn: Callable[..., Any],
     name: str | None = None,
@@ -133,10 +139,14 @@ def lift_tree(
     """
     label = name or getattr(fn, "__name__", "function").strip("<>")
     mode = "each" if each else "whole"
-    inside = _promoting_if_ours(fn)
+    inside, signature = _promoting_if_ours(fn), functools.cache(lambda: signature_of(fn))
 
     @functools.wraps(fn)
     def lifted(*signals: Operand, **constants: Any) -> Signal:
+        operands = (None, *signals) if context else signals
+        check_call(label, signature(), operands, constants, _is_ours(fn))
+        fixed = [None if isinstance(x, Signal) or callable(x) else x for x in operands]
+        check_trees(label, signature(), fixed)
         bound = functools.partial(inside, **constants) if constants else inside
         return Function(bound, signals, label, mode, out, context, needs, sent)
 
@@ -145,13 +155,17 @@ def lift_tree(
     return lifted
 
 
+def _is_ours(fn: Callable[..., Any]) -> bool:
+    module: str = getattr(fn, "__module__", None) or ""
+    return module.split(".")[0] == PACKAGE
+
+
 def _promoting_if_ours(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`promoting`, for a function of this library, unless a closure of the user's is handed to it.
 
     Leaves of two dtypes are summed and ordered together, and counts of 32 bits meet places of 64.
     """
-    module: str = getattr(fn, "__module__", None) or ""
-    if module.split(".")[0] != PACKAGE:
+    if not _is_ours(fn):
         return fn
     freely = promoting(fn)
 
@@ -183,8 +197,8 @@ def _float_function(
     return lift_elementwise(lambda x: fn(_floated(x)), name, doc)
 
 
-def _root(tree: Leaves) -> Leaves:
-    found: Leaves = root(jax.tree.map(_floated, tree))
+def _root(tree: Leaves | jax.Array) -> Leaves | jax.Array:
+    found: Leaves | jax.Array = root(jax.tree.map(_floated, tree))
     return found
 
 
@@ -346,6 +360,7 @@ def pair(*sides: Signal) -> Signal:
     return lift(lambda *arrays: arrays, "pair")(*sides)
 
 
+@refusing
 def reduce_leaves(
     per_leaf: Callable[..., Any], name: str, doc: str | None = None, of_any: bool = False
 ) -> Callable[..., Signal]:
@@ -394,6 +409,7 @@ global_size = reduce_leaves(
 )
 
 
+@refusing
 def norm_factors(signal: Signal) -> tuple[Signal, Signal]:
     """The Euclidean norm of a whole tree as a product (size, norm of the tree divided by size).
 
@@ -422,6 +438,7 @@ _factors.of_any = functools.partial(_factors, bounded=True)  # type: ignore[attr
 _norm.of_any = functools.partial(_norm, bounded=True)  # type: ignore[attr-defined]
 
 
+@refusing
 def global_norm(signal: Signal) -> Signal:
     """Euclidean norm of a whole tree, as a scalar signal.
 
@@ -430,6 +447,7 @@ def global_norm(signal: Signal) -> Signal:
     return lift_tree(_norm, "global_norm", out="scalar")(signal)
 
 
+@refusing
 def global_mean(signal: Signal) -> Signal:
     """Mean over all entries of a tree, as a scalar signal.
 

@@ -7,11 +7,13 @@ from .bounds import of_all, of_the_first
 from .context import Context
 from .errors import FlowError
 from .functions import lift_tree
+from .refusing import refusing
 from .selection import Selector, labels_of, selected
 from .signal import Signal
 from .values import Leaves, either, is_missing
 
 
+@refusing
 def split(signal: Signal, select: Selector) -> tuple[Signal, Signal]:
     """Parts a tree in the leaves that are selected and the others.
 
@@ -79,6 +81,7 @@ def _where(given: Sequence[object], wanted: object, tree: Leaves) -> Leaves:
     return tree.only(lambda i: given[i] == wanted)
 
 
+@refusing
 def merge(*parts: Signal) -> Signal:
     """Joins the parts of a split: at each leaf the value of the part that has one.
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from .checks import checked
 from .errors import FlowError
@@ -66,6 +67,12 @@ def restore_by_name(
       >>> state.scale_by_sgd.trace.tolist()
       [1.0, 1.0]
     """
+    for argument, given in (("saved", saved), ("state", state)):
+        odd = [x for x in jax.tree.leaves(given) if not isinstance(x, ArrayLike)]
+        if odd:
+            raise FlowError(
+                f"restore_by_name: {argument} has the leaf {odd[0]!r}, which is no array"
+            )
     moves = {_path(name): _path(to) for name, to in renamed.items()}
     old = {_moved(path, moves): leaf for path, leaf in _arrays(saved).items()}
     new = _arrays(state)

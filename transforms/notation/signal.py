@@ -5,6 +5,7 @@ import itertools
 import operator
 import sys
 from collections.abc import Callable
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import jax
@@ -16,6 +17,7 @@ from .cell import Cell, foreign_cell
 from .errors import FlowError, MissingAttributeError, SignalError
 from .foreign import owner_of
 from .injected import arrays_are_constant
+from .operands import check_operands
 from .precision import stored_as
 from .roots import quotient
 from .scope import Builder, Scope, current_builder
@@ -250,6 +252,8 @@ class Function(Signal):
         sent: Callable[..., float] | None = None,
     ) -> None:
         super().__init__(tuple(map(at_this_step, args)), label)
+        allowed = (Signal,) if mode == "leaf" else (Signal, NoneType)
+        check_operands(label, fn, self.args, allowed, skip=int(context))
         self.fn = fn
         self.mode = mode
         self.out = out

@@ -6,13 +6,13 @@ from typing import Any, TypeAlias
 import jax
 from jax.typing import ArrayLike, DTypeLike
 
-from .arguments import arguments_of
 from .cell import Cell
-from .hyperparameters import Hyperparameter, Scalar
+from .hyperparameters import Scalar
+from .refusing import refusing
 from .scope import Builder, current_builder
 from .signal import CellNode, Delay, Input, Signal, at_this_step, clock
 
-Start: TypeAlias = float | jax.Array | Callable[..., Any]
+Start: TypeAlias = ArrayLike | Callable[..., Any]
 """What a state starts at: a number for every entry, or a function of the leaves; see `delay`."""
 
 
@@ -39,7 +39,8 @@ def step_count(*, outermost: bool = False) -> Signal:
     return clock(outermost)
 
 
-def scheduled(value: Hyperparameter, ahead: int = 0) -> Scalar:
+@refusing
+def scheduled(value: Signal | ArrayLike | Callable[..., Any], ahead: int = 0) -> Scalar:
     """A hyper-parameter that may be a schedule: the number itself, or its value at this step.
 
     Part of the notation.
@@ -56,6 +57,7 @@ def scheduled(value: Hyperparameter, ahead: int = 0) -> Scalar:
     return found
 
 
+@refusing
 def tap(name: str, signal: Signal) -> Signal:
     """Makes a signal readable from outside under a name; see `observe`.
 
@@ -71,12 +73,11 @@ def tap(name: str, signal: Signal) -> Signal:
       The signal itself.
     """
     builder = current_builder(name)
-    for argument, value in zip(arguments_of(tap).values(), (name, signal), strict=True):
-        argument.check("tap", value)
     builder.tap(name, signal)
     return signal
 
 
+@refusing
 def delay(
     like: Signal | ArrayLike | Callable[[], jax.Array],
     start: Start | None = None,

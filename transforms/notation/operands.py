@@ -1,0 +1,75 @@
+"""What a node computes with: signals, numbers and arrays, refused by name if they are none."""
+
+import inspect
+import numbers
+from collections.abc import Callable, Sequence
+from types import NoneType
+from typing import Any, get_args
+
+import jax
+import numpy as np
+
+from .errors import FlowError
+from .values import Leaves
+
+VALUES = (numbers.Number, np.ndarray, np.generic, jax.Array)
+
+
+def check_operands(
+    label: str,
+    fn: Callable[..., Any],
+    given: Sequence[object],
+    allowed: tuple[type, ...],
+    skip: int,
+) -> None:
+    """Raises FlowError for what is neither of the allowed types nor a number or an array.
+
+    Args:
+      label: what messages call the function.
+      fn: the function.
+      given: what it is given by place.
+      allowed: the types.
+      skip: how many arguments come before.
+    """
+    for place, value in enumerate(given):
+        if not isinstance(value, (*allowed, *VALUES)):
+            called = _name(signature_of(fn), place + skip)
+            raise FlowError(f"{label}: {called}={value!r} must be a signal, a number or an array")
+
+
+def check_trees(label: str, signature: inspect.Signature | None, given: Sequence[object]) -> None:
+    """Raises FlowError for a value where the function reads the leaves of a signal.
+
+    Args:
+      label: what messages call the function.
+      signature: that of the function.
+      given: what it is given by place, None for what is read at each step.
+    """
+    for place, value in enumerate(given):
+        found = _at(signature, place)
+        if value is None or found is None:
+            continue
+        kinds = {*(get_args(found.annotation) or (found.annotation,))}
+        if Leaves in kinds and kinds <= {Leaves, NoneType}:
+            raise FlowError(f"{label}: {found.name}={value!r} must be a signal")
+
+
+def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
+    """What a function can be called with; None where nothing is known of it."""
+    try:
+        return inspect.signature(fn)
+    except (TypeError, ValueError):
+        return None
+
+
+def _at(signature: inspect.Signature | None, place: int) -> inspect.Parameter | None:
+    """The parameter that takes the value at that place; the last one may take several."""
+    known = [*signature.parameters.values()] if signature else []
+    if known and (place < len(known) or known[-1].kind is inspect.Parameter.VAR_POSITIONAL):
+        return known[min(place, len(known) - 1)]
+    return None
+
+
+def _name(signature: inspect.Signature | None, place: int) -> str:
+    found = _at(signature, place)
+    return found.name if found else f"argument {place + 1}"
