@@ -68,7 +68,11 @@ def restore_by_name(
       [1.0, 1.0]
     """
     for argument, given in (("saved", saved), ("state", state)):
-        odd = [x for x in jax.tree.leaves(given) if not isinstance(x, ArrayLike)]
+        odd = [
+            x
+            for x in jax.tree.leaves(given)
+            if not (hasattr(x, "dtype") or isinstance(x, ArrayLike))
+        ]
         if odd:
             raise FlowError(
                 f"restore_by_name: {argument} has the leaf {odd[0]!r}, which is no array"
