@@ -30,7 +30,7 @@ from .roots import (
 )
 from .rows import sum_of_rows
 from .sides import by_side, matrix_product, transposed
-from .signal import Function, Operand, Signal, leafwise
+from .signal import Function, Operand, Signal, leafwise, refuse_none
 from .source import PACKAGE
 from .values import Leaves, promoting
 
@@ -68,6 +68,8 @@ def lift(
     @functools.wraps(fn)
     def lifted(*signals: Operand, **constants: Any) -> Signal:
         check_call(label, signature(), signals, constants, _is_ours(fn))
+        if _is_ours(fn):
+            refuse_none(label, fn, signals)
         bound = functools.partial(inside, **constants) if constants else inside
         return leafwise(bound, label, *signals)
 

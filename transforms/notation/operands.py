@@ -20,7 +20,7 @@ def check_operands(
     fn: Callable[..., Any],
     given: Sequence[object],
     allowed: tuple[type, ...],
-    skip: int,
+    skip: int = 0,
 ) -> None:
     """Raises FlowError for what is neither of the allowed types nor a number or an array.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -68,15 +68,10 @@ def restore_by_name(
       [1.0, 1.0]
     """
     for argument, given in (("saved", saved), ("state", state)):
-        odd = [
-            x
-            for x in jax.tree.leaves(given)
-            if not (hasattr(x, "dtype") or isinstance(x, ArrayLike))
-        ]
+        odd = [x for x in jax.tree.leaves(given) if not _is_array(x)]
         if odd:
-            raise FlowError(
-                f"restore_by_name: {argument} has the leaf {odd[0]!r}, which is no array"
-            )
+            problem = f"{argument} has the leaf {odd[0]!r}, which is no array"
+            raise FlowError(f"restore_by_name: {problem}")
     moves = {_path(name): _path(to) for name, to in renamed.items()}
     old = {_moved(path, moves): leaf for path, leaf in _arrays(saved).items()}
     new = _arrays(state)
@@ -91,6 +86,10 @@ def restore_by_name(
     _refuse(gone, old, removed, "removed", "the checkpoint has {}, the state not")
     values = [_like(old[pairs[p]], x, p) if p in pairs else x for p, x in new.items()]
     return jax.tree.unflatten(jax.tree.structure(state), values)
+
+
+def _is_array(leaf: object) -> bool:
+    return hasattr(leaf, "dtype") or isinstance(leaf, get_args(ArrayLike))
 
 
 def _arrays(state: optax.OptState) -> dict[Path, Any]:

@@ -252,8 +252,7 @@ class Function(Signal):
         sent: Callable[..., float] | None = None,
     ) -> None:
         super().__init__(tuple(map(at_this_step, args)), label)
-        allowed = (Signal,) if mode == "leaf" else (Signal, NoneType)
-        check_operands(label, fn, self.args, allowed, skip=int(context))
+        check_operands(label, fn, self.args, (Signal, NoneType), skip=int(context))
         self.fn = fn
         self.mode = mode
         self.out = out
@@ -443,6 +442,13 @@ def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
     return Function(fn, args, label)
 
 
+def refuse_none(label: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Raises FlowError for None, which a function that is not ours may know what to do with."""
+    if any(value is None for value in args):
+        check_operands(label, fn, args, (Signal, Callable))  # type: ignore[arg-type]
+
+
 def elementwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
     """A node that applies `fn` leaf by leaf, and side by side where a leaf has several."""
+    refuse_none(label, fn, args)
     return leafwise(by_side(promoting(fn)), label, *args)
