@@ -68,7 +68,7 @@ def lift(
     @functools.wraps(fn)
     def lifted(*signals: Operand, **constants: Any) -> Signal:
         check_call(label, signature(), signals, constants, _is_ours(fn))
-        if _is_ours(fn):
+        if getattr(fn, "is_elementwise", False):
             refuse_none(label, fn, signals)
         bound = functools.partial(inside, **constants) if constants else inside
         return leafwise(bound, label, *signals)
@@ -104,6 +104,7 @@ def lift_elementwise(
         `fn` of those that are bounded before, which may be a copy.
     """
     lifted = by_side(promoting(fn))
+    lifted.is_elementwise = True  # type: ignore[attr-defined]
     if of_any is not None:
         lifted.of_any = by_side(promoting(of_any))  # type: ignore[attr-defined]
     return lift(lifted, name, doc)

@@ -443,7 +443,7 @@ def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
 
 
 def refuse_none(label: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """Raises FlowError for None, which a function that is not ours may know what to do with."""
+    """Raises FlowError for None, which arithmetic has no use for."""
     if any(value is None for value in args):
         check_operands(label, fn, args, (Signal, Callable))  # type: ignore[arg-type]
 
