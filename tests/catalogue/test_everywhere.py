@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 from gradchain.catalogue import METHODS
+from gradchain.transforms import reset_every
 from jax import export
 from samples import sample
 from shared import ORDINARY, trained
@@ -44,6 +45,14 @@ def test_strict_promotion(name):
     with jax.enable_x64(True):
         params = {**small_tree(), "wide": jnp.ones((3, 2), jnp.float64)}
         assert signature_of(strict_update(sample(name), params)) == signature_of(params)
+
+
+@pytest.mark.parametrize("name", ["galore", "coap", "soap"])
+def test_strict_promotion_where_a_state_starts_anew(name):
+    """What is held of a leaf in bfloat16 may be wider than the start, or narrower."""
+    params = {"narrow": jnp.ones((20, 9), jnp.bfloat16), "wide": jnp.ones((20, 9))}
+    found = strict_update(reset_every(3, sample(name)), params)
+    assert signature_of(found) == signature_of(params)
 
 
 PARTS_OF_OPTAX_THAT_FAIL = {

@@ -110,7 +110,7 @@ def _restarting(cell: Cell, with_integers: bool) -> Cell:
 
         def chosen(old: Any, new: Any) -> Any:
             starts = any(jnp.issubdtype(old.dtype, kind) for kind in kinds)
-            return jnp.where(due, new, old).astype(old.dtype) if starts else old
+            return jnp.where(due, new.astype(old.dtype), old) if starts else old
 
         return cell.update(context, jax.tree.map(chosen, state, fresh), *inputs)
 

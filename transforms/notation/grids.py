@@ -99,6 +99,6 @@ def _part(
     tile: tuple[int, ...],
     shape: tuple[int, ...],
 ) -> jax.Array:
-    origin = (*place, *(0,) * (len(tile) - 2))
+    origin: tuple[jax.Array | int, ...] = (*place, *(0,) * (len(tile) - 2))
     part = jax.lax.dynamic_slice(matrix, origin, tile, allow_negative_indices=False)
     return part if tile == shape else jax.lax.reshape(part, shape)
