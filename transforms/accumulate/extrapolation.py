@@ -53,14 +53,7 @@ def _guess(g: jax.Array, values: jax.Array, t: jax.Array, reg: float | jax.Array
     rows = jnp.concatenate(
         [differences.T / size, ridge * jnp.eye(history, dtype=differences.dtype)]
     )
-    z = _solved(rows, jnp.ones((history, 1), rows.dtype))[..., 0].real
+    z = linalg.solve_normal(rows, jnp.ones((history, 1), rows.dtype))[..., 0].real
     weights = z / jnp.sum(z)
     guess = jnp.tensordot(weights, values[1:], axes=1, precision="highest")
     return jnp.where(t > history, guess, g)
-
-
-@linalg.one_by_one
-def _solved(rows: jax.Array, right: jax.Array) -> jax.Array:
-    """x in A^H A x = right, of the rows of A, which have full rank."""
-    factor = jnp.linalg.qr(rows, mode="r")
-    return jax.scipy.linalg.cho_solve((jnp.swapaxes(factor.conj(), -1, -2), True), right)

@@ -55,7 +55,7 @@ def dual_solve(
     Returns:
       The solution, which is not a number where the matrix is singular.
     """
-    matrix = gram + jnp.eye(gram.shape[0], dtype=gram.dtype) * shift
+    matrix = gram + jnp.diag(jnp.broadcast_to(shift, gram.shape[:1]))
     if not symmetric:
         return linalg.solve(matrix, rhs)
     return linalg.cho_solve(linalg.cholesky(matrix), rhs)

@@ -179,6 +179,18 @@ def solve_triangular(
     return solve(matrices, right)
 
 
+def solve_normal(rows: jax.Array, right: jax.Array) -> jax.Array:
+    """x in A^H A x = B by the triangular factor of A, in one loop over the matrices.
+
+    A function of arrays.
+
+    Args:
+      rows: A, (..., m, n) of rank n.
+      right: B, (..., n, k).
+    """
+    return _solve_normal(rows, right)
+
+
 def expm(matrices: jax.Array) -> jax.Array:
     """`jax.scipy.linalg.expm`.
 
@@ -306,6 +318,14 @@ _expm = one_by_one(jax.scipy.linalg.expm)
 _lower_factor = _with_derivative(
     one_by_one(lambda x: (jnp.linalg.cholesky(x),)), _is_definite, jnp.eye, 0, degree=0.5
 )
+
+
+@one_by_one
+def _solve_normal(rows: jax.Array, right: jax.Array) -> jax.Array:
+    factor = jnp.linalg.qr(rows, mode="r")
+    return jax.scipy.linalg.cho_solve((jnp.swapaxes(factor.conj(), -1, -2), True), right)
+
+
 _cho_solve = one_by_one(lambda factor, right: jax.scipy.linalg.cho_solve((factor, True), right))
 
 

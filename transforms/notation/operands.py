@@ -32,9 +32,16 @@ def check_operands(
       skip: how many arguments come before.
     """
     for place, value in enumerate(given):
-        if not isinstance(value, (*allowed, *VALUES)):
+        if not (isinstance(value, allowed) or _is_array_like(value)):
             called = _name(signature_of(fn), place + skip)
             raise FlowError(f"{label}: {called}={value!r} must be a signal, a number or an array")
+
+
+def _is_array_like(value: object) -> bool:
+    """A number, an array, or such ones in a list or a tuple, as a vector is written by hand."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_array_like, value))
+    return isinstance(value, VALUES)
 
 
 def check_trees(label: str, signature: inspect.Signature | None, given: Sequence[object]) -> None:
