@@ -12,7 +12,7 @@ from functools import partial
 
 import jax
 
-from .known import choose
+from .known import unseen
 from .places import hidden
 
 SLENDER = 3
@@ -65,9 +65,8 @@ class Grid:
             order = (1, 0, *range(2, apart.ndim))
             return jax.lax.reshape(jax.lax.transpose(apart, order), whole)
 
-        # XLA does not look into a branch: it would lay them out anew in the kernel of each
-        certain = jax.lax.optimization_barrier(jax.numpy.bool_(True))
-        return choose(certain, laid, lambda stack: jax.lax.reshape(stack, whole), stack)
+        # XLA would lay them out anew in the kernel of each
+        return unseen(laid, lambda stack: jax.lax.reshape(stack, whole), stack)
 
     def cut(
         self, stack: jax.Array, rows: Sequence[jax.Array], columns: Sequence[jax.Array]

@@ -68,9 +68,20 @@ def made_once(*values: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _behind_a_branch(*values: jax.Array) -> tuple[jax.Array, ...]:
-    certain = jax.lax.optimization_barrier(jnp.bool_(True))
     turned = tuple(map(_turned, values))
-    return choose(certain, lambda: tuple(map(_turned, turned)), lambda: turned)
+    return unseen(lambda: tuple(map(_turned, turned)), lambda: turned)
+
+
+def unseen(taken: Callable[..., Value], other: Callable[..., Value], *args: Any) -> Value:
+    """What `taken` gives, behind a branch that XLA cannot resolve and does not look into.
+
+    Args:
+      taken: what runs.
+      other: what never runs, and gives something else of the same shapes.
+      *args: handed to either.
+    """
+    certain = jax.lax.optimization_barrier(jnp.bool_(True))
+    return choose(certain, taken, other, *args)
 
 
 def _turned(value: jax.Array) -> jax.Array:

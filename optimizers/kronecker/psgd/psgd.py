@@ -73,17 +73,14 @@ def scale_by_psgd(
     def chosen(tree: Signal) -> Signal:
         return of(tree if trainable is None else split(tree, trainable)[0])
 
-    def returned(u: Signal, like: Signal) -> Signal:
+    def where_trainable(tree: Signal, made: Callable[[Signal], Signal]) -> Signal:
         if trainable is None:
-            return back(u, like)
-        inside, outside = split(like, trainable)
-        return merge(back(u, inside), zeros_like(outside))
+            return made(tree)
+        inside, outside = split(tree, trainable)
+        return merge(made(inside), zeros_like(outside))
 
     def moving(tree: Signal) -> Signal:
-        if trainable is None:
-            return tree
-        inside, outside = split(tree, trainable)
-        return merge(inside, zeros_like(outside))
+        return where_trainable(tree, lambda inside: inside)
 
     fit = fit_preconditioner(
         group, precond_lr, mode, precond_init_scale, key, chosen, sampler, moving
@@ -100,7 +97,8 @@ def scale_by_psgd(
             q = g >> when((step_count() == 1) | (coin < precond_update_probability), fit)
         tap("failed_updates", failed_updates(q))
         m = g if is_neutral(momentum) else g >> named("mu", ema(momentum))
-        u = returned(preconditioned(q, chosen(m), group), m)
+        u = preconditioned(q, chosen(m), group)
+        u = where_trainable(m, lambda inside: back(u, inside))
         u, _ = finite_or_zero(u)
         if grad_clip_norm is None:
             return u
