@@ -9,7 +9,7 @@ import pytest
 from gradchain import federated, flow, layers, optimizers, schedules, training, transforms
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import sgd
-from gradchain.transforms import FlowError
+from gradchain.transforms import FlowError, maximum
 from gradchain.transforms.notation.arguments import arguments_of
 from gradchain.transforms.notation.context import Context
 from gradchain.transforms.notation.domains import Instances, Interval
@@ -112,6 +112,8 @@ def test_lifted_functions_refuse_what_is_neither_a_signal_nor_a_value():
         for wrong in (None, "w", object(), [1]):
             with pytest.raises(FlowError, match=r"^\*: b=.* must be a signal"):
                 g * wrong
+            with pytest.raises(FlowError, match=r"^maximum: args=.* must be a signal"):
+                maximum(g, wrong)
         return g
 
     flow(step)

@@ -30,7 +30,7 @@ from .roots import (
 )
 from .rows import sum_of_rows
 from .sides import by_side, matrix_product, transposed
-from .signal import Function, Operand, Signal, leafwise, refuse_none
+from .signal import Function, Operand, Signal, check_arithmetic, leafwise
 from .source import PACKAGE
 from .values import Leaves, promoting
 
@@ -69,7 +69,7 @@ def lift(
     def lifted(*signals: Operand, **constants: Any) -> Signal:
         check_call(label, signature(), signals, constants, _is_ours(fn))
         if getattr(fn, "is_elementwise", False):
-            refuse_none(label, fn, signals)
+            check_arithmetic(label, fn, signals)
         bound = functools.partial(inside, **constants) if constants else inside
         return leafwise(bound, label, *signals)
 

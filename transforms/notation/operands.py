@@ -14,6 +14,12 @@ from .values import Leaves
 
 VALUES = (numbers.Number, np.ndarray, np.generic, jax.Array)
 
+BY_PLACE = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
 
 def check_operands(
     label: str,
@@ -21,6 +27,7 @@ def check_operands(
     given: Sequence[object],
     allowed: tuple[type, ...],
     skip: int = 0,
+    vectors: bool = True,
 ) -> None:
     """Raises FlowError for what is neither of the allowed types nor a number or an array.
 
@@ -30,9 +37,11 @@ def check_operands(
       given: what it is given by place.
       allowed: the types.
       skip: how many arguments come before.
+      vectors: whether an array may be written as a list or a tuple.
     """
     for place, value in enumerate(given):
-        if not (isinstance(value, allowed) or _is_array_like(value)):
+        is_value = _is_array_like(value) if vectors else isinstance(value, VALUES)
+        if not (is_value or isinstance(value, allowed)):
             called = _name(signature_of(fn), place + skip)
             raise FlowError(f"{label}: {called}={value!r} must be a signal, a number or an array")
 
@@ -71,9 +80,9 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
 
 def _at(signature: inspect.Signature | None, place: int) -> inspect.Parameter | None:
     """The parameter that takes the value at that place; the last one may take several."""
-    known = [*signature.parameters.values()] if signature else []
-    if known and (place < len(known) or known[-1].kind is inspect.Parameter.VAR_POSITIONAL):
-        return known[min(place, len(known) - 1)]
+    taking = [p for p in (signature.parameters.values() if signature else ()) if p.kind in BY_PLACE]
+    if taking and (place < len(taking) or taking[-1].kind is inspect.Parameter.VAR_POSITIONAL):
+        return taking[min(place, len(taking) - 1)]
     return None
 
 

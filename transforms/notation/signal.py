@@ -442,13 +442,14 @@ def leafwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
     return Function(fn, args, label)
 
 
-def refuse_none(label: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """Raises FlowError for None, which arithmetic has no use for."""
-    if any(value is None for value in args):
-        check_operands(label, fn, args, (Signal, Callable))  # type: ignore[arg-type]
+def check_arithmetic(label: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Raises FlowError for None and for lists, which arithmetic has no use for."""
+    if any(value is None or isinstance(value, list | tuple) for value in args):
+        allowed = (Signal, Callable)
+        check_operands(label, fn, args, allowed, vectors=False)  # type: ignore[arg-type]
 
 
 def elementwise(fn: Callable[..., Any], label: str, *args: Any) -> Signal:
     """A node that applies `fn` leaf by leaf, and side by side where a leaf has several."""
-    refuse_none(label, fn, args)
+    check_arithmetic(label, fn, args)
     return leafwise(by_side(promoting(fn)), label, *args)
