@@ -9,14 +9,14 @@ import pytest
 from gradchain import federated, flow, layers, optimizers, schedules, training, transforms
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import sgd
-from gradchain.transforms import FlowError, maximum
+from gradchain.transforms import FlowError, clip, maximum, notation
 from gradchain.transforms.notation.arguments import arguments_of
 from gradchain.transforms.notation.context import Context
 from gradchain.transforms.notation.domains import Instances, Interval
 
 WHOLE = (
     gradchain, federated, layers, optimizers, schedules, training,
-    transforms.coding, transforms.control, transforms.inspection,
+    transforms.coding, transforms.control, transforms.inspection, notation,
 )  # fmt: skip
 """Modules of which every argument is looked at."""
 PRIMITIVES = [transforms, *(m for _, m in inspect.getmembers(transforms, inspect.ismodule))]
@@ -36,18 +36,17 @@ def public_functions():
 def functions_of(module):
     for name, function in inspect.getmembers(module, inspect.isfunction):
         own = name in getattr(module, "__all__", ()) or function.__module__ == module.__name__
-        if own and not name.startswith("_") and function not in FACTORIES:
+        of_arrays = hasattr(function, "receive")
+        if own and not (name.startswith("_") or of_arrays or function in FACTORIES):
             yield function
 
 
 def takes_a_range(function):
     """Whether an argument is a number or a choice.
 
-    Not of the notation, on which the checks are built, nor of what `lift` made, whose annotations
-    are those of the function of arrays.
+    Not of what `lift` made, whose annotations are those of the function of arrays.
     """
-    primitive = function.__module__.startswith("gradchain.transforms.")
-    if hasattr(function, "receive") or not primitive or ".notation." in function.__module__:
+    if not function.__module__.startswith("gradchain.transforms."):
         return False
     return any(
         argument.choices or any(isinstance(domain, Interval) for domain in argument.domains)
@@ -114,6 +113,11 @@ def test_lifted_functions_refuse_what_is_neither_a_signal_nor_a_value():
                 g * wrong
             with pytest.raises(FlowError, match=r"^maximum: args=.* must be a signal"):
                 maximum(g, wrong)
+        for wrong in ("w", object(), [1], 0.5, g, slice(0.5), (0, "w")):
+            with pytest.raises(FlowError, match=r"^an index of `updates`: .* must be an integer"):
+                g[wrong]
+        with pytest.raises(FlowError, match=r"^clip: max=.* is a signal"):
+            clip(g, max=g)
         return g
 
     flow(step)

@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import jax
 import numpy as np
 import optax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from .domains import (
     AnyOf,
     Arrays,
     Choice,
     Domain,
+    DTypes,
     Functions,
     Instances,
     Interval,
@@ -151,6 +152,8 @@ def _kind(member: Any) -> Domain | None:
             return Arrays()
         case _ if member == ArrayLike:
             return Numerical()
+        case _ if member == DTypeLike:
+            return DTypes(inexact=False)
         case builtins.tuple if len(inside) == len(get_args(member)):
             return Places(tuple(inside))
         case builtins.tuple | collections.abc.Sequence:
@@ -162,12 +165,13 @@ def _kind(member: Any) -> Domain | None:
 
 def _is_of_instances(member: Any) -> bool:
     """Whether it is a class to which values belong, and no form that they have or have not."""
-    is_form = getattr(member, "_is_protocol", False) or member is inspect.Parameter.empty
+    is_form = getattr(member, "_is_protocol", False) or member in (object, inspect.Parameter.empty)
     return inspect.isclass(member) and not is_form and member.__module__ != "collections.abc"
 
 
 RATE = set(get_args(optax.ScalarOrSchedule))
-ARRAY_LIKE = get_args(ArrayLike)
+LIKE = (ArrayLike, DTypeLike)
+"""Unions of which no member says what the whole does."""
 
 
 def _is_rate(annotation: Any) -> bool:
@@ -179,14 +183,15 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The members of a union; what stands for a learning rate, or an array, counts as one."""
+    """The members of a union; what stands for a learning rate, an array or a dtype is one."""
     members = list(get_args(annotation)) if _is_union(annotation) else [annotation]
     if _is_rate(annotation):
         yield NonNegative
         members = [member for member in members if member not in RATE]
-    if all(kind in members for kind in ARRAY_LIKE):
-        yield ArrayLike
-        members = [member for member in members if member not in ARRAY_LIKE]
+    for like in LIKE:
+        if all(kind in members for kind in get_args(like)):
+            yield like
+            members = [member for member in members if member not in get_args(like)]
     yield from members
 
 

@@ -11,7 +11,7 @@ from .build import Flow
 from .compose import named
 from .errors import FlowError
 from .precision import storing
-from .refusing import bind, check_arguments, label_of
+from .refusing import bind, check_arguments, label_of, refusing
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 Arguments = ParamSpec("Arguments")
@@ -67,6 +67,7 @@ class NamedFactory(Protocol[Arguments, Made]):
     def __call__(self, *args: Any, name: str | None, **kwargs: Any) -> Made: ...
 
 
+@refusing
 def transformation(
     *, synonyms: Mapping[str, str] | None = None, renamed: Mapping[str, str] | None = None
 ) -> Callable[[Callable[Arguments, Made]], NamedFactory[Arguments, Made]]:
@@ -138,6 +139,7 @@ def _other_names(
     return ours
 
 
+@refusing
 def handed_on(direction: Callable[..., Handed], **replaced: Any) -> Handed:
     """The direction of the factory that is running, with its arguments of the same names.
 

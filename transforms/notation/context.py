@@ -126,5 +126,5 @@ def _apply(
             return value
     try:
         return fn(*fit(row))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"leaf {tree.path(index)}: {error}") from error

@@ -140,15 +140,24 @@ class Keys:
 
 @dataclass(frozen=True)
 class DTypes:
-    """A dtype of numbers with fractions."""
+    """A dtype of JAX's.
+
+    Attributes:
+      inexact: one of numbers with fractions.
+    """
+
+    inexact: bool = True
 
     def problem(self, value: Any) -> str | None:
         """See `Domain`."""
+        kinds = (jnp.inexact,) if self.inexact else (jnp.number, jnp.bool_, jax.dtypes.extended)
         try:
-            is_inexact = jnp.issubdtype(jnp.dtype(value), jnp.inexact)
-        except TypeError:
-            is_inexact = False
-        return None if is_inexact else "must be a floating-point or complex dtype, or None"
+            is_one = any(jax.dtypes.issubdtype(jnp.dtype(value), kind) for kind in kinds)
+        except (TypeError, ValueError):
+            is_one = False
+        is_one &= not isinstance(value, jax.Array | np.ndarray | np.generic)  # has one, is none
+        wanted = "a floating-point or complex dtype, or None" if self.inexact else "a dtype"
+        return None if is_one else f"must be {wanted}"
 
 
 @dataclass(frozen=True)

@@ -236,8 +236,14 @@ softplus = lift_elementwise(
 )
 maximum = lift_elementwise(jnp.maximum, "maximum", "The larger of two values, entry by entry.")
 minimum = lift_elementwise(jnp.minimum, "minimum", "The smaller of two values, entry by entry.")
+
+
+def _where(condition: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(condition, a, b)
+
+
 where = lift_elementwise(
-    jnp.where,
+    _where,
     "where",
     "`where(condition, a, b)`: a where the condition holds, else b, entry by entry.",
 )

@@ -114,7 +114,7 @@ ALIASES = {
 """The types by name, for documentation."""
 
 
-def is_neutral(value: object, neutral: float = 0.0) -> bool:
+def is_neutral(value: object, neutral: object = 0.0) -> bool:
     """Whether a hyper-parameter is the constant that leaves its part out: no momentum, no decay.
 
     A function of a hyper-parameter.

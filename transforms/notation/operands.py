@@ -46,6 +46,28 @@ def check_operands(
             raise FlowError(f"{label}: {called}={value!r} must be a signal, a number or an array")
 
 
+def check_index(label: str, item: object) -> None:
+    """Raises FlowError for what no leaf has entries at.
+
+    Args:
+      label: what messages call the signal.
+      item: what stands in brackets.
+    """
+    for part in item if isinstance(item, tuple) else (item,):
+        ends = (part.start, part.stop, part.step) if isinstance(part, slice) else (part,)
+        if part is not ... and not all(end is None or _counts(end) for end in ends):
+            raise FlowError(
+                f"an index of `{label}`: {part!r} must be an integer, a slice, None, ... or an "
+                "array of integers or booleans"
+            )
+
+
+def _counts(value: object) -> bool:
+    """Whether it is an integer or a boolean, or an array of such."""
+    dtype = getattr(value, "dtype", np.dtype(type(value)))
+    return isinstance(value, VALUES) and dtype.kind in "iub"
+
+
 def _is_array_like(value: object) -> bool:
     """A number, an array, or such ones in a list or a tuple, as a vector is written by hand."""
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from .arguments import argument_of, arguments_of, shown
 from .errors import FlowError
+from .signal import Signal
 
 Refusing = TypeVar("Refusing", bound=Callable[..., Any])
 
@@ -53,6 +54,8 @@ def check_call(
         raise FlowError(f"{label}: {error}; its arguments are {names}") from None
     known = signature.parameters if ours else {}
     for name, value in constants.items():
+        if isinstance(value, Signal):
+            raise FlowError(f"{label}: {name}={value!r} is a signal; give it by its place")
         if name in known:
             argument_of(name, known[name].annotation).check(label, value)
 

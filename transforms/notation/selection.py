@@ -10,6 +10,7 @@ from .context import Context
 from .domains import is_flag
 from .errors import FlowError
 from .paths import joined, leaf_names, plain_path
+from .refusing import refusing
 from .values import Leaves, is_missing
 
 Selector = Any
@@ -112,6 +113,7 @@ def _by_name(given: object, tree: Leaves, what: str, one: str) -> list[Any]:
     return found
 
 
+@refusing
 def leaf_where(predicate: Callable[[Any], bool]) -> Selector:
     """Selects leaves by a predicate of the leaf, such as `leaf_where(lambda x: x.ndim == 2)`.
 

@@ -17,7 +17,7 @@ from .cell import Cell, foreign_cell
 from .errors import FlowError, MissingAttributeError, SignalError
 from .foreign import owner_of
 from .injected import arrays_are_constant
-from .operands import check_operands
+from .operands import check_index, check_operands
 from .precision import stored_as
 from .roots import quotient
 from .scope import Builder, Scope, current_builder
@@ -96,6 +96,7 @@ class Signal:
             raise MissingAttributeError.of(self.label, name)
 
     def __getitem__(self, item: Any) -> "Signal":
+        check_index(self.label, item)
         return leafwise(lambda leaf: leaf[item], f"[{item}]", self)
 
     def __add__(self, other: "Operand") -> "Signal":

@@ -7,6 +7,7 @@ import jax
 from jax.typing import ArrayLike, DTypeLike
 
 from .cell import Cell
+from .errors import FlowError
 from .hyperparameters import Scalar
 from .refusing import refusing
 from .scope import Builder, current_builder
@@ -25,6 +26,7 @@ def input_signal(builder: Builder, name: str, optional: bool = False) -> Input:
     return found
 
 
+@refusing
 def step_count(*, outermost: bool = False) -> Signal:
     """The number of the step as an int32 scalar signal: 1 at the first update.
 
@@ -108,9 +110,12 @@ def delay(
       evaluation: `(weight, params_weight)` if the method's evaluation weights are
         `weight * stored + params_weight * params`; see `eval_params`.
     """
+    if isinstance(start, Signal):
+        raise FlowError(f"delay: start={start!r} has no value before the first step")
     return Delay(like, start, dtype, name or "delay", name is not None, evaluation)
 
 
+@refusing
 def stateful(cell: Cell, *args: Signal | Scalar, name: str | None = None) -> Signal:
     """A node with a hand-written state; for primitives that no composition expresses.
 
