@@ -2,12 +2,14 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import pytest
 from collectives import COLLECTIVES, STATE_BYTES, on_automatic_axes, on_mesh
 from gradchain.catalogue import METHODS
 from gradchain.transforms.notation import placing
+from samples import sample
 from shared import trained
-from subjects import NAMES
+from subjects import NAMES, step_of
 from turns import in_turn
 
 BY_ROUNDING = {"soap"}
@@ -54,6 +56,21 @@ def test_a_state_lies_on_automatic_axes_where_it_stays(name):
         return
     assert found.bytes_after == found.bytes_before
     assert found.compilations == 1
+
+
+@pytest.mark.skipif(placing.shard_alike is None, reason="the compiler may move what it likes to")
+def test_no_leaf_is_spread_further_though_the_compiler_would():
+    """Not by a message made of all leaves; two of one type lie each where it did."""
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    specs = {"w": jax.P(("x", "y")), "b": jax.P("x"), "c": jax.P()}
+    params = {"w": jnp.ones((8, 4)), "b": jnp.ones(8), "c": jnp.ones(8)}
+    params = jax.device_put(params, {k: jax.NamedSharding(mesh, s) for k, s in specs.items()})
+    opt = sample("econtrol")
+    step = jax.jit(step_of(opt))
+    found = step(params, opt.init(params))
+    assert {k: p.sharding.spec for k, p in found[0].items()} == specs
+    step(*found)
+    assert step._cache_size() == 1
 
 
 def test_the_table_has_no_row_too_many():

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .members import inside_shard_map
@@ -50,28 +51,30 @@ def placed(init: Callable[[Any], State], params: optax.Params) -> State:
     return _lying_on(mesh, state, params)
 
 
-def kept_in_place(new: State, old: object, params: optax.Params | None) -> State:
-    """A traced state, each leaf of which lies where the one that it replaces does.
+def kept_in_place(new: State, old: object, label: str) -> State:
+    """What a step traced, each leaf where the one of the other tree lies.
 
-    What is like a param follows it without.
+    Args:
+      new: updates and state.
+      old: params, or gradients, and the state before.
+      label: the method's name.
     """
     if not _may_move(new):
         return new
-    like_params = _like(old, params)
-    olds, (news, structure) = jax.tree.leaves(old), jax.tree.flatten(new)
-    pairs = zip(news, olds, like_params, strict=True)
+    olds, (news, structure) = jax.tree.leaves(old), jax.tree_util.tree_flatten_with_path(new)
+    pairs = zip(news, olds, strict=True)
     return jax.tree.unflatten(
-        structure, [x if p is not None else _beside(x, old) for x, old, p in pairs]
+        structure, [_beside(x, old, label + jax.tree_util.keystr(at)) for (at, x), old in pairs]
     )
 
 
 def _like_params(state: State, params: optax.Params) -> State:
     if not _may_move(state):
         return state
-    leaves, structure = jax.tree.flatten(state)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
     pairs = zip(leaves, _like(state, params), strict=True)
     return jax.tree.unflatten(
-        structure, [x if param is None else _beside(x, param) for x, param in pairs]
+        structure, [_beside(x, param, jax.tree_util.keystr(at)) for (at, x), param in pairs]
     )
 
 
@@ -84,11 +87,15 @@ def _may_move(state: object) -> bool:
     return not any(explicit_axes(leaf) for leaf in leaves)
 
 
-def _beside(leaf: Any, other: Any) -> Any:
-    """The leaf, spread as the other is."""
+def _beside(leaf: Any, other: Any, name: str) -> Any:
+    """The leaf, spread as the other is, if that is an array of its shape."""
     if shard_alike is None or not isinstance(leaf, jax.core.Tracer) or not leaf.ndim:
         return leaf
-    return shard_alike(other, leaf)[1]
+    if not isinstance(other, jax.Array) or other.shape != leaf.shape:
+        return leaf
+    # by its name, or JAX lowers all pairs of one type once, and all lie alike
+    with set_xla_metadata(lies_as_before=name):
+        return shard_alike(other, leaf)[1]
 
 
 def _like(state: object, params: optax.Params | None) -> list[Any]:
@@ -147,20 +154,14 @@ def _lying_on(mesh: Mesh, state: State, params: optax.Params) -> State:
     share = max(prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in given)
     axes = {axis: mesh.shape[axis] for leaf in given for axis in _axes(leaf.sharding.spec)}
     leaves, structure = jax.tree.flatten(state)
-    free = [param is None for param in _like(state, params)]
-    # `shard_alike` takes all arrays of one type as one group: they lie alike.
-    pairs = zip(leaves, free, strict=True)
-    types = [(leaf.shape, leaf.dtype) if is_free else None for leaf, is_free in pairs]
-    specs = [_shortest(_spec(leaf) or PartitionSpec()) for leaf in leaves]
-    of_type: dict[Any, PartitionSpec] = {}
-    for leaf, kind, spec in zip(leaves, types, specs, strict=True):
-        if not _axes(spec) and leaf.size > share:
+
+    def lying(leaf: Any, param: Any) -> Any:
+        spec = _shortest(_spec(leaf) or PartitionSpec())
+        if param is None and not _axes(spec) and leaf.size > share:
             spec = _spread(leaf.shape, axes)
-        if not _axes(of_type.get(kind, PartitionSpec())):
-            of_type[kind] = spec
-    specs = [of_type[kind] if kind else spec for kind, spec in zip(types, specs, strict=True)]
-    lying = map(jax.device_put, leaves, (NamedSharding(mesh, spec) for spec in specs))
-    return jax.tree.unflatten(structure, lying)
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree.unflatten(structure, map(lying, leaves, _like(state, params)))
 
 
 def _spread(shape: tuple[int, ...], axes: Mapping[str, int]) -> PartitionSpec:

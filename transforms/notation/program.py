@@ -208,8 +208,9 @@ class Program(Owner):
         with sharing_places():
             value, new = self.run(incoming, own_arrays(state), given, extra)
             leaving = outgoing(value, incoming, given, self.label, is_finite)
-        new = owned(kept_in_place(new, state, params), leaving, updates, params, extra)
-        return leaving, new
+        before = ((given or incoming).tree(), state)
+        leaving, new = kept_in_place((leaving, new), before, self.label)
+        return leaving, owned(new, leaving, updates, params, extra)
 
     def _nothing_read(self, params: optax.Params) -> optax.Updates:
         """What stands in for gradients that were not given, if no node looks at them."""
