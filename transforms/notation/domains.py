@@ -152,7 +152,7 @@ class DTypes:
         """See `Domain`."""
         kinds = (jnp.inexact,) if self.inexact else (jnp.number, jnp.bool_, jax.dtypes.extended)
         try:
-            is_one = any(jax.dtypes.issubdtype(jnp.dtype(value), kind) for kind in kinds)
+            is_one = any(jnp.issubdtype(jnp.dtype(value), kind) for kind in kinds)
         except (TypeError, ValueError):
             is_one = False
         is_one &= not isinstance(value, jax.Array | np.ndarray | np.generic)  # has one, is none
