@@ -150,7 +150,7 @@ class DTypes:
 
     def problem(self, value: Any) -> str | None:
         """See `Domain`."""
-        kinds = (jnp.inexact,) if self.inexact else (jnp.number, jnp.bool_, jax.dtypes.extended)
+        kinds = (jnp.inexact,) if self.inexact else (jnp.number, jnp.bool_)
         try:
             is_one = any(jnp.issubdtype(jnp.dtype(value), kind) for kind in kinds)
         except (TypeError, ValueError):
