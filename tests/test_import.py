@@ -33,6 +33,22 @@ def test_what_is_heavy_and_seldom_needed_is_not_imported():
     assert not {name.partition(".")[0] for name in found} - {"scipy"}
 
 
+def test_no_step_imports_what_changes_how_jax_traces():
+    """JAX 0.12 compiled the first step twice: `jax.extend` came in while it was traced."""
+    code = (
+        "import sys, gradchain, jax, jax.numpy as jnp\n"
+        "opt, params = gradchain.optimizers.mezo(1e-3), jnp.ones(2)\n"
+        "before = set(sys.modules)\n"
+        "step = jax.jit(lambda p, s: opt.update(p, s, p, value_fn=jnp.sum))\n"
+        "state = step(params, opt.init(params))[1]\n"
+        "step(params, state)\n"
+        "late = {name for name in set(sys.modules) - before if name.startswith('jax.extend')}\n"
+        "assert not late, late\n"
+        "assert step._cache_size() == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_layers_are_imported_without_flax():
     """`gradchain.layers` needs Flax when it is called, not before."""
     code = (

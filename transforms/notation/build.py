@@ -16,6 +16,7 @@ from .program import Program
 from .scope import Builder, building
 from .signal import Signal
 from .steps import input_signal
+from .tracing import import_extensions
 
 
 class Flow(optax.GradientTransformationExtraArgs):
@@ -130,6 +131,7 @@ def flow(step: Callable[..., Any], name: str | None = None) -> Flow:
         raise FlowError(f"flow: step={step!r} must be a function of signals")
     if name is not None and not (isinstance(name, str) and name.isidentifier()):
         raise FlowError(f"flow: name={name!r} must be an identifier: it names states")
+    import_extensions()
     with building(Builder(name or _name_of(step))) as builder:
         output = _call(step, builder)
     _check_delays(builder)

@@ -1,6 +1,11 @@
-"""What JAX's own extensions say, imported where they are asked: they bring in a compiler."""
+"""What JAX's own extensions say; they bring in a compiler, so the package imports none of them."""
 
 from typing import Any
+
+
+def import_extensions() -> None:
+    """Before anything is traced: JAX 0.12 traces a second time what it traced without them."""
+    import jax.extend.core  # noqa: F401
 
 
 def trace_state() -> Any:
