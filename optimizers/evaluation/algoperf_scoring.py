@@ -1,7 +1,8 @@
 """Scores of training algorithms by the time that they take to a target, as AlgoPerf has them."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,9 +10,12 @@ from numpy.typing import ArrayLike
 from ...registry import method
 from ...transforms import FlowError, Size, checked
 from ...transforms.notation.checks import refusal
+from ...transforms.notation.domains import Interval, Static
 
 Array = np.ndarray[Any, Any]
 Selection = Literal["eval_index", "time"]
+Multiple = Annotated[float, Static(), Interval(1.0, math.inf, low_open=True, high_open=True)]
+"""How often a time goes into a longer one: a Python number above 1."""
 
 CUTOFF = 4.0
 """A runtime beyond this multiple of the best one counts as never."""
@@ -126,17 +130,15 @@ def _ratios(times: ArrayLike) -> Array:
     return np.where(reached, ratios, np.inf)
 
 
-def _max_tau(ratios: Array, max_tau: float | None) -> float:
+def _max_tau(ratios: Array, max_tau: Multiple | None) -> float:
     if max_tau is None:
         return float(np.max(ratios, initial=1.0, where=np.isfinite(ratios)))
-    if not 1.0 < max_tau < np.inf:
-        raise FlowError(f"max_tau={max_tau!r} must be a finite number above 1, or None")
     return max_tau
 
 
 @checked()
 def performance_profile(
-    time_to_target: ArrayLike, max_tau: float | None = 4.0, num_points: Size = 100
+    time_to_target: ArrayLike, max_tau: Multiple | None = 4.0, num_points: Size = 100
 ) -> Profile:
     """On which share of the workloads a submission is within a multiple of the best runtime.
 
@@ -213,7 +215,7 @@ def algoperf_score(
     target: ArrayLike,
     minimize: bool | Sequence[bool] | np.ndarray = True,
     selection: Selection = "eval_index",
-    max_tau: float | None = 4.0,
+    max_tau: Multiple | None = 4.0,
     num_points: Size | None = 100,
 ) -> Array:
     r"""The score of every submission: the area under its performance profile.

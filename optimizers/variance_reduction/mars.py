@@ -107,7 +107,8 @@ def descend(
     def follow(u: Signal) -> Signal:
         rate_1d = scheduled(learning_rate_1d)
         if not callable(learning_rate_1d):
-            rate_1d = rate_1d * relative_rate(learning_rate, label="mars")
+            remedy = "give learning_rate_1d as a schedule of its own"
+            rate_1d = rate_1d * relative_rate(learning_rate, label="mars", remedy=remedy)
         return -rate_1d * u
 
     at_rate = scale_by_learning_rate(learning_rate)

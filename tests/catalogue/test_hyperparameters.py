@@ -93,6 +93,22 @@ def test_a_function_is_taken_beside_what_else_is(annotation, allowed, refused):
             kind.check("method", value)
 
 
+def ends_of(kind):
+    """The last number of an interval, and one below 0; 0 is where tests/at_rest.py puts all."""
+    for domain in kind.domains:
+        if isinstance(domain, Interval) and not domain.integer:
+            yield from (x for x in (domain.high, -0.25) if x < np.inf and x in domain)
+
+
+def test_factories_take_what_their_arguments_say_that_they_may_be():
+    """What is refused further down is refused by the name of another function."""
+    for name, entry in METHODS.items():
+        for n, kind in types_of(entry.factory).items():
+            for x in ends_of(kind):
+                build = functools.partial(entry.factory, **arguments_of(name, **{n: x}))
+                unless_refused(build, f"{n}=1 sums up, which bias_correction cannot correct")
+
+
 def constant(x):
     """A schedule, which is given the number of a step and nothing else, such as a param."""
 

@@ -71,7 +71,7 @@ def linked_trace(coefficients: Coefficients) -> Flow:
 
 
 @checked()
-def polar(modulus: Hyperparameter, phase: Hyperparameter) -> tuple[Signal, Signal]:
+def polar(modulus: Hyperparameter, phase: Number) -> tuple[Signal, Signal]:
     """Real and imaginary part of modulus exp(i phase), either of which may be a schedule.
 
     A function of signals.

@@ -7,14 +7,14 @@ import optax
 from ..notation.build import Flow, flow
 from ..notation.checks import checked, transformation
 from ..notation.functions import global_dot, lift
-from ..notation.hyperparameters import Hyperparameter, Number
+from ..notation.hyperparameters import Number
 from ..notation.roots import root
 from ..notation.signal import Signal
 from ..notation.steps import tap
 
 
 @checked()
-def quadratic_polyak_step(value: Signal, f_star: Hyperparameter, squared_norm: Signal) -> Signal:
+def quadratic_polyak_step(value: Signal, f_star: Number, squared_norm: Signal) -> Signal:
     """How far along -B^{-1} g the quadratic model of the loss reaches its least value.
 
     A function of signals.

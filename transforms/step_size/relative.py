@@ -12,7 +12,10 @@ from ..notation.steps import delay, scheduled, step_count
 
 @checked()
 def relative_rate(
-    learning_rate: NonNegative, base_rate: Positive | None = None, label: str = "relative_rate"
+    learning_rate: NonNegative,
+    base_rate: Positive | None = None,
+    label: str = "relative_rate",
+    remedy: str = "give a base_rate",
 ) -> Scalar:
     """The rate of this step as a multiple of its base.
 
@@ -26,6 +29,7 @@ def relative_rate(
       learning_rate: number or schedule.
       base_rate: what it is compared with; default the rate of the first step.
       label: the method, for messages.
+      remedy: what to write where the first rate is 0, for messages.
 
     Raises:
       FlowError: if the first rate is known to be 0 and no base is given.
@@ -34,19 +38,19 @@ def relative_rate(
         return scheduled(learning_rate) / scheduled(base_rate)
     if callable(learning_rate):
         schedule = learning_rate
-        _refuse_zero(schedule(0), label)
+        _refuse_zero(schedule(0), label, remedy)
         # At run time, not now: in the precision of the run.
         return lift(lambda t: schedule(t - 1) / schedule(0), "relative_rate")(step_count())
-    _refuse_zero(learning_rate, label)
+    _refuse_zero(learning_rate, label, remedy)
     past = delay(0.0, name="first_rate")
     chosen = lift(lambda t, rate, past: jnp.where(t == 1, rate, past), "first rate")
     return learning_rate / (past << chosen(step_count(), learning_rate, past))
 
 
-def _refuse_zero(first: object, label: str) -> None:
+def _refuse_zero(first: object, label: str, remedy: str) -> None:
     is_known = isinstance(first, int | float | jax.Array) and not isinstance(first, jax.core.Tracer)
     if is_known and first == 0:
         raise FlowError(
             f"{label}: learning_rate starts at 0, so nothing can be relative to its first "
-            "value; pass the base rate explicitly"
+            f"value; {remedy}"
         )

@@ -4,6 +4,7 @@ import optax
 
 from ....registry import method
 from ....transforms import (
+    Decay,
     DType,
     Flow,
     Mask,
@@ -18,6 +19,7 @@ from ....transforms import (
     flatten_tree,
     flow,
     handed_on,
+    is_neutral,
     named,
     on_leaves,
     scale_by_learning_rate,
@@ -87,7 +89,7 @@ def m_fac(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     num_grads: Size = 1024,
     damping: Positive = 1e-5,
-    momentum: float = 0.0,
+    momentum: Decay = 0.0,
     weight_decay: NonNegative = 0.0,
     trainable: Mask | None = None,
     window_dtype: DType | None = None,
@@ -116,6 +118,6 @@ def m_fac(
       [-1.0, -0.0]
     """
     parts = [decay_weights(weight_decay), handed_on(scale_by_m_fac)]
-    if momentum != 0:
+    if not is_neutral(momentum):
         parts.append(named("mu", ema(momentum)))
     return on_leaves(trainable, chain(*parts, scale_by_learning_rate(learning_rate)))
