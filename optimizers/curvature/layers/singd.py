@@ -71,8 +71,9 @@ def scale_by_singd(
     $$m_K \leftarrow \alpha_1 m_K + N_K, \quad m_C \leftarrow \alpha_1 m_C + N_C, \qquad
       K \leftarrow K (I - \beta m_K), \quad C \leftarrow C (I - \beta m_C)$$
 
-    all from the K and C of before; then X = K K^T G C C^T. Where an entry of beta m is above 1 the
-    method itself diverges: such a step is shortened until the largest entry is 1. Other leaves pass
+    all from the K and C of before; then X = K K^T G C C^T. Where an entry x of beta m is above 1
+    the method itself diverges: such an m is shortened until the largest is 1 - (1 + 4x)^(-1/4),
+    which takes factors of one entry where their flow ends, and not to 0. Other leaves pass
     unchanged. A layer whose X is not finite takes G instead; the tap `fallbacks` counts them.
     Factors never become infinite: such an update of theirs is left out, and the tap
     `statistics_are_finite` is false.
@@ -115,11 +116,11 @@ def scale_by_singd(
         mK = alpha1 * momenta[0] + half * (tr(HC) * HK + damping * tr(CC) * KK - IK)
         mC = alpha1 * momenta[1] + half * (tr(HK) * HC + damping * tr(KK) * CC - IC)
         rate = _rate_at((step_count() - 1) * update_interval, lr_cov)
-        share = 1.0 if normalize_lr_cov else rate
-        bK, bC = (rate / maximum(1.0, share * _largest(m)) for m in (mK, mC))
-        moved = pair(K - bK * K @ mK, C - bC * C @ mC)
+        kinds = (K, IK, mK), (C, IC, mC)
+        ends = [_moved(*kind, rate, normalize_lr_cov) for kind in kinds]
+        moved, gone = (pair(*both) for both in zip(*ends, strict=True))
         tap("statistics_are_finite", all_finite(moved))
-        momenta << all_finite_or(pair(mK, mC), momenta)
+        momenta << all_finite_or(gone, momenta)
         return factors << all_finite_or(moved, factors)
 
     def step(g: Signal, layer_inputs: Signal, layer_cotangents: Signal) -> Signal:
@@ -131,6 +132,29 @@ def scale_by_singd(
     return flow(step)
 
 
+def _moved(
+    K: Signal, eye: Signal, m: Signal, rate: Scalar, normalize: bool
+) -> tuple[Signal, Signal]:
+    """K (I - rate m), and m; of too long a step the end of the flow along m, and m as short."""
+    size = _largest(m)
+    if normalize:
+        return K - rate / maximum(1.0, size) * K @ m, m
+    x = rate * size
+    far = x > 1
+    kept = where(far, _end_of_flow(x), 1.0)
+    reach = where(far, (1.0 - kept) / where(far, size, 1.0), rate)
+    # of one entry, size I - m is 0 to the bit, and 1 - m / size is not
+    moved = kept * K + reach * K @ (where(far, size, 0.0) * eye - m)
+    return moved, where(far, (1.0 - kept) / where(far, x, 1.0), 1.0) * m
+
+
+def _of_flow(x: jax.Array) -> jax.Array:
+    """(1 + 4x)^(-1/4), of numbers from 1 to the last of the format."""
+    part = 1 / jnp.maximum(x, 1)
+    return jnp.sqrt(jnp.sqrt(part / (part + 4)))
+
+
+_end_of_flow = lift(_of_flow, "end_of_flow")
 _own_gram = lift(lambda k: k.own_gram(), "own_gram")
 _mean_diagonal = lift(lambda k: k.mean_diagonal(), "mean_diagonal")
 _largest = lift(lambda k: k.largest(), "largest")
