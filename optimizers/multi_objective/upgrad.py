@@ -30,6 +30,7 @@ def upgrad(
     norm_eps: NonNegative = 1e-4,
     reg_eps: NonNegative = 1e-4,
     solver: Solver = "auto",
+    axis_name: str | None = None,
 ) -> Flow:
     r"""Projects each gradient onto the directions that harm no objective, and adds them up.
 
@@ -52,6 +53,7 @@ def upgrad(
       norm_eps: where tr G is below it, G counts as zero, and the result is the weighted mean.
       reg_eps: epsilon, relative to the trace.
       solver: of the quadratic programs; see `nonnegative_qp`.
+      axis_name: see `transforms.objectives.aggregate_by_gramian`.
 
     Returns:
       A transformation from stacked gradients to ordinary ones, without state.
@@ -82,7 +84,9 @@ def upgrad(
         G = regularised(G, scale, norm_eps, reg_eps)
         return jnp.sum(dual_cone_projection(G, jnp.diag(u), solver), axis=0)
 
-    return aggregate_by_gramian(weights, scaled=True, norm_eps=norm_eps, reg_eps=reg_eps)
+    return aggregate_by_gramian(
+        weights, scaled=True, axis_name=axis_name, norm_eps=norm_eps, reg_eps=reg_eps
+    )
 
 
 @transformation()

@@ -20,6 +20,7 @@ from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
 from ..notation.values import Leaves, is_missing
+from ..workers import axis
 from .stacked import count_objectives, is_large, unknown_shape, weigh, within_unit
 
 ROOM = 2.0**40
@@ -28,7 +29,10 @@ ROOM = 2.0**40
 
 @transformation()
 def aggregate_by_gramian(
-    weights_fn: Callable[..., jax.Array], scaled: bool = False, **hyperparameters: Any
+    weights_fn: Callable[..., jax.Array],
+    scaled: bool = False,
+    axis_name: str | None = None,
+    **hyperparameters: Any,
 ) -> Flow:
     """One gradient from stacked ones, weighted by a function of their inner products.
 
@@ -45,6 +49,8 @@ def aggregate_by_gramian(
       scaled: call `weights_fn(G, c)` instead, with the Gramian of the gradients divided by c, a
         power of two near their largest entry. Products of tiny or huge gradients are then right,
         too; a rule that does not depend on the common length of the gradients ignores c.
+      axis_name: the axis of `jax.shard_map` along which the gradients lie in parts, over which the
+        inner products are summed; None: each program has them whole.
       **hyperparameters: numbers, schedules or signals, whose values of the step are handed to
         `weights_fn` by name.
 
@@ -67,8 +73,8 @@ def aggregate_by_gramian(
         return weights_fn(*values[:given], **named_values)
 
     def step(g: Signal) -> Signal:
-        scale = largest_entry(g)
-        gram = gramian(g, scale)
+        scale = largest_entry(g, axis_name)
+        gram = gramian(g, scale, axis_name)
         given = (gram, scale) if scaled else (gram * scale**2,)
         return weigh(g, lift(weights, "weights")(*given, *map(scheduled, hyperparameters.values())))
 
@@ -100,7 +106,7 @@ def weigh_by_gramian(g: Signal, weights_fn: Callable[..., jax.Array], *others: A
 
 
 @checked()
-def gramian(g: Signal, scale: Hyperparameter = 1.0) -> Signal:
+def gramian(g: Signal, scale: Hyperparameter = 1.0, axis_name: str | None = None) -> Signal:
     """The inner products of stacked gradients over the whole tree, of shape (m, m).
 
     A function of signals.
@@ -111,16 +117,17 @@ def gramian(g: Signal, scale: Hyperparameter = 1.0) -> Signal:
     Args:
       g: the stacked gradients.
       scale: they are divided by this number first, or each by its own.
+      axis_name: see `aggregate_by_gramian`.
     """
-    return _gramian(g, scale)
+    return _gramian(g, scale, axis_name=axis_name)
 
 
-def largest_entry(g: Signal) -> Signal:
+def largest_entry(g: Signal, axis_name: str | None = None) -> Signal:
     """The power of two just below the largest magnitude in a tree; 1 where all is zero.
 
     A function of signals.
     """
-    return _largest_entry(g)
+    return _largest_entry(g, axis_name=axis_name)
 
 
 def largest_entries(g: Signal) -> Signal:
@@ -134,7 +141,14 @@ def largest_entries(g: Signal) -> Signal:
 
 
 @of_stacks
-def _gramian_of(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
+def _gramian_of(
+    context: Context, tree: Leaves, scale: jax.Array, axis_name: str | None
+) -> jax.Array:
+    axis.require_axis(context.label, axis_name)
+    return axis.total(_own_gramian(context, tree, scale), axis_name)
+
+
+def _own_gramian(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
     count = count_objectives(context, tree)
     if not tree.present():
         return jnp.zeros((count, count), context.scalar_dtype)
@@ -181,11 +195,15 @@ def _everywhere(x: jax.Array) -> Any:
 
 
 @of_stacks
-def _largest_entry_of(context: Context, tree: Leaves) -> jax.Array:
+def _largest_entry_of(context: Context, tree: Leaves, axis_name: str | None) -> jax.Array:
+    axis.require_axis(context.label, axis_name)
     largest = jnp.zeros((), context.scalar_dtype)
     for sizes in _of_leaves(lambda x: jnp.max(jnp.abs(x), initial=0), tree):
         largest = jnp.maximum(largest, jnp.max(sizes).astype(context.scalar_dtype))
-    return power_of_two_below(jax.lax.stop_gradient(largest))
+    largest = jax.lax.stop_gradient(largest)
+    if axis_name is not None:
+        largest = jax.lax.pmax(axis.own(largest, axis_name), axis_name)
+    return power_of_two_below(largest)
 
 
 @of_stacks

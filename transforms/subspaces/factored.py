@@ -85,6 +85,9 @@ def random_low_rank(key: jax.Array, shape: tuple[int, int], rank: int) -> LowRan
     return factored(draws.normal(key, shape) / shape[0] ** 0.5, rank)
 
 
+from_matrix, lowrank_init = factored, random_low_rank
+
+
 def _check(shape: tuple[int, ...], rank: int) -> None:
     if not 1 <= rank <= min(shape):
         raise FlowError(

@@ -44,7 +44,9 @@ def forward_mode_gradient(
         g = (1/n) sum_i d_i v_i             v_i / (|v_i|^2 + 1e-16) in place of v_i if normalize
 
     The limit of `spsa_gradient` for a small perturbation: unbiased, with a variance that grows with
-    the number of params. The incoming gradient is not read and may be None.
+    the number of params. The incoming gradient is not read and may be None. Where the derivative is
+    not finite, as that of a loss beyond the numbers of the format, the estimate is 0 and the params
+    rest: steps of a loss of slope 1e18 may lead there.
 
     In the space of activations x_l, of all stages of a `staged_loss` but the last, v has an entry
     for each of theirs:

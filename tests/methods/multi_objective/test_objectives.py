@@ -69,6 +69,21 @@ def test_both_solvers_agree():
         nonnegative_qp(jnp.eye(20), jnp.ones(20), "enumerate")
 
 
+def test_upgrad_of_gradients_in_parts():
+    """The inner products are summed over the axis, and scaled alike on it."""
+    whole = np.random.default_rng(2).normal(size=(3, 4, 2)) * np.array([1, 1e3, 1e-3, 1])[:, None]
+
+    def aggregated(g, axis_name=None):
+        rule = optimizers.upgrad(axis_name=axis_name)
+        return rule.update(g, rule.init(g[0]), g[0])[0]
+
+    parts = jax.vmap(lambda g: aggregated(g, "parts"), in_axes=1, axis_name="parts")
+    expected = aggregated(jnp.asarray(whole, jnp.float32))
+    np.testing.assert_allclose(parts(jnp.asarray(whole, jnp.float32)), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="upgrad: axis_name='parts'"):
+        aggregated(jnp.ones((2, 3)), "parts")
+
+
 @pytest.mark.parametrize("m", [2, 5, 20])
 @pytest.mark.parametrize("c", [0.2, 0.5, 2.0])
 def test_cagrad_is_optimal(m, c):
