@@ -40,8 +40,8 @@ def forward_gradient(
         d = <grad L(theta), v>,   v ~ N(0, I)
         theta <- theta - lr (d v + wd theta),    d v / (|v|^2 + 1e-16) in place of d v if normalize
 
-    Once the loss is infinite, where steps of a loss of slope 1e18 may lead, d counts as 0: the params
-    rest but for their decay.
+    Once the loss is infinite, where steps of a loss of slope 1e18 may lead, d counts as 0: the
+    params rest but for their decay.
 
     Args:
       learning_rate: lr; number or schedule.
