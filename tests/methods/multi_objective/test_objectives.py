@@ -84,6 +84,14 @@ def test_upgrad_of_gradients_in_parts():
         aggregated(jnp.ones((2, 3)), "parts")
 
 
+def test_no_nan_is_written_down_beside_finite_gradients():
+    """With nothing compiled, `jax_debug_nans` sees constants, too."""
+    rule, ones = optimizers.weighted_sum((0.5, 0.5)), jnp.ones((2, 3))
+    with jax.debug_nans(True), jax.disable_jit():
+        one, _ = rule.update(ones, rule.init(ones[0]))
+    np.testing.assert_allclose(one, np.ones(3), rtol=1e-6)
+
+
 @pytest.mark.parametrize("m", [2, 5, 20])
 @pytest.mark.parametrize("c", [0.2, 0.5, 2.0])
 def test_cagrad_is_optimal(m, c):
