@@ -24,6 +24,7 @@ from ...transforms import (
 )
 from ...transforms.notation import Step, is_neutral
 from ...transforms.notation.context import Context
+from ...transforms.notation.crowds import of_stacks
 from ...transforms.notation.mapping import one_each
 from ...transforms.notation.roots import root
 from ...transforms.notation.sharding import replicated
@@ -40,6 +41,7 @@ from .structures import (
 )
 
 
+@of_stacks
 def _penalised_of(
     context: Context, g: Leaves, x: Leaves, penalty: float | jax.Array, groups: Groups
 ) -> Leaves:
@@ -58,6 +60,7 @@ def _penalised_of(
 _penalised = lift_tree(_penalised_of, "penalised", context=True, out=1)
 
 
+@of_stacks
 def _projected_of(
     context: Context,
     trial: Leaves,

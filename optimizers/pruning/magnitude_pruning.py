@@ -25,13 +25,16 @@ from ...transforms import (
     transformation,
     where,
 )
-from ...transforms.notation.known import choose
+from ...transforms.notation.mapping import map_leaves, numbers_of
 from ...transforms.notation.ordering import are_largest
+from ...transforms.notation.packing import choose_leaves
 from ...transforms.notation.sharding import replicated, resharded
 from ...transforms.notation.values import Leaves
 
 kernels = leaf_where(lambda leaf: leaf.ndim >= 2)
 """Selects matrices and what has more dimensions."""
+
+Scope = Literal["layer", "global"]
 
 Sparsity = Annotated[Hyperparameter, Interval(0.0, 1.0, high_open=True)]
 """The share of entries that are zero, in [0, 1)."""
@@ -48,7 +51,7 @@ Sparsity = Annotated[Hyperparameter, Interval(0.0, 1.0, high_open=True)]
 def magnitude_pruning(
     inner: optax.GradientTransformation,
     sparsity_schedule: Sparsity,
-    scope: Literal["layer", "global"] = "layer",
+    scope: Scope = "layer",
     select: Mask | None = None,
 ) -> Flow:
     """Sets the smallest weights to zero, more of them as training goes on, and keeps them there.
@@ -88,13 +91,12 @@ def magnitude_pruning(
       google-research/jaxpruner, where they may also come back.
     """
     chosen = kernels if select is None else select
-    newly = _newly_of_tree if scope == "global" else _newly_of_leaf
 
     def step(g: Signal, params: Signal) -> Signal:
         part, others = split(g, chosen)
         weights, _ = split(params, chosen)
         past = delay(_marks(weights), name="pruned")
-        pruned = past << newly(past != 0, weights, scheduled(sparsity_schedule))
+        pruned = past << _newly(past != 0, weights, scheduled(sparsity_schedule), scope=scope)
         u, free = split(merge(where(pruned, 0.0, part), others) >> inner, chosen)
         return merge(where(pruned, -weights, u), free)
 
@@ -111,32 +113,41 @@ def _flat(pruned: jax.Array, x: jax.Array) -> jax.Array:
     return replicated(jnp.where(pruned, PRUNED, jnp.abs(x))).ravel()
 
 
-def _smallest(magnitudes: jax.Array, sparsity: float | jax.Array) -> jax.Array:
-    """What was pruned, and the smallest others, up to that share."""
-    count = jnp.floor(jnp.asarray(sparsity, float) * magnitudes.size).astype(jnp.int32)
-    pruned = magnitudes == PRUNED
-
-    def more() -> jax.Array:
-        return pruned | are_largest(-magnitudes, count)
-
-    return choose(count > jnp.sum(pruned, dtype=jnp.int32), more, lambda: pruned)
+def _smallest(magnitudes: jax.Array, count: jax.Array) -> jax.Array:
+    """What was pruned, and the smallest others, up to so many."""
+    return (magnitudes == PRUNED) | are_largest(-magnitudes, count)
 
 
 def _shaped(found: jax.Array, like: jax.Array) -> jax.Array:
     return resharded(found.reshape(like.shape), like)
 
 
-_newly_of_leaf = lift(lambda p, x, s: _shaped(_smallest(_flat(p, x), s), x), "pruned")
+def _of_each(pruned: Leaves, x: Leaves, counts: jax.Array) -> Leaves:
+    def of(count: jax.Array, p: jax.Array, leaf: jax.Array) -> jax.Array:
+        return _shaped(_smallest(_flat(p, leaf), count), leaf)
+
+    return map_leaves(of, pruned, x, stack=counts)
 
 
-def _newly_pruned_of(pruned: Leaves, x: Leaves, sparsity: Any) -> Leaves:
+def _of_all(pruned: Leaves, x: Leaves, counts: jax.Array) -> Leaves:
     pairs = list(zip(pruned.present(), x.present(), strict=True))
-    if not pairs:
-        return pruned
-    found = _smallest(jnp.concatenate([_flat(*pair) for pair in pairs]), sparsity)
+    found = _smallest(jnp.concatenate([_flat(*pair) for pair in pairs]), counts[0])
     ends = list(itertools.accumulate(leaf.size for leaf in x.present()))[:-1]
     parts = iter(jnp.split(found, ends))
     return x.map(lambda leaf: _shaped(next(parts), leaf))
 
 
-_newly_of_tree = lift_tree(_newly_pruned_of, "pruned", out=0)
+def _newly_pruned_of(pruned: Leaves, x: Leaves, sparsity: Any, scope: Scope) -> Leaves:
+    sizes = [leaf.size for leaf in pruned.present()]
+    if not sizes:
+        return pruned
+    done = numbers_of(lambda p: jnp.sum(p, dtype=jnp.int32), pruned)
+    if scope == "global":
+        sizes, done = [sum(sizes)], jnp.sum(done, keepdims=True)
+    share = jnp.asarray(sparsity, float)
+    counts = jnp.floor(share * jnp.asarray(sizes, share.dtype)).astype(jnp.int32)
+    newly = _of_all if scope == "global" else _of_each
+    return choose_leaves(jnp.any(counts > done), lambda: newly(pruned, x, counts), lambda: pruned)
+
+
+_newly = lift_tree(_newly_pruned_of, "pruned", out=0)

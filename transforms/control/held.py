@@ -14,7 +14,7 @@ from ..notation.known import choose
 from ..notation.layout import Group, make_state
 from ..notation.shapes import abstract
 from ..notation.signal import Delay
-from ..notation.stacks import TINY
+from ..notation.stacks import TINIER
 from ..notation.storage import replaced, stored, zeros
 from ..notation.values import MISSING, Leaves, NoState, is_missing
 
@@ -115,7 +115,7 @@ class Beside:
 
 def _branches(value: Leaves) -> list[list[list[int]]]:
     """The places of the leaves that are computed together, by the branch in which they are."""
-    tiny = [x if not is_missing(x) and x.size <= TINY else MISSING for x in value.values]
+    tiny = [x if not is_missing(x) and x.size <= TINIER else MISSING for x in value.values]
     together = crowds(tiny) if is_crowded(tiny) else []
     taken = {i for where in together for i in where}
     sizes = {i: x.size for i, x in enumerate(value.values) if not is_missing(x) and i not in taken}

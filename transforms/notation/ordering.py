@@ -21,8 +21,11 @@ from .values import at_least_float32
 DIGIT = 3
 """Bits that are found at a time, by seven counts, which take little longer than one."""
 
-SORTED = 2**12
+SORTED = 2**5
 """So many entries are sorted at once, in less time than counting them for every digit takes."""
+
+PICKED = 2**12
+"""So many places of the largest XLA finds in less time than it takes to count the entries."""
 
 
 def kth_largest(x: jax.Array, k: int | jax.Array) -> jax.Array:
@@ -133,6 +136,6 @@ def places_of_largest(x: jax.Array, k: int) -> jax.Array:
       x: a vector of real numbers.
       k: how many, from 1 to all.
     """
-    if k <= SORTED:
+    if k <= PICKED:
         return lax.top_k(x, k)[1]
     return jnp.nonzero(are_largest(x, k), size=k)[0].astype(jnp.int32)

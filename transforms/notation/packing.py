@@ -11,7 +11,7 @@ from .crowds import Places, parted, parts_by_place, stack_of
 from .known import choose, is_known
 from .members import inside_shard_map
 from .sharding import spec_of
-from .stacks import TINY
+from .stacks import TINIER
 from .values import Leaves, Part, Together
 
 
@@ -67,7 +67,7 @@ def tiny_crowds(tree: Leaves) -> tuple[Places, ...]:
 def _abstract_kind(leaf: Any) -> Hashable | None:
     """What is the same of leaves that are alike in whichever branch they are made."""
     arrays, structure = jax.tree.flatten(leaf)
-    if not arrays or any(not hasattr(x, "dtype") or x.size > TINY for x in arrays):
+    if not arrays or any(not hasattr(x, "dtype") or x.size > TINIER for x in arrays):
         return None
     return (structure, *((x.shape, x.dtype, spec_of(x)) for x in arrays))
 

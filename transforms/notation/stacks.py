@@ -21,8 +21,11 @@ FEW = 8
 SMALL = 2**14
 """Entries of an array that is copied into a stack and back at the cost of starting a kernel."""
 
-TINY = 2**10
+TINY = 2**12
 """Entries of a part whose stack is copied before it is parted, at next to no cost."""
+
+TINIER = 2**10
+"""Entries of a part whose stack is made for little, and handed through a branch that may rest."""
 
 TINIEST = 2**9
 """Entries of a part whose stack is laid out anew at no cost, row by row; see `Grid`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from .crowds import crowds, is_crowded
-from .stacks import TINY
+from .stacks import TINIER
 from .tracing import is_program
 from .values import Part
 
@@ -19,7 +19,7 @@ COPIED = 4
 """Operations for every array that goes into a stack or comes out of it: less is not worth it."""
 
 COPIED_LARGER = 6.5
-"""The same for arrays of more than `TINY` entries, whose copies a step waits for."""
+"""The same for arrays of more than `TINIER` entries, whose copies a step waits for."""
 
 COPIED_ONCE = 1.4
 """The same for tiny arrays where a stack serves several parts of a step."""
@@ -97,7 +97,7 @@ def _cost_of_one(array: Any) -> float:
 
 
 def _is_tiny(array: Any) -> bool:
-    return math.prod(array.shape) <= TINY
+    return math.prod(array.shape) <= TINIER
 
 
 def operations(jaxpr: "Jaxpr") -> int:
