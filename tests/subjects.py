@@ -2,7 +2,7 @@
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import gradchain
@@ -177,17 +177,23 @@ def strict() -> Iterator[None]:
         yield
 
 
+def equations(jaxpr: Any, but: Collection[str] = ()) -> Iterator[Any]:
+    """The operations of a program and of those within, but not of what lies within these."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inside in () if eqn.primitive.name in but else jax.tree.leaves([*eqn.params.values()]):
+            program = getattr(inside, "jaxpr", inside)
+            if hasattr(program, "eqns"):
+                yield from equations(program, but)
+
+
 def rounded_in(traced: Any) -> list[str]:
     """The operations of a program in float64 that leave less."""
     low = (jnp.float32, jnp.bfloat16, jnp.float16)
-    found = []
-    for eqn in traced.eqns:
-        given = [getattr(out.aval, "dtype", None) for out in eqn.outvars]
-        found += [f"{eqn.primitive} leaves {dtype}" for dtype in given if dtype in low]
-        for inside in jax.tree.leaves(list(eqn.params.values())):
-            program = getattr(inside, "jaxpr", inside)
-            found += rounded_in(program) if hasattr(program, "eqns") else []
-    return found
+    given = [
+        (eqn, getattr(x.aval, "dtype", None)) for eqn in equations(traced) for x in eqn.outvars
+    ]
+    return [f"{eqn.primitive} leaves {dtype}" for eqn, dtype in given if dtype in low]
 
 
 def same(a: Any, b: Any) -> bool:

@@ -25,6 +25,7 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.notation.crowds import of_stacks
 from ...transforms.notation.mapping import map_leaves, numbers_of
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.packing import choose_leaves
@@ -137,6 +138,7 @@ def _of_all(pruned: Leaves, x: Leaves, counts: jax.Array) -> Leaves:
     return x.map(lambda leaf: _shaped(next(parts), leaf))
 
 
+@of_stacks
 def _newly_pruned_of(pruned: Leaves, x: Leaves, sparsity: Any, scope: Scope) -> Leaves:
     sizes = [leaf.size for leaf in pruned.present()]
     if not sizes:

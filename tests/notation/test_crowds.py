@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain import optimizers
-from gradchain.transforms.notation import crowds, placing, worth
+from gradchain.transforms.notation import crowds, ordering, placing, worth
 from samples import sample
 from subjects import NAMES, extras_for, signature_of, step_of
 
@@ -129,6 +129,7 @@ def operations(name: str, count: int, sharding: jax.NamedSharding | None = None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worth, "ALIKE", sys.maxsize)
         patch.setattr(placing, "shard_alike", None)  # as on one device
+        patch.setattr(ordering, "SORTED", sys.maxsize)  # ranks are found alike whatever the count
         made = jax.make_jaxpr(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))(state, params)
     return worth.operations(made.jaxpr)
 

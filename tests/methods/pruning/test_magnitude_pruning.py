@@ -9,6 +9,7 @@ import optax
 import pytest
 from gradchain import schedules
 from gradchain.optimizers import magnitude_pruning, sgd
+from subjects import equations
 
 RNG = np.random.default_rng(3)
 PARAMS = {
@@ -64,3 +65,15 @@ def test_the_inner_optimizer_sees_no_gradient_of_what_is_pruned():
     trace = state.trace.trace
     assert trace["w"].tolist() == [0.0, 2.0]
     assert trace["b"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_nothing_is_sought_while_the_sparsity_stays(scope):
+    opt = magnitude_pruning(sgd(0.05), SCHEDULE, scope)
+    params = {str(i): jnp.zeros((6, 6 + 20 * (i % 2))) for i in range(40)}  # sorted, and counted
+    program = jax.make_jaxpr(opt.update)(params, opt.init(params), params)
+    seeking = {"sort", "while", "scan"}
+    always = {eqn.primitive.name for eqn in equations(program.jaxpr, but={"cond"})}
+    whenever = {eqn.primitive.name for eqn in equations(program.jaxpr)}
+    assert not always & seeking
+    assert whenever & seeking
