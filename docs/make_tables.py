@@ -66,9 +66,12 @@ def cell(content: str) -> str:
 def text(function: Callable[..., Any], name: str | None = None) -> str:
     """A function's arguments with their types, and its docstring; a class has a name beside."""
     arguments = shown(inspect.signature(function), function)
-    call = f"{function.__name__}{arguments}"
+    name = name or function.__name__
+    is_private = function.__name__.startswith(("_", "<"))
+    own = name if is_private else function.__name__
+    call = f"{own}{arguments}"
     wrapped = textwrap.fill(call, 100, subsequent_indent="  ", break_on_hyphens=False)
-    return f"`{name or function.__name__}`\n\n```text\n{wrapped}\n\n{inspect.getdoc(function)}\n```"
+    return f"`{name}`\n\n```text\n{wrapped}\n\n{inspect.getdoc(function)}\n```"
 
 
 @cache
@@ -167,7 +170,7 @@ def primitives_page() -> str:
             if inspect.isfunction(value) or inspect.isclass(value):
                 rows.append(f"| {shown} | {cell(first_paragraph(value.__doc__))} |")
         sections = [
-            f"### {name}\n\n{text(getattr(module, name))}"
+            f"### {name}\n\n{text(getattr(module, name), name)}"
             for name in functions
             if inspect.isfunction(getattr(module, name))
         ]
