@@ -56,7 +56,7 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
       Liu et al. 2021, Towards Impartial Multi-task Learning (ICLR), in the form for dependent
       gradients that Quinton & Rey 2024 (arXiv 2406.16232) give and torchjd has.
     """
-    given = {} if rcond is None else {"rcond": rcond}
+    given: dict[str, Any] = {} if rcond is None else {"rcond": rcond}
 
     def weights(G: jax.Array, _: jax.Array, rcond: Any = None) -> jax.Array:
         cutoff = len(G) * jnp.finfo(G.dtype).eps if rcond is None else rcond
