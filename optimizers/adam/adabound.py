@@ -86,9 +86,7 @@ def scale_by_adabound(
         if amsbound:
             v = v >> named("nu_max", running_max())
         corrected = rate * sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
-        relative = relative_rate(
-            learning_rate, base_learning_rate, "adabound", "give base_learning_rate"
-        )
+        relative = relative_rate(learning_rate, base_learning_rate, "adabound")
         final = scheduled(final_learning_rate) * relative
         low, high = final * (1 - 1 / (gamma * t + 1)), final * (1 + 1 / (gamma * t))
         return -clip(corrected / (sqrt(v) + eps), low, high) * m

@@ -171,9 +171,7 @@ def online_subspace_descent(
     """
 
     def direction(g: Signal) -> Signal:
-        relative = relative_rate(
-            learning_rate, reference_lr, "online_subspace_descent", "give reference_lr"
-        )
+        relative = relative_rate(learning_rate, reference_lr, "online_subspace_descent")
         return g >> handed_on(scale_by_online_subspace_descent, projection_rate=relative)
 
     return chain(

@@ -15,7 +15,7 @@ def relative_rate(
     learning_rate: NonNegative,
     base_rate: Positive | None = None,
     label: str = "relative_rate",
-    remedy: str = "give a base_rate",
+    remedy: str = "give the base rate, too",
 ) -> Scalar:
     """The rate of this step as a multiple of its base.
 
