@@ -182,11 +182,11 @@ def plot(figures: dict[str, Any], path: Path) -> None:
     by_step.set(xlabel="step", ylabel="loss (nats per character)", title="by steps")
     by_time.set(xlabel="time in training steps (seconds)", title="by time")
     # The start, near log(vocabulary), would squeeze everything that can be compared.
-    finite = [loss for row in rows.values() for _, loss in row["validation"] if loss is not None]
-    lowest = min([*finite, entropy])
-    by_step.set_ylim(
-        lowest - 0.08 * (entropy - lowest) - 0.02, entropy + 0.45 * (entropy - lowest) + 0.1
-    )
+    reached = [[x for _, x in row["validation"] if x is not None] for row in rows.values()]
+    best = [min(losses) for losses in reached if losses]
+    lowest = min([*best, entropy])
+    highest = max([entropy + 0.45 * (entropy - lowest), *best])
+    by_step.set_ylim(lowest - 0.08 * (entropy - lowest) - 0.02, highest + 0.1)
     # Beside the axes: with many optimizers there is no room among the curves.
     figure.legend(
         *by_step.get_legend_handles_labels(),
