@@ -148,7 +148,7 @@ def linear_term(context: Context, slope: Leaves, params: optax.Params) -> jax.Ar
 
     A function of params, and of the step that they were met in.
     """
-    return _product(context, params, _inner, slope)
+    return _inner(*_met(context, slope, params))
 
 
 def distance_term(context: Context, like: Leaves, params: optax.Params) -> jax.Array:
@@ -156,30 +156,35 @@ def distance_term(context: Context, like: Leaves, params: optax.Params) -> jax.A
 
     A function of params, and of the step that they were met in.
     """
-    return _product(context, params, lambda _, away: jnp.sum(squared(away)) / 2, like)
+    _, away = _met(context, like, params)
+    return balanced([jnp.sum(squared(leaf)) / 2 for leaf in away])
+
+
+Arrays = tuple[jax.Array, ...]
 
 
 @jax.custom_jvp
-def _inner(c: jax.Array, away: jax.Array) -> jax.Array:
+def _inner(slope: Arrays, away: Arrays) -> jax.Array:
     """The inner product; its gradient is the other vector, for which a mesh exchanges nothing."""
-    return dot(c, away)
+    return balanced([dot(c, d) for c, d in zip(slope, away, strict=True)])
 
 
 @_inner.defjvp
 def _inner_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+    primals: tuple[Arrays, Arrays], tangents: tuple[Arrays, Arrays]
 ) -> tuple[jax.Array, jax.Array]:
-    (c, away), (dc, d_away) = primals, tangents
-    turned = jnp.sum(jnp.real(jnp.conj(dc) * away) + jnp.real(jnp.conj(c) * d_away))
-    return _inner(c, away), turned
+    rows = zip(*primals, *tangents, strict=True)
+    turned = [jnp.sum(jnp.real(dc.conj() * d) + jnp.real(c.conj() * dd)) for c, d, dc, dd in rows]
+    return _inner(*primals), balanced(turned)
 
 
-def _product(context: Context, params: optax.Params, fn: Any, leaves: Leaves) -> jax.Array:
-    """A function of each leaf and of how far its param is from that of this step, summed."""
+def _met(context: Context, leaves: Leaves, params: optax.Params) -> tuple[Arrays, Arrays]:
+    """The leaves that there are, and how far each of their params is from that of this step."""
     assert context.whole is not None
     at = Leaves.up_to(context.whole.treedef, params)
     rows = zip(leaves.values, at.values, context.whole.values, strict=True)
-    return balanced([fn(c, working(p) - working(x)) for c, p, x in rows if not is_missing(c)])
+    pairs = [(c, working(p) - working(x)) for c, p, x in rows if not is_missing(c)]
+    return tuple(c for c, _ in pairs), tuple(away for _, away in pairs)
 
 
 def plus(loss: jax.Array, term: jax.Array) -> jax.Array:

@@ -128,8 +128,7 @@ def _repeated(how: _How, context: Context, body: Any, carry: Any) -> Any:
         for i in range(times):
             carry = body(i, carry)
         return carry
-    # the first step outside the loop shares what it computes at x with whoever did before
-    return repeat(times, body, body(0, carry), first=1)
+    return repeat(times, body, carry)
 
 
 def _example(context: Context, value: Leaves) -> Leaves:
