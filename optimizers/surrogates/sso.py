@@ -1,5 +1,6 @@
 """Surrogates in the space of the outputs: several steps per gradient of the loss."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from ...transforms.closures import array_closure, gradient_here, scalar_closure
 from ...transforms.control import iterated
 from ...transforms.curvature import all_finite
 from ...transforms.notation.needs import missing_input
+from ...transforms.notation.roots import power_of_two_below, saturated
 from ...transforms.step_size import backtracking
 
 EtaSchedule = Literal["constant", "stochastic", "exponential"] | optax.Schedule
@@ -71,8 +73,10 @@ def sso(
     step. The incoming gradients are not used: where the loss of the outputs is what is expensive,
     as a simulator is, G is all that is asked of it.
 
-    At large gradients the method itself diverges: S is a square of outputs that move with
-    G / eta. Params that the inner steps move beyond the numbers of the format rest at this step.
+    Outputs move with G / eta, so where the gradient of the loss grows with them and eta is small
+    the method itself diverges. The search of "armijo" compares S in units of the entries of G:
+    squares of these need be no numbers. Params that the inner steps move beyond the numbers of the
+    format rest at this step.
 
     Args:
       eta: the inverse of the step in the space of outputs, times 2; number or schedule.
@@ -115,7 +119,7 @@ def sso(
             inner_steps,
             local,
             inverse_step(),
-            inputs=_surrogate,
+            inputs=functools.partial(_surrogate, in_units=isinstance(inner, str)),
             needs=("outputs_fn", "outputs_loss_fn"),
         )
         return where(all_finite(moved), moved, 0.0)
@@ -134,8 +138,17 @@ def sso(
     return flow(step)
 
 
-def _surrogate(context: Any, eta: float | jax.Array) -> Callable[[Any], Mapping[str, Any]]:
-    """The closure of S, the same at every inner step."""
+def _surrogate(
+    context: Any, eta: float | jax.Array, *, in_units: bool
+) -> Callable[[Any], Mapping[str, Any]]:
+    """The closures of S, the same at every inner step.
+
+    Args:
+      context: the running context.
+      eta: the inverse of the step in the space of outputs.
+      in_units: the value is S divided by the square of a power of two near the entries of G, so
+        that no square of them is taken; the gradient is that of S.
+    """
     for name in ("outputs_fn", "outputs_loss_fn"):
         if context.extra.get(name) is None:
             raise FlowError(missing_input(context.label, name))
@@ -144,13 +157,23 @@ def _surrogate(context: Any, eta: float | jax.Array) -> Callable[[Any], Mapping[
     array_closure(outputs_fn, at, context.label, "outputs_fn")
     z_t = outputs_fn(at)
     scalar_closure(loss_fn, z_t, context.label, "outputs_loss_fn")
-    scaled = jax.grad(loss_fn)(z_t) / jnp.asarray(eta, z_t.dtype)
+    G = saturated(jax.grad(loss_fn)(z_t))
+    unit = power_of_two_below(jnp.max(jnp.abs(G), initial=0))
+    slope = G / unit / jnp.asarray(eta, G.dtype)
 
     def surrogate(params: optax.Params) -> jax.Array:
-        z = outputs_fn(params)
-        return jnp.mean(scaled * z + (z - z_t) ** 2)
+        # from z_t on: beside G z_t, which changes nothing, small moves are lost in rounding
+        y = (outputs_fn(params) - z_t) / unit
+        value = jnp.mean((slope + y) * y)
+        return value if in_units else unit * (unit * value)
 
-    return lambda _: {"value_fn": surrogate, "grad_fn": None}
+    def gradient(params: optax.Params) -> optax.Updates:
+        z, pull = jax.vjp(outputs_fn, params)
+        y = (z - z_t) / unit
+        (found,) = pull(unit * ((slope + 2 * y) / max(y.size, 1)))
+        return jax.tree.map(jnp.conj, found)
+
+    return lambda _: {"value_fn": surrogate, "grad_fn": gradient}
 
 
 @transformation()

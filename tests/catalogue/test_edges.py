@@ -46,7 +46,7 @@ def test_gradients_of_many_entries_whose_squares_have_no_sum(name):
             assert list(differing(name, scales, MANY)) == []
 
 
-AFTER_ONE = {"demo": (1e12, 1, 1), "m_fac": (1e6, 1, 1)}
+AFTER_ONE = {"demo": (1e12, 1, 1), "m_fac": (1e6, 1, 1), "sso": (1e18, 1)}
 """Scales of which the first leaves nothing behind that covers the others."""
 
 
