@@ -90,7 +90,8 @@ def ademamix_b3_schedule(
       Pagliardini, Ablin & Grangier 2024, https://arxiv.org/abs/2409.03137. The optax version of
       apple/ml-ademamix is followed; the torch version adds 1e-8 inside the logarithm.
     """
-    return half_life_interpolation(init_value, end_value, warmup_steps, count_offset)
+    length = check_steps("warmup_steps", warmup_steps)
+    return half_life_interpolation(init_value, end_value, length, count_offset)
 
 
 @schedule(PAPER, arxiv=ARXIV, kind="law")

@@ -36,6 +36,9 @@ def check(
     below = number < high if open_high or math.isinf(high) else number <= high
     if not np.all(above & below):
         raise refusal(f"{name} must be in {left}{low}, {high}{right}, got {value!r}")
+    kind = jnp.finfo(jnp.result_type(float))
+    if not np.all(np.abs(number) <= float(kind.max)):
+        raise refusal(f"{name} must be a number of {kind.dtype}, got {value!r}")
 
 
 def check_steps(name: str, value: Any, low: int = 0, high: int | None = None) -> int:

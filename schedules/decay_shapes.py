@@ -10,7 +10,7 @@ import optax
 from ..registry import schedule
 from ..transforms.notation.checks import refusal
 from .arguments import check, check_choice, check_steps
-from .steps import Numeric, between, elapsed, fractions
+from .steps import Numeric, between, elapsed, fractions, reached
 
 DecayShape: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -173,6 +173,8 @@ def _half_life(
 
     def value(count: Numeric) -> jax.Array:
         halvings = elapsed(count, start) / half_life
-        return jnp.maximum(init_value * 0.5**halvings, end_value)
+        decayed = jnp.maximum(init_value * 0.5**halvings, end_value)
+        # an end above the rate, too, waits for the decay
+        return jnp.where(reached(count, start), decayed, init_value)
 
     return value

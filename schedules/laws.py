@@ -1,5 +1,6 @@
 """Laws that give a schedule its peak: from model and data size, from the batch size."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -74,6 +75,14 @@ def step_law(
     """
     check("n_params", n_params, open_low=True)
     check("n_tokens", n_tokens, open_low=True)
+    for name, value in (
+        ("lr_coefficient", lr_coefficient),
+        ("lr_params_exponent", lr_params_exponent),
+        ("lr_tokens_exponent", lr_tokens_exponent),
+        ("batch_coefficient", batch_coefficient),
+        ("batch_tokens_exponent", batch_tokens_exponent),
+    ):
+        check(name, value, -math.inf, open_low=True)
     return StepLaw(
         lr_coefficient * n_params**lr_params_exponent * n_tokens**lr_tokens_exponent,
         batch_coefficient * n_tokens**batch_tokens_exponent,
@@ -159,6 +168,7 @@ def scale_learning_rate(
     if isinstance(rule, str):
         check_choice("rule", rule, RULES)
     exponent = RULES[rule] if isinstance(rule, str) else rule
+    check("rule", exponent, -math.inf, open_low=True)
     scaled = learning_rate * (batch_size / reference_batch_size) ** exponent
     if max_learning_rate is None:
         return scaled

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ..registry import schedule
 from .arguments import check, check_steps
-from .steps import Numeric, as_float
+from .steps import Numeric, as_float, within
 
 
 class PlateauState(NamedTuple):
@@ -100,7 +100,7 @@ def reduce_on_plateau(
         better = metric < state.best * (1 - rtol)
         cooling = state.cooldown_count > 0
         bad = jnp.where(better | cooling, 0, state.bad_count + 1)
-        drop = bad > patience
+        drop = bad > within(state.bad_count, patience)
         lower = jnp.maximum(state.value * factor, min_value)
         changes = drop & (state.value - lower > 1e-8)
         left = jnp.maximum(state.cooldown_count - 1, 0)
@@ -108,7 +108,7 @@ def reduce_on_plateau(
             jnp.where(changes, lower, state.value),
             jnp.where(better, as_float(metric), state.best),
             jnp.where(drop, 0, bad),
-            jnp.where(drop, cooldown, left),
+            jnp.where(drop, within(left, cooldown), left),
         )
 
     return Plateau(init, update)

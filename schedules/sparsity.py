@@ -19,7 +19,7 @@ PAPER = (
 ARXIV = "2501.12486"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparsitySchedule:
     """A schedule `step -> sparsity` that also knows when masks are recomputed.
 
@@ -125,8 +125,8 @@ def sparsity_schedule(
         start_fraction, end_fraction = _steps_of_compute(
             start_fraction, end_fraction, *map(float, law)
         )
-    start = round(start_fraction * total_steps)
-    end = round(end_fraction * total_steps)
+    start = round(float(start_fraction) * total_steps)
+    end = round(float(end_fraction) * total_steps)
     return SparsitySchedule(init_sparsity, final_sparsity, start, end, update_interval, power)
 
 

@@ -7,6 +7,7 @@ import optax
 
 from ...registry import METHODS, get_method, method
 from ...transforms import FlowError, Share, Size, chain, checked
+from ...transforms.notation.arguments import argument_of
 
 Factory = Callable[[], optax.GradientTransformation]
 
@@ -158,6 +159,7 @@ def calibrated(
         raise FlowError(f"calibrated: name={name!r} is not one of {', '.join(map(repr, allowed))}")
 
     def make(horizon: int) -> optax.GradientTransformationExtraArgs:
+        argument_of("horizon", Size).check("calibrated", horizon)
         length = max(round(horizon_fraction * horizon), 1)
         if name in UNSCALED:
             return _unscaled(name, length, warmup_fraction, decay, arguments)

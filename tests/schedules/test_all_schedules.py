@@ -36,7 +36,9 @@ MADE = {
     "one_cycle_three_phase": lambda v: s.one_cycle(20, v, anneal="linear", three_phase=True),
     "one_cycle_momentum": lambda v: s.one_cycle_momentum(20, base_momentum=v),
     "spam_rewarmup": lambda v: s.spam_rewarmup(10, 4, v),
-    "sparsity_schedule": lambda v: s.sparsity_schedule(v, 20, update_interval=2),
+    "sparsity_schedule": lambda v: s.sparsity_schedule(
+        v, 20, update_interval=2, power=jnp.asarray(3.0)
+    ),
     **{
         f"last_iterate_{kind}": lambda v, kind=kind: s.last_iterate_schedule(
             kind, eta=v, total_steps=20, smoothness=0.1

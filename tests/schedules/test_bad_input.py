@@ -75,6 +75,13 @@ BAD_VALUES = [
     ("rule", lambda: s.scale_learning_rate(0.1, 2, 1, rule="cube")),
     ("batch_size", lambda: s.scale_learning_rate(0.1, 0, 1)),
     ("seq_len", lambda: s.batch_in_sequences(10, 0)),
+    ("lr_coefficient", lambda: s.step_law(10, 10, float("nan"))),
+    ("batch_tokens_exponent", lambda: s.step_law(10, 10, batch_tokens_exponent=np.str_("a"))),
+    ("rule", lambda: s.scale_learning_rate(0.1, 2, 1, rule=float("-inf"))),
+    ("warmup_steps", lambda: s.ademamix_b3_schedule(0.99, 0.9, -1)),
+    ("three_phase", lambda: s.one_cycle(10, 1.0, three_phase=jax.numpy.ones(2))),
+    ("boundaries", lambda: s.step_decay(1.0, b"12")),
+    ("init_value", lambda: s.rex(1e39, 10)),
 ]
 BAD_TYPES = [
     ("total_steps", lambda: s.linear_decay(1.0, 10.5)),

@@ -93,6 +93,8 @@ def test_wsd_half_life_goes_on_after_the_end():
     rates = [max(0.5 ** (max(c - 15, 0) / 3), 0.01) if c >= 2 else c / 2 for c in range(50)]
     close(over(schedule, range(50)), rates)
     assert float(schedule(24)) == 0.125
+    rising = s.wsd(1.0, 20, 2, 5, end_value=2.0, decay_shape="half_life", half_life=3.0)
+    close(over(rising, (0, 2, 14, 15, 40)), [0, 1, 1, 2, 2])
 
 
 def test_wsd_takes_any_shape():

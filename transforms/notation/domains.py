@@ -100,7 +100,7 @@ class Switch:
 
     def problem(self, value: object) -> str | None:
         """See `Domain`."""
-        allowed = isinstance(value, bool | np.bool_ | jax.Array | Signal)
+        allowed = isinstance(value, bool | np.bool_ | Signal) or _is_truth(value)
         return None if allowed else "must be True or False"
 
 
@@ -242,7 +242,7 @@ class Numerical:
     def problem(self, value: object) -> str | None:
         """See `Domain`."""
         is_one = _is_number(value) or isinstance(value, complex) or hasattr(value, "shape")
-        return None if is_one else "must be a number or an array"
+        return None if is_one and not _holds_others(value) else "must be a number or an array"
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ class Sequences:
         if isinstance(value, tuple | list):
             return _first_problem((i, self.member, x) for i, x in enumerate(value))
         is_one = isinstance(value, Sequence) or len(getattr(value, "shape", ())) > 0
-        return "must be a sequence" if isinstance(value, str) or not is_one else None
+        return "must be a sequence" if isinstance(value, str | bytes) or not is_one else None
 
 
 @dataclass(frozen=True)
@@ -360,6 +360,16 @@ class AnyOf:
 
 
 MUST_BE = "must be "
+
+
+def _is_truth(value: object) -> bool:
+    """Whether it is an array of one truth value, which may be traced."""
+    return isinstance(value, jax.Array) and value.shape == () and value.dtype == bool
+
+
+def _holds_others(value: object) -> bool:
+    """Whether it is NumPy's, of text, dates or objects."""
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "OSUMm"
 
 
 def _is_number(value: object) -> bool:

@@ -58,3 +58,5 @@ def test_others_are_refused_by_name():
         o.calibrated("lion")
     with pytest.raises(ValueError, match="decay='linear'"):
         o.calibrated("adamw", decay="linear")
+    with pytest.raises(ValueError, match="calibrated: horizon=-5"):
+        o.calibrated("adamw")(-5)
