@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..registry import schedule
 from ..transforms.notation.checks import refusal
+from ..transforms.notation.roots import relative_norm
 from .arguments import as_table, check, check_choice, check_steps
 from .steps import Numeric, as_float, elapsed
 
@@ -212,5 +213,8 @@ def record_grad_norms(total_steps: int, ord: int = 2) -> optax.GradientTransform
 
 
 def _global_norm(tree: optax.Updates, ord: int) -> jax.Array:
-    powers = (as_float(jnp.abs(leaf)) ** ord for leaf in jax.tree.leaves(tree))
-    return sum((jnp.sum(power) for power in powers), as_float(0.0)) ** (1 / ord)
+    sizes = [as_float(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]
+    if ord == 1:
+        return sum(map(jnp.sum, sizes), as_float(0.0))
+    unit, share = relative_norm(sizes)
+    return unit * share

@@ -1,5 +1,6 @@
 """Trace and Frobenius norm of the Hessian, by probes."""
 
+import math
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from ...registry import method
 from ...transforms import Key, Size, checked
 from ...transforms.notation.known import each
+from ...transforms.notation.roots import norm
 from ...transforms.trees.random import typed_key
 from .vectors import OF_A_LOSS, LossOf, Params, hessian_of
 
@@ -106,6 +108,7 @@ def hessian_frobenius(
     product, flat = hessian_of("hessian_frobenius", value_fn, params)
 
     def probed(fresh: jax.Array) -> jax.Array:
-        return jnp.sum(product(jax.random.rademacher(fresh, flat.shape, flat.dtype)) ** 2)
+        return norm(product(jax.random.rademacher(fresh, flat.shape, flat.dtype)))
 
-    return jnp.sqrt(jnp.mean(each(probed, jax.random.split(typed_key(key), num_samples), flat)))
+    lengths = each(probed, jax.random.split(typed_key(key), num_samples), flat)
+    return norm(lengths / math.sqrt(num_samples))

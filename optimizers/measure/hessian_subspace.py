@@ -22,10 +22,10 @@ from ...transforms import (
 )
 from ...transforms.curvature import krylov_basis
 from ...transforms.notation import linalg
-from ...transforms.notation.roots import balanced
+from ...transforms.notation.roots import balanced, norm
 from ...transforms.notation.values import Leaves
 from ...transforms.trees.random import typed_key
-from .vectors import OF_A_LOSS, LossOf, Params, check_real, dot, hessian_of, wide
+from .vectors import OF_A_LOSS, LossOf, Params, check_real, dot, hessian_of, in_unit, wide
 
 PAPER = "Schneider et al. 2024, Identifying Policy Gradient Subspaces"
 ARXIV = "2401.06604"
@@ -83,7 +83,7 @@ def hessian_subspace(
     basis, matrix = krylov_basis(product, start, iters)
     # what the start vector does not reach is not among the eigenvalues
     reached = jnp.sum(basis**2, axis=1) > 0.5
-    below = -2 * jnp.linalg.norm(matrix) - 1
+    below = -4 * jnp.where(jnp.any(matrix != 0), norm(matrix), 1)
     values, vectors = linalg.eigh(matrix + jnp.diag(jnp.where(reached, 0, below)))
     values = jnp.where(values > below / 2, values, jnp.nan)
     vectors = jnp.matmul(vectors[:, : -k - 1 : -1].T, basis, precision="highest")
@@ -124,6 +124,7 @@ def gradient_subspace_fraction(grad: optax.Updates, basis: optax.Params) -> jax.
     References:
       Schneider et al. 2024, Identifying Policy Gradient Subspaces (arXiv 2401.06604).
     """
+    grad = in_unit(grad)
     whole = dot(grad, grad)
     inside = jnp.sum(_coordinates(basis, grad) ** 2)
     return jnp.where(whole > 0, inside / jnp.where(whole > 0, whole, 1), 0)

@@ -9,7 +9,7 @@ import optax
 from ...registry import method
 from ...transforms import NonNegativeConstant, Size, checked
 from ...transforms.notation.known import repeat
-from .vectors import OF_A_LOSS, LossOf, Params, checked_loss, dot, wide
+from .vectors import OF_A_LOSS, LossOf, Params, checked_loss, dot, in_unit, wide
 
 
 @method(
@@ -79,6 +79,7 @@ def sharpness(
 
 def _of_length(length: float | jax.Array, tree: optax.Params) -> optax.Params:
     """A tree of that norm; of zeros, zeros."""
+    tree = in_unit(tree)
     size = jnp.sqrt(dot(tree, tree))
     scale = jnp.where(size > 0, length / jnp.where(size > 0, size, 1), 0)
     return jax.tree.map(lambda g: (scale * g).astype(g.dtype), tree)

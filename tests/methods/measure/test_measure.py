@@ -7,6 +7,7 @@ import pytest
 from gradchain import measure, observe, observed
 from gradchain.catalogue import METHODS
 from gradchain.optimizers import adam, sgd
+from gradchain.schedules import record_grad_norms
 from jax.flatten_util import ravel_pytree
 from subjects import strict
 
@@ -81,6 +82,25 @@ def test_trace_and_norm_of_the_hessian_are_unbiased():
     trace, norm = jax.jit(lambda p: [of(loss, p, 4000) for of in NORMS])(PARAMS)
     assert float(trace) == pytest.approx(np.trace(h), rel=0.03)
     assert float(norm) == pytest.approx(np.linalg.norm(h), rel=0.03)
+
+
+def test_what_is_measured_of_a_loss_does_not_depend_on_its_unit():
+    x, curvature = jnp.arange(1, 5, dtype=jnp.float32) / 4, jnp.arange(1, 5, dtype=jnp.float32)
+
+    @jax.jit
+    def ask(unit):
+        value_fn = lambda x: unit * jnp.sum(curvature * x**2 + x**4)  # noqa: E731
+        slope, recorder = jax.grad(value_fn)(x), record_grad_norms(1)
+        values, basis = measure.hessian_subspace(value_fn, x, k=2, iters=4)
+        of_loss = (*NORMS, measure.sharpness)
+        found = [values, recorder.update(slope, recorder.init(x))[1].norms]
+        found += [of(value_fn, x) for of in of_loss]
+        return [y / unit for y in found], measure.gradient_subspace_fraction(slope, basis)
+
+    wanted = jax.tree.leaves(ask(np.float32(1)))
+    for unit in np.float32([1e-30, 1e-16, 1e18, 1e28]):  # of most of which there is no square
+        for a, b in zip(jax.tree.leaves(ask(unit)), wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
 def test_moments_and_noise_of_gradients():
