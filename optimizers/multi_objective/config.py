@@ -15,6 +15,7 @@ from ...transforms.objectives import (
     weigh_by_gramian,
 )
 from ...transforms.objectives.preferences import Vector
+from .gram_matrix import cosines
 
 Length = Literal["projection", "min", "max", "harmonic", "arithmetic", "geometric"]
 
@@ -80,14 +81,13 @@ def config(
     def weights(G: jax.Array, sizes: jax.Array) -> jax.Array:
         s = vector_for("config", "pref_vector", pref_vector, G, 1.0)
         lengths = root(jnp.diagonal(G))
-        inverse_lengths = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
-        C = G * inverse_lengths[:, None] * inverse_lengths[None, :]
+        C, inverse_lengths = cosines(G)
         k = _dot(symmetric_pseudo_inverse(C, _cutoff(G, use_least_squares)), s)
-        cosines = _dot(C, k)
-        squared = jnp.sum(k * cosines)
+        along = _dot(C, k)
+        squared = jnp.sum(k * along)
         is_there = squared > jnp.finfo(G.dtype).eps * jnp.sum(s**2)
         x_norm = jnp.sqrt(jnp.where(is_there, squared, 1))
-        total = jnp.sum(cosines * _lengths(lengths * sizes, length)) / x_norm
+        total = jnp.sum(along * _lengths(lengths * sizes, length)) / x_norm
         return jnp.where(is_there, total / x_norm * k * inverse_lengths, 0)
 
     def step(g: Signal) -> Signal:

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from ...transforms.notation.roots import root
+
 
 def normalised(G: jax.Array, scale: jax.Array, norm_eps: float | jax.Array) -> jax.Array:
     """G over its trace; zero where the trace of the unscaled Gramian is below `norm_eps`.
@@ -23,3 +25,10 @@ def regularised(
 ) -> jax.Array:
     """`normalised`, plus reg_eps on the diagonal."""
     return normalised(G, scale, norm_eps) + reg_eps * jnp.eye(len(G), dtype=G.dtype)
+
+
+def cosines(G: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The cosines between the gradients, and one over their lengths; 0 for a gradient of 0."""
+    lengths = root(jnp.diagonal(G))
+    inverse = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
+    return G * inverse[:, None] * inverse[None, :], inverse

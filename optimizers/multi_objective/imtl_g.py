@@ -1,5 +1,6 @@
 """IMTL-G: the direction that gains equally along every gradient."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, NonNegative, transformation
+from ...transforms.notation import linalg
 from ...transforms.notation.roots import root
 from ...transforms.objectives import aggregate_by_gramian, symmetric_pseudo_inverse
+from .gram_matrix import cosines
 
 LEAST_SUM = 1e-12
 
@@ -35,7 +38,8 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
 
     Args:
       rcond: eigenvalues of G below this share of the largest count as 0; default m times the
-        machine epsilon.
+        machine epsilon, and none where the cosines between the gradients say that they are
+        independent, whatever their lengths.
 
     Returns:
       A transformation from stacked gradients to ordinary ones, without state.
@@ -61,8 +65,10 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
     def weights(G: jax.Array, _: jax.Array, rcond: Any = None) -> jax.Array:
         cutoff = len(G) * jnp.finfo(G.dtype).eps if rcond is None else rcond
         lengths = root(jnp.diagonal(G))
-        inverse = symmetric_pseudo_inverse(G, cutoff)
-        v = jnp.matmul(inverse, lengths, precision="highest")
+        v = _dot(symmetric_pseudo_inverse(G, cutoff), lengths)
+        if rcond is None:
+            are_independent, of_cosines = _by_cosines(G, cutoff)
+            v = jnp.where(are_independent, of_cosines, v)
         total = jnp.sum(v)
         # In units in which the longest gradient has length 1, where rounding is what is below it.
         rounding = max(LEAST_SUM, 64 * len(G) * float(jnp.finfo(G.dtype).eps))
@@ -70,3 +76,21 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
         return jnp.where(is_sum, v / jnp.where(is_sum, total, 1), 0)
 
     return aggregate_by_gramian(weights, scaled=True, **given)
+
+
+_dot = functools.partial(jnp.matmul, precision="highest")
+
+
+def _by_cosines(G: jax.Array, cutoff: float | jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether the gradients that are not 0 are independent, and G^{-1} d if so.
+
+    Of the cosines between them, since G has the squares of their lengths in its condition number:
+    in float32, a gradient of a thousandth of another's length is all rounding there.
+    """
+    C, inverse_lengths = cosines(G)
+    present = inverse_lengths > 0
+    values, vectors = linalg.eigh(C + jnp.diag(jnp.where(present, 0, 1).astype(G.dtype)))
+    are_independent = values[0] > cutoff * values[-1]
+    divisor = jnp.where(are_independent, values, 1)
+    solved = _dot(vectors, _dot(vectors.T, present.astype(G.dtype)) / divisor)
+    return are_independent, solved * inverse_lengths

@@ -89,12 +89,18 @@ def frank_wolfe(G: jax.Array, tol: float | jax.Array, max_iters: int) -> jax.Arr
         products = jnp.matmul(G, a, precision="highest")
         k = jnp.argmin(products)
         towards, here, there = products[k], jnp.dot(a, products, precision="highest"), G[k, k]
-        between = (here - towards) / jnp.maximum(
-            here + there - 2 * towards, jnp.finfo(G.dtype).tiny
-        )
-        gamma = jnp.where(there <= towards, 1.0, jnp.where(here <= towards, 0.0, between))
+        apart = jnp.maximum(here + there - 2 * towards, jnp.finfo(G.dtype).tiny)
+
+        def share(inside: jax.Array, at_vertex: float, at_a: float) -> jax.Array:
+            return jnp.where(
+                there <= towards, at_vertex, jnp.where(here <= towards, at_a, inside / apart)
+            )
+
+        gamma = share(here - towards, 1.0, 0.0)
+        # 1 - gamma is rounding where a gradient is far longer than the shortest
+        kept = share(there - towards, 0.0, 1.0)
         vertex = jnp.arange(m) == k
-        return _Search((1 - gamma) * a + gamma * vertex, gamma, search.iteration + 1)
+        return _Search(kept * a + gamma * vertex, gamma, search.iteration + 1)
 
     def goes_on(search: _Search) -> jax.Array:
         return (search.gamma >= tol) & (search.iteration < max_iters)

@@ -160,6 +160,35 @@ def test_nash_mtl_keeps_its_weights_between_solutions():
         small.update(J, small.init(jnp.zeros(8)))
 
 
+UNEQUAL = np.float32([[1e5], [1], [1e-2], [1]])
+
+
+def shortest_by_frank_wolfe(J):
+    a = np.full(len(J), 1 / len(J))
+    for _ in range(100):
+        products = J @ (J.T @ a)
+        k = np.argmin(products)
+        towards, here, there = products[k], a @ products, J[k] @ J[k]
+        gamma = 1.0 if there <= towards else (here - towards) / (here + there - 2 * towards)
+        a = (1 - gamma) * a + gamma * (np.arange(len(J)) == k)
+        if gamma < 1e-3:
+            break
+    return a @ J
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_of_very_different_lengths_count_in_single_precision(seed):
+    """The squares of their lengths are in the condition of the Gramian, not in the result."""
+    J = np.random.default_rng(seed).normal(size=(4, 40)).astype(np.float32) * UNEQUAL
+    wide = J.astype(np.float64)
+    rules = optimizers.imtl_g(), optimizers.mgda()
+    fair, short = jax.jit(lambda J: [rule.update(J, rule.init(J[0]))[0] for rule in rules])(J)
+    along = wide @ np.asarray(fair, np.float64) / np.linalg.norm(wide, axis=1)
+    np.testing.assert_allclose(along, along[0], rtol=1e-4)
+    wanted = shortest_by_frank_wolfe(wide)
+    np.testing.assert_allclose(short, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_exact_mgda_is_shorter_than_frank_wolfe():
     with jax.enable_x64(True):
         J = jnp.asarray(np.random.default_rng(3).normal(size=(6, 30)) + 0.5)
