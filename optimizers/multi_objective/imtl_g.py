@@ -63,7 +63,7 @@ def imtl_g(rcond: NonNegative | None = None) -> Flow:
     given: dict[str, Any] = {} if rcond is None else {"rcond": rcond}
 
     def weights(G: jax.Array, _: jax.Array, rcond: Any = None) -> jax.Array:
-        cutoff = len(G) * jnp.finfo(G.dtype).eps if rcond is None else rcond
+        cutoff = len(G) * float(jnp.finfo(G.dtype).eps) if rcond is None else rcond
         lengths = root(jnp.diagonal(G))
         v = _dot(symmetric_pseudo_inverse(G, cutoff), lengths)
         if rcond is None:
