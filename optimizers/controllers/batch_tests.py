@@ -1,5 +1,6 @@
 """How many examples a gradient should be the mean of, from the gradients of single ones."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ...transforms import FlowError, PositiveConstant, checked
+from ...transforms.notation.roots import balanced
 from ...transforms.notation.values import working
 
 
@@ -35,7 +37,15 @@ class _Batch(NamedTuple):
 
     @property
     def norm_squared(self) -> jax.Array:
-        return _total(jnp.sum(jnp.abs(mean) ** 2) for mean in self.means)
+        return self.total(jnp.sum(jnp.abs(mean) ** 2) for mean in self.means)
+
+    def total(self, terms: Iterable[jax.Array]) -> jax.Array:
+        """Of numbers of the leaves, which may be of several dtypes."""
+        return balanced([self.number(term) for term in terms])
+
+    def number(self, value: Any) -> jax.Array:
+        """In the widest precision of the leaves."""
+        return jnp.asarray(value, self.unit.dtype)
 
     def variance(self, values: jax.Array) -> jax.Array:
         """Of each column of (examples, ...), with divisor b - 1."""
@@ -51,10 +61,6 @@ class _Batch(NamedTuple):
         return BatchTest(size, variance * self.unit**power, self.norm_squared * self.unit**2)
 
 
-def _total(terms: Any) -> jax.Array:
-    return sum(terms, jnp.zeros(()))
-
-
 def _batch(
     per_example_grads: optax.Params, axis_name: str | tuple[str, ...] | None, label: str
 ) -> _Batch:
@@ -65,13 +71,15 @@ def _batch(
             f"{label}: per_example_grads must have one number of examples, at least 2, on the "
             f"leading axis of every leaf, got {sorted(sizes)}"
         )
-    largest = jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in leaves]).max()
+    widest = max((jnp.finfo(leaf.dtype).dtype for leaf in leaves), key=lambda d: d.itemsize)
+    maxima = [jnp.max(jnp.abs(leaf), initial=0.0).astype(widest) for leaf in leaves]
+    largest = jnp.stack(maxima).max()
     size: Any = sizes.pop()
     if axis_name is not None:
         largest = jax.lax.pmax(largest, axis_name)
         size = size * jax.lax.psum(1, axis_name)
     unit = jnp.where(largest == 0, 1.0, largest)
-    flat = [(leaf / unit).reshape(leaf.shape[0], -1) for leaf in leaves]
+    flat = [(leaf / unit.astype(leaf.dtype)).reshape(leaf.shape[0], -1) for leaf in leaves]
     means = [jnp.mean(leaf, axis=0) for leaf in flat]
     if axis_name is not None:
         means = jax.lax.pmean(means, axis_name)
@@ -127,8 +135,10 @@ def norm_test(
       (arXiv 2402.11215), and the authors' code, timlautk/AdAdaGrad.
     """
     batch = _batch(per_example_grads, axis_name, "norm_test")
-    variance = _total(jnp.sum(batch.variance(leaf)) for leaf in batch.leaves)
-    return batch.result(_quotient(variance, eta**2 * batch.norm_squared), variance, 2)
+    variance = batch.total(jnp.sum(batch.variance(leaf)) for leaf in batch.leaves)
+    return batch.result(
+        _quotient(variance, batch.number(eta) ** 2 * batch.norm_squared), variance, 2
+    )
 
 
 @checked()
@@ -170,8 +180,8 @@ def inner_product_test(
 
 def _inner_product(batch: _Batch, theta: float | jax.Array) -> tuple[jax.Array, jax.Array]:
     pairs = zip(batch.leaves, batch.means, strict=True)
-    variance = _total(batch.variance(_along(leaf, mean)) for leaf, mean in pairs)
-    return _quotient(variance, theta**2 * batch.norm_squared**2), variance
+    variance = batch.total(batch.variance(_along(leaf, mean)) for leaf, mean in pairs)
+    return _quotient(variance, batch.number(theta) ** 2 * batch.norm_squared**2), variance
 
 
 @checked()
@@ -215,11 +225,11 @@ def _orthogonality(batch: _Batch, nu: float | jax.Array) -> tuple[jax.Array, jax
     def across(leaf: jax.Array, mean: jax.Array) -> jax.Array:
         square = jnp.sum(jnp.abs(mean) ** 2)
         share = leaf @ jnp.conj(mean) / jnp.where(square == 0, 1.0, square)
-        return leaf - share[:, None] * mean
+        return leaf - share[:, None] * mean[None]
 
     pairs = zip(batch.leaves, batch.means, strict=True)
-    variance = _total(jnp.sum(batch.variance(across(leaf, mean))) for leaf, mean in pairs)
-    return _quotient(variance, nu**2 * batch.norm_squared), variance
+    variance = batch.total(jnp.sum(batch.variance(across(leaf, mean))) for leaf, mean in pairs)
+    return _quotient(variance, batch.number(nu) ** 2 * batch.norm_squared), variance
 
 
 @checked()
@@ -295,6 +305,7 @@ def coordinate_norm_test(
     batch = _batch(per_example_grads, axis_name, "coordinate_norm_test")
     variances = [batch.variance(leaf) for leaf in batch.leaves]
     pairs = zip(variances, batch.means, strict=True)
-    quotients = [_quotient(v, eta**2 * jnp.abs(mean) ** 2) for v, mean in pairs]
-    largest = jnp.stack([jnp.max(q, initial=0.0) for q in quotients]).max()
-    return batch.result(largest, _total(map(jnp.sum, variances)), 2)
+    quotients = [_quotient(v, jnp.abs(mean) ** 2) for v, mean in pairs]
+    largest = jnp.stack([batch.number(jnp.max(q, initial=0.0)) for q in quotients]).max()
+    variance = batch.total(map(jnp.sum, variances))
+    return batch.result(largest / batch.number(eta) ** 2, variance, 2)

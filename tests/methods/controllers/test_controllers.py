@@ -15,6 +15,7 @@ from gradchain.catalogue import METHODS
 from gradchain.transforms.curvature import lanczos
 from scipy.interpolate import UnivariateSpline
 from scipy.optimize import curve_fit
+from subjects import strict
 
 CONTROLLERS = [name for name, entry in METHODS.items() if entry.kind == "controller"]
 TINY = {"explore_steps": 16, "exploit_steps": 20, "num_candidates": 3, "max_exploit_steps": 320}
@@ -282,6 +283,9 @@ def test_batch_tests_at_their_ends(name):
     with jax.debug_nans(True):
         assert float(test({"w": jnp.zeros((4, 3))}).next_batch_size) == 4
     assert np.isnan(test({"w": jnp.full((4, 3), jnp.nan)}).next_batch_size)
+    with jax.enable_x64(True), strict():
+        of_each = {str(kind): jnp.ones((4, 3), kind) for kind in (jnp.bfloat16, "f4", "f8")}
+        assert test(of_each).variance.dtype == np.float64
 
 
 def decided(*wanted, **options):
