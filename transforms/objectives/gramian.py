@@ -15,7 +15,7 @@ from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.known import choose
 from ..notation.mapping import map_alike
-from ..notation.roots import is_trusted, power_of_two_below
+from ..notation.roots import balanced, is_trusted, power_of_two_below
 from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
 from ..notation.steps import scheduled
@@ -155,8 +155,7 @@ def _own_gramian(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
 
     def summed(fn: Callable[[jax.Array], jax.Array]) -> jax.Array:
         parts = _of_leaves(lambda x: fn(jax.lax.stop_gradient(x)), tree)
-        own = (jnp.sum(part.astype(context.scalar_dtype), axis=0) for part in parts)
-        return sum(own, jnp.zeros(()))
+        return balanced([jnp.sum(part.astype(context.scalar_dtype), axis=0) for part in parts])
 
     def scaled() -> jax.Array:
         return summed(lambda x: _products(within_unit(x, scale)))
