@@ -128,7 +128,7 @@ def operations(name: str, count: int, sharding: jax.NamedSharding | None = None)
     state = jax.eval_shape(opt.init, params)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worth, "ALIKE", sys.maxsize)
-        patch.setattr(placing, "shard_alike", None)  # as on one device
+        patch.setattr(placing, "_may_move", lambda state: False)  # as on one device
         patch.setattr(ordering, "SORTED", sys.maxsize)  # ranks are found alike whatever the count
         made = jax.make_jaxpr(lambda s, p: opt.update(p, s, p, **extras_for(opt, p)))(state, params)
     return worth.operations(made.jaxpr)
@@ -149,7 +149,7 @@ LINES_TO_LOWER = {"adam": 1, "cocob": 7, "lamb": 7}
 
 @pytest.mark.parametrize("name", LINES_TO_LOWER)
 def test_leaves_that_are_alike_are_traced_once(name, monkeypatch):
-    monkeypatch.setattr(placing, "shard_alike", None)  # as on one device
+    monkeypatch.setattr(placing, "_may_move", lambda state: False)  # as on one device
 
     def lines(count: int) -> int:
         params = {f"w{i}": jax.ShapeDtypeStruct((200, 100), jnp.float32) for i in range(count)}

@@ -13,20 +13,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .members import inside_shard_map
 from .paths import named_leaves, plain_path
 from .sharding import explicit_axes
-
-shard_alike: Callable[[Any, Any], Any] | None
-try:
-    from jax.experimental import shard_alike as _module
-
-    shard_alike = _module.shard_alike
-except ImportError:  # jax 0.12 has none: the compiler may move what follows from no param
-    shard_alike = None
 
 State = TypeVar("State")
 
@@ -51,51 +42,44 @@ def placed(init: Callable[[Any], State], params: optax.Params) -> State:
     return _lying_on(mesh, state, params)
 
 
-def kept_in_place(new: State, old: object, label: str) -> State:
+def kept_in_place(new: State, old: object) -> State:
     """What a step traced, each leaf where the one of the other tree lies.
 
     Args:
       new: updates and state.
       old: params, or gradients, and the state before.
-      label: the method's name.
     """
     if not _may_move(new):
         return new
-    olds, (news, structure) = jax.tree.leaves(old), jax.tree_util.tree_flatten_with_path(new)
-    pairs = zip(news, olds, strict=True)
-    return jax.tree.unflatten(
-        structure, [_beside(x, old, label + jax.tree_util.keystr(at)) for (at, x), old in pairs]
-    )
+    olds, (news, structure) = jax.tree.leaves(old), jax.tree.flatten(new)
+    return jax.tree.unflatten(structure, [_beside(*pair) for pair in zip(news, olds, strict=True)])
 
 
 def _like_params(state: State, params: optax.Params) -> State:
     if not _may_move(state):
         return state
-    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
-    pairs = zip(leaves, _like(state, params), strict=True)
-    return jax.tree.unflatten(
-        structure, [_beside(x, param, jax.tree_util.keystr(at)) for (at, x), param in pairs]
-    )
+    leaves, structure = jax.tree.flatten(state)
+    return jax.tree.unflatten(structure, map(_beside, leaves, _like(state, params)))
 
 
 def _may_move(state: object) -> bool:
     """Whether a compiler is to say where the leaves lie, and no type does."""
     leaves = jax.tree.leaves(state)
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-    if not traced or shard_alike is None or jax.device_count() == 1 or inside_shard_map():
+    if not traced or jax.device_count() == 1 or inside_shard_map():
         return False
     return not any(explicit_axes(leaf) for leaf in leaves)
 
 
-def _beside(leaf: Any, other: Any, name: str) -> Any:
+def _beside(leaf: Any, other: Any) -> Any:
     """The leaf, spread as the other is, if that is an array of its shape."""
-    if shard_alike is None or not isinstance(leaf, jax.core.Tracer) or not leaf.ndim:
+    if not isinstance(leaf, jax.core.Tracer) or not leaf.ndim:
         return leaf
     if not isinstance(other, jax.Array) or other.shape != leaf.shape:
         return leaf
-    # by its name, or JAX lowers all pairs of one type once, and all lie alike
-    with set_xla_metadata(lies_as_before=name):
-        return shard_alike(other, leaf)[1]
+    from .alike import spread_alike  # brings in a compiler, see `import_extensions`
+
+    return spread_alike(other, leaf)
 
 
 def _like(state: object, params: optax.Params | None) -> list[Any]:

@@ -209,7 +209,7 @@ class Program(Owner):
             value, new = self.run(incoming, own_arrays(state), given, extra)
             leaving = outgoing(value, incoming, given, self.label, is_finite)
         before = ((given or incoming).tree(), state)
-        leaving, new = kept_in_place((leaving, new), before, self.label)
+        leaving, new = kept_in_place((leaving, new), before)
         return leaving, owned(new, leaving, updates, params, extra)
 
     def _nothing_read(self, params: optax.Params) -> optax.Updates:

@@ -5,7 +5,8 @@ from typing import Any
 
 def import_extensions() -> None:
     """Before anything is traced: JAX 0.12 traces a second time what it traced without them."""
-    import jax.extend.core  # noqa: F401
+
+    from . import alike  # noqa: F401
 
 
 def trace_state() -> Any:
