@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from .transforms import FlowError, Mask, Size, checked
+from .transforms.notation import Tree
 
 
 @checked()
 def objective_gradients(
     losses_fn: Callable[[Any], Any],
-    params: Any,
+    params: Tree,
     *,
     shared: Mask | None = None,
     chunk_size: Size | None = None,

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import jax
 
 from ..transforms import checked
 from ..transforms.kronecker.layer_places import Layer
+from ..transforms.notation.checks import refusal
 from ..transforms.notation.paths import joined
 from .gradients import LayerGradients, layer_gradients, layers_of
 from .modules import is_plain, is_skipped, mark_conv, mark_dense, mark_general, refuse_unknown
+
+Filter: TypeAlias = Callable[..., Any] | str | bool | Sequence[Any] | EllipsisType | None
+"""Which variables, as NNX has it: a class of them, a predicate, several of these."""
 
 
 @checked()
@@ -18,7 +23,7 @@ def nnx_layer_gradients(
     model: Any,
     loss_fn: Callable[[Any], Any],
     *,
-    wrt: Any = None,
+    wrt: Filter = None,
     skip: Sequence[str] = (),
     has_aux: bool = False,
 ) -> LayerGradients:
@@ -62,7 +67,7 @@ def nnx_layers(
     model: Any,
     loss_fn: Callable[[Any], Any],
     *,
-    wrt: Any = None,
+    wrt: Filter = None,
     skip: Sequence[str] = (),
     has_aux: bool = False,
 ) -> dict[str, Layer | None]:
@@ -80,9 +85,12 @@ def nnx_layers(
 
 
 def _functional(
-    model: Any, loss_fn: Callable[[Any], Any], wrt: Any, skip: Sequence[str], has_aux: bool
+    model: Any, loss_fn: Callable[[Any], Any], wrt: Filter, skip: Sequence[str], has_aux: bool
 ) -> tuple[Any, Callable[[Any], None], Callable[[Any], Any]]:
     nnx = _nnx()
+    is_leaf = jax.tree_util.all_leaves([model])
+    if model is None or (is_leaf and not isinstance(model, nnx.Module)):
+        raise refusal(f"model={model!r} must be an NNX module")
     chosen = nnx.Param if wrt is None else wrt
     graph, params, rest = nnx.split(model, chosen, ...)
     pure_rest = nnx.as_pure(rest)

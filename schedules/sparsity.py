@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from ..registry import schedule
+from ..transforms.notation.refusing import refusing
 from .arguments import check, check_choice, check_steps
 from .steps import Count, Numeric, as_count, between, fractions, modulo, reached, since
 
@@ -19,6 +20,7 @@ PAPER = (
 ARXIV = "2501.12486"
 
 
+@refusing
 @dataclass(frozen=True, eq=False)
 class SparsitySchedule:
     """A schedule `step -> sparsity` that also knows when masks are recomputed.

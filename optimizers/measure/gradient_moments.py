@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from ...registry import method
-from ...transforms import FlowError
+from ...transforms import FlowError, checked
 from ...transforms.notation.roots import balanced
 from ...transforms.notation.rows import mean_of_rows
 from .vectors import check_real, dot, in_unit, wide
@@ -35,6 +35,7 @@ class GradientMoments(NamedTuple):
     kind="measurement",
     required={"per_example_grads": np.eye(2)},
 )
+@checked()
 def gradient_moments(per_example_grads: optax.Updates) -> GradientMoments:
     r"""The mean of the gradients of N examples, and the trace of their covariance.
 
@@ -79,6 +80,7 @@ def gradient_moments(per_example_grads: optax.Updates) -> GradientMoments:
     return GradientMoments(mean, balanced(jax.tree.leaves(away)) / (n - 1), n)
 
 
+@checked()
 def update_correlation(previous: optax.Updates, update: optax.Updates) -> jax.Array:
     """The cosine between two successive updates, which minibatches make smaller.
 

@@ -1,13 +1,14 @@
 """Trace and Frobenius norm of the Hessian, by probes."""
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Key, Size, checked
+from ...transforms.notation.domains import Trees
 from ...transforms.notation.known import each
 from ...transforms.notation.roots import norm
 from ...transforms.trees.random import typed_key
@@ -29,7 +30,10 @@ ARXIV = "2305.17490"
 )
 @checked()
 def hessian_trace(
-    value_fn: LossOf[Params], params: Params, num_samples: Size = 10, key: Key = 0
+    value_fn: LossOf[Params],
+    params: Annotated[Params, Trees()],
+    num_samples: Size = 10,
+    key: Key = 0,
 ) -> Any:
     r"""Hutchinson's estimate of the trace of the Hessian.
 
@@ -78,7 +82,10 @@ def hessian_trace(
 )
 @checked()
 def hessian_frobenius(
-    value_fn: LossOf[Params], params: Params, num_samples: Size = 10, key: Key = 0
+    value_fn: LossOf[Params],
+    params: Annotated[Params, Trees()],
+    num_samples: Size = 10,
+    key: Key = 0,
 ) -> Any:
     r"""The Frobenius norm of the Hessian, by probes.
 

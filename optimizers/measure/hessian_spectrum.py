@@ -1,6 +1,6 @@
 """The spectrum of the Hessian, by stochastic Lanczos quadrature."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ...registry import method
 from ...transforms import Key, Size, checked
 from ...transforms.curvature import lanczos
+from ...transforms.notation.domains import Trees
 from ...transforms.notation.known import each
 from ...transforms.trees.random import typed_key
 from .vectors import OF_A_LOSS, LossOf, Params, hessian_of
@@ -42,7 +43,7 @@ class Spectrum(NamedTuple):
 @checked()
 def hessian_spectrum(
     value_fn: LossOf[Params],
-    params: Params,
+    params: Annotated[Params, Trees()],
     num_steps: Size = 20,
     num_samples: Size = 1,
     key: Key = 0,

@@ -1,6 +1,6 @@
 """The subspace of the largest eigenvalues of the Hessian, and what lies in it."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from ...transforms import (
 )
 from ...transforms.curvature import krylov_basis
 from ...transforms.notation import linalg
+from ...transforms.notation.domains import Trees
 from ...transforms.notation.roots import balanced, norm
 from ...transforms.notation.values import Leaves
 from ...transforms.trees.random import typed_key
@@ -40,7 +41,11 @@ ARXIV = "2401.06604"
 )
 @checked()
 def hessian_subspace(
-    value_fn: LossOf[Params], params: Params, k: Size = 10, iters: Size = 30, key: Key = 0
+    value_fn: LossOf[Params],
+    params: Annotated[Params, Trees()],
+    k: Size = 10,
+    iters: Size = 30,
+    key: Key = 0,
 ) -> tuple[Any, Any]:
     r"""The k largest eigenvalues of the Hessian, and their eigenvectors, by Lanczos.
 
@@ -105,6 +110,7 @@ def _coordinates(basis: optax.Params, vector: optax.Params) -> jax.Array:
     return balanced(products)
 
 
+@checked()
 def gradient_subspace_fraction(grad: optax.Updates, basis: optax.Params) -> jax.Array:
     r"""The share of a gradient that lies in a subspace: :math:`|P^T g|^2 / |g|^2`.
 
@@ -137,6 +143,7 @@ def gradient_subspace_fraction(grad: optax.Updates, basis: optax.Params) -> jax.
     kind="measurement",
     required={"basis_a": np.eye(2), "basis_b": np.eye(2)},
 )
+@checked()
 def subspace_overlap(basis_a: optax.Params, basis_b: optax.Params) -> Any:
     r"""How much of one subspace lies in another.
 

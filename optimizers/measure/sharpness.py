@@ -1,6 +1,6 @@
 """How much the loss rises nearby."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import optax
 
 from ...registry import method
 from ...transforms import NonNegativeConstant, Size, checked
+from ...transforms.notation.domains import Trees
 from ...transforms.notation.known import repeat
 from .vectors import OF_A_LOSS, LossOf, Params, checked_loss, dot, in_unit, wide
 
@@ -21,7 +22,10 @@ from .vectors import OF_A_LOSS, LossOf, Params, checked_loss, dot, in_unit, wide
 )
 @checked()
 def sharpness(
-    value_fn: LossOf[Params], params: Params, rho: NonNegativeConstant = 0.05, num_steps: Size = 5
+    value_fn: LossOf[Params],
+    params: Annotated[Params, Trees()],
+    rho: NonNegativeConstant = 0.05,
+    num_steps: Size = 5,
 ) -> Any:
     r"""The largest rise of the loss in a ball, as gradient ascent finds it.
 

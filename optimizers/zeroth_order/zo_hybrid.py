@@ -95,6 +95,6 @@ def with_label(labels: Labels, wanted: str) -> Callable[[Any], Any]:
 
 
 def _check_labels(tree: Labels) -> None:
-    for label in jax.tree.leaves(tree):
+    for label in [None] if tree is None else jax.tree.leaves(tree):
         if not (isinstance(label, str) and label in LABELS):
             raise FlowError(f'labels={tree!r} must be "zo" or "fo" for each leaf, not {label!r}')

@@ -213,8 +213,12 @@ class TestParts:
             once(flow(lambda g: split(g, matrices)[0]), PARAMS)
 
     def test_a_mask_must_be_of_booleans(self):
+        """Also one that a function makes of the params."""
+        numbers = {"a": 1.0, "b": {"c": 0.0}}
+        with pytest.raises(FlowError, match=r"split: select=.* must be a tree of booleans"):
+            flow(lambda g: merge(*split(g, numbers)))
         with pytest.raises(FlowError, match="tree of Python booleans"):
-            once(flow(lambda g: merge(*split(g, {"a": 1.0, "b": {"c": 0.0}}))), PARAMS)
+            once(flow(lambda g: merge(*split(g, lambda params: numbers))), PARAMS)
 
     def test_shapes_may_change_within_a_part(self):
         def step(g):

@@ -7,12 +7,14 @@ import optax
 
 from ..control.prediction import elsewhere
 from ..notation.cell import Cell, cell_of
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.receiver import Receiver, through
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def with_momentum(
     inner: optax.GradientTransformation,
     momentum_fn: Callable[[Any], optax.Params],

@@ -46,6 +46,7 @@ def ring_slot(size: int) -> Signal:
     return lift(lambda t: (t - 1) % size, "ring_slot")(step_count())
 
 
+@checked()
 def write_slot(stack: Signal, value: Signal, slot: Signal) -> Signal:
     """A stack with one slot replaced; a slot that it does not have leaves it as it is.
 

@@ -15,6 +15,7 @@ LossFunction: TypeAlias = Callable[..., jax.Array]
 """`params -> loss`, as `update` is given it."""
 
 
+@checked()
 def scalar_closure(
     value_fn: object, params: optax.Params, label: str, name: str = "value_fn"
 ) -> LossFunction:

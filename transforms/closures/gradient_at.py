@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.build import Flow, flow
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -18,6 +19,7 @@ from ..notation.values import Leaves, is_missing, working
 from .checks import LossFunction, scalar_closure
 
 
+@checked()
 def gradient_at(
     point: Signal,
     value_fn: Signal | None = None,

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from ..notation.checks import checked
 from ..notation.functions import lift_tree
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def mapped_tree(fn: Callable[[Any], Any], name: str) -> Callable[[Signal], Signal]:
     """Makes a function from a tree to one of the same shapes, one of signals.
 

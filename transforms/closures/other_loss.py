@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.cell import Cell, cell_of
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.receiver import Receiver, through
 from ..notation.roots import balanced, dot, squared
@@ -23,6 +24,7 @@ Made = Callable[..., Mapping[str, Any]]
 """`(context, *values of the signals) -> inputs by name`."""
 
 
+@checked()
 def at_offset(
     offset: Signal, inner: optax.GradientTransformation, *, name: str | None = None
 ) -> Receiver:
@@ -55,6 +57,7 @@ def at_offset(
     return through("at_offset", with_inputs(inner, moved, ("value",)), offset, name=name)
 
 
+@checked()
 def tilted(
     slope: Signal, inner: optax.GradientTransformation, *, name: str | None = None
 ) -> Receiver:
@@ -81,6 +84,7 @@ def tilted(
     return through("tilted", with_inputs(inner, changed), slope, name=name)
 
 
+@checked()
 def with_inputs(
     inner: optax.GradientTransformation, made: Made, provides: tuple[str, ...] = ()
 ) -> Cell:
@@ -143,6 +147,7 @@ def _plus_linear(context: Context, value_fn: LossFunction, slope: Leaves) -> Any
     return lambda params: plus(value_fn(params), linear_term(context, slope, params))
 
 
+@checked()
 def linear_term(context: Context, slope: Leaves, params: optax.Params) -> jax.Array:
     """<slope, params - the params of this step>, over the leaves that the slope has.
 
@@ -151,6 +156,7 @@ def linear_term(context: Context, slope: Leaves, params: optax.Params) -> jax.Ar
     return _inner(*_met(context, slope, params))
 
 
+@checked()
 def distance_term(context: Context, like: Leaves, params: optax.Params) -> jax.Array:
     """|params - the params of this step|^2 / 2, over the leaves that a signal has.
 
@@ -187,6 +193,7 @@ def _met(context: Context, leaves: Leaves, params: optax.Params) -> tuple[Arrays
     return tuple(c for c, _ in pairs), tuple(away for _, away in pairs)
 
 
+@checked()
 def plus(loss: jax.Array, term: jax.Array) -> jax.Array:
     """A loss and a term, in the dtype of the loss.
 

@@ -1,10 +1,9 @@
 """Which parts of a batch each worker computes, and with which coefficients it sums them."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..notation.checks import checked
 from ..notation.errors import FlowError
@@ -101,7 +100,7 @@ def _check_stragglers(label: str, num_workers: int, num_stragglers: int) -> None
 
 
 @checked()
-def assigned_parts(code: Any, worker: int) -> np.ndarray:
+def assigned_parts(code: ArrayLike, worker: int) -> np.ndarray:
     """The parts of the batch that a worker computes, in ascending order.
 
     A function of numbers.

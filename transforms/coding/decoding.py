@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from numpy.typing import ArrayLike
 
 from ..notation.checks import checked
 from ..notation.errors import FlowError
@@ -54,7 +55,7 @@ def encode(partial_grads: optax.Params, row: Sequence[float] | jax.Array) -> opt
 
 
 @checked()
-def decode_weights(code: Any, survivors: Sequence[Any] | np.ndarray) -> np.ndarray:
+def decode_weights(code: ArrayLike, survivors: Sequence[Any] | np.ndarray) -> np.ndarray:
     """With which weights what the survivors sent sums to the whole gradient.
 
     A function of numbers.

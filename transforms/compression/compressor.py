@@ -18,6 +18,7 @@ from ..notation.errors import FlowError
 from ..notation.hyperparameters import Key
 from ..notation.mapping import map_leaves
 from ..notation.packing import choose_leaves
+from ..notation.refusing import refusing
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from ..notation.stacks import TINY
@@ -94,6 +95,7 @@ def compress(compressor: Compression, axis_name: str | None = None) -> Flow:
     return flow(lambda g: exchange(g, compressor, axis_name)[1])
 
 
+@refusing
 @dataclass(frozen=True)
 class Coded:
     """A compressor whose messages are gathered from all workers.
@@ -296,6 +298,7 @@ def of_function(fn: Any) -> Coded:
     return Coded(getattr(fn, "__name__", "compressor"), lambda tree, _: fn(tree.tree()), decode)
 
 
+@checked()
 def of_vectors(fn: Callable[..., Any], key: Key | Signal, per_worker: bool = False) -> Compressor:
     """A compressor from a function of the leaves, raveled and joined, whose results are sent whole.
 

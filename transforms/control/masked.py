@@ -7,7 +7,7 @@ import jax
 import optax
 
 from ..notation.build import Flow, flow
-from ..notation.checks import checked, transformation
+from ..notation.checks import checked, refusal, transformation
 from ..notation.compose import as_flow, named
 from ..notation.foreign import owner_of, update_with_extra
 from ..notation.hyperparameters import Mask
@@ -15,7 +15,7 @@ from ..notation.parts import merge, split, split_by_label
 from ..notation.signal import Signal
 from ..notation.values import is_missing
 
-Labels: TypeAlias = optax.Params | Callable[[Any], optax.Params]
+Labels: TypeAlias = Any
 """A tree of labels, which may be a prefix of the params, or a function from the params to one."""
 
 
@@ -90,6 +90,11 @@ def partition(
       >>> float(updates["kernel"][0, 0]), float(updates["bias"][0])
       (-0.10000000149011612, -1.0)
     """
+    if not _may_be_labels(param_labels, transforms):
+        raise refusal(
+            f"param_labels={param_labels!r} must be a tree of labels, each one of "
+            f"{', '.join(map(repr, transforms))}, or a function of the params"
+        )
     groups = {
         label: named(_field(label, number), _taking_parts(group, mask_compatible_extra_args))
         for number, (label, group) in enumerate(transforms.items())
@@ -111,6 +116,13 @@ def partition(
         )
 
     return flow(step)
+
+
+def _may_be_labels(labels: object, known: Mapping[Any, Any]) -> bool:
+    """Whether a single label is one of a group; of trees and functions `init` says it."""
+    if not jax.tree_util.all_leaves([labels]):
+        return labels is not None
+    return callable(labels) or (isinstance(labels, Hashable) and labels in known)
 
 
 def _taking_parts(

@@ -9,7 +9,7 @@ from ..closures.checks import LossFunction, scalar_closure
 from ..control.periods import when
 from ..notation import linalg
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter, Period
@@ -35,6 +35,7 @@ class Spectrum:
     vectors: jax.Array
 
 
+@checked()
 def dense_hessian(value_fn: Signal, params: Signal, like: Signal) -> Signal:
     """The Hessian of the loss in all entries of a tree, as a (d, d) leaf in flattened order.
 
@@ -142,6 +143,7 @@ def _is_due(tree: Leaves, t: jax.Array, update_interval: int | None) -> jax.Arra
 _due = lift_tree(_is_due, "due")
 
 
+@checked()
 def shifted_solve(of: Signal, shift: Hyperparameter, vector: Signal) -> Signal:
     """(A + shift I)^{-1} vector, given the spectrum of A.
 

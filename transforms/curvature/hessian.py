@@ -10,7 +10,7 @@ import optax
 
 from ..closures.checks import LossFunction, scalar_closure
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -24,6 +24,7 @@ from ..trees.random import Distribution, drawn_like, random_key
 from .safeguards import tapped_curvature
 
 
+@checked()
 def hessian_vector_product(
     value_fn: Signal | None, params: Signal, vector: Signal, grad_fn: Signal | None = None
 ) -> Signal:

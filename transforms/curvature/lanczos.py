@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
 from ..notation.checks import checked
+from ..notation.domains import Trees
 from ..notation.hyperparameters import Size
 from ..notation.known import repeat
 from ..notation.roots import relative_norm, root
@@ -18,7 +19,7 @@ Tree = TypeVar("Tree")
 
 @checked()
 def lanczos(
-    product: Callable[[Tree], Tree], start: Tree, num_iterations: Size
+    product: Callable[[Tree], Tree], start: Annotated[Tree, Trees()], num_iterations: Size
 ) -> tuple[jax.Array, jax.Array]:
     """Ritz values of a symmetric operator, and their weights in its density at the start vector.
 
@@ -40,7 +41,7 @@ def lanczos(
 
 @checked()
 def krylov_basis(
-    product: Callable[[Tree], Tree], start: Tree, num_iterations: Size
+    product: Callable[[Tree], Tree], start: Annotated[Tree, Trees()], num_iterations: Size
 ) -> tuple[Tree, jax.Array]:
     """An orthonormal basis of what powers of a symmetric operator make of a vector.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..closures.checks import LossFunction
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -15,6 +16,7 @@ WHITENING_DAMPING = 2.0**-13
 """Of the noise that bounds a preconditioner which whitens: h = g + damping mean|g| v."""
 
 
+@checked()
 def given_or(given: Signal | None, drawn: Signal) -> Signal:
     """An optional input, where `update` was given it, else the other signal.
 
@@ -24,6 +26,7 @@ def given_or(given: Signal | None, drawn: Signal) -> Signal:
     return choose(given, drawn)
 
 
+@checked()
 def hessian_along(
     value_fn: Signal | None, ready: Signal | None, params: Signal, vector: Signal
 ) -> Signal:

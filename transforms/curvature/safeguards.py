@@ -33,6 +33,7 @@ def nonzero(x: jax.Array) -> jax.Array:
     return jnp.where(x == 0, jnp.finfo(x.dtype).tiny, x)
 
 
+@checked()
 def finite_curvature(x: jax.Array) -> jax.Array:
     """A leaf of curvature whose non-finite entries take the largest finite magnitude in it.
 
@@ -62,6 +63,7 @@ all_finite = lift_tree(
 )
 
 
+@checked()
 def tapped_curvature(raw: Signal) -> Signal:
     """A curvature tree after `finite_curvature`; the tap "curvature_is_finite" says if it changed.
 

@@ -13,6 +13,7 @@ import optax
 from ..notation.cell import Cell, foreign_cell
 from ..notation.checks import checked
 from ..notation.foreign import brief, owner_of
+from ..notation.hyperparameters import Tree
 from ..notation.layout import COUNT, OBSERVED, contents
 from ..notation.program import Program
 from ..notation.scope import Scope
@@ -108,7 +109,7 @@ class Description:
 
 
 @checked()
-def describe(transformation: optax.GradientTransformation, params: Any) -> Description:
+def describe(transformation: optax.GradientTransformation, params: Tree) -> Description:
     """What a transformation is made of, its hyper-parameters, and how many bytes it stores.
 
     A function of a transformation.

@@ -12,6 +12,7 @@ from ..notation.checks import checked
 from ..notation.compose import chain
 from ..notation.errors import FlowError
 from ..notation.foreign import owner_of, parts_of
+from ..notation.hyperparameters import Tree
 from ..notation.layout import OBSERVED
 from ..notation.program import Program
 from ..notation.signal import CellNode, Delay, Signal, Slot
@@ -61,7 +62,8 @@ def _opened(transformation: optax.GradientTransformation) -> tuple[Any, ...]:
     return tuple(inner for part in parts for inner in _opened(part)) or (transformation,)
 
 
-def observed(state: Any) -> dict[str, Any]:
+@checked()
+def observed(state: Tree) -> dict[str, Any]:
     """The signals that `observe` keeps in a state, by name, as of the last update.
 
     A function of a state.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift, lift_tree
@@ -23,6 +24,7 @@ ROUNDING = 8
 """Units in the last place of a column's squared norm: a Cholesky pivot within them is noise."""
 
 
+@checked()
 def partner_leaves(params: Signal, pairs: Pairs = None, mask: Mask | None = None) -> Signal:
     """At every factor of a product left right^T the other factor; nothing at other leaves.
 

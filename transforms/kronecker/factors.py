@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from ..curvature.safeguards import all_finite
 from ..notation import linalg
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.functions import lift, lift_elementwise, lift_tree, reduce_leaves
 from ..notation.hyperparameters import Decay
 from ..notation.known import choose
@@ -225,6 +225,7 @@ count_not_finite = reduce_leaves(
 )
 
 
+@checked()
 def finite_or_plain(x: Signal, plain: Signal) -> Signal:
     """The preconditioned matrices, where they are finite, else the plain ones.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from ..notation.checks import checked
 from ..notation.functions import lift_tree
 from ..notation.mapping import in_batches
 from ..notation.sharding import explicit_axes, replicated
@@ -17,6 +18,7 @@ LARGE = 2**17
 """Entries of a batch that has a program of its own."""
 
 
+@checked()
 def solve_grouped(
     solve: Callable[..., Any], kinds: Sequence[Hashable], *columns: Sequence[jax.Array]
 ) -> list[jax.Array]:
@@ -68,6 +70,7 @@ def flattened(x: jax.Array) -> jax.Array:
     return replicated(x).reshape(-1, *x.shape[-2:])
 
 
+@checked()
 def per_matrix(
     solve: Callable[[Any], Any], name: str, doc: str | None = None
 ) -> Callable[[Signal], Signal]:

@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.sharding import resharded
 from ..notation.sides import by_side
 
 
 @by_side
+@checked()
 def identity_like(matrix: jax.Array) -> jax.Array:
     """Identity matrices in the shape of `matrix`; the start of a delay of factors.
 

@@ -9,6 +9,7 @@ import jax
 
 from ..notation.errors import FlowError
 from ..notation.paths import Name, joined, leaf_names
+from ..notation.refusing import refusing
 from ..notation.values import Leaves, is_missing
 
 KERNEL, BIAS, TABLE = "kernel", "bias", "embedding"
@@ -18,6 +19,7 @@ ABSENT = object()
 """In place of a child that a node does not have."""
 
 
+@refusing
 @dataclass(frozen=True)
 class Layer:
     """How the kernel of a layer is read as a matrix.

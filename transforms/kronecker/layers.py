@@ -33,6 +33,7 @@ from .layer_data import checked_rows, found_for, has_data, refuse_unknown
 from .layer_places import Layers, Place, places_of
 
 
+@checked()
 def layer_matrices(
     g: Signal,
     layer_inputs: Signal | None = None,
@@ -90,6 +91,7 @@ def _matrix(place: Place, kernel: jax.Array, bias: jax.Array | None) -> jax.Arra
     return jnp.concatenate([kernel, row.astype(kernel.dtype)], axis=-2)
 
 
+@checked()
 def join_layers(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
     """The tree of the layers' matrices, and of `g` where there are none.
 
@@ -122,6 +124,7 @@ def _bias_of(place: Place, matrix: jax.Array) -> jax.Array:
     return matrix[..., -1, :].reshape(*place.stack, *outputs)
 
 
+@checked()
 def layer_rows(
     g: Signal, layer_inputs: Signal, layer_cotangents: Signal, layers: Layers = None
 ) -> tuple[Signal, Signal]:
@@ -243,6 +246,7 @@ def _flat_rows(
     return flat, cotangents.reshape(*place.stack, -1, place.fan_out)
 
 
+@checked()
 def layer_norms(matrices: Signal, g: Signal, layers: Layers = None) -> Signal:
     """Per layer the norm of its kernel plus that of its bias, of shape (..., 1, 1).
 
@@ -271,6 +275,7 @@ def matrix_norm(matrix: jax.Array) -> jax.Array:
     return norm(matrix, axis=(-2, -1), keepdims=True)
 
 
+@checked()
 def across_devices(signal: Signal, axis_name: str | None) -> Signal:
     """The mean of a signal over the devices of a mesh axis; the signal itself without one.
 

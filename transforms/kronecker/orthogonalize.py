@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from ..notation import linalg
+from ..notation.checks import checked
 
 
+@checked()
 def polar_factor(matrix: jax.Array) -> jax.Array:
     """U V^T of the singular value decomposition U S V^T: all singular values become 1.
 

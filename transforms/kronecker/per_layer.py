@@ -9,7 +9,7 @@ import optax
 
 from ..notation.checks import checked
 from ..notation.functions import lift_tree
-from ..notation.hyperparameters import Hyperparameter, NonNegative
+from ..notation.hyperparameters import Hyperparameter, NonNegative, Tree
 from ..notation.paths import leaf_names, plain_path
 from ..notation.signal import Signal
 from ..notation.values import MISSING, Leaves, is_missing, scalar_dtype
@@ -46,7 +46,7 @@ def per_layer(value: PerLayer, like: Signal) -> Hyperparameter:
 
 
 @checked()
-def spread(values: Any, default: float) -> Callable[[optax.Params], optax.Params]:
+def spread(values: Tree, default: float) -> Callable[[optax.Params], optax.Params]:
     """A number for every leaf of a tree, from a tree of numbers that may be cut off above them.
 
     A function of trees of numbers.

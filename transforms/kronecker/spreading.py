@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from ..notation.checks import checked
+from ..notation.hyperparameters import Tree
 from ..notation.sharding import explicit_axes, replicated, resharded
 
 
@@ -73,8 +75,9 @@ def _sharing(fn: Callable[..., Any], axes: tuple[str, ...], batch: Any, *beside:
     return jax.shard_map(fn, in_specs=specs, out_specs=spec)(batch, *whole)
 
 
+@checked()
 def spread_batch(
-    fn: Callable[..., Any], batch: Any, *beside: Any, axis_name: str | None = None
+    fn: Callable[..., Any], batch: Tree, *beside: Any, axis_name: str | None = None
 ) -> Any:
     """`fn` of a batch of square matrices, each device taking its share of them.
 

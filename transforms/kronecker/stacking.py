@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from ..notation.checks import checked
 from ..notation.functions import lift_tree
+from ..notation.refusing import refusing
 from ..notation.sharding import replicated, resharded
 from ..notation.signal import Signal
 from ..notation.stacks import parts_of, whole
@@ -73,6 +74,7 @@ def merge_dims(shape: tuple[int, ...], block_size: int, target_ndim: int = 1) ->
     return tuple(merged)
 
 
+@refusing
 @dataclass(frozen=True)
 class Blocks:
     """Leaves with merged dimensions, cut along each into pieces of at most `block_size`.
@@ -140,6 +142,7 @@ class Blocks:
 WHOLE = Whole()
 
 
+@checked()
 def stack_same_shapes(signal: Signal, cut: Cut = WHOLE, spread: bool = False) -> Signal:
     """A signal whose leaves are stacks of the same-shaped leaves of another.
 
@@ -158,6 +161,7 @@ def stack_same_shapes(signal: Signal, cut: Cut = WHOLE, spread: bool = False) ->
     return lift_tree(lambda tree: _stacked(tree, cut, spread), "stack_same_shapes")(signal)
 
 
+@checked()
 def unstack(stacked: Signal, like: Signal, cut: Cut = WHOLE) -> Signal:
     """The leaves of a stacked signal in their places.
 

@@ -72,6 +72,7 @@ def along_modes(stack: jax.Array, factors: tuple[jax.Array | None, ...]) -> jax.
     return product.reshape(stack.shape)
 
 
+@checked()
 def mode_products(stacked: Signal, factors: Signal, *, transposed: bool = False) -> Signal:
     """The stacked tensors multiplied along every dimension by a matrix: of matrices, L X R^T.
 
@@ -167,6 +168,7 @@ def _numbers(grams: jax.Array) -> jax.Array:
     return jnp.where(overflown, 0, grams)
 
 
+@checked()
 def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     """Stacks, whose elements are set to zero where their mean square is not finite; how many are.
 
@@ -185,6 +187,7 @@ def bounded_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     return kept, lift_tree(_count_false, "count_unbounded", out=_counter)(fine)
 
 
+@checked()
 def finite_or_zero(signal: Signal) -> tuple[Signal, Signal]:
     """The leaves of a signal, those that hold a NaN or an infinity set to zero; and their number.
 
@@ -410,6 +413,7 @@ def _bound(solver: Solver, power: float) -> Callable[..., Any]:
     return lambda batch, eps: solver(batch, eps, power)
 
 
+@checked()
 def failed_roots(roots: Signal) -> Signal:
     """How many factors kept their previous root at the last refresh, as a scalar signal.
 
@@ -423,6 +427,7 @@ def failed_roots(roots: Signal) -> Signal:
     return lift_tree(count, "failed_roots", out=_counter)(roots)
 
 
+@checked()
 def precondition(stacked: Signal, roots: Signal) -> Signal:
     """The stacked tensors multiplied along every dimension by its root.
 

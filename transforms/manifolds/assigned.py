@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.cell import Cell
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree, where
@@ -29,6 +30,7 @@ function of the params that gives one. What has no entry, or None, is Euclidean.
 NEAR = 1e-3
 
 
+@checked()
 def manifolds_by_path(rule: Callable[[str], Manifold | None]) -> Callable[[Any], Any]:
     """Manifolds chosen by where a leaf is in the tree.
 

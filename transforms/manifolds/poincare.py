@@ -8,12 +8,14 @@ from jax.typing import DTypeLike
 
 from ..notation import draws
 from ..notation.errors import FlowError
+from ..notation.refusing import refusing
 from .manifold import Manifold, dot, length
 
 LEAST = 1e-15
 STEEPEST = 15.0
 
 
+@refusing
 @dataclass(frozen=True)
 class PoincareBall(Manifold):
     """Vectors shorter than 1/sqrt(c) along the last axis, in a space of curvature -c.

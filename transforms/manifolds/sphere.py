@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from ..notation.refusing import refusing
 from .manifold import Manifold, dot, is_rounding, length
 
 
+@refusing
 @dataclass(frozen=True)
 class Sphere(Manifold):
     """Vectors of length 1 along the last axis; other axes count them.

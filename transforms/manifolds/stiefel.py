@@ -8,12 +8,14 @@ import jax.numpy as jnp
 
 from ..notation import linalg
 from ..notation.arguments import argument_of
+from ..notation.refusing import refusing
 from ..notation.sharding import replicated, resharded
 from .manifold import Manifold, is_rounding
 
 Metric = Literal["canonical", "euclidean"]
 
 
+@refusing
 @dataclass(frozen=True)
 class Stiefel(Manifold):
     """Matrices (n, p) of the last two axes with X^T X = I, n >= p; other axes count them.

@@ -81,6 +81,7 @@ from .hyperparameters import (
     Share,
     Size,
     Step,
+    Tree,
     is_neutral,
 )
 from .needs import needs
@@ -124,6 +125,7 @@ __all__ = [
     "Size",
     "Static",
     "Step",
+    "Tree",
     "absolute",
     "bound_squares",
     "cbrt",

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optax
 from jax.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike as Listed
 
 from .domains import (
     AnyOf,
@@ -23,6 +24,7 @@ from .domains import (
     Domain,
     DTypes,
     Functions,
+    Having,
     Instances,
     Interval,
     Mappings,
@@ -31,6 +33,7 @@ from .domains import (
     Sequences,
     Switch,
     Transformations,
+    Trees,
     Words,
 )
 from .errors import FlowError
@@ -150,16 +153,26 @@ def _kind(member: Any) -> Domain | None:
             return Transformations()
         case jax.Array | np.ndarray:
             return Arrays()
+        case _ if member == optax.Params:
+            return Trees()
         case _ if member == ArrayLike:
             return Numerical()
+        case _ if member == Listed:
+            return Numerical(listed=True)
         case _ if member == DTypeLike:
             return DTypes(inexact=False)
         case builtins.tuple if len(inside) == len(get_args(member)):
             return Places(tuple(inside))
         case builtins.tuple | collections.abc.Sequence:
-            return Sequences(*inside or [Argument("")])
+            return Sequences((inside or [Argument("")])[0])
+        case collections.abc.Iterable:
+            return Sequences((inside or [Argument("")])[0], ordered=False)
         case collections.abc.Mapping:
             return Mappings((inside or [Argument("")])[-1])
+    if getattr(member, "_is_protocol", False):
+        own = vars(member).items()
+        methods = [n for n, x in own if callable(x) and (n[0] != "_" or n == "__call__")]
+        return Having(tuple(methods)) if methods else None
     return Instances(member) if _is_of_instances(member) else None
 
 
@@ -170,7 +183,7 @@ def _is_of_instances(member: Any) -> bool:
 
 
 RATE = set(get_args(optax.ScalarOrSchedule))
-LIKE = (ArrayLike, DTypeLike)
+LIKE = (optax.Params, Listed, ArrayLike, DTypeLike)
 """Unions of which no member says what the whole does."""
 
 
@@ -269,6 +282,8 @@ def _spelled(annotation: Any, written: str) -> str:
     for name, alias in ALIASES.items():
         if annotation == alias:
             return name
+    if Trees() in getattr(annotation, "__metadata__", ()):
+        return "Tree"
     if annotation is inspect.Parameter.empty or (written and get_origin(annotation) is not Literal):
         return written
     return inspect.formatannotation(annotation).removeprefix("typing.")

@@ -237,12 +237,33 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Numerical:
-    """A number, or an array of them."""
+    """A number, or an array of them.
+
+    Attributes:
+      listed: an array may be written as a list or a tuple.
+    """
+
+    listed: bool = False
 
     def problem(self, value: object) -> str | None:
         """See `Domain`."""
-        is_one = _is_number(value) or isinstance(value, complex) or hasattr(value, "shape")
-        return None if is_one and not _holds_others(value) else "must be a number or an array"
+        if self.listed and isinstance(value, list | tuple):
+            return next(filter(None, map(self.problem, value)), None)
+        return None if _is_numerical(value) else "must be a number or an array"
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A tree of arrays, which may be abstract; one of them, or a number, is one.
+
+    What has leaves is taken: those that are no arrays are carried along.
+    """
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        is_leaf = jax.tree_util.all_leaves([value])
+        is_one = _is_numerical(value) and not isinstance(value, Signal)
+        return None if is_one or (not is_leaf and value is not None) else "must be a tree of arrays"
 
 
 @dataclass(frozen=True)
@@ -258,6 +279,22 @@ class Instances:
     def problem(self, value: object) -> str | None:
         """See `Domain`."""
         return None if isinstance(value, self.kind) else f"must be a {self.kind.__name__}"
+
+
+@dataclass(frozen=True)
+class Having:
+    """What has the methods of a protocol.
+
+    Attributes:
+      methods: their names.
+    """
+
+    methods: tuple[str, ...]
+
+    def problem(self, value: object) -> str | None:
+        """See `Domain`."""
+        missing = [name for name in self.methods if not hasattr(value, name)]
+        return f"must have {', '.join(missing)}" if missing else None
 
 
 @dataclass(frozen=True)
@@ -300,16 +337,21 @@ class Sequences:
 
     Attributes:
       member: what is known of each.
+      ordered: whether a set is none.
     """
 
     member: Member
+    ordered: bool = True
 
     def problem(self, value: object) -> str | None:
         """See `Domain`."""
         if isinstance(value, tuple | list):
             return _first_problem((i, self.member, x) for i, x in enumerate(value))
-        is_one = isinstance(value, Sequence) or len(getattr(value, "shape", ())) > 0
-        return "must be a sequence" if isinstance(value, str | bytes) or not is_one else None
+        kind = Sequence if self.ordered else Iterable
+        is_one = isinstance(value, kind) or len(getattr(value, "shape", ())) > 0
+        return (
+            "must be a sequence" if isinstance(value, str | bytes | Signal) or not is_one else None
+        )
 
 
 @dataclass(frozen=True)
@@ -374,3 +416,8 @@ def _holds_others(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | jax.Array | np.ndarray | np.generic | Signal)
+
+
+def _is_numerical(value: object) -> bool:
+    is_one = _is_number(value) or isinstance(value, complex) or hasattr(value, "shape")
+    return is_one and not _holds_others(value)

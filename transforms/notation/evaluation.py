@@ -1,13 +1,15 @@
 """Evaluation weights: the parameters to evaluate with, where they differ from the training ones."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 import optax
 
+from .domains import Trees
 from .errors import FlowError
 from .paths import joined, named_leaves
+from .refusing import refusing
 from .values import serializable
 
 Params = TypeVar("Params")
@@ -27,7 +29,8 @@ class EvaluationWeights(NamedTuple):
 serializable(EvaluationWeights, EvaluationWeights._fields)
 
 
-def eval_params(state: optax.OptState, params: Params) -> Params:
+@refusing
+def eval_params(state: optax.OptState | None, params: Annotated[Params, Trees()]) -> Params:
     """The parameters to evaluate, export and checkpoint with.
 
     A function of a state and params.
@@ -95,7 +98,7 @@ def _only(scalar: optax.Params) -> jax.Array:
     return value
 
 
-def _marks(state: optax.OptState) -> Iterator[Mapping[str, Any]]:
+def _marks(state: object) -> Iterator[Mapping[str, Any]]:
     """All evaluation weights, the outermost first; none that lie within others."""
     level: list[object] = [state]
     while level:

@@ -4,10 +4,11 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .crowds import by_stacks, of_stacks
 from .errors import FlowError
@@ -114,7 +115,7 @@ def lift_elementwise(
 def lift_tree(
     fn: Callable[..., Any],
     name: str | None = None,
-    out: Any = None,
+    out: Literal["scalar"] | int | Callable[..., Any] | None = None,
     context: bool = False,
     needs: tuple[str, ...] = (),
     doc: str | None = None,
@@ -234,8 +235,18 @@ softplus = lift_elementwise(
     "softplus",
     "log(1 + exp(beta x)) / beta, and x itself where beta x > 20, as torch has it.",
 )
-maximum = lift_elementwise(jnp.maximum, "maximum", "The larger of two values, entry by entry.")
-minimum = lift_elementwise(jnp.minimum, "minimum", "The smaller of two values, entry by entry.")
+
+
+def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.maximum(a, b)
+
+
+def _smaller(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.minimum(a, b)
+
+
+maximum = lift_elementwise(_larger, "maximum", "The larger of two values, entry by entry.")
+minimum = lift_elementwise(_smaller, "minimum", "The smaller of two values, entry by entry.")
 
 
 def _where(condition: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -247,15 +258,31 @@ where = lift_elementwise(
     "where",
     "`where(condition, a, b)`: a where the condition holds, else b, entry by entry.",
 )
+
+
+def _clipped(x: jax.Array, min: ArrayLike | None = None, max: ArrayLike | None = None) -> jax.Array:
+    return jnp.clip(x, min, max)
+
+
 clip = lift_elementwise(
-    jnp.clip, "clip", "`clip(x, min, max)`: every entry brought into the interval."
+    _clipped, "clip", "`clip(x, min, max)`: every entry brought into the interval."
 )
 
 isfinite = lift_elementwise(
     jnp.isfinite, "isfinite", "Whether every entry is neither infinite nor NaN, entry by entry."
 )
-zeros_like = lift_elementwise(jnp.zeros_like, "zeros_like", "Zeros in the shape and dtype of x.")
-ones_like = lift_elementwise(jnp.ones_like, "ones_like", "Ones in the shape and dtype of x.")
+
+
+def _zeros(x: jax.Array) -> jax.Array:
+    return jnp.zeros_like(x)
+
+
+def _ones(x: jax.Array) -> jax.Array:
+    return jnp.ones_like(x)
+
+
+zeros_like = lift_elementwise(_zeros, "zeros_like", "Zeros in the shape and dtype of x.")
+ones_like = lift_elementwise(_ones, "ones_like", "Ones in the shape and dtype of x.")
 transpose = lift_elementwise(transposed, "transpose")
 matmul = lift_elementwise(matrix_product, "matmul")
 divide_or_zero = lift_elementwise(_zero_safe, "divide_or_zero", "a / b, and 0 where b is 0.")

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from .domains import Dimensions, DTypes, Functions, Interval, Keys, Masks, Neutral, Static
+from .domains import Dimensions, DTypes, Functions, Interval, Keys, Masks, Neutral, Static, Trees
 from .signal import Signal
 
 Scalar: TypeAlias = float | jax.Array | Signal
@@ -79,6 +79,8 @@ DType = Annotated[DTypeLike, DTypes()]
 """In which dtype something is stored."""
 Mask = Annotated[Any, Masks()]
 """Which leaves: a tree of booleans (or a prefix of one), or a function from params to such."""
+Tree = Annotated[Any, Trees()]
+"""A tree of arrays, such as params of any container; an array is one."""
 Sampler = Annotated[Callable[[jax.Array, Any, Any], Any], Functions()]
 """A function that draws in place of the default distribution: `(key, count, params) -> draws`.
 
@@ -109,6 +111,7 @@ ALIASES = {
     "Key": Key,
     "DType": DType,
     "Mask": Mask,
+    "Tree": Tree,
     "Sampler": Sampler,
 }
 """The types by name, for documentation."""

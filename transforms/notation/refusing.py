@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,16 @@ Refusing = TypeVar("Refusing", bound=Callable[..., Any])
 
 
 def refusing(function: Refusing) -> Refusing:
-    """Decorates a function of the notation, of which nobody but itself is to be told."""
+    """Decorates a function of the notation, or a class, of which nobody but itself is to be told.
+
+    No class of trees of JAX's: these are also made of what stands for arrays.
+    """
+    if inspect.isclass(function):
+        constructor = function.__init__
+        # messages call it as the function that it is elsewhere: half_space for HalfSpace
+        constructor.__qualname__ = re.sub("(?<=.)(?=[A-Z])", "_", function.__name__).lower()
+        function.__init__ = refusing(constructor)  # type: ignore[method-assign]
+        return function
 
     @functools.wraps(function)
     def refusing_function(*args: Any, **kwargs: Any) -> Any:
@@ -25,8 +35,10 @@ def refusing(function: Refusing) -> Refusing:
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raises FlowError for the first argument that is not what its annotation says."""
+    parameters = _signature(function).parameters
     for name, argument in arguments_of(function).items():
-        argument.check(label_of(function), given[name])
+        if given[name] is not parameters[name].default:
+            argument.check(label_of(function), given[name])
 
 
 def check_call(

@@ -1,19 +1,21 @@
 """Something for each leaf: the masks, labels and predicates that choose leaves."""
 
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import jax
+import numpy as np
 import optax
 
 from .context import Context
 from .domains import is_flag
 from .errors import FlowError
+from .hyperparameters import Mask
 from .paths import joined, leaf_names, plain_path
 from .refusing import refusing
 from .values import Leaves, is_missing
 
-Selector = Any
+Selector: TypeAlias = Mask
 """Which leaves: a predicate of a leaf, a tree of booleans, or a function params -> such a tree."""
 
 
@@ -129,5 +131,8 @@ def leaf_where(predicate: Callable[[Any], bool]) -> Selector:
     return select
 
 
-matrices = leaf_where(lambda leaf: leaf.ndim == 2)
-"""Selects the two-dimensional leaves."""
+@leaf_where
+@refusing
+def matrices(leaf: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> bool:
+    """Selects the two-dimensional leaves."""
+    return leaf.ndim == 2

@@ -81,6 +81,7 @@ def aggregate_by_gramian(
     return flow(step)
 
 
+@checked()
 def weigh_by_gramian(g: Signal, weights_fn: Callable[..., jax.Array], *others: Any) -> Signal:
     """One gradient from stacked ones whose lengths are far apart, by their inner products.
 
@@ -122,6 +123,7 @@ def gramian(g: Signal, scale: Hyperparameter = 1.0, axis_name: str | None = None
     return _gramian(g, scale, axis_name=axis_name)
 
 
+@checked()
 def largest_entry(g: Signal, axis_name: str | None = None) -> Signal:
     """The power of two just below the largest magnitude in a tree; 1 where all is zero.
 
@@ -130,6 +132,7 @@ def largest_entry(g: Signal, axis_name: str | None = None) -> Signal:
     return _largest_entry(g, axis_name=axis_name)
 
 
+@checked()
 def largest_entries(g: Signal) -> Signal:
     """The power of two just below the largest magnitude of each stacked gradient, of shape (m,).
 

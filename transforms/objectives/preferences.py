@@ -14,6 +14,7 @@ Vector: TypeAlias = Sequence[float] | np.ndarray | jax.Array
 """Numbers, one for each objective."""
 
 
+@checked()
 def check_vector(label: str, name: str, value: Vector | None) -> None:
     """Raises FlowError unless an argument is None or a vector of numbers, one per objective.
 

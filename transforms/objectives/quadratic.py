@@ -92,6 +92,7 @@ def simplex_minimum_norm(G: jax.Array, solver: Solver = "auto") -> jax.Array:
     return y / jnp.sum(y)
 
 
+@checked()
 def symmetric_pseudo_inverse(G: jax.Array, cutoff: ArrayLike) -> jax.Array:
     """The pseudo-inverse of a symmetric matrix.
 

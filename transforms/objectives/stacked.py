@@ -40,6 +40,7 @@ HOW_TO_STACK = {
 }
 
 
+@checked()
 def reduce_objectives(fn: Callable[..., Any], name: str) -> Callable[..., Signal]:
     """Makes a function of a stacked leaf, that gives one like the param, one of signals.
 
@@ -96,6 +97,7 @@ def within_unit(x: jax.Array, sizes: jax.Array) -> jax.Array:
     return (wide / sizes).astype(x.dtype)
 
 
+@checked()
 def draw_for_objectives(
     g: Signal, key: Signal, draw: Callable[..., Any], given: Signal | None
 ) -> Signal:
@@ -119,6 +121,7 @@ def draw_for_objectives(
     return lift_tree(drawn, "draw", context=True, out=unknown_shape)(g, key, given)
 
 
+@checked()
 def draw_for_entries(
     g: Signal, key: Signal, draw: Callable[..., Any], given: Signal | None
 ) -> Signal:

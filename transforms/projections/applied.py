@@ -7,7 +7,7 @@ import jax
 import optax
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -22,6 +22,7 @@ Projection: TypeAlias = (
 """A function from a whole tree to the nearest one in a set, or a tree of such functions."""
 
 
+@checked()
 def onto(projection: Projection | None, point: Signal) -> Signal:
     """The projection of a tree signal.
 
@@ -41,6 +42,7 @@ def onto(projection: Projection | None, point: Signal) -> Signal:
     return lift_tree(projected, "projection", context=True, out=0)(point)
 
 
+@checked()
 def check_projection(label: str, projection: object) -> None:
     """Raises FlowError for what is neither a function, nor a tree of functions, nor None.
 

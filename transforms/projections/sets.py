@@ -12,8 +12,10 @@ import numpy as np
 import optax
 
 from ..notation.errors import FlowError
+from ..notation.refusing import refusing
 
 
+@refusing
 @dataclass(frozen=True)
 class Box:
     """Every entry between two bounds.
@@ -43,6 +45,7 @@ class Box:
         return jax.tree.map(jnp.clip, point, lower, upper)
 
 
+@refusing
 @dataclass(frozen=True)
 class Simplex:
     """Every vector along the last axis nonnegative, with a given sum.
@@ -80,6 +83,7 @@ class Simplex:
         return jnp.maximum(x - shift, 0).reshape(jnp.shape(leaf))
 
 
+@refusing
 @dataclass(frozen=True)
 class Ball:
     """At most a distance from a centre, over all entries of the point together.
@@ -115,6 +119,7 @@ class Ball:
         )
 
 
+@refusing
 @dataclass(frozen=True)
 class HalfSpace:
     """The points x with <normal, x> <= offset, over all entries together.

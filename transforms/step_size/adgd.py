@@ -1,6 +1,6 @@
 """The step size of adaptive gradient descent without descent."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,11 @@ from ..notation.steps import delay, scheduled
 
 @checked()
 def adgd_step_size(
-    learning_rate: NonNegative, params: Signal, grads: Signal, previous: Any, weights: Signal
+    learning_rate: NonNegative,
+    params: Signal,
+    grads: Signal,
+    previous: Callable[[Signal], Signal],
+    weights: Signal,
 ) -> Signal:
     """The rate of Malitsky and Mishchenko in a diagonal norm: no line search, no constants.
 

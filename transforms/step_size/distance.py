@@ -14,7 +14,8 @@ from ..notation.signal import Signal
 from ..notation.steps import delay
 
 
-def leaf_squared_norm(stacked: Selector = None) -> SquaredNorm:
+@checked()
+def leaf_squared_norm(stacked: Selector | None = None) -> SquaredNorm:
     """The squared Euclidean norm of each leaf; of each layer where a leaf stacks layers.
 
     A function of a mask.

@@ -5,15 +5,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def leaf_multipliers(
-    like: Signal, numbers: Any | Callable[[Any], Any], name: str = "numbers"
+    like: Signal, numbers: optax.Params | Callable[[Any], Any], name: str = "numbers"
 ) -> Signal:
     """A signal with one number for each leaf, such as multipliers of the learning rate.
 

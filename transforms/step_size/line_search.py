@@ -145,6 +145,7 @@ loss_change = lift_tree(
 )
 
 
+@checked()
 def keeps_loss(value_fn: Signal, params: Signal, update: Signal) -> Signal:
     """False where an update would blow the loss up; a boolean scalar signal.
 

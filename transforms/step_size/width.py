@@ -101,7 +101,7 @@ def mup_width_multipliers(
 
 
 @checked()
-def mup_init_scale(params: Any, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
+def mup_init_scale(params: optax.Params, base_shapes: BaseShapes, fan_in_axis: int = -1) -> Any:
     """Factors on the initial weights that carry the base model's standard deviations over.
 
     A function of params.

@@ -8,7 +8,7 @@ import optax
 from jax.typing import DTypeLike
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.hyperparameters import DType, Key
 from ..notation.rounding import narrowed
 from ..notation.signal import Signal
@@ -17,6 +17,7 @@ from ..trees.random import random_key
 from .encoded import Coding, Select, encoded_cell, selector
 
 
+@checked()
 def stochastically_rounded(x: jax.Array, dtype: DTypeLike, key: jax.Array) -> jax.Array:
     """The array in a narrower dtype: one of its two neighbours, x in the mean.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..notation.bounds import Bound, always
+from ..notation.checks import checked
 from ..notation.functions import lift
 from ..notation.roots import saturated, summable, summable_share
 from ..notation.sharding import replicated
@@ -205,6 +206,7 @@ _unprojected.bound = _bound_of_product  # type: ignore[attr-defined]
 _unprojected.where_moderate = _product  # type: ignore[attr-defined]
 
 
+@checked()
 def project(basis: Signal, g: Signal) -> Signal:
     """The coordinates of each leaf in its subspace.
 
@@ -213,6 +215,7 @@ def project(basis: Signal, g: Signal) -> Signal:
     return lift(_projected, "project")(basis, g)
 
 
+@checked()
 def unproject(basis: Signal, low: Signal) -> Signal:
     """The leaves with these coordinates.
 
@@ -221,6 +224,7 @@ def unproject(basis: Signal, low: Signal) -> Signal:
     return lift(_unprojected, "unproject")(basis, low)
 
 
+@checked()
 def residual(basis: Signal, g: Signal) -> Signal:
     """What each subspace leaves out of its leaf.
 

@@ -95,6 +95,7 @@ def _check(shape: tuple[int, ...], rank: int) -> None:
         )
 
 
+@checked()
 def orthonormal(matrix: jax.Array) -> jax.Array:
     """A basis of the columns' space, by QR with a positive diagonal of R.
 
@@ -104,6 +105,7 @@ def orthonormal(matrix: jax.Array) -> jax.Array:
     return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)
 
 
+@checked()
 def at_low_rank(fn: Callable[..., Any], other: Callable[..., Any] | None = None) -> Any:
     """Makes a function of `LowRank` leaves, and one of all others, a function of signals.
 

@@ -264,6 +264,7 @@ def draw_like(
     return lifted(like, fresh, step_count())
 
 
+@checked()
 def draw_scalar(
     key: Key, distribution: Callable[..., Any] = gaussian, sampler: Sampler | None = None
 ) -> Signal:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation.checks import checked
 from ..notation.functions import lift_tree
 from ..notation.mapping import map_kinds, map_leaves
 from ..notation.sharding import explicit_axes, replicated, resharded
@@ -17,6 +18,7 @@ from ..notation.vectors import split_vector, vector_of
 ONE_LEAF = jax.tree.structure(0)
 
 
+@checked()
 def flatten_tree(signal: Signal) -> Signal:
     """A tree as a signal with one leaf: all entries in tree order, each leaf row-major.
 
@@ -44,6 +46,7 @@ def flatten_tree(signal: Signal) -> Signal:
     return _flatten(signal)
 
 
+@checked()
 def unflatten_tree(flat: Signal, like: Signal) -> Signal:
     """The tree whose entries a signal with one leaf holds; the inverse of `flatten_tree`.
 

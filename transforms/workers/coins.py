@@ -1,5 +1,6 @@
 """Coins that all workers see alike."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +17,11 @@ from ..trees.random import random_key
 
 @checked()
 def coin(
-    key: Key | Signal, probability: Hyperparameter, coin_fn: Any = None, *, late: bool = False
+    key: Key | Signal,
+    probability: Hyperparameter,
+    coin_fn: Callable[..., Any] | None = None,
+    *,
+    late: bool = False,
 ) -> Signal:
     """A boolean scalar signal, true with a probability, the same on all workers.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..closures.gradient_at import field_at
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -13,6 +14,7 @@ from ..notation.signal import Signal
 from ..notation.values import Leaves
 
 
+@checked()
 def ascending(g: Signal, mask: Mask | None) -> Signal:
     """The gradient with the opposite sign at the leaves on which there is ascent.
 
@@ -28,6 +30,7 @@ def ascending(g: Signal, mask: Mask | None) -> Signal:
     return merge(-up, down)
 
 
+@checked()
 def operator_at(point: Signal, operator_fn: Signal) -> Signal:
     """The worker's operator at a point, by the input `operator_fn` (params -> tree like them).
 

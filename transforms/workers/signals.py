@@ -57,6 +57,7 @@ def exchanged(
     )
 
 
+@checked()
 def of_worker(signal: Signal, axis_name: str | None) -> Signal:
     """A signal that differs from worker to worker; what is stored of it does so from `init` on.
 
@@ -96,6 +97,7 @@ def mean_over(signal: Signal, axis_name: str | None, *, share: float = 1.0) -> S
     return exchanged(averaged, "mean_over", axis_name, sent)(signal)
 
 
+@checked()
 def gathered_over(signal: Signal, axis_name: str | None) -> Signal:
     """What all workers have, stacked on a new leading axis; the same on all of them.
 
@@ -145,6 +147,7 @@ def _nothing(leaf: jax.Array) -> jax.Array:
     return resharded(jnp.zeros(leaf.shape, leaf.dtype), leaf)
 
 
+@checked()
 def total_over(signal: Signal, axis_name: str | None) -> Signal:
     """The sum over the workers, the same on all of them.
 

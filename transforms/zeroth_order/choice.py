@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ..closures.checks import LossFunction
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.functions import lift, lift_tree
 from ..notation.known import each
@@ -13,6 +14,7 @@ from ..notation.values import Leaves
 from .losses import base_point, loss_function, moved
 
 
+@checked()
 def best_of_three(value_fn: Signal, params: Signal, update: Signal) -> Signal:
     """The update, its opposite, or none: by the loss at theta, theta + u and theta - u.
 

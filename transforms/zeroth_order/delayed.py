@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..notation.build import Flow, flow
-from ..notation.checks import transformation
+from ..notation.checks import checked, transformation
 from ..notation.errors import FlowError
 from ..notation.functions import where
 from ..notation.hyperparameters import Key, Mask, NonNegative, Positive, Sampler, Size
@@ -74,6 +74,7 @@ def _no_slopes(count: int) -> jax.Array:
     return jnp.zeros(() if count == 1 else (count,))
 
 
+@checked()
 def flush(
     opt: optax.GradientTransformationExtraArgs, params: optax.Params, state: optax.OptState
 ) -> optax.Params:

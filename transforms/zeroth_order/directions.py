@@ -273,6 +273,7 @@ def _params(context: Context) -> optax.Params | None:
     return None if context.params is None else context.params.tree()
 
 
+@checked()
 def draw_direction(like: Signal, root: Signal, directions: Directions) -> Signal:
     """The direction of this step as a tree signal, for methods that compute with it.
 

@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from ..closures.checks import LossFunction, scalar_closure
+from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
@@ -23,6 +24,7 @@ from ..notation.values import MISSING, Leaves, either, is_missing, promoting
 LossAt = Callable[..., Any]
 
 
+@checked()
 def params_at(g: Signal, params: Signal) -> Signal:
     """The params at the leaves that `g` has, whose entries are not read.
 
@@ -112,6 +114,7 @@ def _at_others(
     return value_fn(params, *others)
 
 
+@checked()
 def check_deterministic(value_fn: Callable[[Any], Any], params: optax.Params) -> None:
     """Raises if a loss function gives two values at one point, as with dropout left on.
 
