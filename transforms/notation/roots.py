@@ -169,13 +169,17 @@ def norm(
       x: an array.
       axis: along which the vectors lie; None: all of it.
       keepdims: whether the axis stays, with length 1.
-      bounded: the norm is that of `saturated(x)`, of which no copy is made.
+      bounded: of infinite entries it is the largest number of the format.
     """
 
     def scaled() -> jax.Array:
-        y = saturated(x) if bounded else x
-        size = magnitude(y, axis)
-        total = jnp.sum(squared(y / size), axis=axis, keepdims=True)
+        most = jnp.finfo(x.dtype).max if bounded else jnp.inf
+        size = magnitude(x, axis, most)
+        total = jnp.sum(squared(x / size), axis=axis, keepdims=True)
+        if (
+            bounded
+        ):  # a sum is infinite of infinite entries alone, which all end at the largest number
+            total = jnp.where(jnp.isinf(total), squared(most / size), total)
         length = size * root(total)
         return length if keepdims else jnp.squeeze(length, axis)
 
@@ -353,9 +357,18 @@ def _smooth_quotient_jvp(
     return ratio, (da - saturated(ratio) * db) * saturated(1 / b)
 
 
-def magnitude(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
-    """The largest absolute value along an axis, which stays; 1 where that cannot be divided by."""
-    return usable(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
+def magnitude(
+    x: jax.Array, axis: int | tuple[int, ...] | None = None, most: float = jnp.inf
+) -> jax.Array:
+    """The largest absolute value along an axis, which stays; 1 where that cannot be divided by.
+
+    Args:
+      x: an array.
+      axis: along which the largest is looked for.
+      most: what is larger counts as this.
+    """
+    largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
+    return usable(largest if most == jnp.inf else jnp.minimum(largest, most))
 
 
 def usable(size: jax.Array) -> jax.Array:
