@@ -10,7 +10,7 @@ import numpy as np
 
 from .crowds import Places, crowds, is_crowded, parts_by_place, stack_of, together
 from .sharding import explicit_axes
-from .stacks import SMALL, unstacked
+from .stacks import FEW, SMALL, unstacked
 from .values import MISSING, Leaves, either, is_missing
 from .worth import traced_once
 
@@ -119,13 +119,25 @@ def _mapped(
             own = () if stack is None else (stack[np.asarray([there[i] for i in where])],)
             stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))
     found = {i for where in stacks for i in where}
+    numbers = {i: number for i, number in there.items() if i not in found}
+    own = {} if stack is None else _parts_of(stack, [*numbers.values()])
     left = {
-        i: (*(() if stack is None else (stack[number],)), *(t.values[i] for t in trees))
-        for i, number in there.items()
-        if i not in found
+        i: (*(() if stack is None else (own[number],)), *(t.values[i] for t in trees))
+        for i, number in numbers.items()
     }
     alike = traced_once(fn, left)
     return stacks, alike | {i: fn(*row) for i, row in left.items() if i not in alike}
+
+
+def _parts_of(stack: jax.Array | np.ndarray, numbers: list[int]) -> dict[int, Any]:
+    """Some parts; of many, what is made of one is no other kernel than what is made of the next."""
+    if isinstance(stack, np.ndarray) or len(numbers) <= FEW:
+        return {number: stack[number] for number in numbers}
+    if not jnp.issubdtype(stack.dtype, jax.dtypes.prng_key):
+        return dict(enumerate(unstacked(stack)[0]))
+    data = unstacked(jax.random.key_data(stack))[0]
+    impl = jax.random.key_impl(stack)
+    return {number: jax.random.wrap_key_data(data[number], impl=impl) for number in numbers}
 
 
 def map_kinds(

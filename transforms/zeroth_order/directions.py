@@ -53,7 +53,11 @@ def draw_leaf(distribution: str, key: jax.Array, index: int, leaf: jax.Array) ->
       index: the leaf's place in the whole tree.
       leaf: an array of the shape, dtype and sharding.
     """
-    key, draw = jax.random.fold_in(key, index), DIRECTIONS[distribution]
+    return _drawn(distribution, jax.random.fold_in(key, index), leaf)
+
+
+def _drawn(distribution: str, key: jax.Array, leaf: jax.Array) -> jax.Array:
+    draw = DIRECTIONS[distribution]
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
         drawn = jax.lax.complex(*(draw(k, leaf) for k in jax.random.split(key)))
     else:
@@ -91,13 +95,13 @@ class SparseDirections:
             return direction.map(lambda z, keep: z * jnp.asarray(keep, z.dtype), mask)
         rate = self.sparsity(count - 1) if callable(self.sparsity) else self.sparsity
 
-        def kept(i: Any, z: jax.Array, own: float | jax.Array = rate) -> jax.Array:
-            return self._keep(jax.random.fold_in(key, i), z, own)
+        def kept(own_key: jax.Array, z: jax.Array, own: float | jax.Array = rate) -> jax.Array:
+            return self._keep(own_key, z, own)
 
         structure: jax.tree_util.PyTreeDef = jax.tree.structure(rate)
         if structure == jax.tree.structure(0.0):
-            return _numbered(kept, direction)
-        return _numbered(kept, direction, Leaves.up_to(direction.treedef, rate).values)
+            return _with_keys(kept, key, direction)
+        return _with_keys(kept, key, direction, Leaves.up_to(direction.treedef, rate).values)
 
     def _keep(self, key: jax.Array, z: jax.Array, rate: float | jax.Array) -> jax.Array:
         draw = jax.random.normal if self.normal_threshold else jax.random.uniform
@@ -233,16 +237,19 @@ def draw_leaves(distribution: str, key: jax.Array, like: Leaves) -> Leaves:
       distribution, key: see `draw_leaf`.
       like: which leaves, and their shapes.
     """
-    return _numbered(lambda i, leaf: draw_leaf(distribution, key, i, leaf), like)
+    return _with_keys(lambda own, leaf: _drawn(distribution, own, leaf), key, like)
 
 
-def _numbered(fn: Callable[..., Any], tree: Leaves, *columns: Sequence[Any]) -> Leaves:
-    """A function of the place of each leaf in the whole tree, and of the leaf."""
+def _with_keys(
+    fn: Callable[..., Any], key: jax.Array, tree: Leaves, *columns: Sequence[Any]
+) -> Leaves:
+    """A function of a leaf, and of the key folded with the leaf's place in the whole tree."""
     is_array = [hasattr(leaf, "dtype") for leaf in tree.values]
     arrays = (x if there else MISSING for x, there in zip(tree.values, is_array, strict=True))
     others = (Leaves(column, tree.treedef) for column in columns)
     places = np.flatnonzero(is_array).astype(np.int32)
-    made = map_leaves(fn, Leaves(arrays, tree.treedef, tree.stacks), *others, stack=places)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)  # in one loop, not one for each
+    made = map_leaves(fn, Leaves(arrays, tree.treedef, tree.stacks), *others, stack=keys)
     return made if all(is_array) else either(made, tree)
 
 
