@@ -25,7 +25,7 @@ from ...transforms import (
 )
 from ...transforms.closures.checks import LossFunction
 from ...transforms.notation.context import Context
-from ...transforms.notation.known import each, repeat
+from ...transforms.notation.known import each, summed
 from ...transforms.notation.values import Leaves
 from ...transforms.trees import stored_key
 from ...transforms.workers import axis
@@ -208,10 +208,7 @@ class _Shared:
             z = self.draw(context, at, root, i // self.samples, i % self.samples)
             return z.map(lambda leaf: flat[i].astype(jnp.finfo(leaf.dtype).dtype) * leaf)
 
-        found = repeat(
-            flat.size, lambda i, sums: sums.map(jnp.add, term(i)), term(jnp.asarray(0)), first=1
-        )
-        return found.map(lambda leaf: leaf / flat.size**0.5)
+        return summed(flat.size, term).map(lambda leaf: leaf / flat.size**0.5)
 
     def shape(self, context: Context, *_: object) -> jax.ShapeDtypeStruct:
         """The number of workers is known inside the axis alone."""

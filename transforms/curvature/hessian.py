@@ -15,7 +15,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Sampler, Size
-from ..notation.known import repeat
+from ..notation.known import summed
 from ..notation.needs import missing_input
 from ..notation.signal import Signal
 from ..notation.steps import step_count
@@ -140,15 +140,14 @@ def _diagonal_of(
     if value_fn is None:
         raise FlowError(missing_input(context.label, "value_fn"))
 
-    def estimate(key: jax.Array) -> Leaves:
+    def estimate(number: int | jax.Array) -> Leaves:
+        key = fresh
+        if num_samples > 1:
+            key = jnp.where(number == 0, fresh, jax.random.fold_in(fresh, number))
         u = draw(context, params, key)
         return u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u))
 
-    def add(i: Any, total: Leaves) -> Leaves:
-        return total.map(lambda a, b: a + b, estimate(jax.random.fold_in(fresh, i)))
-
-    total = repeat(num_samples, add, estimate(fresh), first=1)
-    return total.map(lambda x: x / num_samples)
+    return summed(num_samples, estimate).map(lambda x: x / num_samples)
 
 
 _diagonal = lift_tree(

@@ -129,6 +129,23 @@ def repeat(
     return carry
 
 
+def summed(count: int, term: Callable[[int | jax.Array], Value]) -> Value:
+    """The sum of `term` of the numbers below `count`; of several it is compiled once.
+
+    Args:
+      count: at least 1.
+      term: from a number to a tree of arrays.
+    """
+    if count == 1:
+        return term(0)
+
+    def zeros(x: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.zeros(x.shape, x.dtype, device=x.sharding)
+
+    nothing: Value = jax.tree.map(zeros, jax.eval_shape(term, 0))
+    return repeat(count, lambda i, total: jax.tree.map(jnp.add, total, term(i)), nothing)
+
+
 def repeat_while(
     going: Callable[[Carry], bool | jax.Array], body: Callable[[Carry], Carry], carry: Carry
 ) -> Carry:

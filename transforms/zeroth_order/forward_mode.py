@@ -14,7 +14,7 @@ from ..notation.context import Context
 from ..notation.errors import FlowError
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Key, Sampler, Size
-from ..notation.known import each, repeat
+from ..notation.known import each, summed
 from ..notation.roots import saturated
 from ..notation.signal import Signal
 from ..notation.steps import step_count, tap
@@ -127,7 +127,7 @@ def _from_activations_of(
         return found.cotangents(guess, weight)
 
     with named_custom_vjp(context.label):
-        total = repeat(count, lambda i, so_far: so_far.map(jnp.add, term(i)), term(0), first=1)
+        total = summed(count, term)
     return found.gradient(total.map(lambda leaf: leaf / count))
 
 

@@ -14,7 +14,7 @@ from ..notation.checks import transformation
 from ..notation.context import Context
 from ..notation.functions import lift_tree
 from ..notation.hyperparameters import Hyperparameter, Key, Positive, Sampler, Size
-from ..notation.known import each, repeat
+from ..notation.known import each, summed
 from ..notation.roots import saturated
 from ..notation.signal import Operand, Signal
 from ..notation.steps import scheduled, step_count, tap
@@ -231,19 +231,14 @@ def _along_of(
 ) -> Leaves:
     count = directions.n_samples
 
-    def term(sample: int | jax.Array, slope: jax.Array) -> Leaves:
+    def term(sample: int | jax.Array) -> Leaves:
+        slope = slopes if count == 1 else slopes[sample]
         z = directions.draw(context, at, root, sample, behind)
         factor = slope / (_squared_norm(z) + 1e-16) if normalize else slope
         return z.map(lambda leaf: jnp.asarray(factor, jnp.finfo(leaf.dtype).dtype) * leaf)
 
-    if count == 1:
-        return term(0, slopes)
-
-    def add(i: int | jax.Array, total: Leaves) -> Leaves:
-        return total.map(jnp.add, term(i, slopes[i]))
-
-    total = repeat(count, add, term(0, slopes[0]), first=1)
-    return total.map(lambda leaf: leaf / count)
+    total = summed(count, term)
+    return total if count == 1 else total.map(lambda leaf: leaf / count)
 
 
 def _squared_norm(z: Leaves) -> jax.Array:
