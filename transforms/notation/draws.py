@@ -12,6 +12,9 @@ from .stacks import SMALL
 WIDE = 64
 """Entries of a last axis that XLA does not unroll."""
 
+MANY = 4
+"""So many leaves that are alike are drawn as a stack: a draw is a loop and a hundred operations."""
+
 
 def in_a_row(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """A function of `jax.random`, `(key, shape, ...) -> array`, that draws the same entries.

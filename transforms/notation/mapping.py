@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .crowds import Places, crowds, is_crowded, parts_by_place, stack_of, together
+from .crowds import MANY, Places, crowds, is_crowded, parts_by_place, stack_of, together
 from .sharding import explicit_axes
 from .stacks import FEW, SMALL, unstacked
 from .values import MISSING, Leaves, either, is_missing
@@ -86,6 +86,7 @@ def map_leaves(
     *others: Leaves,
     stack: jax.Array | np.ndarray | None = None,
     most: int = SMALL,
+    many: int = MANY,
 ) -> Leaves:
     """As `tree.map(fn, *others)`, with those leaves together that are alike and many.
 
@@ -97,8 +98,9 @@ def map_leaves(
       *others: trees of the same structure.
       stack: an array with a part for every leaf that is there.
       most: entries of an array of a leaf that is stacked for this.
+      many: how many alike are stacked.
     """
-    stacks, made = _mapped(fn, (tree, *others), stack, most)
+    stacks, made = _mapped(fn, (tree, *others), stack, most, many)
     made |= parts_by_place(stacks)
     return Leaves((made.get(i, MISSING) for i in range(len(tree))), tree.treedef, stacks)
 
@@ -108,13 +110,14 @@ def _mapped(
     trees: tuple[Leaves, ...],
     stack: jax.Array | np.ndarray | None = None,
     most: int = SMALL,
+    many: int = MANY,
 ) -> tuple[dict[Places, Any], dict[int, Any]]:
     """What `map_leaves` finds, in stacks by their places, and by the places of other leaves."""
     rows = list(zip(*(t.held for t in trees), strict=True))
     present = [i for i, row in enumerate(rows) if not any(map(is_missing, row))]
     there = dict(zip(present, range(len(present)), strict=True))
     stacks: dict[Places, Any] = {}
-    for where in crowds(rows, most) if is_crowded(rows) else ():
+    for where in crowds(rows, most, many) if is_crowded(rows) else ():
         if there.keys() >= set(where):
             own = () if stack is None else (stack[np.asarray([there[i] for i in where])],)
             stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))

@@ -218,7 +218,8 @@ def with_a_key_each(draw: Callable[[Any, Any], Any], key: jax.Array, tree: Leave
       key: which is split.
       tree: the leaves.
     """
-    return map_leaves(draw, tree, stack=jax.random.split(key, max(len(tree), 1)))
+    keys = jax.random.split(key, max(len(tree), 1))
+    return map_leaves(draw, tree, stack=keys, many=draws.MANY)
 
 
 def drawn_like(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..notation import draws
 from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -249,7 +250,9 @@ def _with_keys(
     others = (Leaves(column, tree.treedef) for column in columns)
     places = np.flatnonzero(is_array).astype(np.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)  # in one loop, not one for each
-    made = map_leaves(fn, Leaves(arrays, tree.treedef, tree.stacks), *others, stack=keys)
+    made = map_leaves(
+        fn, Leaves(arrays, tree.treedef, tree.stacks), *others, stack=keys, many=draws.MANY
+    )
     return made if all(is_array) else either(made, tree)
 
 
