@@ -123,9 +123,9 @@ def _mapped(
             stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))
     found = {i for where in stacks for i in where}
     numbers = {i: number for i, number in there.items() if i not in found}
-    own = {} if stack is None else _parts_of(stack, [*numbers.values()])
+    part = {} if stack is None else _parts_of(stack, [*numbers.values()])
     left = {
-        i: (*(() if stack is None else (own[number],)), *(t.values[i] for t in trees))
+        i: (*(() if stack is None else (part[number],)), *(t.values[i] for t in trees))
         for i, number in numbers.items()
     }
     alike = traced_once(fn, left)

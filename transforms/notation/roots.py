@@ -173,12 +173,11 @@ def norm(
     """
 
     def scaled() -> jax.Array:
-        most = jnp.finfo(x.dtype).max if bounded else jnp.inf
-        size = magnitude(x, axis, most)
-        total = jnp.sum(squared(x / size), axis=axis, keepdims=True)
-        if (
-            bounded
-        ):  # a sum is infinite of infinite entries alone, which all end at the largest number
+        y = saturated(x) if bounded and jnp.iscomplexobj(x) else x
+        most = float(jnp.finfo(x.dtype).max) if bounded else jnp.inf
+        size = magnitude(y, axis, most)
+        total = jnp.sum(squared(y / size), axis=axis, keepdims=True)
+        if bounded:  # not a copy of bounded entries: the sum is infinite of infinite ones alone
             total = jnp.where(jnp.isinf(total), squared(most / size), total)
         length = size * root(total)
         return length if keepdims else jnp.squeeze(length, axis)
