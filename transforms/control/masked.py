@@ -15,7 +15,7 @@ from ..notation.parts import merge, split, split_by_label
 from ..notation.signal import Signal
 from ..notation.values import is_missing
 
-Labels: TypeAlias = Any
+Labels: TypeAlias = optax.Params | Hashable | Callable[[Any], optax.Params]
 """A tree of labels, which may be a prefix of the params, or a function from the params to one."""
 
 
