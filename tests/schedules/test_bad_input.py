@@ -28,6 +28,7 @@ BAD_VALUES = [
     ("warmup_steps", lambda: s.linear_decay(1.0, 10, float("nan"))),
     ("init_value", lambda: s.rex(-1.0, 10)),
     ("beta", lambda: s.rex(1.0, 10, beta=1.0)),
+    ("schedules", lambda: s.join(np.ones(2), [5])),
     ("transition_steps", lambda: s.rex(1.0, 0)),
     ("sampling_steps", lambda: s.rex(1.0, 10, sampling_steps=0)),
     ("decay_steps", lambda: s.wsd(1.0, 10, decay_steps=11)),

@@ -347,11 +347,18 @@ class Sequences:
         """See `Domain`."""
         if isinstance(value, tuple | list):
             return _first_problem((i, self.member, x) for i, x in enumerate(value))
+        if len(getattr(value, "shape", ())) == 1:
+            problems = [self.member.problem(number) for number in NUMBERS]
+            return f"has numbers, each of which {problems[0]}" if all(problems) else None
         kind = Sequence if self.ordered else Iterable
         is_one = isinstance(value, kind) or len(getattr(value, "shape", ())) > 0
         return (
             "must be a sequence" if isinstance(value, str | bytes | Signal) or not is_one else None
         )
+
+
+NUMBERS = (1, 0, 2, -1, 0.5, np.ones(()))
+"""Of which an argument that takes numbers takes one; entries of arrays may be traced."""
 
 
 @dataclass(frozen=True)
