@@ -114,14 +114,12 @@ def _closed(body: Callable[[Carry], Carry], carry: Carry) -> tuple[Callable[[Car
     return (lambda now: alike(body(now), now)), carry
 
 
-def repeat(
-    times: int, body: Callable[[int | jax.Array, Carry], Carry], carry: Carry, first: int = 0
-) -> Carry:
-    """`jax.lax.fori_loop` from `first` to before `times`.
+def repeat(times: int, body: Callable[[int | jax.Array, Carry], Carry], carry: Carry) -> Carry:
+    """`jax.lax.fori_loop` from 0 to before `times`.
 
     As soon as the carry is no longer known, JAX's loop does the rest.
     """
-    for i in range(first, times):
+    for i in range(times):
         if not is_known(carry):
             _, carry = _closed(partial(body, i), carry)
             return jax.lax.fori_loop(i, times, lambda j, now: alike(body(j, now), now), carry)
