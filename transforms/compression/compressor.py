@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
+from ..notation import draws
 from ..notation.build import Flow, flow
 from ..notation.checks import checked, transformation
 from ..notation.context import Context
@@ -256,7 +257,7 @@ def on_vectors(
                 lambda leaf: encode(to_vector(one_leaf(leaf)), None), leaves, most=TINY
             )
         numbers = np.arange(sum(not is_missing(leaf) for leaf in leaves.held))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+        keys = draws.folded(key, numbers)
         return map_leaves(
             lambda key, leaf: encode(to_vector(one_leaf(leaf)), key), leaves, stack=keys, most=TINY
         )

@@ -16,6 +16,12 @@ MANY = 4
 """So many leaves that are alike are drawn as a stack: a draw is a loop and a hundred operations."""
 
 
+def folded(key: jax.Array, numbers: Any) -> jax.Array:
+    """A key for each of several numbers, in one loop: `jax.random.fold_in` of each is a loop."""
+    keys: jax.Array = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    return keys
+
+
 def in_a_row(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """A function of `jax.random`, `(key, shape, ...) -> array`, that draws the same entries.
 

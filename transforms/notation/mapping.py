@@ -54,7 +54,8 @@ def map_alike(
             done = together(lambda *row: fn(*row[:-1], *row[-1]), [rows[i] for i in where], *stacks)
             found.update(zip(where, done, strict=True))
     alone = [i for i in range(len(rows)) if i not in found]
-    found |= {i: fn(*(() if stack is None else (stack[i],)), *rows[i]) for i in alone}
+    part = {} if stack is None else _parts_of(stack, alone)
+    found |= {i: fn(*(() if stack is None else (part[i],)), *rows[i]) for i in alone}
     return [found[i] for i in range(len(rows))]
 
 

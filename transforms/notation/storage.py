@@ -15,6 +15,7 @@ from .annotations import boxed, unboxed
 from .bounds import Bounds
 from .context import Context
 from .crowds import parts_by_place, stack_of
+from .draws import folded
 from .evaluation import EvaluationWeights
 from .mapping import map_alike
 from .members import alike, all_axes_of, all_varying, inside_shard_map
@@ -234,9 +235,8 @@ def _kept(
     for dtype in set(rounded.values()):
         assert key is not None
         places = [i for i in rounded if rounded[i] == dtype]
-        narrow = partial(_narrowed, key, dtype)
-        numbers = np.array(places, np.int32)
-        made = map_alike(narrow, [news[i] for i in places], stack=numbers)
+        keys = folded(key, np.array(places, np.int32))
+        made = map_alike(partial(_narrowed, dtype), [news[i] for i in places], stack=keys)
         found |= dict(zip(places, made, strict=True))
     pairs = enumerate(zip(news, olds, strict=True))
     return [
@@ -245,8 +245,8 @@ def _kept(
     ]
 
 
-def _narrowed(key: jax.Array, dtype: jnp.dtype, number: jax.Array, new: jax.Array) -> jax.Array:
-    return narrowed(new, dtype, jax.random.fold_in(key, number))
+def _narrowed(dtype: jnp.dtype, key: jax.Array, new: jax.Array) -> jax.Array:
+    return narrowed(new, dtype, key)
 
 
 def example(shape: Any, context: Context) -> Any:

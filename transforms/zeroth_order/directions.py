@@ -249,7 +249,7 @@ def _with_keys(
     arrays = (x if there else MISSING for x, there in zip(tree.values, is_array, strict=True))
     others = (Leaves(column, tree.treedef) for column in columns)
     places = np.flatnonzero(is_array).astype(np.int32)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)  # in one loop, not one for each
+    keys = draws.folded(key, places)
     made = map_leaves(
         fn, Leaves(arrays, tree.treedef, tree.stacks), *others, stack=keys, many=draws.MANY
     )
