@@ -52,7 +52,7 @@ def _gathered(fn: Callable[..., jax.Array], arrays: Sequence[jax.Array]) -> jax.
     if is_known(arrays):
         return fn(*arrays)
     once = _traced_once(fn)
-    if len(arrays) <= GROUP * (GROUP + FEW):
+    if len(arrays) <= GROUP * (GROUP + FEW) or arrays[0].size > TINIER:
         return once(*arrays)
     groups = [arrays[i : i + GROUP] for i in range(0, len(arrays), GROUP)]
     joined: jax.Array = jax.lax.platform_dependent(
