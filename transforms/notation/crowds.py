@@ -16,6 +16,7 @@ import numpy as np
 
 from .known import is_known
 from .stacks import SMALL, TINY, stacked, unstacked
+from .stackwise import stackwise
 from .values import Leaves, Part, Together, is_missing
 
 MANY = 16
@@ -70,7 +71,7 @@ def together(
       rows: alike.
       *stacks: arrays that are stacked already.
     """
-    return parted(jax.vmap(fn)(*stacks, gathered(rows)), len(rows))
+    return parted(stackwise(fn, len(rows))(*stacks, gathered(rows)), len(rows))
 
 
 def gathered(rows: Sequence[Any]) -> Any:

@@ -33,6 +33,7 @@ from .rows import sum_of_rows
 from .sides import by_side, matrix_product, transposed
 from .signal import Function, Operand, Signal, check_arithmetic, leafwise
 from .source import PACKAGE
+from .stackwise import stackwise
 from .values import Leaves, promoting
 
 
@@ -420,7 +421,7 @@ def reduce_leaves(
     @of_stacks
     def reduced(*trees: Leaves) -> jax.Array:
         stacks, rows = by_stacks(*trees)
-        columns = jax.tree.leaves([jax.vmap(of_leaf)(*stack) for stack in stacks])
+        columns = jax.tree.leaves([stackwise(of_leaf, len(stack[0]))(*stack) for stack in stacks])
         parts = jax.tree.leaves([of_leaf(*row) for row in rows])
         return balanced([halved(x, sum_of_two) for x in columns] + parts, sum_of_two)
 

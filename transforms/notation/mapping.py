@@ -11,6 +11,7 @@ import numpy as np
 from .crowds import MANY, Places, crowds, is_crowded, parts_by_place, stack_of, together
 from .sharding import explicit_axes
 from .stacks import FEW, SMALL, unstacked
+from .stackwise import stackwise
 from .values import MISSING, Leaves, either, is_missing
 from .worth import traced_once
 
@@ -121,7 +122,7 @@ def _mapped(
     for where in crowds(rows, most, many) if is_crowded(rows) else ():
         if there.keys() >= set(where):
             own = () if stack is None else (stack[np.asarray([there[i] for i in where])],)
-            stacks[where] = jax.vmap(fn)(*own, *(stack_of(t, where) for t in trees))
+            stacks[where] = stackwise(fn, len(where))(*own, *(stack_of(t, where) for t in trees))
     found = {i for where in stacks for i in where}
     numbers = {i: number for i, number in there.items() if i not in found}
     part = {} if stack is None else _parts_of(stack, [*numbers.values()])

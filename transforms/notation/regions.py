@@ -16,6 +16,7 @@ from .crowds import Places, crowds, parts_by_place, reads_stacks, stack_of
 from .graph import Graph
 from .known import made_once
 from .signal import CellNode, Delay, Function, Signal
+from .stackwise import stackwise
 from .storage import read_leaves
 from .values import MISSING, Leaves, Part
 from .worth import is_worth_it, traced_once
@@ -212,7 +213,7 @@ def _of_region(region: _Region, inputs: Inputs) -> Env:
     for where in crowds(rows):
         if is_worth_it(of_leaf, rows[where[0]], free):
             read[where] = [stack_of(tree, where) for tree in inputs.values()]
-            made[where] = jax.vmap(of_leaf)(read[where])
+            made[where] = stackwise(of_leaf, len(where))(read[where])
     parts = [
         parts_by_place({where: stacks[at] for where, stacks in made.items()})
         for at in range(len(region.wanted))

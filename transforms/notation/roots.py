@@ -11,12 +11,10 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from .known import choose
+from .stackwise import is_cheap_to_read_twice, throughout
 from .values import at_least_float32, promoting
 
 Tree = TypeVar("Tree")
-
-CHEAP_TO_READ_TWICE = 2**16
-"""Entries of an array that stays in a cache between two readings."""
 
 
 @jax.custom_jvp
@@ -182,10 +180,10 @@ def norm(
         length = size * root(total)
         return length if keepdims else jnp.squeeze(length, axis)
 
-    if x.size <= CHEAP_TO_READ_TWICE:
+    if is_cheap_to_read_twice(x):
         return scaled()
     total = jnp.sum(squared(x), axis=axis, keepdims=keepdims)
-    return choose(jnp.all(is_trusted(total, x.size)), lambda: root(total), scaled)
+    return choose(throughout(is_trusted(total, x.size)), lambda: root(total), scaled)
 
 
 def hypotenuse(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -216,15 +214,15 @@ def dot(
 
     def bounded() -> jax.Array:
         # of numbers throughout: where the sum of all is not taken, its derivative is 0 of a number
-        numbers = jnp.real(jnp.conj(saturated(x)) * saturated(y))
+        numbers = jnp.real(jnp.conj(saturated_in_a_sum(x)) * saturated_in_a_sum(y))
         total = sum_of(numbers)
-        share = jnp.finfo(numbers.dtype).max / max(x.size, 1)
-        return jnp.where(jnp.isfinite(total), total, sum_of(lax.clamp(-share, numbers, share)))
+        share = float(jnp.finfo(numbers.dtype).max) / max(x.size, 1)
+        return jnp.where(jnp.isfinite(total), total, sum_of(_bounded_in_a_sum(numbers, share)))
 
-    if x.size <= CHEAP_TO_READ_TWICE:
+    if is_cheap_to_read_twice(x):
         return bounded()
     total = sum_of(jnp.real(jnp.conj(x) * y))
-    return choose(jnp.all(jnp.isfinite(total)), lambda: total, bounded)
+    return choose(throughout(jnp.isfinite(total)), lambda: total, bounded)
 
 
 def relative_norm(
@@ -247,7 +245,7 @@ def relative_norm(
 
     def scaled() -> tuple[jax.Array, jax.Array]:
         size = _remedy(total)
-        numbers = map(saturated, arrays) if bounded else arrays
+        numbers = map(saturated_in_a_sum, arrays) if bounded else arrays
         parts = [jnp.sum(squared(jnp.abs(x).astype(total.dtype) / size)) for x in numbers]
         return size, root(balanced(parts))
 
@@ -279,6 +277,27 @@ def saturated(x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
         return x
     narrower = dtype is not None and jnp.finfo(dtype).bits < jnp.finfo(x.dtype).bits
     return _within(x, float(jnp.finfo(dtype if narrower else x.dtype).max))
+
+
+def saturated_in_a_sum(x: jax.Array) -> jax.Array:
+    """As `saturated`, of what is summed at once: no copy of the entries is made for the sum."""
+    if jnp.iscomplexobj(x):
+        return lax.complex(saturated_in_a_sum(x.real), saturated_in_a_sum(x.imag))
+    return _bounded_in_a_sum(x, float(jnp.finfo(x.dtype).max))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _bounded_in_a_sum(x: jax.Array, top: float) -> jax.Array:
+    # XLA for the CPU takes these into the kernel of a sum, and no clamp
+    return lax.sign(x) * lax.min(lax.abs(x), jnp.full_like(x, top))
+
+
+@_bounded_in_a_sum.defjvp
+def _bounded_in_a_sum_jvp(
+    top: float, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    return _bounded_in_a_sum(x, top), jnp.where(lax.abs(x) <= top, dx, jnp.zeros_like(dx))
 
 
 def summable(x: jax.Array, terms: int) -> jax.Array:

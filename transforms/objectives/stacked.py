@@ -18,7 +18,6 @@ from ..notation.functions import lift_tree
 from ..notation.mapping import map_leaves
 from ..notation.packing import choose_leaves
 from ..notation.roots import (
-    CHEAP_TO_READ_TWICE,
     maximum_over,
     power_of_two_below,
     saturated,
@@ -26,6 +25,7 @@ from ..notation.roots import (
 )
 from ..notation.shapes import UNKNOWN, abstract
 from ..notation.signal import Signal
+from ..notation.stackwise import CHEAP_TO_READ_TWICE
 from ..notation.values import Leaves, is_missing, working
 from .preferences import Vector, vector_for
 
