@@ -8,7 +8,7 @@ Leaves of 8x8, or a tree of `step_cost.py`. Seconds of the processor to trace, l
 update alone, whose state is donated; nothing is allocated or run. Adam is compiled beside every
 method, as shared machines swing. What evaluates a loss itself is compared with Adam and as many
 evaluations by themselves: of half the sum of the squares of all entries, where the method reads
-that value, and else of its gradient.
+that value, of its derivative along a tree where that is what it evaluates, and else of its gradient.
 
 Beside each method stands the floor: a trivial step that reads and writes as many arrays of the same
 shapes, `0.9 x + 0.1 g`, leaf by leaf in plain JAX and on stacks of the leaves that are alike.
@@ -65,13 +65,19 @@ class Row:
 
 
 class Loss:
-    """Half the sum of the squares of all entries; counts its evaluations."""
+    """Half the sum of the squares of all entries; counts its evaluations.
+
+    Attributes:
+      evaluations: all.
+      slopes: those of them that give a derivative in forward mode.
+    """
 
     def __init__(self) -> None:
-        self.evaluations = 0
+        self.evaluations = self.slopes = 0
 
     def __call__(self, params: Any, *_: Any) -> Any:
         self.evaluations += 1
+        self.slopes += any(type(x).__name__ == "JVPTracer" for x in jax.tree.leaves(params))
         return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params)) / 2
 
     def outputs(self, params: Any) -> Any:
@@ -146,7 +152,7 @@ def update_of(opt: Any, params: Any, loss: Loss) -> Compiled:
         return state, updates  # in this order the state takes the place of the old one
 
     state = jax.eval_shape(opt.init, params)
-    loss.evaluations = 0
+    loss.evaluations = loss.slopes = 0
     return Compiled.of(update, params, state, params, given, donated=(1,))
 
 
@@ -197,6 +203,11 @@ def floor_of(opt: Any, params: Any, is_stacked: bool) -> float:
     return Compiled.of(trivial_step(params, is_stacked), params, state, donated=(1,)).seconds
 
 
+def slope_of(loss: Loss) -> Callable[[Any, Any], Any]:
+    """Its derivative at the first tree along the second."""
+    return lambda params, along: jax.jvp(loss, (params,), (along,))[1]
+
+
 def reads_the_value(name: str) -> bool:
     """Whether the method's step depends on what the loss is, not on its gradient alone."""
     entry = METHODS[name]
@@ -211,6 +222,7 @@ def measured(
     count = sum(leaf.size for leaf in params.values())
     update_of(METHODS["sgd"].build(), params, Loss())  # what JAX compiles once
     gradient, value = (Compiled.of(fn(Loss()), params).seconds for fn in (jax.grad, jax.jit))
+    slope = Compiled.of(slope_of(Loss()), params, params).seconds
     reads_value = {name for name in names if reads_the_value(name)}
     for name in names:
         adam = update_of(METHODS["adam"].build(), params, Loss()).seconds
@@ -226,7 +238,9 @@ def measured(
             found.trace,
             found.compile,
             loss.evaluations,
-            adam + loss.evaluations * (value if name in reads_value else gradient),
+            adam
+            + loss.slopes * slope
+            + (loss.evaluations - loss.slopes) * (value if name in reads_value else gradient),
             floor_of(opt, params, is_stacked=False),
             floor_of(opt, params, is_stacked=True),
             found.program.as_text().count("\n") / len(shapes),
