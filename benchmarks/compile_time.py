@@ -8,7 +8,7 @@ Leaves of 8x8, or a tree of `step_cost.py`. Seconds of the processor to trace, l
 update alone, whose state is donated; nothing is allocated or run. Adam is compiled beside every
 method, as shared machines swing. What evaluates a loss itself is compared with Adam and as many
 evaluations by themselves: of half the sum of the squares of all entries, where the method reads
-that value, of its derivative along a tree where that is what it evaluates, and else of its gradient.
+that value, of its derivative along a tree where it evaluates that, and else of its gradient.
 
 Beside each method stands the floor: a trivial step that reads and writes as many arrays of the same
 shapes, `0.9 x + 0.1 g`, leaf by leaf in plain JAX and on stacks of the leaves that are alike.
