@@ -4,6 +4,7 @@ Between two nodes that look at the whole tree, or keep a state, lies a region of
 same to every leaf by itself. Stacks are made and parted at its borders alone.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,14 @@ import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
 from .crowds import Places, crowds, parts_by_place, reads_stacks, stack_of
+from .entrywise import entrywise_results, needed_for
 from .graph import Graph
 from .known import made_once
 from .signal import CellNode, Delay, Function, Signal
 from .stackwise import stackwise
 from .storage import read_leaves
 from .values import MISSING, Leaves, Part
-from .worth import is_worth_it, traced_once
+from .worth import is_tiny, is_worth_it, pays, program_of, traced_once
 
 Env = dict[int, Any]
 Evaluate = Callable[[Signal, Env], Any]
@@ -44,13 +46,76 @@ def evaluate_by_regions(graph: Graph, evaluate: Evaluate, kept: Kept) -> Env:
     waiting = list(graph.live)
     while waiting:
         waiting = list(_what_is_no_region(waiting, env, evaluate))
-        nodes, waiting = _next_region(waiting, env)
-        if nodes:
+        found, waiting = _next_region(waiting, env)
+        for nodes in _stages(graph, found, env, evaluate, kept) if found else ():
             env |= _made_once(nodes, env, once)
             within = _within(graph) if _others_read(graph, nodes, env) else None
             region = _Region(nodes, _wanted(graph, nodes), env, evaluate, within)
             env |= _of_region(region, region.inputs(kept))
     return env
+
+
+def _stages(
+    graph: Graph, nodes: list[Signal], env: Env, evaluate: Evaluate, kept: Kept
+) -> list[list[Signal]]:
+    """The nodes of a region; if it pays in two parts, the first of which is no stack.
+
+    Larger leaves are worth a stack for what looks at several of their entries together, as a norm
+    does. What is made entry by entry before that, such as moments, may not be.
+    """
+    region = _Region(nodes, [node.index for node in nodes], env, evaluate, None)
+    inputs = region.inputs(kept)
+    row = _row_of_larger(inputs)
+    program, made = (None, None) if row is None else program_of(region.of_leaf(inputs), row)
+    if row is None or program is None:
+        return [nodes]
+    alone = iter(entrywise_results(program.jaxpr))
+    counts = [len(jax.tree.leaves(value)) for value in made]
+    flags = [all(list(itertools.islice(alone, count))) for count in counts]
+    first, rest = _by_need(nodes, flags)
+    arrays: dict[Any, Any] = dict(zip(inputs, row, strict=True))
+    arrays |= {(False, node.index): value for node, value in zip(nodes, made, strict=True)}
+    early = {node.index for node in first}
+    results = [node.index in early for node, n in zip(nodes, counts, strict=True) for _ in range(n)]
+    done = needed_for(program.jaxpr, results)
+    left = [x for x in program.jaxpr.eqns if all(x is not y for y in done)]
+
+    def copied(part: list[Signal]) -> list[Any]:
+        return [x for key in _borders(graph, part) for x in jax.tree.leaves(arrays.get(key))]
+
+    is_split = pays(left, copied(rest)) and not pays(done, copied(first))
+    return [first, rest] if first and rest and is_split else [nodes]
+
+
+def _by_need(nodes: list[Signal], flags: list[bool]) -> tuple[list[Signal], list[Signal]]:
+    """The flagged nodes that are made of none but such, and the others."""
+    first: list[Signal] = []
+    rest: dict[int, Signal] = {}
+    for node, flag in zip(nodes, flags, strict=True):
+        waits = any(isinstance(arg, Signal) and arg.index in rest for arg in node.args)
+        if flag and not waits:
+            first.append(node)
+        else:
+            rest[node.index] = node
+    return first, list(rest.values())
+
+
+def _row_of_larger(inputs: Inputs) -> list[Any] | None:
+    """What the nodes read of one leaf of a crowd; None where one is tiny, or in a stack already."""
+    rows = _rows(inputs)
+    arrays = [x for where in crowds(rows) for x in jax.tree.leaves(rows[where[0]])]
+    if not arrays or any(type(x) is Part or is_tiny(x) for x in arrays):
+        return None
+    return rows[crowds(rows)[0][0]]
+
+
+def _borders(graph: Graph, nodes: list[Signal]) -> set[tuple[bool, int]]:
+    """The trees that go into these nodes or come out of them, as in `Inputs`."""
+    own = {node.index for node in nodes}
+    held = {(True, node.index) for node in nodes if isinstance(node, Delay)}
+    read = (arg for node in nodes if not isinstance(node, Delay) for arg in node.args)
+    outside = {(False, x.index) for x in read if isinstance(x, Signal) and x.index not in own}
+    return held | outside | {(False, i) for i in _wanted(graph, nodes)}
 
 
 def _what_is_no_region(nodes: list[Signal], env: Env, evaluate: Evaluate) -> Iterator[Signal]:

@@ -13,7 +13,7 @@ from .tracing import is_program
 from .values import Part
 
 if TYPE_CHECKING:
-    from jax.extend.core import ClosedJaxpr, Jaxpr
+    from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 COPIED = 4
 """Operations for every array that goes into a stack or comes out of it: less is not worth it."""
@@ -41,14 +41,14 @@ def traced_once(fn: Callable[..., Any], rows: Mapping[int, Sequence[Any]]) -> di
     places, values = list(rows), list(rows.values())
     found: dict[int, Any] = {}
     for where in crowds(values, sys.maxsize, ALIKE) if is_crowded(values) else ():
-        program, _ = _program(fn, *values[where[0]])
+        program, _ = program_of(fn, *values[where[0]])
         if program and operations(program.jaxpr) > CALL:
             once = jax.jit(fn)
             found |= {places[i]: once(*values[i]) for i in where}
     return found
 
 
-def _program(fn: Callable[..., Any], *args: Any) -> tuple["ClosedJaxpr | None", Any]:
+def program_of(fn: Callable[..., Any], *args: Any) -> tuple["ClosedJaxpr | None", Any]:
     """What `fn` does, and the shapes of what it makes.
 
     None where it fails, and says itself what is wrong, and at which leaf.
@@ -74,13 +74,13 @@ def is_worth_it(
         they read it.
     """
     leaves = [x.abstract if type(x) is Part else x for x in row]
-    program, shapes = _program(fn, leaves)
+    program, shapes = program_of(fn, leaves)
     if program is None:
         return False
     ready = [jax.typeof(x) for x in jax.tree.leaves([x.abstract for x in row if type(x) is Part])]
     arrays = (*program.in_avals, *program.out_avals)
     cost = _cost
-    if passed_on is not None and all(map(_is_tiny, arrays)):
+    if passed_on is not None and all(map(is_tiny, arrays)):
         made = zip(shapes, passed_on, strict=True)
         arrays = (*program.in_avals, *jax.tree.leaves([x for x, free in made if not free]))
         cost = _cost_of_one
@@ -88,21 +88,32 @@ def is_worth_it(
     return not program.effects and operations(program.jaxpr) > copied
 
 
+def pays(equations: Sequence["JaxprEqn"], arrays: Sequence[Any]) -> bool:
+    """Whether these operations are more than to copy these arrays into stacks or out of them."""
+    return count_of(equations) > sum(map(_cost, arrays))
+
+
 def _cost(array: Any) -> float:
-    return COPIED if _is_tiny(array) else COPIED_LARGER
+    return COPIED if is_tiny(array) else COPIED_LARGER
 
 
 def _cost_of_one(array: Any) -> float:
     return COPIED_ONCE
 
 
-def _is_tiny(array: Any) -> bool:
+def is_tiny(array: Any) -> bool:
+    """Whether it has so few entries that a copy costs no more than to start a kernel."""
     return math.prod(array.shape) <= TINIER
 
 
 def operations(jaxpr: "Jaxpr") -> int:
     """How many operations a program has, those of its parts included."""
-    inner = (part for eqn in jaxpr.eqns for part in jax.tree.leaves(eqn.params, is_leaf=is_program))
-    return len(jaxpr.eqns) + sum(
+    return count_of(jaxpr.eqns)
+
+
+def count_of(equations: Sequence["JaxprEqn"]) -> int:
+    """How many operations these are, those of their parts included."""
+    inner = (part for eqn in equations for part in jax.tree.leaves(eqn.params, is_leaf=is_program))
+    return len(equations) + sum(
         operations(getattr(p, "jaxpr", p)) for p in filter(is_program, inner)
     )
