@@ -25,7 +25,7 @@ ENTRYWISE = frozenset({
 def is_entrywise(equation: "JaxprEqn") -> bool:
     """Whether an operation, and all that is done within it, takes entries one by one."""
     leaves = jax.tree.leaves(equation.params, is_leaf=is_program)
-    inside = (getattr(part, "jaxpr", part) for part in leaves if is_program(part))
+    inside: list[Any] = [getattr(part, "jaxpr", part) for part in leaves if is_program(part)]
     return equation.primitive.name in ENTRYWISE and all(
         is_entrywise(each) for program in inside for each in program.eqns
     )

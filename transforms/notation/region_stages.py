@@ -36,8 +36,10 @@ def stages(
     region = Region(nodes, [node.index for node in nodes], env, evaluate, None)
     inputs = region.inputs(kept)
     row = _row_of_larger(inputs)
-    program, made = (None, None) if row is None else program_of(region.of_leaf(inputs), row)
-    if row is None or program is None:
+    if row is None:
+        return [nodes]
+    program, made = program_of(region.of_leaf(inputs), row)
+    if program is None:
         return [nodes]
     return _Traced(graph, nodes, dict(zip(inputs, row, strict=True)), program.jaxpr, made).stages()
 
