@@ -83,6 +83,27 @@ def test_a_crowd_moves_as_its_leaves_do_one_by_one(name, monkeypatch):
     assert_close(*found)
 
 
+IN_STAGES = ("adafactor", "adamp", "lamb", "mechanize", "momo")
+OTHERS = (pytest.param(name, marks=pytest.mark.by_hand) for name in NAMES if name not in IN_STAGES)
+
+
+@pytest.mark.parametrize("name", [*IN_STAGES, *OTHERS])
+def test_a_crowd_of_larger_leaves_moves_as_its_leaves_do_one_by_one(name, monkeypatch):
+    monkeypatch.setattr(worth, "TINIER", 0)  # so none is tiny
+    found = []
+    for many in (4, 100):
+        monkeypatch.setattr(crowds, "MANY", many)
+        found.append(three_steps(sample(name), crowd(4)))
+    assert_close(*found)
+
+
+def test_of_larger_leaves_what_looks_at_several_entries_is_stacked_and_nothing_else():
+    opt, params = optimizers.lamb(1e-2), {f"w{i}": jnp.ones((64, 64)) for i in range(crowds.MANY)}
+    program = jax.jit(opt.update).lower(params, opt.init(params), params).as_text()
+    stacks = re.findall(r"call @_stacked", program)
+    assert len(stacks) == 2  # of the directions and of the params, not of gradients and moments
+
+
 @pytest.mark.parametrize("name", ["adamp", "coap"])
 def test_leaves_that_are_spread_alike_are_a_crowd_on_a_mesh(name, monkeypatch):
     """Hardly more operations than without one: one by one, 100 of `adamp` compiled for 70 s."""
