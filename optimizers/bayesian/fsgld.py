@@ -171,16 +171,22 @@ class _Shards(NamedTuple):
 def _summed(shards: int, x: jax.Array, *given: Any) -> _Shards:
     """In NumPy where nothing is traced: constants of the compiled step, not a part of it."""
     xp = np if is_known(given) else jnp
-    shape = max((x.shape, *(p.shape for p in given[shards:])), key=len)
-    means = xp.stack([xp.broadcast_to(mean, x.shape) for mean in given[:shards]])
-    curves = [
-        xp.eye(shape[0], dtype=p.dtype) * p
-        if len(shape) > max(x.ndim, p.ndim)
-        else xp.broadcast_to(p, shape)
-        for p in given[shards:]
-    ]
+    means, curves = given[:shards], given[shards:]
+    if any(p.ndim > x.ndim for p in curves):
+        means = _spread(xp, means, x.shape)
+        curves = [xp.eye(x.size, dtype=p.dtype) * p if p.ndim <= x.ndim else p for p in curves]
+    else:
+        means, curves = (_spread(xp, each, (1,) * x.ndim) for each in (means, curves))
     pulls = [_curved(p, mean, xp) for p, mean in zip(curves, means, strict=True)]
-    return _Shards(means, xp.stack(curves), sum(curves[1:], curves[0]), sum(pulls[1:], pulls[0]))
+    return _Shards(
+        xp.stack(means), xp.stack(curves), sum(curves[1:], curves[0]), sum(pulls[1:], pulls[0])
+    )
+
+
+def _spread(xp: Any, values: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
+    """Arrays as large as each other, and no larger: of numbers no array of all entries is made."""
+    common = np.broadcast_shapes(shape, *(value.shape for value in values))
+    return [xp.broadcast_to(value, common) for value in values]
 
 
 def _curved(precision: jax.Array, away: jax.Array, xp: Any = jnp) -> jax.Array:

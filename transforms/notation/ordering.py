@@ -79,13 +79,18 @@ def _narrowed(
 
 def _reaching(x: jax.Array, least: Sequence[jax.Array]) -> Sequence[jax.Array]:
     """How many entries are not below each of these numbers."""
-    counted = tuple((x >= number).astype(jnp.int32) for number in least)
+    return _counts(*(x >= number for number in least))
+
+
+def _counts(*flags: jax.Array) -> Sequence[jax.Array]:
+    """How many of each of several arrays of one shape are true, in one pass."""
+    counted = tuple(flag.astype(jnp.int32) for flag in flags)
 
     def both(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> Sequence[jax.Array]:
         return tuple(map(lax.add, a, b))
 
     zeros = (jnp.zeros((), jnp.int32),) * len(counted)
-    found: Sequence[jax.Array] = lax.reduce(counted, zeros, both, range(x.ndim))
+    found: Sequence[jax.Array] = lax.reduce(counted, zeros, both, range(flags[0].ndim))
     return found
 
 
@@ -115,9 +120,10 @@ def are_largest(x: jax.Array, k: int | jax.Array) -> jax.Array:
         return jnp.zeros(x.shape, bool).at[order].set(jnp.arange(x.size) < k)
     least = _of_rank(lax.stop_gradient(x), jnp.maximum(k, 1) - 1)
     larger, equal = x > least, x == least
-    room = k - jnp.sum(larger, dtype=jnp.int32)
+    above, level = _counts(larger, equal)
+    room = k - above
     first = choose(
-        room < jnp.sum(equal, dtype=jnp.int32),
+        room < level,
         lambda: equal & (jnp.cumsum(equal, dtype=jnp.int32) <= room),
         lambda: equal,
     )
@@ -135,4 +141,7 @@ def places_of_largest(x: jax.Array, k: int) -> jax.Array:
     """
     if k <= PICKED:
         return lax.top_k(x, k)[1]
-    return jnp.nonzero(are_largest(x, k), size=k)[0].astype(jnp.int32)
+    # `jnp.nonzero` of k true ones, which it need not count: that at j comes after all entries up to
+    # which there are j or fewer.
+    so_far = jnp.cumsum(are_largest(x, k), dtype=jnp.int32)
+    return jnp.cumsum(jnp.zeros(k, jnp.int32).at[so_far].add(1, mode="drop"), dtype=jnp.int32)
