@@ -76,12 +76,15 @@ def _scores_of(
         "taylor_first_order": jnp.abs(xd),
         "taylor_second_order": 0.5 * xd**2,
     }
-    for key, column in columns.items():
-        if key in criteria:
-            bounded = saturated(column)
-            # the root of the sum of squares plus 1e-8
-            length = norm(jnp.append(bounded, jnp.asarray(1e-4, bounded.dtype))) + 1e-8
-            total = total + criteria[key] * bounded / length
+    judged = [key for key in columns if key in criteria]
+    if not judged:
+        return one_leaf(total)
+    bounded = saturated(jnp.stack([columns[key] for key in judged]))
+    # the root of the sum of squares plus 1e-8
+    least = jnp.full((len(judged), 1), 1e-4, bounded.dtype)
+    lengths = norm(jnp.concatenate([bounded, least], axis=1), axis=1) + 1e-8
+    for key, column, length in zip(judged, bounded, lengths, strict=True):
+        total = total + criteria[key] * column / length
     return one_leaf(total)
 
 
