@@ -144,4 +144,5 @@ def places_of_largest(x: jax.Array, k: int) -> jax.Array:
     # `jnp.nonzero` of k true ones, which it need not count: that at j comes after all entries up to
     # which there are j or fewer.
     so_far = jnp.cumsum(are_largest(x, k), dtype=jnp.int32)
-    return jnp.cumsum(jnp.zeros(k, jnp.int32).at[so_far].add(1, mode="drop"), dtype=jnp.int32)
+    places = jnp.cumsum(jnp.zeros(k, jnp.int32).at[so_far].add(1, mode="drop"), dtype=jnp.int32)
+    return jnp.minimum(places, x.size - 1)  # among entries that are not numbers fewer are true
