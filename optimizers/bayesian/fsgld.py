@@ -171,7 +171,7 @@ class _Shards(NamedTuple):
 def _summed(shards: int, x: jax.Array, *given: Any) -> _Shards:
     """In NumPy where nothing is traced: constants of the compiled step, not a part of it."""
     xp = np if is_known(given) else jnp
-    means, curves = given[:shards], given[shards:]
+    means, curves = list(given[:shards]), list(given[shards:])
     if any(p.ndim > x.ndim for p in curves):
         means = _spread(xp, means, x.shape)
         curves = [xp.eye(x.size, dtype=p.dtype) * p if p.ndim <= x.ndim else p for p in curves]
