@@ -40,3 +40,16 @@ def test_what_all_parts_agree_in_is_a_branch():
 
     assert "cond" in of(32)
     assert "cond" not in of(8)
+
+
+def test_a_device_by_itself_looks_at_its_own_stack():
+    x = np.random.default_rng(0).normal(size=(2, 32, 64, 64)).astype(np.float32)
+    x[1, 5] *= 1e30
+    mesh = jax.make_mesh((2,), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.P("device")
+    lengths = jax.shard_map(
+        lambda x: stackwise(norm, 32)(x[0])[None], mesh=mesh, in_specs=spec, out_specs=spec
+    )
+    np.testing.assert_allclose(
+        jax.jit(lengths)(x), np.sqrt((x.astype(float) ** 2).sum((2, 3))), 1e-5
+    )

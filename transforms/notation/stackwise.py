@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .members import inside_shard_map
+
 CHEAP_TO_READ_TWICE = 2**16
 """Entries of an array, all parts of its stack together, that stays in a cache between readings."""
 
@@ -20,6 +22,8 @@ _STACKS: ContextVar[tuple[tuple[str, int], ...]] = ContextVar("stacks", default=
 
 def stackwise(fn: Callable[..., Any], count: int) -> Callable[..., Any]:
     """`jax.vmap(fn)` of stacks of so many parts."""
+    if inside_shard_map():  # where JAX 0.10 knows no collective over an axis that is mapped over
+        return jax.vmap(fn)
 
     def mapped(*stacks: Any) -> Any:
         outer = _STACKS.get()
