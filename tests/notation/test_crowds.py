@@ -98,9 +98,11 @@ def test_a_crowd_of_larger_leaves_moves_as_its_leaves_do_one_by_one(name, monkey
 
 
 def test_of_larger_leaves_what_looks_at_several_entries_is_stacked_and_nothing_else():
-    opt, params = optimizers.lamb(1e-2), {f"w{i}": jnp.ones((64, 64)) for i in range(crowds.MANY)}
+    opt = optimizers.lamb(1e-2)
+    params = {f"w{i}": jnp.ones((64, 64)) for i in range(crowds.MANY)}
+    params |= {f"b{i}": jnp.ones(64) for i in range(crowds.MANY)}
     program = jax.jit(opt.update).lower(params, opt.init(params), params).as_text()
-    stacks = re.findall(r"call @_stacked", program)
+    stacks = re.findall(r"call @_stacked.*tensor<64x64xf32>", program)
     assert len(stacks) == 2  # of the directions and of the params, not of gradients and moments
 
 

@@ -45,13 +45,12 @@ def stages(
 
 
 def _row_of_larger(inputs: Inputs) -> list[Any] | None:
-    """What the nodes read of one leaf of a crowd; None where one is tiny, or in a stack already."""
+    """What the nodes read of one of many larger leaves; None where none is, or stacks are there."""
     rows = rows_of(inputs)
-    places = crowds(rows)
-    arrays = [x for where in places for x in jax.tree.leaves(rows[where[0]])]
-    if not arrays or any(type(x) is Part or is_tiny(x) for x in arrays):
+    if any(type(x) is Part for row in rows for x in row):
         return None
-    return rows[places[0][0]]
+    found = (rows[where[0]] for where in crowds(rows))
+    return next((row for row in found if not any(map(is_tiny, jax.tree.leaves(row)))), None)
 
 
 @dataclass(frozen=True)
