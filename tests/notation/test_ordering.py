@@ -65,3 +65,11 @@ def test_a_method_moves_alike_whether_it_sorts_or_counts(name, monkeypatch):
             held = step(*held)
         found.append(held[0]["w"])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_places_of_the_largest_lie_within_an_array_with_entries_that_are_no_numbers(count):
+    x = jnp.arange(float(MANY)).at[:count].set(jnp.nan)
+    places = jax.jit(lambda x: places_of_largest(x, MANY - 100))(x)
+    assert places.shape == (MANY - 100,)
+    assert 0 <= int(places.min()) <= int(places.max()) < MANY

@@ -48,7 +48,10 @@ def whole(batches: Sequence[jax.Array]) -> jax.Array:
 
 
 def _gathered(fn: Callable[..., jax.Array], arrays: Sequence[jax.Array]) -> jax.Array:
-    """What `fn` makes of all arrays, on a CPU of many in groups, whose results are joined."""
+    """What `fn` makes of all arrays, on a CPU of many in groups, whose results are joined.
+
+    That saves the compiler time and copies entries twice, so larger arrays are not grouped.
+    """
     if is_known(arrays):
         return fn(*arrays)
     once = _traced_once(fn)
