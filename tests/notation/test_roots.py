@@ -10,7 +10,9 @@ from gradchain.transforms.notation.roots import (
     cube_root,
     maximum_over,
     relative_norm,
+    saturated,
     shares_of_maximum,
+    summable,
 )
 
 UNIT = np.asarray([1.0, -2.0, 4.0, -2.0]) / 5
@@ -61,3 +63,20 @@ def test_a_maximum_is_shared_by_what_reaches_it_however_it_is_rounded():
         assert jnp.sum(shares_of_maximum(x, by * jnp.max(x))) == 1
     largest = jnp.asarray([jnp.inf, 1.0])
     assert jnp.isfinite(jax.grad(maximum_over)(largest)).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 16), (16,), (2, 3, 20), (5, 8), (23, 1)])
+def test_what_is_saturated_is_the_same_however_the_clamp_is_written(shape):
+    """Last axes of 12 to 23 entries take other operations, with the derivatives of a clamp."""
+    top = float(jnp.finfo(jnp.float32).max)
+    odd = [jnp.inf, -jnp.inf, jnp.nan, top, -top, 0.0, -0.0, 1e-30, -2.5]
+    x = jnp.resize(jnp.array(odd, jnp.float32), shape)
+    for bounded, bound in ((saturated, top), (lambda x: summable(x, 4), top / 64)):
+        expected = np.clip(np.asarray(x), -np.float32(bound), np.float32(bound))
+        found, slope = jax.jvp(bounded, (x,), (jnp.ones_like(x),))
+        np.testing.assert_array_equal(found, expected)
+        is_zero = expected == 0
+        np.testing.assert_array_equal(np.signbit(found)[is_zero], np.signbit(expected)[is_zero])
+        inside = np.abs(np.asarray(x)) < bound
+        np.testing.assert_array_equal(np.asarray(slope)[inside], 1)
+        np.testing.assert_array_equal(np.asarray(slope)[np.isinf(x)], 0)

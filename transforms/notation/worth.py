@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from .crowds import crowds, is_crowded
+from .roots import clamped
 from .stacks import TINIER
 from .tracing import is_program
 from .values import Part
@@ -113,7 +114,13 @@ def operations(jaxpr: "Jaxpr") -> int:
 
 def count_of(equations: Sequence["JaxprEqn"]) -> int:
     """How many operations these are, those of their parts included."""
-    inner = (part for eqn in equations for part in jax.tree.leaves(eqn.params, is_leaf=is_program))
-    return len(equations) + sum(
-        operations(getattr(p, "jaxpr", p)) for p in filter(is_program, inner)
-    )
+    inner = (part for eqn in equations for part in _parts(eqn))
+    return len(equations) + sum(operations(getattr(p, "jaxpr", p)) for p in inner)
+
+
+def _parts(eqn: "JaxprEqn") -> list[Any]:
+    """The programs within an operation; none in a clamp, which counts as one however written."""
+    called = eqn.params.get("call_jaxpr")
+    if called is not None and called.jaxpr.debug_info.func_name == clamped.__name__:
+        return []
+    return [*filter(is_program, jax.tree.leaves(eqn.params, is_leaf=is_program))]

@@ -183,8 +183,8 @@ def along(leaf: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
 
 
 def _projected(basis: Any, leaf: jax.Array) -> jax.Array:
-    low: jax.Array = saturated(basis.project(leaf))
-    return low
+    low: jax.Array = basis.project(leaf)
+    return low if isinstance(basis, Basis) else saturated(low)
 
 
 def _unprojected(basis: Any, low: jax.Array) -> jax.Array:

@@ -58,10 +58,9 @@ def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
     def vectors(matrix: jax.Array) -> tuple[jax.Array | None, jax.Array | None]:
         """Those that are kept, so that of the others there is never a stack."""
         u, _, vt = linalg.svd(matrix, leading=max(left or 0, right or 0))
-        rows = None if left is None else signed_rows(_transposed(u[..., :left]))
         return (
-            None if rows is None else _transposed(rows),
-            None if right is None else signed_rows(vt[..., :right, :]),
+            None if left is None else signed_vectors(u[..., :left], -2),
+            None if right is None else signed_vectors(vt[..., :right, :]),
         )
 
     return Basis(*vectors(replicated(matrix)))
@@ -69,10 +68,6 @@ def _leading(matrix: jax.Array, rank: Rank, projection: str) -> Basis:
 
 Entry = tuple[jax.Array, jax.Array]
 """The magnitude of a number, and the number."""
-
-
-def _transposed(matrix: jax.Array) -> jax.Array:
-    return jnp.swapaxes(matrix, -1, -2)
 
 
 def _ranks(shape: tuple[int, ...], rank: Rank, projection: str) -> tuple[int | None, int | None]:
@@ -90,16 +85,16 @@ def _ranks(shape: tuple[int, ...], rank: Rank, projection: str) -> tuple[int | N
     return tuple(min(rank(size), m, n) if used else None for used, size in sides)  # type: ignore
 
 
-def signed_rows(rows: jax.Array) -> jax.Array:
-    """Every row with the sign (complex: phase) that makes its largest entry positive."""
-    if jnp.iscomplexobj(rows):
-        where = jnp.argmax(jnp.abs(rows), axis=-1, keepdims=True)
-        largest = jnp.take_along_axis(rows, where, axis=-1)
-        return rows * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
-    entries = jax.lax.stop_gradient(rows)
-    start = (jnp.zeros((), rows.dtype),) * 2
-    _, largest = jax.lax.reduce((jnp.abs(entries), entries), start, _larger, (rows.ndim - 1,))
-    return jnp.where(largest[..., None] < 0, -rows, rows)
+def signed_vectors(vectors: jax.Array, axis: int = -1) -> jax.Array:
+    """Every vector along an axis with the sign or phase that makes its largest entry positive."""
+    if jnp.iscomplexobj(vectors):
+        where = jnp.argmax(jnp.abs(vectors), axis=axis, keepdims=True)
+        largest = jnp.take_along_axis(vectors, where, axis=axis)
+        return vectors * jnp.where(largest == 0, 1, jnp.sign(largest)).conj()
+    entries = jax.lax.stop_gradient(vectors)
+    start = (jnp.zeros((), vectors.dtype),) * 2
+    _, largest = jax.lax.reduce((jnp.abs(entries), entries), start, _larger, (axis % vectors.ndim,))
+    return jnp.where(jnp.expand_dims(largest, axis) < 0, -vectors, vectors)
 
 
 def _larger(a: Entry, b: Entry) -> Entry:
@@ -156,7 +151,7 @@ def sketched(matrix: jax.Array, omega: jax.Array) -> jax.Array:
     matrix = summable(replicated(matrix), matrix.size)
     q, _ = linalg.qr(matrix @ omega)
     _, _, rows = linalg.svd(q.conj().T @ matrix)
-    return signed_rows(rows)
+    return signed_vectors(rows)
 
 
 def leading_rows(matrix: jax.Array, rank: int) -> jax.Array:
@@ -169,7 +164,7 @@ def leading_rows(matrix: jax.Array, rank: int) -> jax.Array:
     """
     if rank > min(matrix.shape):
         raise _too_high(rank, matrix.shape)
-    return signed_rows(linalg.svd(replicated(matrix), leading=rank)[2])
+    return signed_vectors(linalg.svd(replicated(matrix), leading=rank)[2])
 
 
 def oriented(matrix: jax.Array) -> jax.Array:

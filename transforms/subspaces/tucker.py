@@ -12,7 +12,7 @@ from ..notation.known import repeat_while
 from ..notation.roots import magnitude, norm, root
 from ..notation.sharding import replicated
 from .bases import Tucker, along
-from .spanned import signed_rows
+from .spanned import signed_vectors
 
 SWEEPS = 100
 TOLERANCE = 1e-4
@@ -70,4 +70,4 @@ def _leading(x: jax.Array, axis: int, rank: int) -> jax.Array:
     unfolded = jnp.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
     short = math.prod(x.shape) // max(x.shape[axis], 1) < rank
     u, _, _ = linalg.svd(unfolded, full_matrices=short, leading=None if short else rank)
-    return signed_rows(u[:, :rank].T).T
+    return signed_vectors(u[:, :rank], 0)
