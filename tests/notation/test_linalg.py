@@ -76,6 +76,31 @@ def test_leading_vectors_of_matrices_of_any_form(shape):
     np.testing.assert_allclose(alike, exact[0][0] @ exact[2][0], atol=1e-5)
 
 
+def test_normal_equations_have_their_derivatives_where_rows_are_not_of_full_rank():
+    """The second, too; alone and in a stack, of complex entries as well."""
+    made = np.random.default_rng(0)
+    rows, below = made.normal(size=(2, 7, 3)), np.stack([np.eye(3)] * 2)
+    rows[1, :, 1] = 0
+    args = (rows * (1 + 0.5j), below, made.normal(size=(2, 3, 1)) * (1 - 1j))
+
+    def plain(rows, below, right):
+        normal = rows.mT.conj() @ rows + below.mT.conj() @ below
+        return jnp.linalg.solve(normal, right)
+
+    def all_of(fn):
+        def length(rows):
+            return jnp.sum(jnp.abs(fn(rows, *args[1:])) ** 2)
+
+        slope = jax.grad(length)
+        alone = fn(*(a[1] for a in args))
+        return fn(*args), alone, slope(args[0]), jax.jvp(slope, args[:1], args[:1])[1]
+
+    with jax.enable_x64():
+        args = tuple(map(jnp.asarray, args))
+        found = jax.jit(lambda: all_of(linalg.solve_normal))()
+        chex.assert_trees_all_close(found, all_of(plain), rtol=1e-9, atol=1e-12)
+
+
 def test_a_vector_on_the_right_of_a_system():
     x = jnp.array([[2.0, 0.0], [0.0, 4.0]])
     assert linalg.solve(x, jnp.array([2.0, 4.0])).tolist() == [1.0, 1.0]

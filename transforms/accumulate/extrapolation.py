@@ -1,5 +1,8 @@
 """Extrapolation of a sequence of vectors."""
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +12,7 @@ from ..notation.checks import transformation
 from ..notation.functions import lift
 from ..notation.hyperparameters import NonNegative, Size
 from ..notation.roots import magnitude, root
+from ..notation.rows import FEW
 from ..notation.sharding import replicated
 from ..notation.signal import Signal
 from ..notation.steps import step_count
@@ -49,11 +53,15 @@ def _guess(g: jax.Array, values: jax.Array, t: jax.Array, reg: float | jax.Array
     size = magnitude(differences).reshape(())
     least = jnp.finfo(size.dtype).eps
     ridge = jnp.clip(root(jnp.asarray(reg, size.dtype)) / size, least, 1 / least)
-    # A triangular factor in place of the Gramian, whose condition number is the square.
-    rows = jnp.concatenate(
-        [differences.T / size, ridge * jnp.eye(history, dtype=differences.dtype)]
-    )
-    z = linalg.solve_normal(rows, jnp.ones((history, 1), rows.dtype))[..., 0].real
-    weights = z / jnp.sum(z)
-    guess = jnp.tensordot(weights, values[1:], axes=1, precision="highest")
-    return jnp.where(t > history, guess, g)
+    # By triangular factors, not by the Gramian, whose condition number is the square.
+    below = ridge * jnp.eye(history, dtype=differences.dtype)
+    ones = jnp.ones((history, 1), differences.dtype)
+    z = linalg.solve_normal((differences / size).T, below, ones)[..., 0].real
+    return jnp.where(t > history, _weighted(z / jnp.sum(z), values[1:]), g)
+
+
+def _weighted(weights: jax.Array, rows: jax.Array) -> jax.Array:
+    """Their sum, of a few entry by entry: XLA:CPU compiles a product of matrices for each leaf."""
+    if len(rows) > FEW:
+        return jnp.tensordot(weights, rows, axes=1, precision="highest")
+    return functools.reduce(operator.add, map(operator.mul, weights, rows))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap, sequential_vmap
 
 from .known import each, is_known
+from .members import all_axes_of, all_varying
 from .roots import magnitude, power_of_two_below, root, summable_share
 
 LONG = 1.5
@@ -179,16 +180,17 @@ def solve_triangular(
     return solve(matrices, right)
 
 
-def solve_normal(rows: jax.Array, right: jax.Array) -> jax.Array:
-    """x in A^H A x = B by the triangular factor of A, in one loop over the matrices.
+def solve_normal(rows: jax.Array, below: jax.Array, right: jax.Array) -> jax.Array:
+    """x in (A^H A + R^H R) x = B by triangular factors, in one loop over the matrices.
 
     A function of arrays.
 
     Args:
-      rows: A, (..., m, n) of rank n.
+      rows: A, (..., m, n).
+      below: R, (..., n, n), by which both together have rank n.
       right: B, (..., n, k).
     """
-    return _solve_normal(rows, right)
+    return _solve_normal(rows, below, right)
 
 
 def expm(matrices: jax.Array) -> jax.Array:
@@ -321,9 +323,30 @@ _lower_factor = _with_derivative(
 
 
 @one_by_one
-def _solve_normal(rows: jax.Array, right: jax.Array) -> jax.Array:
-    factor = jnp.linalg.qr(rows, mode="r")
-    return jax.scipy.linalg.cho_solve((jnp.swapaxes(factor.conj(), -1, -2), True), right)
+def _solve_normal(rows: jax.Array, below: jax.Array, right: jax.Array) -> jax.Array:
+    rows, below, right = all_varying((rows, below, right), all_axes_of((rows, below, right)))
+    # In two steps long rows are not copied to stand over others; the derivative is the system's,
+    # as the first factor has none where the rows are not of full rank.
+    long, short = map(jax.lax.stop_gradient, (rows, below))
+    both = jnp.concatenate([jnp.linalg.qr(long, mode="r"), short], axis=-2)
+    lower = jnp.swapaxes(jnp.linalg.qr(both, mode="r").conj(), -1, -2)
+
+    def solve(_: Callable[..., jax.Array], b: jax.Array) -> jax.Array:
+        return jax.scipy.linalg.cho_solve((lower, True), b)
+
+    def transpose_solve(_: Callable[..., jax.Array], b: jax.Array) -> jax.Array:
+        return solve(_, b.conj()).conj()
+
+    def applied(x: jax.Array) -> jax.Array:
+        return _normal(rows, x) + _normal(below, x)
+
+    solved: jax.Array = jax.lax.custom_linear_solve(applied, right, solve, transpose_solve)
+    return solved
+
+
+def _normal(a: jax.Array, x: jax.Array) -> jax.Array:
+    along = jnp.matmul(a, x, precision="highest")
+    return jnp.matmul(jnp.swapaxes(a.conj(), -1, -2), along, precision="highest")
 
 
 _cho_solve = one_by_one(lambda factor, right: jax.scipy.linalg.cho_solve((factor, True), right))
