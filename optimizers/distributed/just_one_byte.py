@@ -24,6 +24,7 @@ from ...transforms import (
     transformation,
 )
 from ...transforms.closures.checks import LossFunction
+from ...transforms.notation import draws
 from ...transforms.notation.context import Context
 from ...transforms.notation.known import each, summed
 from ...transforms.notation.values import Leaves
@@ -148,7 +149,7 @@ class _Shared:
             tree = self.perturbation_fn(count, worker, sample, params)
             return given_direction(at, tree, context, "perturbation_fn")
         for number in (count, worker, sample):
-            root = jax.random.fold_in(root, number)
+            root = draws.fold_in(root, number)
         return draw_leaves("gaussian", root, at)
 
     def slopes(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, Key, Signal, flow, transformation
+from ...transforms.notation import draws
 from ...transforms.notation.rows import sum_of_rows
 from ...transforms.objectives import check_vector, draw_for_entries, reduce_objectives, vector_for
 from ...transforms.objectives.preferences import Vector
@@ -78,7 +79,7 @@ def graddrop(
         return _kept(g, u, _per_objective(leak, g), f)
 
     def step(g: Signal, uniforms: Signal | None = None) -> Signal:
-        u = draw_for_entries(g, random_key(key), jax.random.uniform, uniforms)
+        u = draw_for_entries(g, random_key(key), draws.uniform, uniforms)
         return reduce_objectives(kept, "drop_signs")(g, u)
 
     return flow(step)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ...registry import method
 from ...transforms import Flow, Key, Signal, flow, transformation
+from ...transforms.notation import draws
 from ...transforms.objectives import bare_array, weigh_by_gramian
 from ...transforms.trees import random_key
 
@@ -81,7 +82,7 @@ def _weights(G: jax.Array, sizes: jax.Array, key: jax.Array, given: jax.Array | 
     elif key is None:
         orders = jnp.tile(everyone, (m, 1))
     else:
-        orders = jax.vmap(jax.random.permutation, (0, None))(jax.random.split(key, m), m)
+        orders = jax.vmap(draws.permutation, (0, None))(draws.split(key, m), m)
 
     def visit(W: jax.Array, others: jax.Array) -> tuple[Any, None]:
         products = jnp.sum(W * G[others], axis=1)

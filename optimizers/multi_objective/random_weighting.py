@@ -4,6 +4,7 @@ import jax
 
 from ...registry import method
 from ...transforms import Flow, Key, Signal, flow, lift, transformation
+from ...transforms.notation import draws
 from ...transforms.objectives import bare_array, draw_for_objectives, weigh
 from ...transforms.trees import random_key
 
@@ -59,7 +60,7 @@ def random_weighting(key: Key = 0) -> Flow:
     softmax = lift(jax.nn.softmax, "softmax")
 
     def step(g: Signal, normals: Signal | None = None) -> Signal:
-        n = draw_for_objectives(g, random_key(key), jax.random.normal, bare_array(normals))
+        n = draw_for_objectives(g, random_key(key), draws.normal, bare_array(normals))
         return weigh(g, softmax(n))
 
     return flow(step)

@@ -26,6 +26,7 @@ from ...transforms import (
     transformation,
     where,
 )
+from ...transforms.notation import draws
 from ...transforms.notation.context import Context
 from ...transforms.notation.values import Leaves, working
 from ...transforms.trees import random_key
@@ -150,7 +151,7 @@ def _own_key(key: Key, axis_name: str | None) -> Signal:
 
     def folded(fresh: jax.Array) -> jax.Array:
         bound = axis.is_bound(axis_name)
-        return jax.random.fold_in(fresh, axis.worker_index(axis_name)) if bound else fresh
+        return draws.fold_in(fresh, axis.worker_index(axis_name)) if bound else fresh
 
     return lift_tree(folded, "own_key", out=0)(random_key(key))
 

@@ -22,7 +22,7 @@ from ...transforms import (
     transformation,
     where,
 )
-from ...transforms.notation import Step, is_neutral
+from ...transforms.notation import Step, draws, is_neutral
 from ...transforms.notation.context import Context
 from ...transforms.notation.crowds import of_stacks
 from ...transforms.notation.mapping import one_each
@@ -78,7 +78,7 @@ def _projected_of(
         squares = dots(leaves, leaves)
         zero = squares == 0
         leave = (dots(trials, leaves) < epsilon * squares) & ~zero
-        leave &= _allowed(leave, zero, most, jax.random.fold_in(key, number))
+        leave &= _allowed(leave, zero, most, draws.fold_in(key, number))
         removed = active & (leave | zero)
         pairs = zip(trials, leaves, strict=True)
         return tuple(jnp.where(spread(removed, x) > 0, -x, y - x) for y, x in pairs)
@@ -96,7 +96,7 @@ def _allowed(
     if is_neutral(most, 1.0):
         return True
     leaves, zero = replicated(leaves), replicated(zero)
-    drawn = jnp.where(leaves, jax.random.uniform(key, leaves.shape), 2.0)
+    drawn = jnp.where(leaves, draws.uniform(key, leaves.shape), 2.0)
     gone, new = jnp.sum(zero, dtype=drawn.dtype), jnp.sum(leaves, dtype=drawn.dtype)
     bound = leaves.size * jnp.asarray(most, drawn.dtype)
     first = jnp.argsort(jnp.argsort(drawn)).astype(drawn.dtype) < jnp.floor(gone + new - bound)

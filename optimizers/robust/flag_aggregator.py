@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from ...registry import method
 from ...transforms import FlowError, Key, NonNegativeConstant, PositiveConstant, Size, is_neutral
-from ...transforms.notation import linalg
+from ...transforms.notation import draws, linalg
 from ...transforms.notation.checks import checked
 from ...transforms.notation.known import repeat
 from ...transforms.notation.roots import norm, root
@@ -149,11 +149,11 @@ def _lengths(rows: Rows) -> jax.Array:
 
 def _start(rows: Rows, rank: int, key: Key, count: int | jax.Array, init: Any) -> Basis:
     """Uniform draws, or what was given."""
-    fresh = jax.random.fold_in(typed_key(key), count)
+    fresh = draws.fold_in(typed_key(key), count)
     if init is None:
-        keys = jax.random.split(fresh, len(rows.leaves))
+        keys = draws.split(fresh, len(rows.leaves))
         pairs = zip(keys, rows.leaves, strict=True)
-        leaves = [jax.random.uniform(k, (rank, *x.shape[1:]), x.dtype, -0.5, 0.5) for k, x in pairs]
+        leaves = [draws.uniform(k, (rank, *x.shape[1:]), x.dtype, -0.5, 0.5) for k, x in pairs]
     else:
         leaves = _parted(init(fresh, count, None) if callable(init) else init, rank, rows)
     inner = _products(leaves, rows.leaves, rows.dtype)

@@ -10,6 +10,7 @@ import optax
 
 from ...registry import method
 from ...transforms import FlowError, Key, NonNegative, PositiveConstant, transformation
+from ...transforms.notation import draws
 from ...transforms.notation.values import working
 from ...transforms.trees.random import typed_key
 from ...transforms.zeroth_order import draw_leaf
@@ -176,7 +177,7 @@ def _offsets(blocks: Sequence[jax.Array]) -> list[int]:
 
 def _direction(block: optax.Params, root: jax.Array, count: jax.Array, first: int) -> optax.Params:
     leaves, structure = jax.tree.flatten(block)
-    key = jax.random.fold_in(root, count - 1)
+    key = draws.fold_in(root, count - 1)
     drawn = [draw_leaf("gaussian", key, first + i, working(leaf)) for i, leaf in enumerate(leaves)]
     return jax.tree.unflatten(structure, drawn)
 

@@ -152,7 +152,7 @@ class Coded:
         self, tree: Leaves, key: jax.Array | None, shares: jax.Array, axis_name: str | None
     ) -> Leaves:
         if key is not None:
-            key = jax.random.fold_in(key, axis.worker_index(axis_name))
+            key = draws.fold_in(key, axis.worker_index(axis_name))
         message = self.encode(map_leaves(replicated, tree, most=TINY), key)
         mine = self.decode(_alone(message), tree, jnp.ones(1, shares.dtype))
         if axis_name is None:
@@ -249,7 +249,7 @@ def on_vectors(
 
     def encoded(tree: Leaves, key: jax.Array | None) -> Any:
         if not per_leaf:
-            drawn = None if key is None else jax.random.fold_in(key, 0)
+            drawn = None if key is None else draws.fold_in(key, 0)
             return [encode(to_vector(tree), drawn)] if flat_size(tree) else []
         leaves = _with_entries(tree)
         if key is None:

@@ -156,8 +156,8 @@ class PowerIteration:
                 )  # fmt: skip
                 places = like.treedef.flatten_up_to(found)
                 return like.map(lambda x, y: x if y is None else y, Leaves(places, like.treedef))
-            fresh = jax.random.fold_in(typed_key(self.key), side == "q")
-            keys = iter(jax.random.split(fresh, max(len(like), 1)))
+            fresh = draws.fold_in(typed_key(self.key), side == "q")
+            keys = iter(draws.split(fresh, max(len(like), 1)))
             drawn = like.map(lambda x: draws.normal(next(keys), x.shape, x.dtype))
             return drawn.map(resharded, like)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..notation import draws
 from ..notation.checks import checked
 from ..notation.hyperparameters import Key, Portion, Size
 from ..notation.ordering import places_of_largest
@@ -72,7 +73,7 @@ def rand_k(k: Size = 1, per_leaf: bool = False, key: Key = 0) -> Coded:
 
     def encode(vector: jax.Array, key: jax.Array) -> Message:
         count = min(k, vector.size)
-        places = jax.random.permutation(key, vector.size)[:count].astype(jnp.int32)
+        places = draws.permutation(key, vector.size)[:count].astype(jnp.int32)
         return {"places": places, "values": vector[places] * (vector.size / count)}
 
     return on_vectors("rand_k", encode, scattered, per_leaf, key, k=k)

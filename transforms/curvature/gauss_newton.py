@@ -10,6 +10,7 @@ import optax
 from jax.typing import DTypeLike
 
 from ..closures.checks import LossFunction, array_closure, scalar_closure
+from ..notation import draws
 from ..notation.build import Flow, flow
 from ..notation.checks import checked, transformation
 from ..notation.context import Context
@@ -67,7 +68,7 @@ def gauss_newton_bartlett(
     if labels is None:
         if key is None:
             raise FlowError("gauss_newton_bartlett: key=None needs labels, which it draws")
-        labels = jax.random.categorical(key, wide)
+        labels = draws.categorical(key, wide)
     drawn = jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype)
     residuals = jnp.exp(log_softmax(wide)) - drawn
     count = jnp.asarray(math.prod(wide.shape[:-1]), wide.dtype)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from ..closures.checks import LossFunction, scalar_closure
+from ..notation import draws
 from ..notation.build import Flow, flow
 from ..notation.checks import checked, transformation
 from ..notation.context import Context
@@ -143,7 +144,7 @@ def _diagonal_of(
     def estimate(number: int | jax.Array) -> Leaves:
         key = fresh
         if num_samples > 1:
-            key = jnp.where(number == 0, fresh, jax.random.fold_in(fresh, number))
+            key = jnp.where(number == 0, fresh, draws.fold_in(fresh, number))
         u = draw(context, params, key)
         return u.map(lambda a, b: a * b, _hvp_of(context, value_fn, params, u))
 

@@ -25,7 +25,7 @@ def rounding_key(step: jax.Array, number: int) -> jax.Array:
       step: the number of the step.
       number: of the delay, among those of its flow.
     """
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), step)
+    return draws.fold_in(draws.fold_in(jax.random.key(0), number), step)
 
 
 def narrowed(x: jax.Array, dtype: DTypeLike, key: jax.Array) -> jax.Array:

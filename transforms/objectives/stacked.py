@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..notation import draws
 from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -139,7 +140,7 @@ def draw_for_entries(
     def drawn(context: Context, tree: Leaves, fresh: jax.Array, ready: Leaves) -> Leaves:
         if ready is not None:
             return ready
-        keys = iter(jax.random.split(fresh, max(len(tree), 1)))
+        keys = iter(draws.split(fresh, max(len(tree), 1)))
         return tree.map(lambda x: draw(next(keys), x.shape[1:], x.dtype))
 
     return lift_tree(drawn, "draw", context=True, out=like_params)(g, key, given)

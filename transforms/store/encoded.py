@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..notation import draws
 from ..notation.cell import Cell, cell_of
 from ..notation.context import Context
 from ..notation.errors import FlowError
@@ -54,7 +55,7 @@ def encoded_cell(
         kept = []
         for i, (path, leaf) in enumerate(paths):
             names = plain_path(path)
-            own = None if key is None else jax.random.fold_in(key, i)
+            own = None if key is None else draws.fold_in(key, i)
             kept.append(coding.encode(names, leaf, own) if chosen(names, leaf) else leaf)
         return jax.tree.unflatten(structure, kept)
 

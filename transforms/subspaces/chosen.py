@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation import draws
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.errors import FlowError
@@ -35,7 +36,7 @@ def random_coordinates(
 
     def draw(fresh: jax.Array, leaf: jax.Array) -> jax.Array:
         size = leaf.size if axis is None else leaf.shape[axis]
-        return jax.random.permutation(fresh, size)[: int(size * density)].astype(jnp.int32)
+        return draws.permutation(fresh, size)[: int(size * density)].astype(jnp.int32)
 
     def step(g: Signal) -> Signal:
         indices = draw_leaves(g, key, draw, sampler, "indices")
@@ -116,9 +117,9 @@ def selected_slices(
     def draw(fresh: jax.Array, q: jax.Array) -> jax.Array:
         logs = jnp.where(q > 0, jnp.log(jnp.where(q > 0, q, 1)), -jnp.inf)
         if again:
-            return jax.random.categorical(fresh, logs, shape=(rank,)).astype(jnp.int32)
+            return draws.categorical(fresh, logs, shape=(rank,)).astype(jnp.int32)
         # The largest of logarithms with Gumbel noise are draws without replacement.
-        return jax.lax.top_k(logs + jax.random.gumbel(fresh, q.shape, q.dtype), rank)[1]
+        return jax.lax.top_k(logs + draws.gumbel(fresh, q.shape, q.dtype), rank)[1]
 
     def slices(matrix: jax.Array, indices: jax.Array, q: jax.Array) -> Coordinates:
         weights = jax.lax.rsqrt(rank * q[indices]) if again else None

@@ -243,8 +243,8 @@ def _gaussian(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Ar
 
 def _hadamard(key: jax.Array, size: int, count: int, dtype: DTypeLike) -> jax.Array:
     length = 1 << max(size - 1, 0).bit_length()
-    of_signs, of_rows = jax.random.split(key)
-    chosen = jax.random.permutation(of_rows, length)[:count].astype(jnp.uint32)
+    of_signs, of_rows = draws.split(key)
+    chosen = draws.permutation(of_rows, length)[:count].astype(jnp.uint32)
     bits = jnp.arange(size, dtype=jnp.uint32)[:, None] & chosen[None]
     entries = 1 - 2 * (jax.lax.population_count(bits) & 1).astype(jnp.int32)
     signs = draws.rademacher(of_signs, (size, 1), jnp.int32)

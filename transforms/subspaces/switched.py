@@ -5,6 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..notation import draws
 from ..notation.build import Flow, flow
 from ..notation.checks import transformation
 from ..notation.errors import FlowError
@@ -68,7 +69,7 @@ def _places(order: str, n: int, q: int, turn: jax.Array, key: Any) -> jax.Array:
     """Whether each of n leaves is among the q of this turn."""
     index = jnp.arange(n)
     if order == "random":
-        return jax.random.permutation(key, n) < q
+        return draws.permutation(key, n) < q
     if order == "mirror":
         half = max(n // 2, 1)
         nearest = jnp.minimum(index, n - 1 - index)

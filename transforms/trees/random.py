@@ -82,7 +82,7 @@ def random_key(key: Key | Signal, every: Period = 1) -> Signal:
     def fold_in(
         context: Context, root: jax.Array, _: jax.Array, every: int | jax.Array
     ) -> jax.Array:
-        return jax.random.fold_in(root, _first_of(context.step - 1, every))
+        return draws.fold_in(root, _first_of(context.step - 1, every))
 
     lifted = lift_tree(fold_in, "fold_in", context=True, out=0)
     return lifted(stored_key(key), step_count(), every)
@@ -124,7 +124,7 @@ def fold_key(key: Signal, number: int) -> Signal:
 
     A function of signals.
     """
-    folded = lift_tree(lambda k: jax.random.fold_in(k, number), "fold_key", out=0)
+    folded = lift_tree(lambda k: draws.fold_in(k, number), "fold_key", out=0)
     return folded(key)
 
 
@@ -218,7 +218,7 @@ def with_a_key_each(draw: Callable[[Any, Any], Any], key: jax.Array, tree: Leave
       key: which is split.
       tree: the leaves.
     """
-    keys = jax.random.split(key, max(len(tree), 1))
+    keys = draws.split(key, max(len(tree), 1))
     return map_leaves(draw, tree, stack=keys, many=draws.MANY)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..notation import draws
 from ..notation.checks import checked
 from ..notation.context import Context
 from ..notation.functions import lift_tree
@@ -39,7 +40,7 @@ def coin(
         context: Context, key: jax.Array, count: jax.Array, p: float | jax.Array
     ) -> jax.Array:
         if coin_fn is None:
-            shown = jax.random.uniform(key, (), context.scalar_dtype) < p
+            shown = draws.uniform(key, (), context.scalar_dtype) < p
         else:
             shown = jnp.asarray(coin_fn(key, count - 1 - late)).astype(bool)
         return shown | (count == 1) if late else shown

@@ -24,13 +24,17 @@ from ..notation.values import MISSING, Leaves, either
 _MASKS = 0x6D61736B
 """Folded into the key for masks, so that they do not depend on the directions."""
 
+_NORMAL = draws.without_loops(jax.random.normal)
+_UNIFORM = draws.without_loops(jax.random.uniform)
+_RADEMACHER = draws.without_loops(jax.random.rademacher)
+
 
 def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    return jax.random.normal(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+    return _NORMAL(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
 def _rademacher(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    return jax.random.rademacher(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+    return _RADEMACHER(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
 Distribution = Literal["gaussian", "rademacher", "sphere"]
@@ -54,13 +58,13 @@ def draw_leaf(distribution: str, key: jax.Array, index: int, leaf: jax.Array) ->
       index: the leaf's place in the whole tree.
       leaf: an array of the shape, dtype and sharding.
     """
-    return _drawn(distribution, jax.random.fold_in(key, index), leaf)
+    return _drawn(distribution, draws.fold_in(key, index), leaf)
 
 
 def _drawn(distribution: str, key: jax.Array, leaf: jax.Array) -> jax.Array:
     draw = DIRECTIONS[distribution]
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-        drawn = jax.lax.complex(*(draw(k, leaf) for k in jax.random.split(key)))
+        drawn = jax.lax.complex(*(draw(k, leaf) for k in draws.split(key)))
     else:
         drawn = draw(key, leaf)
     return resharded(drawn, leaf)
@@ -89,7 +93,7 @@ class SparseDirections:
     ) -> Leaves:
         """The direction times the mask of this period."""
         period = (count - 1) // self.update_interval
-        key = jax.random.fold_in(jax.random.fold_in(root, _MASKS), period)
+        key = draws.fold_in(draws.fold_in(root, _MASKS), period)
         if self.mask_fn is not None:
             first = 1 + period * self.update_interval
             mask = Leaves.up_to(direction.treedef, self.mask_fn(key, first, _params(context)))
@@ -105,7 +109,7 @@ class SparseDirections:
         return _with_keys(kept, key, direction, Leaves.up_to(direction.treedef, rate).values)
 
     def _keep(self, key: jax.Array, z: jax.Array, rate: float | jax.Array) -> jax.Array:
-        draw = jax.random.normal if self.normal_threshold else jax.random.uniform
+        draw = _NORMAL if self.normal_threshold else _UNIFORM
         drawn = draw(key, z.shape, jnp.finfo(z.dtype).dtype)
         return jnp.where(resharded(drawn, z) < jnp.asarray(rate, drawn.dtype), 0, z)
 
@@ -206,9 +210,9 @@ class Directions:
           behind: of how many steps ago.
         """
         count = context.step - behind
-        key = jax.random.fold_in(root, count - 1)
+        key = draws.fold_in(root, count - 1)
         if self.n_samples > 1:
-            key = jax.random.fold_in(key, sample)
+            key = draws.fold_in(key, sample)
         sparse = self.sampler if isinstance(self.sampler, SparseDirections) else None
         sampler = self.sampler if sparse is None else sparse.sampler
         direction = self.dense(context, like, key, count, sampler)

@@ -15,7 +15,7 @@ from ....transforms.kronecker.tensor_statistics import (
     mode_product,
     unfolding,
 )
-from ....transforms.notation import linalg
+from ....transforms.notation import draws, linalg
 from ....transforms.notation.roots import maximum_over, norm, smooth_quotient
 from .lie_groups import shrinking, times, tiny_of
 
@@ -127,7 +127,7 @@ class Kronecker:
             return factors
         sizes = [maximum_over(jnp.abs(f), tuple(range(1, f.ndim))) for f in factors]
         mean = jnp.exp(sum(map(jnp.log, sizes)) / len(sizes))
-        now = jax.random.uniform(key, ()) < self.balance_probability
+        now = draws.uniform(key, ()) < self.balance_probability
         return tuple(
             f * jnp.where(now, mean / size, 1).reshape(-1, *[1] * (f.ndim - 1))
             for f, size in zip(factors, sizes, strict=True)

@@ -83,7 +83,7 @@ class LowRank:
         t: jax.Array,
     ) -> LowRankElement:
         """d, and one of U and V, along the gradient at the same a = Q h and b = Q^-T v."""
-        balance, coin = jax.random.split(key)
+        balance, coin = draws.split(key)
         U, V = self._balanced(q.U, q.V, balance)
         a = _low_rank(U, V, q.d * h)
         K = jnp.eye(self.rank, dtype=U.dtype) + multiply(V.T, U)
@@ -107,13 +107,13 @@ class LowRank:
         """Whether U is updated, not V."""
         if self.coin_fn is not None:
             return jnp.asarray(self.coin_fn(key, t - 1), jnp.bool_).reshape(())
-        return t % 2 == 1 if self.alternate else jax.random.bernoulli(key)
+        return t % 2 == 1 if self.alternate else draws.bernoulli(key)
 
     def _balanced(self, U: jax.Array, V: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not self.rank or is_neutral(self.balance_probability):
             return U, V
         rho = root(norm(U) / norm(V))
-        now = jax.random.uniform(key, ()) < self.balance_probability
+        now = draws.uniform(key, ()) < self.balance_probability
         rho = jnp.where(now & jnp.isfinite(rho) & (rho > 0), rho, 1)
         return U / rho, V * rho
 

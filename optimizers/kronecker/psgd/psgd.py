@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Literal
 
-import jax
 import numpy as np
 
 from ....transforms import (
@@ -29,6 +28,7 @@ from ....transforms import (
     zeros_like,
 )
 from ....transforms.kronecker import finite_or_zero
+from ....transforms.notation import draws
 from ....transforms.trees import draw_scalar
 from .fitting import FitMode, failed_updates, fit_preconditioner, preconditioned
 from .lie_groups import LieGroup
@@ -93,7 +93,7 @@ def scale_by_psgd(
         if is_neutral(precond_update_probability, 1.0):
             q = g >> fit
         else:
-            coin = draw_scalar(key, jax.random.uniform)
+            coin = draw_scalar(key, draws.uniform)
             q = g >> when((step_count() == 1) | (coin < precond_update_probability), fit)
         tap("failed_updates", failed_updates(q))
         m = g if is_neutral(momentum) else g >> named("mu", ema(momentum))
