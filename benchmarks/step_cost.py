@@ -10,8 +10,10 @@
 Beside our methods runs Optax's of the same name; torch's fused and multi-tensor ones, and those of
 `pytorch_optimizer`, where these are installed. `all` is every transformation of the catalogue. The
 floor of a method is the time in which the machine copies as many bytes as the step must read and
-write: gradients once, params and state twice. It is measured next to every step, because shared
-machines swing by two; a method and its peers take turns, and the least times are compared.
+write: gradients once, params and state twice, and once more what is looked at for a norm or a rank
+that must be known before the update (see `kernel_bytes.py`). It is measured next to every step,
+because shared machines swing by two; a method and its peers take turns, and the least times are
+compared.
 
 `--report` measures the default methods on every tree and on those that grow, and makes the file and
 both plots of the documentation, the second beside the first as `*_growth.png`. The file is written
@@ -35,6 +37,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from gradchain.catalogue import METHODS, get_method
+from kernel_bytes import Program
 from peak_memory import INPUTS, every_transformation, size_of
 from step_cost_plots import plot_growth, plot_steps
 
@@ -199,7 +202,8 @@ def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row
     program = lowered.compile()
     times.append(time.perf_counter())
     analysis, count = program.memory_analysis(), size_of(params) / 4
-    moved = 3 * size_of(params) + 2 * size_of(state)
+    traffic = Program(program.as_text()).whole()
+    moved = 3 * size_of(params) + 2 * size_of(state) + round(traffic.looked_at)
     held = [params, state]
 
     def run() -> None:
@@ -212,7 +216,7 @@ def jax_row(name: str, opt: Any, shapes: Shapes, options: dict[str, Any]) -> Row
         lowered.as_text().count("\n") / len(shapes),
         size_of(state) / count,
         analysis.temp_size_in_bytes / count,
-        program.cost_analysis().get("bytes accessed", 0.0) / moved,
+        traffic.moved / moved,
         run=run,
         moved=moved,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from gradchain.catalogue import get_method
 from matplotlib.image import imread
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -60,7 +61,7 @@ def test_compile_time(tmp_path, capsys):
     assert "| `sam` |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["compile_time", "step_cost", "peak_memory"])
+@pytest.mark.parametrize("script", ["compile_time", "step_cost", "peak_memory", "kernel_bytes"])
 def test_an_unknown_method_is_refused_in_a_line(script, capsys):
     with pytest.raises(SystemExit):
         importlib.import_module(script).main(["adamm"])
@@ -138,3 +139,16 @@ def test_tuning_free_in_small(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert all(f"| `{name}` |" in printed for name in found["rows"])
     assert imread(tmp_path / "found.png").shape[1] > 300
+
+
+def test_bytes_of_kernels(capsys):
+    """Against counts by hand: a kernel for each result, and the branch that is taken."""
+    script = importlib.import_module("kernel_bytes")
+    adamw, lamb = (script.figures(get_method(name).build()) for name in ("adamw", "lamb"))
+    assert (adamw.least, adamw.looked_at) == pytest.approx((28, 0), abs=0.01)
+    assert adamw.moved == pytest.approx(12 + 12 + 16, abs=0.01)  # mu, nu, and params of all
+    assert adamw.quotient == pytest.approx(40 / 28, abs=0.01)
+    assert lamb.looked_at == pytest.approx(8, abs=0.01)  # params, and the direction, written once
+    assert lamb.moved > adamw.moved
+    script.main(["sgd"])
+    assert "| `sgd` | 1.00 | 12.00 | 12.00 | 0.00 | 0.00 |" in capsys.readouterr().out
