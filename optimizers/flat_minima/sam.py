@@ -88,7 +88,7 @@ def sam(
         g: Signal, params: Signal, value_fn: Signal | None = None, grad_fn: Signal | None = None
     ) -> Signal:
         size, length = norm_factors(abs(params) * g if adaptive else g)
-        ascent = (square(params) * g if adaptive else g) / size
+        ascent = (square(params) * g if adaptive else g) * (1 / size)
         e = scheduled(rho) * divide(ascent, length + scheduled(eps) / size, eps)
         return gradient_at(params + e, value_fn, grad_fn) >> at_offset(e, base)
 

@@ -111,7 +111,7 @@ def mo_nna(
         if gradient_clip is not None:
             size, relative = norm_factors(own)
             allowed = divide_or_zero(scheduled(gradient_clip), relative)
-            own = own / size * minimum(size, allowed)
+            own = own * (1 / size) * minimum(size, allowed)
         m = own >> ema(momentum, dtype=mu_dtype, name="mu")
         moved = -scheduled(learning_rate) * (m + weight_decay * params)
         return moved + mixed(params + moved, bare_array(neighbors), received)
