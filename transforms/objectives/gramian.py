@@ -14,7 +14,7 @@ from ..notation.crowds import by_stacks, of_stacks
 from ..notation.functions import lift, lift_tree
 from ..notation.hyperparameters import Hyperparameter
 from ..notation.known import choose
-from ..notation.mapping import map_alike
+from ..notation.mapping import map_leaves
 from ..notation.roots import balanced, is_trusted, power_of_two_below
 from ..notation.sharding import explicit_axes, replicated
 from ..notation.signal import Signal
@@ -175,9 +175,8 @@ def _own_gramian(context: Context, tree: Leaves, scale: jax.Array) -> jax.Array:
 
 def _of_leaves(fn: Callable[[jax.Array], jax.Array], tree: Leaves) -> list[jax.Array]:
     """`fn` of every leaf, with a leading axis of those that were computed together."""
-    stacks, others = by_stacks(tree)
-    alone = map_alike(fn, [leaf for (leaf,) in others])
-    return [*(jax.vmap(fn)(stack) for (stack,) in stacks), *(part[None] for part in alone)]
+    stacks, others = by_stacks(map_leaves(fn, tree))
+    return [*(stack for (stack,) in stacks), *(part[None] for (part,) in others)]
 
 
 def _products(x: jax.Array) -> jax.Array:
