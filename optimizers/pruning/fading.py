@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ...transforms import lift_tree
 from ...transforms.notation.context import Context
+from ...transforms.notation.ordering import are_first
 from ...transforms.notation.values import Leaves
 from ...transforms.notation.vectors import vector_of
 from .structures import Groups, Structures, of_sets, spread
@@ -70,6 +71,6 @@ def kept_apart(
         left = jnp.maximum(size - lost - jnp.sum(take), 1)
         stay = jnp.minimum(-(-left // divisible) * divisible, size)
         room = jnp.where(divisible > 1 and size <= divisible, 0, size - lost - stay)
-        return take & (jnp.cumsum(take) <= room)
+        return are_first(take, room)
 
     return vector_of(of_sets(spared, structures.split(chosen), structures.split(gone)))

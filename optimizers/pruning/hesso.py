@@ -28,7 +28,7 @@ from ...transforms import (
 )
 from ...transforms.notation import Count, is_neutral
 from ...transforms.notation.context import Context
-from ...transforms.notation.ordering import are_largest
+from ...transforms.notation.ordering import are_first, are_largest
 from ...transforms.notation.values import Leaves, promoting
 from ...transforms.trees.vector import one_leaf
 from .fading import kept_apart, scaled_steps, target_of
@@ -61,7 +61,7 @@ def _picked_of(
     count = jnp.where(period == periods - 1, number - each * (periods - 1), each)
     pruned = gone.values[0]
     lowest = are_largest(-scores.values[0], jnp.sum(pruned) + count) & ~pruned
-    first = lowest & (jnp.cumsum(lowest) <= count)
+    first = are_first(lowest, count)
     return one_leaf(kept_apart(structures, first, pruned, divisible))
 
 

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradchain.transforms.notation import ordering
-from gradchain.transforms.notation.ordering import are_largest, kth_largest, places_of_largest
+from gradchain.transforms.notation.ordering import (
+    are_first,
+    are_largest,
+    kth_largest,
+    places_of_largest,
+)
 from samples import sample
 from subjects import step_of
 
@@ -33,6 +38,22 @@ def test_counting_finds_what_sorting_finds(dtype):
             assert set(np.flatnonzero(chosen(x, k))) == set(order[:k])
         assert not chosen(x, -1).any()
         assert chosen(x, MANY + 1).all()
+
+
+@pytest.mark.parametrize("size", [1, 9, ordering.SORTED, ordering.SORTED + 1, 300])
+def test_the_first_and_the_largest_of_any_length(size):
+    """Among a few entries those that are no numbers come last, as in a stable sort."""
+    made = np.random.default_rng(size)
+    first, largest = jax.jit(jax.vmap(are_first)), jax.jit(jax.vmap(are_largest))
+    flags = made.random((4, size)) < np.array([[0.0], [0.3], [0.8], [1.0]])
+    x = made.integers(-2, 3, (4, size)).astype(np.float32)
+    if size <= ordering.SORTED:
+        x[0, ::3], x[1, ::4], x[2, ::2] = np.nan, -np.inf, -0.0
+    place = np.argsort(np.argsort(-x, kind="stable"), kind="stable")
+    for k in (-1, 0, 1, size // 2, size, size + 3):
+        count = np.full(4, k)
+        assert (first(flags, count) == flags & (np.cumsum(flags, axis=1) <= k)).all()
+        assert (largest(x, count) == (place < k)).all()
 
 
 def test_the_places_are_those_of_top_k():

@@ -46,14 +46,8 @@ def kth_largest(x: jax.Array, k: int | jax.Array) -> jax.Array:
 def _of_rank(x: jax.Array, k: int | jax.Array) -> jax.Array:
     wide = x.astype(at_least_float32(x.dtype))
     ordered = _ordered(wide)
-    bits = jnp.iinfo(ordered.dtype).bits
-    places = bits // DIGIT
-
-    def narrowed(place: int | jax.Array, least: jax.Array) -> jax.Array:
-        return _narrowed(ordered, k, least, DIGIT * (places - 1 - place))
-
-    lowest = jnp.full((), jnp.iinfo(ordered.dtype).min, ordered.dtype)
-    found = repeat(places, narrowed, lowest)
+    whole = jnp.iinfo(ordered.dtype)
+    found = _whole_of_rank(ordered, k, jnp.full((), whole.min, ordered.dtype), whole.bits)
     return lax.bitcast_convert_type(_turned(found), wide.dtype).astype(x.dtype)
 
 
@@ -66,6 +60,17 @@ def _of_rank_jvp(
     equal = (x == found) & jnp.isfinite(found)
     count = jnp.maximum(jnp.sum(equal, dtype=x.dtype), 1)
     return found, jnp.sum(jnp.where(equal, dx, jnp.zeros_like(dx))) / count
+
+
+def _whole_of_rank(x: jax.Array, k: int | jax.Array, lowest: jax.Array, bits: int) -> jax.Array:
+    """The whole number at place k, of so many bits above the lowest, which it is of fewer."""
+    places = -(-bits // DIGIT)
+
+    def narrowed(place: int | jax.Array, least: jax.Array) -> jax.Array:
+        return _narrowed(x, k, least, DIGIT * (places - 1 - place))
+
+    found: jax.Array = repeat(places, narrowed, lowest)
+    return found
 
 
 def _narrowed(
@@ -82,16 +87,17 @@ def _reaching(x: jax.Array, least: Sequence[jax.Array]) -> Sequence[jax.Array]:
     return _counts(*(x >= number for number in least))
 
 
-def _counts(*flags: jax.Array) -> Sequence[jax.Array]:
-    """How many of each of several arrays of one shape are true, in one pass."""
+def _counts(*flags: jax.Array, axes: Sequence[int] | None = None) -> Sequence[jax.Array]:
+    """How many of each of several arrays of one shape are true, along axes or all, in one pass."""
     counted = tuple(flag.astype(jnp.int32) for flag in flags)
-
-    def both(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> Sequence[jax.Array]:
-        return tuple(map(lax.add, a, b))
-
     zeros = (jnp.zeros((), jnp.int32),) * len(counted)
-    found: Sequence[jax.Array] = lax.reduce(counted, zeros, both, range(flags[0].ndim))
+    along = range(flags[0].ndim) if axes is None else axes
+    found: Sequence[jax.Array] = lax.reduce(counted, zeros, _added, along)
     return found
+
+
+def _added(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> Sequence[jax.Array]:
+    return tuple(map(lax.add, a, b))
 
 
 def _ordered(x: jax.Array) -> jax.Array:
@@ -116,18 +122,42 @@ def are_largest(x: jax.Array, k: int | jax.Array) -> jax.Array:
     """
     k = jnp.clip(jnp.asarray(k).astype(jnp.int32), 0, x.size)
     if x.size <= SORTED:
-        order = jnp.argsort(-x, stable=True)
-        return jnp.zeros(x.shape, bool).at[order].set(jnp.arange(x.size) < k)
+        return _how_many_before(x) < k
     least = _of_rank(lax.stop_gradient(x), jnp.maximum(k, 1) - 1)
     larger, equal = x > least, x == least
     above, level = _counts(larger, equal)
     room = k - above
-    first = choose(
-        room < level,
-        lambda: equal & (jnp.cumsum(equal, dtype=jnp.int32) <= room),
-        lambda: equal,
-    )
+    first = choose(room < level, lambda: are_first(equal, room), lambda: equal)
     return larger | first
+
+
+def _how_many_before(x: jax.Array) -> jax.Array:
+    """How many entries are larger than each, or as large and earlier; no numbers come last."""
+    one, other = x[:, None], x[None]
+    missing, given = jnp.isnan(one), ~jnp.isnan(other)
+    earlier = jnp.arange(x.size)[None] < jnp.arange(x.size)[:, None]
+    larger = (other > one) | (missing & given)
+    alike = (other == one) | (missing & ~given)
+    above, level = _counts(larger, alike & earlier, axes=(1,))
+    return above + level
+
+
+def are_first(flags: jax.Array, count: int | jax.Array) -> jax.Array:
+    """Whether an entry is one of the first so many that are true; none for a count of 0 or less.
+
+    A function of arrays.
+
+    Of a longer cumulative sum XLA's compiler for the CPU makes a dozen of kernels.
+
+    Args:
+      flags: a vector of booleans.
+      count: how many.
+    """
+    if flags.size <= SORTED:
+        return flags & (jnp.cumsum(flags, dtype=jnp.int32) <= count)
+    left = jnp.where(flags, jnp.arange(flags.size, 0, -1, dtype=jnp.int32), 0)
+    least = _whole_of_rank(left, count - 1, jnp.zeros((), jnp.int32), flags.size.bit_length())
+    return flags & (left >= least) & (count > 0)
 
 
 def places_of_largest(x: jax.Array, k: int) -> jax.Array:
