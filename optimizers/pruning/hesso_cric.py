@@ -179,16 +179,15 @@ def hesso_cric(
         losses = _recorded(scores, share * (value / where(loss == 0, 1.0, loss)), records)
 
         renews = in_cycles & (within % sampling_steps == 0)
-        low = lowest(params, scores, groups=groups, target_sparsity=target_sparsity)
-        cycle, violators = _cycles(scores, low, in_cycles, renews)
+        final = mean + weights.get("loss", 0.0) * losses
+        low = lowest(params, scores, final, groups=groups, target_sparsity=target_sparsity)
+        cycle, violators = _cycles(scores, low[0], in_cycles, renews)
         few = number(violators) <= tolerance
         ends = in_cycles & ((cycle >= max_cycles) | ((cycle >= 1) & few))
         ended = ended_at << where(ends, t, ended_at)
 
-        final = mean + weights.get("loss", 0.0) * losses
-        best = lowest(params, final, groups=groups, target_sparsity=target_sparsity)
         chosen = _marks(scores, "redundant")
-        redundant = chosen << where(ends, spared(params, best, groups=groups), chosen)
+        redundant = chosen << where(ends, spared(params, low[1], groups=groups), chosen)
 
         k, after = (within - 1) % sampling_steps, t - ended - 1
         in_cycle = (sampling_steps - k - 1.0) / (sampling_steps - k)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...transforms import lift_tree
 from ...transforms.notation.context import Context
+from ...transforms.notation.known import each
 from ...transforms.notation.mapping import one_each
 from ...transforms.notation.ordering import are_largest
 from ...transforms.notation.values import Leaves, promoting
@@ -40,11 +41,13 @@ def _trial_of(
 
 
 def _lowest_of(
-    context: Context, x: Leaves, scores: Leaves, groups: Groups, target_sparsity: float
+    context: Context, x: Leaves, *scores: Leaves, groups: Groups, target_sparsity: float
 ) -> Leaves:
-    """As many structures as are to go in the end, of all sets, with the lowest scores."""
+    """As many structures as are to go in the end, of all sets, with the lowest of each scores."""
     number = target_of(Structures(groups, x, context.label), target_sparsity)
-    return one_leaf(are_largest(-scores.values[0], number))
+    rows = jnp.stack([-each_of.values[0] for each_of in scores])
+    found = each(lambda row: are_largest(row, number), rows, number)
+    return one_leaf(tuple(found))
 
 
 def _spared_of(context: Context, x: Leaves, chosen: Leaves, groups: Groups) -> Leaves:
