@@ -121,6 +121,6 @@ def count_of(equations: Sequence["JaxprEqn"]) -> int:
 def _parts(eqn: "JaxprEqn") -> list[Any]:
     """The programs within an operation; none in a clamp, which counts as one however written."""
     called = eqn.params.get("call_jaxpr")
-    if called is not None and called.jaxpr.debug_info.func_name == clamped.__name__:
+    if called is not None and called.jaxpr.debug_info.func_name == clamped.fun.__name__:
         return []
     return [*filter(is_program, jax.tree.leaves(eqn.params, is_leaf=is_program))]
