@@ -4,9 +4,6 @@ The vocabulary in which most methods can be written is imported from here; what 
 lives in the namespaces: `transforms.kronecker`, `transforms.curvature`, `transforms.shape`, ...
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from . import (
     accumulate,
     closures,
@@ -15,6 +12,7 @@ from . import (
     control,
     curvature,
     directions,
+    inspection,
     kronecker,
     manifolds,
     notation,
@@ -178,9 +176,6 @@ from .trees import (
     unflatten_tree,
 )
 
-if TYPE_CHECKING:
-    from . import inspection
-
 __all__ = [
     "AtLeastOne",
     "Axis",
@@ -330,10 +325,3 @@ __all__ = [
     "zeros_like",
     "zeroth_order",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # tables and pictures are not loaded for a flow
-    if name != "inspection":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(".inspection", __name__)
