@@ -20,12 +20,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import gradchain
 import jax
 import jax.numpy as jnp
-import optax
 from gradchain.catalogue import get_method
-from peak_memory import INPUTS, every_transformation, size_of
+from peak_memory import ADVISED, compiled, every_transformation, size_of
 
 LEAVES, SHAPE = 4, (1024, 2048)
 FEW = 1 / 64
@@ -192,17 +190,7 @@ class Figures:
 def figures(opt: Any) -> Figures:
     """Of a step that returns params and state as they were donated."""
     params = {str(i): jax.ShapeDtypeStruct(SHAPE, jnp.float32) for i in range(LEAVES)}
-    state = jax.eval_shape(opt.init, params)
-    names = [name for name in gradchain.needs(opt) if name != "params"]
-
-    def step(params: Any, state: Any, grads: Any) -> Any:
-        extra = {name: INPUTS[name](params) for name in names}
-        updates, state = opt.update(grads, state, params, **extra)
-        return optax.apply_updates(params, updates), state
-
-    options = gradchain.compiler_options(update_only=True)
-    jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=options)
-    program = jitted.lower(params, state, params).compile()
+    program, state = compiled(opt, ADVISED, params)
     found, count = Program(program.as_text()).whole(), size_of(params) / 4
     least = 3 * size_of(params) + 2 * size_of(state)
     temporary = program.memory_analysis().temp_size_in_bytes

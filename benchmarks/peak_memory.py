@@ -86,9 +86,8 @@ def size_of(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def measured(opt: Any, options: Mapping[str, Any], params: Any = None) -> Peak:
-    """The compiler's analysis of one step, with params and state donated."""
-    params = shapes() if params is None else params
+def compiled(opt: Any, options: Mapping[str, Any], params: Any) -> tuple[Any, Any]:
+    """One step, with params and state donated, and the shapes of the state."""
     state = jax.eval_shape(opt.init, params)
     names = [name for name in gradchain.needs(opt) if name != "params"]
 
@@ -98,7 +97,14 @@ def measured(opt: Any, options: Mapping[str, Any], params: Any = None) -> Peak:
         return optax.apply_updates(params, updates), state
 
     jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=dict(options))
-    found = jitted.lower(params, state, params).compile().memory_analysis()
+    return jitted.lower(params, state, params).compile(), state
+
+
+def measured(opt: Any, options: Mapping[str, Any], params: Any = None) -> Peak:
+    """The compiler's analysis of one step."""
+    params = shapes() if params is None else params
+    program, state = compiled(opt, options, params)
+    found = program.memory_analysis()
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     least = 2 * size_of(params) + size_of(state)
     return Peak(size_of(state), least, held + found.temp_size_in_bytes - least)

@@ -59,8 +59,8 @@ def unflatten_tree(flat: Signal, like: Signal) -> Signal:
     return _unflatten(flat, like)
 
 
-def one_leaf(value: jax.Array | jax.ShapeDtypeStruct) -> Leaves:
-    """A value as the only leaf of a tree."""
+def one_leaf(value: Any) -> Leaves:
+    """A value, or a tuple of them, as the only leaf of a tree."""
     return Leaves((value,), ONE_LEAF)
 
 
