@@ -12,7 +12,6 @@ update. A quotient above 1 is what the compiler reads or writes again, because i
 for every result.
 """
 
-import argparse
 import math
 import re
 from collections.abc import Iterator
@@ -22,8 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from gradchain.catalogue import get_method
-from peak_memory import ADVISED, compiled, every_transformation, size_of
+from peak_memory import ADVISED, asked_for, compiled, size_of
 
 LEAVES, SHAPE = 4, (1024, 2048)
 FEW = 1 / 64
@@ -198,13 +196,7 @@ def figures(opt: Any) -> Figures:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("methods", nargs="*", help="names of the catalogue; default all")
-    given = parser.parse_args(arguments)
-    try:
-        methods = [get_method(name) for name in given.methods] or every_transformation()
-    except ValueError as error:
-        parser.error(str(error))
+    methods = asked_for(arguments, __doc__)
     print("| method | moved : floor | moved | least | looked at | temporary |")
     print("|---|---|---|---|---|---|")
     for method in methods:

@@ -115,14 +115,19 @@ def every_transformation() -> list[Method]:
     return [METHODS[name] for name in sorted(METHODS) if METHODS[name].kind == "transformation"]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def asked_for(arguments: list[str] | None, doc: str | None) -> list[Method]:
+    """The methods that a command line names; by default every transformation."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("methods", nargs="*", help="names of the catalogue; default all")
     given = parser.parse_args(arguments)
     try:
-        methods = [get_method(name) for name in given.methods] or every_transformation()
+        return [get_method(name) for name in given.methods] or every_transformation()
     except ValueError as error:
         parser.error(str(error))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    methods = asked_for(arguments, __doc__)
     made: dict[str, Callable[[], Any]] = {"optax.adamw": lambda: optax.adamw(1e-3)}
     made |= {method.name: method.build for method in methods}
     count = sum(math.prod(leaf.shape) for leaf in shapes().values())

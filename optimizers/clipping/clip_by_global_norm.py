@@ -53,7 +53,6 @@ def clip_by_global_norm(max_norm: Positive, eps: NonNegative = 0.0) -> Flow:
     def step(g: Signal) -> Signal:
         size, relative = norm_factors(g)
         allowed = divide_or_zero(scheduled(max_norm), relative + eps / size)
-        # of a product, unlike of a quotient, XLA makes no array that both moments then read
         return g * (1 / size) * minimum(size, allowed)
 
     return flow(step)

@@ -14,9 +14,6 @@ from ...transforms.objectives import check_vector, draw_for_entries, reduce_obje
 from ...transforms.objectives.preferences import Vector
 from ...transforms.trees import random_key
 
-_UNIFORM = draws.without_loops(jax.random.uniform)
-"""Not in a row: an objective's gradients stay spread as they are."""
-
 
 @method(
     "Chen et al. 2020, Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign "
@@ -82,7 +79,7 @@ def graddrop(
         return _kept(g, u, _per_objective(leak, g), f)
 
     def step(g: Signal, uniforms: Signal | None = None) -> Signal:
-        u = draw_for_entries(g, random_key(key), _UNIFORM, uniforms)
+        u = draw_for_entries(g, random_key(key), draws.uniform_in_place, uniforms)
         return reduce_objectives(kept, "drop_signs")(g, u)
 
     return flow(step)

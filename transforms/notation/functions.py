@@ -454,7 +454,8 @@ def norm_factors(signal: Signal) -> tuple[Signal, Signal]:
 
     The size is 1 but for entries whose squares overflow or vanish, where it is a power of two.
     Both factors are numbers of the format also where the norm is none: `signal / size / relative`
-    has length 1.
+    has length 1. `signal * (1 / size)` is the same to the bit, and what several kernels read of it
+    XLA computes in each, where it writes a quotient to an array.
     """
     factors = lift_tree(_factors, "norm_factors")(signal)
     return factors[0], factors[1]

@@ -24,17 +24,13 @@ from ..notation.values import MISSING, Leaves, either
 _MASKS = 0x6D61736B
 """Folded into the key for masks, so that they do not depend on the directions."""
 
-_NORMAL = draws.without_loops(jax.random.normal)
-_UNIFORM = draws.without_loops(jax.random.uniform)
-_RADEMACHER = draws.without_loops(jax.random.rademacher)
-
 
 def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    return _NORMAL(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+    return draws.normal_in_place(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
 def _rademacher(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    return _RADEMACHER(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
+    return draws.rademacher_in_place(key, leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
 Distribution = Literal["gaussian", "rademacher", "sphere"]
@@ -109,7 +105,7 @@ class SparseDirections:
         return _with_keys(kept, key, direction, Leaves.up_to(direction.treedef, rate).values)
 
     def _keep(self, key: jax.Array, z: jax.Array, rate: float | jax.Array) -> jax.Array:
-        draw = _NORMAL if self.normal_threshold else _UNIFORM
+        draw = draws.normal_in_place if self.normal_threshold else draws.uniform_in_place
         drawn = draw(key, z.shape, jnp.finfo(z.dtype).dtype)
         return jnp.where(resharded(drawn, z) < jnp.asarray(rate, drawn.dtype), 0, z)
 
